@@ -1,0 +1,61 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// Repository is a repository by its familiar full name: the upstream's host as
+// images carry it (docker.io, ghcr.io, localhost:5000) and the path below it.
+// The zero value names nothing.
+type Repository struct {
+	Host string // lower case, with a port where it is part of the name
+	Path string // one or more components, e.g. library/nginx
+}
+
+// String is the full name, e.g. docker.io/library/nginx.
+func (r Repository) String() string { return r.Host + "/" + r.Path }
+
+// IsZero reports whether r names nothing.
+func (r Repository) IsZero() bool { return r == Repository{} }
+
+// Distribution spec, "Pulling manifests": the grammar of a name.
+var repositoryPath = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
+
+// ValidPath reports whether path is a repository path by the distribution
+// spec's grammar and at most 255 bytes long.
+func ValidPath(path string) bool {
+	return len(path) <= 255 && repositoryPath.MatchString(path)
+}
+
+// ParseRepository reads a full name; the host is required. docker.io names get
+// their "library/" and index.docker.io and registry-1.docker.io become docker.io.
+func ParseRepository(s string) (Repository, error) {
+	host, path, ok := strings.Cut(s, "/")
+	if !ok || !(strings.ContainsAny(host, ".:") || host == "localhost") {
+		return Repository{}, fmt.Errorf("repository %q does not start with a registry host: write host/path, e.g. docker.io/library/nginx", s)
+	}
+	r := Repository{Host: FamiliarHost(host), Path: path}
+	if r.Host == "docker.io" && !strings.Contains(path, "/") {
+		r.Path = "library/" + path
+	}
+	if !ValidPath(r.Path) {
+		return Repository{}, fmt.Errorf("repository %q: %w", s, errPath)
+	}
+	return r, nil
+}
+
+var errPath = errors.New("the path may hold lower-case letters, digits and single separators . _ - between them, in components parted by /, 255 bytes at most")
+
+// FamiliarHost lower-cases a registry host and folds Docker Hub's other names
+// into docker.io.
+func FamiliarHost(host string) string {
+	host = strings.ToLower(host)
+	switch host {
+	case "index.docker.io", "registry-1.docker.io":
+		return "docker.io"
+	}
+	return host
+}

@@ -1,0 +1,132 @@
+package policy
+
+import (
+	"slices"
+	"time"
+)
+
+// Set is an ordered list of policies, of which the first that matches decides.
+// It is immutable and safe for concurrent use. The zero value and a nil *Set
+// deny everything.
+type Set struct {
+	policies []*Policy
+	fallback *Policy // nil: deny
+	files    []string
+}
+
+// For returns the policy that decides about the image: the first whose images
+// and digests match, else one named "defaultAction" that stands for the
+// configuration's defaultAction. It never returns nil.
+func (s *Set) For(image Repository, digest string, client Client) *Policy {
+	if s == nil {
+		return defaultPolicy(denyByDefault)
+	}
+	name := image.String()
+	for _, p := range s.policies {
+		if p.matchesRepository(name) && p.matchesDigest(digest) {
+			return p
+		}
+	}
+	return s.defaultAction()
+}
+
+// Policies are the policies in order, without the default action. The slice is
+// the caller's, the policies are not to be changed.
+func (s *Set) Policies() []*Policy {
+	if s == nil {
+		return nil
+	}
+	return slices.Clone(s.policies)
+}
+
+// Files are the files that were read, or looked for, while loading: policies
+// and keys, to be watched for changes. A refused Set has them too.
+func (s *Set) Files() []string {
+	if s == nil {
+		return nil
+	}
+	return slices.Clone(s.files)
+}
+
+// CouldAllow reports whether any image of repo could be admitted today by some
+// policy, those for single digests included. Tag lists, referrers and
+// signature artefacts of other repositories are nobody's business. Warn mode of
+// the whole gate is not considered.
+func (s *Set) CouldAllow(repo Repository) bool { return s.couldAllow(repo, time.Now()) }
+
+func (s *Set) couldAllow(repo Repository, now time.Time) bool {
+	if s == nil {
+		return false
+	}
+	name := repo.String()
+	for _, p := range s.policies {
+		if !p.matchesRepository(name) {
+			continue
+		}
+		if !p.deniesAlways(now) {
+			return true
+		}
+		if len(p.Digests) == 0 {
+			return false // nothing after it is ever asked
+		}
+	}
+	return !s.defaultAction().deniesAlways(now)
+}
+
+func (s *Set) defaultAction() *Policy {
+	if s.fallback == nil {
+		return defaultPolicy(denyByDefault)
+	}
+	return s.fallback
+}
+
+func (p *Policy) matchesRepository(name string) bool {
+	if len(p.Images) == 0 {
+		return true
+	}
+	for _, g := range p.Images {
+		if g.Match(name) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *Policy) matchesDigest(digest string) bool {
+	return len(p.Digests) == 0 || slices.Contains(p.Digests, digest)
+}
+
+func (p *Policy) deniesAlways(now time.Time) bool {
+	switch p.Static {
+	case Deny:
+		return p.Mode != Warn // only the default action has both
+	case Allow:
+		return !p.Expires.IsZero() && !now.Before(p.Expires)
+	}
+	return false
+}
+
+// The values of defaultAction.
+const (
+	denyByDefault  = "deny"
+	warnByDefault  = "warn"
+	allowByDefault = "allow"
+)
+
+// defaultName names the policy of images that no policy matches; no policy of
+// the list may be called so.
+const defaultName = "defaultAction"
+
+// defaultPolicy denies unless told to allow or warn. Under warn it is the one
+// policy with both Static Deny and Mode Warn: the loader refuses that elsewhere.
+func defaultPolicy(action string) *Policy {
+	p := &Policy{Name: defaultName, Static: Deny}
+	switch action {
+	case allowByDefault:
+		p.Static = Allow
+	case warnByDefault:
+		p.Mode = Warn
+	}
+	p.Hash = hashPolicy(p)
+	return p
+}

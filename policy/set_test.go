@@ -1,0 +1,176 @@
+package policy
+
+import (
+	"reflect"
+	"testing"
+	"time"
+)
+
+func TestSetFor(t *testing.T) {
+	one, two := testDigest('1'), testDigest('2')
+	set := load(t, `
+- {name: blocked, digests: ["`+one+`"], static: deny}
+- {name: pinned, images: ["ghcr.io/acme/*"], digests: ["`+two+`"], static: allow}
+- {name: acme, images: ["ghcr.io/acme/**"], authorities: [{key: a.pub}]}
+- {name: hub, images: ["docker.io/nginx", "docker.io/acme/*"], static: allow}
+- {name: never, images: ["bad.example/**"], static: deny}
+`, "deny")
+	for _, row := range []struct{ repo, digest, want string }{
+		{"ghcr.io/acme/app", one, "blocked"},
+		{"other.example/x", one, "blocked"},
+		{"ghcr.io/acme/app", two, "pinned"},
+		{"ghcr.io/acme/team/app", two, "acme"},
+		{"ghcr.io/other", two, "defaultAction"},
+		{"ghcr.io/acme/app", testDigest('3'), "acme"},
+		{"docker.io/library/nginx", testDigest('3'), "hub"},
+		{"docker.io/acme/x", "", "hub"},
+		{"docker.io/library/redis", "", "defaultAction"},
+		{"bad.example/a/b", "", "never"},
+	} {
+		if got := set.For(repo(t, row.repo), row.digest, Client{}); got.Name != row.want {
+			t.Errorf("%s@%s: %q decides, want %q", row.repo, row.digest, got.Name, row.want)
+		}
+	}
+}
+
+func TestDefaultAction(t *testing.T) {
+	for _, row := range []struct {
+		action string
+		static Action
+		mode   Mode
+		could  bool
+	}{
+		{"", Deny, Enforce, false},
+		{"deny", Deny, Enforce, false},
+		{"warn", Deny, Warn, true},
+		{"allow", Allow, Enforce, true},
+	} {
+		set := load(t, "[]", row.action)
+		p := set.For(repo(t, "a.b/c"), "", Client{})
+		if p.Name != "defaultAction" || p.Where != "" || p.Static != row.static || p.Mode != row.mode || p.Hash == "" {
+			t.Errorf("%q: %+v", row.action, p)
+		}
+		if got := set.CouldAllow(repo(t, "a.b/c")); got != row.could {
+			t.Errorf("%q: CouldAllow %v", row.action, got)
+		}
+	}
+	for _, set := range []*Set{nil, {}} {
+		if p := set.For(repo(t, "a.b/c"), "", Client{}); p.Static != Deny || p.Mode != Enforce {
+			t.Errorf("the zero Set decides %+v", p)
+		}
+		if set.CouldAllow(repo(t, "a.b/c")) || set.Policies() != nil || set.Files() != nil {
+			t.Error("the zero Set could allow something")
+		}
+	}
+}
+
+func TestCouldAllow(t *testing.T) {
+	one := testDigest('1')
+	set := load(t, `
+- {name: blocked, digests: ["`+one+`"], static: deny}
+- {name: one-of-bad, images: ["bad.example/one"], digests: ["`+one+`"], static: allow}
+- {name: bad, images: ["bad.example/**"], static: deny}
+- {name: ended, images: ["old.example/**"], static: allow, expires: 2026-01-31}
+- {name: keyed, images: ["ghcr.io/**"], authorities: [{key: a.pub}]}
+`, "deny")
+	ended := time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC)
+	for _, row := range []struct {
+		repo string
+		now  time.Time
+		want bool
+	}{
+		{"bad.example/one", ended, true},
+		{"bad.example/two", ended, false},
+		{"old.example/x", ended.Add(-time.Second), true},
+		{"old.example/x", ended, false},
+		{"ghcr.io/x", ended, true},
+		{"else.example/x", ended, false},
+	} {
+		if got := set.couldAllow(repo(t, row.repo), row.now); got != row.want {
+			t.Errorf("%s could be allowed: %v, want %v", row.repo, got, row.want)
+		}
+	}
+	allowed := load(t, `[{name: one, digests: ["`+one+`"], static: allow}]`, "deny")
+	if !allowed.CouldAllow(repo(t, "any.example/x")) {
+		t.Error("a policy for digests alone does not count")
+	}
+}
+
+// TestHashCoversEveryField changes each field of Policy, of its authorities
+// and keys, found by reflection so that a new one cannot be forgotten.
+func TestHashCoversEveryField(t *testing.T) {
+	without := map[string]bool{"Where": true, "Hash": true, "Authorities.Keys.Source": true, "Authorities.Keys.Public": true}
+	sample := func() *Policy {
+		return &Policy{Name: "n", Images: []Glob{glob(t, "a.b/c")}, Digests: []string{"d"},
+			Authorities: []Authority{{Name: "a", Keys: []Key{{ID: "k"}}}}, Threshold: 1, Annotations: map[string]string{"a": "b"}}
+	}
+	before := hashPolicy(sample())
+	seen := map[string]string{before: "nothing"}
+	change := func(path string, set func(p *Policy)) {
+		p := sample()
+		set(p)
+		hash := hashPolicy(p)
+		if without[path] {
+			if hash != before {
+				t.Errorf("%s changes the hash", path)
+			}
+			return
+		}
+		if other, same := seen[hash]; same {
+			t.Errorf("changing %s hashes like changing %s", path, other)
+		}
+		seen[hash] = path
+	}
+	var walk func(path string, of reflect.Type, find func(p *Policy) reflect.Value)
+	walk = func(path string, of reflect.Type, find func(p *Policy) reflect.Value) {
+		for i := range of.NumField() {
+			name := of.Field(i).Name
+			if path != "" {
+				name = path + "." + name
+			}
+			field := func(p *Policy) reflect.Value { return find(p).Field(i) }
+			switch value := field(sample()); value.Interface().(type) {
+			case []Authority, []Key:
+				change(name, func(p *Policy) { field(p).Set(reflect.Zero(value.Type())) })
+				walk(name, value.Type().Elem(), func(p *Policy) reflect.Value { return field(p).Index(0) })
+			case Repository:
+				walk(name, value.Type(), field)
+			case []Glob:
+				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf([]Glob{glob(t, "a.b/d")})) })
+			case []string:
+				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf([]string{"e"})) })
+			case map[string]string:
+				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf(map[string]string{"a": "c"})) })
+				change(name+" key", func(p *Policy) { field(p).Set(reflect.ValueOf(map[string]string{"c": "b"})) })
+			case time.Time:
+				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf(time.Unix(9, 0))) })
+			default:
+				switch value.Kind() {
+				case reflect.String:
+					change(name, func(p *Policy) { field(p).SetString("changed") })
+				case reflect.Int:
+					change(name, func(p *Policy) { field(p).SetInt(2) })
+				case reflect.Bool:
+					change(name, func(p *Policy) { field(p).SetBool(true) })
+				case reflect.Interface:
+					change(name, func(p *Policy) { field(p).Set(reflect.ValueOf("changed")) })
+				default:
+					t.Errorf("%s: teach this test and hashPolicy about %s", name, value.Type())
+				}
+			}
+		}
+	}
+	walk("", reflect.TypeFor[Policy](), func(p *Policy) reflect.Value { return reflect.ValueOf(p).Elem() })
+	if len(seen) < 14 {
+		t.Errorf("only %d fields were changed", len(seen))
+	}
+}
+
+func repo(t testing.TB, s string) Repository {
+	t.Helper()
+	r, err := ParseRepository(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
