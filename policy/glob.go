@@ -235,7 +235,7 @@ func (r *globRun) read(symbol token) {
 			}
 		case inside:
 			r.add(p)
-			if symbol == '/' {
+			if symbol == '/' || symbol == deep { // deep stands after a "/" and ends in one, or is nothing
 				r.add(p + 1)
 			}
 		default:

@@ -65,10 +65,10 @@ func TestDefaultAction(t *testing.T) {
 }
 
 func TestCouldAllow(t *testing.T) {
-	one := testDigest('1')
+	one, two := testDigest('1'), testDigest('2')
 	set := load(t, `
 - {name: blocked, digests: ["`+one+`"], static: deny}
-- {name: one-of-bad, images: ["bad.example/one"], digests: ["`+one+`"], static: allow}
+- {name: one-of-bad, images: ["bad.example/one"], digests: ["`+two+`"], static: allow}
 - {name: bad, images: ["bad.example/**"], static: deny}
 - {name: ended, images: ["old.example/**"], static: allow, expires: 2026-01-31}
 - {name: keyed, images: ["ghcr.io/**"], authorities: [{key: a.pub}]}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/proxy"
+	"github.com/pullgate/pullgate/proxy/upstream"
+	"github.com/pullgate/pullgate/verify"
+)
+
+// loaded is a configuration that holds together: policies, keys, upstreams.
+type loaded struct {
+	config    *config
+	policies  *policy.Set
+	upstreams map[string]*upstream.Upstream
+	mode      policy.Mode
+}
+
+// load reads everything and returns every problem at once.
+func load(file string) (*loaded, []policy.Problem) {
+	c, problems := readConfig(file)
+	if c == nil || c.nodes == nil {
+		return nil, problems
+	}
+	set, more := policy.Load(policy.Input{
+		ConfigFile: file, Dir: c.dir, Inline: child(c.nodes, "policies"), Files: c.PolicyFiles, DefaultAction: c.DefaultAction,
+	})
+	problems = append(problems, more...)
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	ups, more := c.upstreams(func(u upstreamConfig, uc upstream.Config) (*upstream.Upstream, error) {
+		auth, err := c.auth(u.Auth)
+		if err != nil {
+			return nil, err
+		}
+		uc.Auth = auth
+		return upstream.New(uc)
+	})
+	for _, p := range set.Policies() {
+		if host := p.SignatureRepository.Host; host != "" && ups[host] == nil {
+			more = append(more, c.problem(0, "%s: policy %q keeps signatures on %s, which is not among the upstreams", p.Where, p.Name, host))
+		}
+	}
+	if len(more) > 0 {
+		return nil, more
+	}
+	l := &loaded{config: c, policies: set, upstreams: ups}
+	if c.Mode == "warn" {
+		l.mode = policy.Warn
+	}
+	return l, nil
+}
+
+func (l *loaded) limits() verify.Limits {
+	c := l.config.Limits
+	return verify.Limits{
+		ManifestBytes: int64(c.ManifestBytes), Descriptors: c.Descriptors, PayloadBytes: int64(c.PayloadBytes), VerdictBytes: int64(c.VerdictBytes),
+		Signatures: c.Signatures, VerdictsInFlight: c.VerdictsInFlight, VerifyTimeout: c.VerifyTimeout,
+	}
+}
+
+// gate builds the gate over a store and a cache that outlive it.
+func (l *loaded) gate(store *verify.Store, cache *verify.Cache) (*verify.Gate, error) {
+	return verify.New(verify.Config{
+		Policies: l.policies, Mode: l.mode, Store: store, Cache: cache, Limits: l.limits(),
+		Registry: func(host string) (verify.Registry, bool) {
+			u, ok := l.upstreams[host]
+			return u, ok
+		},
+		TTL: l.config.Verdicts.TTL, DenyTTL: l.config.Verdicts.DenyTTL, TagTTL: l.config.Manifests.TagTTL,
+	})
+}
+
+func (l *loaded) snapshot(gate *verify.Gate) *proxy.Snapshot {
+	s := &proxy.Snapshot{Gate: gate, Upstreams: l.upstreams, Hostnames: l.config.hostnames()}
+	if l.config.DefaultUpstream != "" {
+		s.DefaultUpstream = policy.FamiliarHost(l.config.DefaultUpstream)
+	}
+	return s
+}
+
+func (l *loaded) logger(w logWriter) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(l.config.Log.Level)); err != nil {
+		return nil, fmt.Errorf("log level: %w", err)
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if l.config.Log.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options)), nil
+	}
+	return slog.New(slog.NewTextHandler(w, options)), nil
+}
+
+type logWriter interface{ Write([]byte) (int, error) }
+
+// engine is a whole gate for one command: `verify`, `warm` and `demo` decide
+// with the very code that serve runs.
+type engine struct {
+	gate  *verify.Gate
+	store *verify.Store
+	cache *verify.Cache
+}
+
+func (l *loaded) engine(statePath string) (*engine, error) {
+	store, err := verify.OpenStore(statePath)
+	if err != nil {
+		return nil, err
+	}
+	cache, err := verify.NewCache(l.config.Verdicts.MaxEntries, int64(l.config.Manifests.MaxBytes))
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	gate, err := l.gate(store, cache)
+	if err != nil {
+		cache.Close()
+		return nil, errors.Join(err, store.Close())
+	}
+	return &engine{gate: gate, store: store, cache: cache}, nil
+}
+
+// Close gives the state back.
+func (e *engine) Close() error {
+	e.cache.Close()
+	return e.store.Close()
+}

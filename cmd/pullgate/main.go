@@ -1,0 +1,79 @@
+// Command pullgate is a registry proxy that lets only images with a trusted
+// cosign signature through.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes: 0 allowed or done, 1 denied or found wanting, 2 could not tell.
+const (
+	exitDenied       = 1
+	exitCouldNotTell = 2
+)
+
+// exitError ends the program with a code; its text, if any, has been printed.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "pullgate:", err)
+		code := exitCouldNotTell
+		var exit *exitError
+		if errors.As(err, &exit) {
+			code = exit.code
+		}
+		os.Exit(code)
+	}
+}
+
+const manual = `pullgate stands between container runtimes and registries, and lets only images
+through that carry a cosign signature you trust.
+
+A signature is a small file that an image's maker writes into the registry
+beside the image, with a private key only the maker has. Whoever has the public
+key can check that exactly these bytes came from that maker. Runtimes do not
+check; pullgate does, for every runtime that pulls through it. An image without
+a signature that your policy trusts is answered with 403 and the reason.
+
+  pullgate demo                     see it work: nothing but this program needed
+  pullgate check --config FILE      is my configuration right?
+  pullgate serve --config FILE      run the gate
+  pullgate verify IMAGE --key FILE  what would the gate say about this image?
+  pullgate warm IMAGE               let the gate learn an image before the first pull
+
+Point a runtime at the gate by naming images through it
+(gate.example:5000/ghcr.io/acme/app), or by its mirror configuration; see the
+README for each runtime, and for why an ordinary mirror entry is not enough.`
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	root := &cobra.Command{
+		Use:           "pullgate",
+		Short:         "A registry proxy that lets only images with a trusted cosign signature through",
+		Long:          manual,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(serveCommand(), demoCommand(), checkCommand(), verifyCommand(), warmCommand(), versionCommand())
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	return root.ExecuteContext(ctx)
+}

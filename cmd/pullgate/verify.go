@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify"
+)
+
+func verifyCommand() *cobra.Command {
+	var file, key string
+	var plain, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "verify IMAGE [--config FILE | --key FILE]",
+		Short: "Say what the gate would decide about an image, and why",
+		Long: `verify asks the registry itself, finds the image's signatures and decides with the
+very code that serve runs. With --key it asks for a signature by that public
+key (cosign.pub); with --config it uses that file's upstreams and policies.
+
+It exits 0 when the image would be admitted, 1 when it would be refused, 2 when
+that could not be told.`,
+		Example: "  pullgate verify ghcr.io/acme/app:v1 --key cosign.pub\n  pullgate verify ghcr.io/acme/app:v1 --config pullgate.yaml --json",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if (file == "") == (key == "") {
+				return errors.New("give either --config or --key")
+			}
+			repo, reference, err := parseImage(args[0])
+			if err != nil {
+				return err
+			}
+			dir, err := os.MkdirTemp("", "pullgate-verify-")
+			if err != nil {
+				return fmt.Errorf("make a folder for the state: %w", err)
+			}
+			defer os.RemoveAll(dir)
+			if key != "" {
+				if file, err = keyConfig(dir, key, repo, plain); err != nil {
+					return err
+				}
+			}
+			l, problems := load(file)
+			if len(problems) > 0 {
+				return report(cmd.ErrOrStderr(), problems)
+			}
+			return verifyOne(cmd.Context(), l, filepath.Join(dir, "state"), repo, reference, asJSON, cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().StringVarP(&file, "config", "c", "", "the configuration `FILE`")
+	cmd.Flags().StringVar(&key, "key", "", "a public key `FILE` in PEM")
+	cmd.Flags().BoolVar(&plain, "plain-http", false, "with --key: speak http to the registry")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the verdict as JSON")
+	return cmd
+}
+
+// parseImage reads an image name as people write it.
+func parseImage(image string) (policy.Repository, string, error) {
+	ref, err := name.ParseReference(image)
+	if err != nil {
+		return policy.Repository{}, "", fmt.Errorf("%q is no image name: %w", image, err)
+	}
+	repo, err := policy.ParseRepository(ref.Context().RegistryStr() + "/" + ref.Context().RepositoryStr())
+	return repo, ref.Identifier(), err
+}
+
+// keyConfig writes the smallest configuration that asks for a signature by one key.
+func keyConfig(dir, key string, repo policy.Repository, plain bool) (string, error) {
+	abs, err := filepath.Abs(key)
+	if err != nil {
+		return "", fmt.Errorf("find key %s: %w", key, err)
+	}
+	up := map[string]any{"host": repo.Host}
+	if plain {
+		up["url"] = "http://" + repo.Host
+	}
+	text, err := yaml.Marshal(map[string]any{
+		"upstreams": []any{up},
+		"policies":  []any{map[string]any{"name": "--key", "images": []string{repo.String()}, "authorities": []any{map[string]any{"key": abs}}}},
+	})
+	if err != nil {
+		return "", fmt.Errorf("write configuration: %w", err)
+	}
+	file := filepath.Join(dir, "pullgate.yaml")
+	return file, os.WriteFile(file, text, 0o600)
+}
+
+// result is what verify prints as JSON.
+type result struct {
+	Image   string          `json:"image"`
+	Digest  string          `json:"digest"`
+	Outcome string          `json:"outcome"`
+	Policy  string          `json:"policy"`
+	Signer  string          `json:"signer,omitempty"`
+	Reasons []verify.Reason `json:"reasons,omitempty"`
+}
+
+func verifyOne(ctx context.Context, l *loaded, state string, repo policy.Repository, reference string, asJSON bool, out io.Writer) error {
+	e, err := l.engine(state)
+	if err != nil {
+		return err
+	}
+	_, v, err := e.gate.Manifest(ctx, repo, reference, policy.Client{})
+	if err = errors.Join(err, e.Close()); err != nil {
+		return fmt.Errorf("could not tell about %s: %w", repo, err)
+	}
+	if asJSON {
+		encoder := json.NewEncoder(out)
+		encoder.SetIndent("", "  ")
+		err = encoder.Encode(result{v.Image.String(), v.Digest.String(), v.Outcome.String(), v.Policy, v.Signer, v.Reasons})
+	} else {
+		_, err = io.WriteString(out, describe(v, l.policies))
+	}
+	if err != nil {
+		return fmt.Errorf("print the verdict: %w", err)
+	}
+	if !v.Admitted() {
+		return &exitError{exitDenied, errors.New("refused")}
+	}
+	return nil
+}
+
+// describe prints what was tried and found, authority by authority.
+func describe(v verify.Verdict, set *policy.Set) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s@%s\n  %s by policy %q", v.Image, v.Digest, v.Outcome, v.Policy)
+	for _, p := range set.Policies() {
+		if p.Name == v.Policy {
+			fmt.Fprintf(&b, " (%s)", p.Where)
+		}
+	}
+	b.WriteString("\n")
+	if v.Signer != "" {
+		fmt.Fprintf(&b, "  by %s\n", v.Signer)
+	}
+	for _, r := range v.Reasons {
+		if r.Authority != "" {
+			fmt.Fprintf(&b, "  authority %q: %s\n", r.Authority, r.Reason)
+		} else {
+			fmt.Fprintf(&b, "  %s\n", r.Reason)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+
+	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify"
+)
+
+func warmCommand() *cobra.Command {
+	var file, gateURL string
+	cmd := &cobra.Command{
+		Use:   "warm IMAGE… [--config FILE] [--gate URL]",
+		Short: "Let the gate learn images before anybody pulls them",
+		Long: `warm asks the running gate for each image's manifests, as a client would, so that
+verdicts are made and the parts are known before the first pull. Without --gate
+it asks the address the configuration listens on; when nothing answers there, it
+opens the state itself.`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, images []string) error {
+			l, problems := load(file)
+			if len(problems) > 0 {
+				return report(cmd.ErrOrStderr(), problems)
+			}
+			ask, done, err := l.asker(cmd.Context(), gateURL)
+			if err != nil {
+				return err
+			}
+			var failed error
+			for _, image := range images {
+				n, err := warmOne(cmd.Context(), ask, image)
+				if err != nil {
+					failed = errors.Join(failed, fmt.Errorf("%s: %w", image, err))
+					continue
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: admitted, %d manifests known\n", image, n)
+			}
+			if err := errors.Join(failed, done()); err != nil {
+				return &exitError{exitDenied, err}
+			}
+			return nil
+		},
+	}
+	configFlag(cmd, &file)
+	cmd.Flags().StringVar(&gateURL, "gate", "", "the running gate's `URL`, e.g. http://127.0.0.1:5000")
+	return cmd
+}
+
+// asker fetches one admitted manifest, or says why not.
+type asker func(ctx context.Context, repo policy.Repository, reference string) ([]byte, error)
+
+// asker prefers the running gate; alone, it is the gate.
+func (l *loaded) asker(ctx context.Context, gateURL string) (asker, func() error, error) {
+	given := gateURL != ""
+	if !given {
+		gateURL = "http://" + l.config.Listen
+		if l.config.TLS.CertFile != "" {
+			gateURL = "https://" + l.config.Listen
+		}
+	}
+	gateURL = strings.TrimSuffix(gateURL, "/")
+	client := &http.Client{Timeout: l.config.Limits.VerifyTimeout + 5*time.Second}
+	ask := func(ctx context.Context, repo policy.Repository, reference string) ([]byte, error) {
+		return askGate(ctx, client, gateURL, repo, reference, l.config.Limits.ManifestBytes)
+	}
+	if given || answers(ctx, client, gateURL) {
+		return ask, func() error { return nil }, nil
+	}
+	e, err := l.engine(l.config.path(l.config.State.Path))
+	if err != nil {
+		return nil, nil, err
+	}
+	return func(ctx context.Context, repo policy.Repository, reference string) ([]byte, error) {
+		m, v, err := e.gate.Manifest(ctx, repo, reference, policy.Client{})
+		if err == nil && !v.Admitted() {
+			err = errors.New(v.Message())
+		}
+		return m.Bytes, err
+	}, e.Close, nil
+}
+
+func answers(ctx context.Context, client *http.Client, gateURL string) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, gateURL+"/v2/", nil)
+	if err != nil {
+		return false
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return false
+	}
+	return resp.Body.Close() == nil
+}
+
+func askGate(ctx context.Context, client *http.Client, gateURL string, repo policy.Repository, reference string, limit size) ([]byte, error) {
+	url := fmt.Sprintf("%s/v2/%s/manifests/%s?ns=%s", gateURL, repo.Path, reference, repo.Host)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask the gate: %w", err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask the gate: %w", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, int64(limit)+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the gate's answer: %w", err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return body, nil
+	}
+	var envelope struct {
+		Errors []struct{ Message string } `json:"errors"`
+	}
+	if json.Unmarshal(body, &envelope) == nil && len(envelope.Errors) > 0 {
+		return nil, fmt.Errorf("%s: %s", resp.Status, envelope.Errors[0].Message)
+	}
+	return nil, errors.New(resp.Status)
+}
+
+// warmOne asks for the image and every manifest below it.
+func warmOne(ctx context.Context, ask asker, image string) (int, error) {
+	repo, reference, err := parseImage(image)
+	if err != nil {
+		return 0, err
+	}
+	seen := map[digest.Digest]bool{}
+	var walk func(reference string, depth int) error
+	walk = func(reference string, depth int) error {
+		body, err := ask(ctx, repo, reference)
+		if err != nil {
+			return err
+		}
+		seen[digest.FromBytes(body)] = true
+		var index struct {
+			Manifests []verify.Descriptor `json:"manifests"`
+		}
+		if err := json.Unmarshal(body, &index); err != nil {
+			return fmt.Errorf("read %s: %w", reference, err)
+		}
+		for _, child := range index.Manifests {
+			if depth < 3 && !seen[child.Digest] {
+				if err := walk(child.Digest.String(), depth+1); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	err = walk(reference, 0)
+	return len(seen), err
+}

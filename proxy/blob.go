@@ -1,0 +1,159 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullgate/pullgate/verify"
+)
+
+const (
+	blobBuffer  = 64 << 10         // bytes; two per stream
+	blobStalled = 60 * time.Second // without a byte from upstream, or without the client taking one
+)
+
+// cutOff is a blob that turned out wrong after its first bytes had left: the
+// connection is cut, so that no client takes it for whole.
+type cutOff struct{ err error }
+
+func (c *cutOff) Error() string { return c.err.Error() }
+func (c *cutOff) Unwrap() error { return c.err }
+
+// serveBlob judges a blob as a part of an admitted image, then streams it from
+// upstream with constant memory.
+func serveBlob(s *Snapshot, w http.ResponseWriter, r *http.Request, req request, seen *observation) error {
+	d := digest.Digest(req.reference)
+	m, v, err := s.Gate.Blob(r.Context(), req.repo, d, req.client)
+	if err != nil {
+		return err
+	}
+	seen.verdict(v)
+	if !v.Admitted() {
+		return denied(v, seen.id)
+	}
+	if m.Bytes != nil { // a manifest asked for as a blob
+		writeManifest(w, r, m, v, seen)
+		return nil
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	up := s.Upstreams[req.repo.Host]
+	blob, err := up.OpenBlob(ctx, req.repo, d, r.Method, req.rangeSpec)
+	if err != nil {
+		return err
+	}
+	defer blob.Body.Close()
+	h := w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Docker-Content-Digest", d.String())
+	h.Set("Cache-Control", "private, no-cache")
+	h.Set("Accept-Ranges", "bytes")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if blob.ContentLength >= 0 {
+		h.Set("Content-Length", strconv.FormatInt(blob.ContentLength, 10))
+	}
+	if blob.ContentRange != "" {
+		h.Set("Content-Range", blob.ContentRange)
+	}
+	seen.setDecision(w)
+	setWarning(w, v)
+	w.WriteHeader(blob.Status)
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	out := &stream{w: w, body: blob.Body, control: http.NewResponseController(w), watchdog: time.AfterFunc(blobStalled, cancel)}
+	defer out.watchdog.Stop()
+	if whole(blob.Status, blob.ContentRange) {
+		out.verifier = d.Verifier()
+	}
+	if err := out.copy(); err != nil {
+		return &cutOff{fmt.Errorf("stream blob %s of %s: %w", d, req.repo, err)}
+	}
+	return nil
+}
+
+// whole reports whether the answer carries every byte of the blob, so that its
+// hash can be checked: a 200, or the 206 for "bytes=0-".
+func whole(status int, contentRange string) bool {
+	if status == http.StatusOK {
+		return true
+	}
+	span, size, ok := strings.Cut(strings.TrimPrefix(contentRange, "bytes "), "/")
+	first, last, ok2 := strings.Cut(span, "-")
+	if !ok || !ok2 || first != "0" {
+		return false
+	}
+	total, err := strconv.ParseInt(size, 10, 64)
+	return err == nil && last == strconv.FormatInt(total-1, 10)
+}
+
+// stream copies a blob one buffer behind: the last one leaves only when the
+// whole agrees with the digest.
+type stream struct {
+	w        http.ResponseWriter
+	body     io.Reader
+	control  *http.ResponseController
+	watchdog *time.Timer
+	verifier digest.Verifier // nil: a part of a blob, which only the client can check
+}
+
+var errWrongBlob = errors.New("its bytes do not match the digest")
+
+func (s *stream) copy() error {
+	held, next := make([]byte, 0, blobBuffer), make([]byte, blobBuffer)
+	for {
+		n, err := io.ReadFull(s.body, next[:blobBuffer])
+		s.watchdog.Reset(blobStalled)
+		if s.verifier != nil {
+			_, _ = s.verifier.Write(next[:n]) // a hash takes every write
+		}
+		last := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		if err != nil && !last {
+			return fmt.Errorf("read from upstream: %w", err)
+		}
+		if werr := s.write(held); werr != nil {
+			return werr
+		}
+		held, next = next[:n], held[:cap(held)]
+		if !last {
+			continue
+		}
+		if s.verifier != nil && !s.verifier.Verified() {
+			return errWrongBlob
+		}
+		return s.write(held)
+	}
+}
+
+func (s *stream) write(b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	if err := s.control.SetWriteDeadline(time.Now().Add(blobStalled)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return fmt.Errorf("set deadline: %w", err)
+	}
+	if _, err := s.w.Write(b); err != nil {
+		return fmt.Errorf("write to client: %w", err)
+	}
+	return nil
+}
+
+// refusesAll answers listings of a repository that no policy could ever admit.
+func refusesAll(s *Snapshot, req request) error {
+	if s.Gate.Policies.CouldAllow(req.repo) {
+		return nil
+	}
+	v := verify.Verdict{Image: req.repo, Policy: s.Gate.Policies.For(req.repo, "", req.client).Name}
+	return &answer{
+		status: http.StatusForbidden, code: "DENIED",
+		message: fmt.Sprintf("%s refused by policy %q: no policy could admit an image of this repository", v.Image, v.Policy),
+	}
+}

@@ -1,0 +1,70 @@
+package proxy
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/pullgate/pullgate/verify"
+)
+
+// serveManifest resolves once, judges those bytes, and serves those bytes.
+// HEAD waits for the same verdict: a client with a warm store asks nothing else.
+func serveManifest(s *Snapshot, w http.ResponseWriter, r *http.Request, req request, seen *observation) error {
+	m, v, err := s.Gate.Manifest(r.Context(), req.repo, req.reference, req.client)
+	if err != nil {
+		return err
+	}
+	seen.verdict(v)
+	if !v.Admitted() {
+		return denied(v, seen.id)
+	}
+	writeManifest(w, r, m, v, seen)
+	return nil
+}
+
+func writeManifest(w http.ResponseWriter, r *http.Request, m verify.Manifest, v verify.Verdict, seen *observation) {
+	h := w.Header()
+	etag := `"` + m.Digest.String() + `"`
+	h.Set("Content-Type", m.MediaType)
+	h.Set("Docker-Content-Digest", m.Digest.String())
+	h.Set("ETag", etag)
+	h.Set("Cache-Control", "private, no-cache")
+	h.Set("X-Content-Type-Options", "nosniff")
+	seen.setDecision(w)
+	setWarning(w, v)
+	if matches(r.Header.Get("If-None-Match"), etag) { // only now: after the decision
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	h.Set("Content-Length", strconv.Itoa(len(m.Bytes)))
+	w.WriteHeader(http.StatusOK)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(m.Bytes) // a client that left needs no answer
+	}
+}
+
+// setWarning tells the client what enforce would have refused (distribution
+// spec, "Warnings": at most 4096 bytes, quoted-string).
+func setWarning(w http.ResponseWriter, v verify.Verdict) {
+	if v.Outcome != verify.Warned && v.Outcome != verify.WarnedUnverified {
+		return
+	}
+	text := strings.Map(func(c rune) rune {
+		if c < ' ' || c > '~' {
+			return '?'
+		}
+		return c
+	}, v.Message())
+	text = strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text[:min(len(text), 2000)])
+	w.Header().Set("Warning", `299 - "`+text+`"`)
+}
+
+func matches(header, etag string) bool {
+	for candidate := range strings.SplitSeq(header, ",") {
+		if strings.TrimSpace(candidate) == etag {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,126 @@
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/pullgate/pullgate/verify"
+)
+
+const scope = "github.com/pullgate/pullgate/proxy"
+
+// observer writes the one log line, the span and the metrics of each request.
+// No label ever carries an image name: the sets stay bounded.
+type observer struct {
+	log      *slog.Logger
+	tracer   trace.Tracer
+	pulls    metric.Int64Counter
+	hits     metric.Int64Counter
+	duration metric.Float64Histogram
+}
+
+func newObserver(c Config) (*observer, error) {
+	meter := c.Meter.Meter(scope)
+	pulls, err1 := meter.Int64Counter("pullgate.pulls", metric.WithDescription("Requests decided, by kind and outcome."))
+	hits, err2 := meter.Int64Counter("pullgate.cache.hits", metric.WithDescription("Decisions answered from the verdict cache."))
+	duration, err3 := meter.Float64Histogram("pullgate.verdict.duration", metric.WithUnit("s"),
+		metric.WithDescription("Time from request to answer, blob streaming included, by kind and outcome."))
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, fmt.Errorf("create metrics: %w", err)
+	}
+	return &observer{log: c.Log, tracer: c.Tracer.Tracer(scope), pulls: pulls, hits: hits, duration: duration}, nil
+}
+
+// observation is what is known of one request so far.
+type observation struct {
+	ctx     context.Context
+	id      string // the decision's, also in the answer, the log and the trace
+	span    trace.Span
+	start   time.Time
+	request request
+	method  string
+	agent   string
+	judged  bool
+	result  verify.Verdict
+}
+
+func (o *observer) begin(r *http.Request, req request) (context.Context, *observation) {
+	seen := &observation{id: rand.Text(), start: time.Now(), request: req, method: r.Method, agent: r.UserAgent()}
+	seen.ctx, seen.span = o.tracer.Start(r.Context(), "pullgate "+req.kind.String(), trace.WithSpanKind(trace.SpanKindServer),
+		trace.WithAttributes(attribute.String("pullgate.decision", seen.id), attribute.String("http.request.method", r.Method)))
+	return seen.ctx, seen
+}
+
+func (seen *observation) verdict(v verify.Verdict) { seen.judged, seen.result = true, v }
+
+// setDecision puts the id on every answer that carries a decision: old
+// containerd shows its user nothing but the status line.
+func (seen *observation) setDecision(w http.ResponseWriter) {
+	if seen.judged {
+		w.Header().Set("Pullgate-Decision", seen.id)
+	}
+}
+
+func (o *observer) end(seen *observation, err error) {
+	outcome := seen.result.Outcome.String()
+	if !seen.judged {
+		outcome = "error"
+		if err == nil {
+			outcome = "listed"
+		}
+	}
+	took := time.Since(seen.start)
+	labels := metric.WithAttributes(attribute.String("kind", seen.request.kind.String()), attribute.String("outcome", outcome))
+	o.pulls.Add(seen.ctx, 1, labels)
+	o.duration.Record(seen.ctx, took.Seconds(), labels)
+	if seen.result.CacheHit {
+		o.hits.Add(seen.ctx, 1)
+	}
+	seen.span.SetAttributes(attribute.String("pullgate.outcome", outcome), attribute.String("pullgate.image", seen.request.repo.String()),
+		attribute.String("pullgate.policy", seen.result.Policy))
+	if err != nil && !seen.judged {
+		seen.span.RecordError(err)
+	}
+	seen.span.End()
+	o.write(seen, outcome, took, err)
+}
+
+// write logs the decision. Errors are logged whole here and nowhere else; none
+// of them carries a token or a password.
+func (o *observer) write(seen *observation, outcome string, took time.Duration, err error) {
+	level := slog.LevelInfo
+	attrs := []slog.Attr{
+		slog.String("outcome", outcome), slog.String("kind", seen.request.kind.String()), slog.String("method", seen.method),
+		slog.String("image", seen.request.repo.String()), slog.String("reference", seen.request.reference),
+		slog.String("client", seen.request.client.Addr), slog.String("agent", seen.agent[:min(len(seen.agent), 120)]),
+	}
+	if seen.judged {
+		attrs = append(attrs, slog.String("digest", seen.result.Digest.String()), slog.String("policy", seen.result.Policy),
+			slog.Bool("cache", seen.result.CacheHit))
+		if seen.result.Signer != "" {
+			attrs = append(attrs, slog.String("signer", seen.result.Signer))
+		}
+		if len(seen.result.Reasons) > 0 {
+			attrs = append(attrs, slog.Any("reasons", seen.result.Reasons))
+		}
+	}
+	if err != nil {
+		a := asAnswer(err)
+		attrs = append(attrs, slog.Int("status", a.status))
+		if !seen.judged || a.status != http.StatusForbidden {
+			attrs = append(attrs, slog.String("error", err.Error()))
+			level = slog.LevelWarn
+		}
+	}
+	attrs = append(attrs, slog.Duration("took", took), slog.String("decision", seen.id))
+	o.log.LogAttrs(seen.ctx, level, "pull", attrs...)
+}

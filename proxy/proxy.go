@@ -1,0 +1,116 @@
+// Package proxy is the corridor a pull walks: a request is parsed once, the
+// gate in package verify decides, and the answer is written once. It reads no
+// request body, answers GET and HEAD only, and passes no header of the
+// client's on to an upstream but a blob's byte range.
+package proxy
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/gorilla/mux"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/pullgate/pullgate/proxy/upstream"
+	"github.com/pullgate/pullgate/verify"
+)
+
+// Snapshot is one configuration as requests see it; a request uses one to its
+// end. It is not changed after it was handed over.
+type Snapshot struct {
+	Gate            *verify.Gate
+	Upstreams       map[string]*upstream.Upstream // by familiar host
+	Hostnames       map[string]string             // Host header, lower case → familiar host
+	DefaultUpstream string                        // familiar host; empty: a bare name is unknown
+}
+
+// Config is what a Proxy is made of.
+type Config struct {
+	Log    *slog.Logger
+	Tracer trace.TracerProvider
+	Meter  metric.MeterProvider
+}
+
+// Proxy is the handler of the pull port. Safe for concurrent use.
+type Proxy struct {
+	log      *slog.Logger
+	observe  *observer
+	router   *mux.Router
+	snapshot atomic.Pointer[Snapshot]
+}
+
+// New makes a Proxy that answers under first until Swap replaces it.
+func New(c Config, first *Snapshot) (*Proxy, error) {
+	observe, err := newObserver(c)
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{log: c.Log, observe: observe}
+	p.snapshot.Store(first)
+	// Encoded, uncleaned paths: mux would otherwise redirect // and .. and
+	// read %2F as /, and gate and upstream would disagree about the name.
+	p.router = mux.NewRouter().SkipClean(true).UseEncodedPath()
+	p.router.Methods(http.MethodGet, http.MethodHead).HandlerFunc(p.pull)
+	p.router.MethodNotAllowedHandler = http.HandlerFunc(p.refuseWrite)
+	p.router.NotFoundHandler = http.HandlerFunc(p.refuseWrite)
+	return p, nil
+}
+
+// Swap puts a new configuration in place; running requests keep theirs.
+func (p *Proxy) Swap(s *Snapshot) { p.snapshot.Store(s) }
+
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.router.ServeHTTP(w, r) }
+
+func (p *Proxy) refuseWrite(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Allow", "GET, HEAD")
+	(&answer{status: http.StatusMethodNotAllowed, code: "UNSUPPORTED", message: "this gate is for pulls: push to the registry itself"}).write(w, r)
+}
+
+// pull is one request from its first byte to its log line.
+func (p *Proxy) pull(w http.ResponseWriter, r *http.Request) {
+	s := p.snapshot.Load()
+	w.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
+	req, err := s.parse(r)
+	if err == nil && req.kind == ping {
+		w.Header().Set("Content-Type", "application/json; charset=utf-8")
+		w.Header().Set("Content-Length", "2")
+		w.WriteHeader(http.StatusOK)
+		if r.Method != http.MethodHead {
+			_, _ = w.Write([]byte("{}")) // a client that left needs no answer
+		}
+		return
+	}
+	ctx, seen := p.observe.begin(r, req)
+	r = r.WithContext(ctx)
+	if err == nil {
+		err = p.serve(s, w, r, req, seen)
+	}
+	p.observe.end(seen, err)
+	if err == nil || r.Context().Err() != nil {
+		return
+	}
+	var broken *cutOff
+	if errors.As(err, &broken) { // bytes are out already: no clean end
+		panic(http.ErrAbortHandler)
+	}
+	a := asAnswer(err)
+	seen.setDecision(w)
+	a.write(w, r)
+}
+
+func (p *Proxy) serve(s *Snapshot, w http.ResponseWriter, r *http.Request, req request, seen *observation) error {
+	switch req.kind {
+	case manifestKind:
+		return serveManifest(s, w, r, req, seen)
+	case blobKind:
+		return serveBlob(s, w, r, req, seen)
+	case tagsKind:
+		return serveTags(s, w, r, req)
+	case referrersKind:
+		return serveReferrers(s, w, r, req)
+	}
+	return notFound("no such route")
+}

@@ -1,0 +1,62 @@
+package upstream
+
+import (
+	"context"
+	"mime"
+	"net/http"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify"
+)
+
+// acceptManifests is the same for every request, so that what a registry
+// answers does not depend on who asks.
+const acceptManifests = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, " +
+	"application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
+
+// Manifest implements verify.Registry.
+func (u *Upstream) Manifest(ctx context.Context, repo policy.Repository, reference string, limit int64) (verify.Manifest, error) {
+	resp, err := u.send(ctx, ask{method: http.MethodGet, url: u.at(repo, "manifests", reference), operation: "manifests",
+		accept: acceptManifests, repo: repo}, http.StatusOK)
+	if err != nil {
+		return verify.Manifest{}, err
+	}
+	b, err := u.read(ctx, resp, limit)
+	if err != nil {
+		return verify.Manifest{}, err
+	}
+	m := verify.Manifest{Bytes: b, MediaType: mediaType(resp), Digest: digest.FromBytes(b)}
+	if strings.Contains(reference, ":") {
+		m.Digest = digest.Digest(reference)
+		return m, u.matches(m.Digest, b)
+	}
+	if said := resp.Header.Get("Docker-Content-Digest"); said != "" { // whoever lies about this may lie about anything
+		if err := u.matches(digest.Digest(said), b); err != nil {
+			return verify.Manifest{}, u.broken("Docker-Content-Digest %.80q is not that of the bytes sent", said)
+		}
+	}
+	return m, nil
+}
+
+// Resolve implements verify.Registry.
+func (u *Upstream) Resolve(ctx context.Context, repo policy.Repository, tag string) (digest.Digest, bool, error) {
+	resp, err := u.send(ctx, ask{method: http.MethodHead, url: u.at(repo, "manifests", tag), operation: "manifests",
+		accept: acceptManifests, repo: repo}, http.StatusOK, http.StatusMethodNotAllowed)
+	if err != nil {
+		return "", false, err
+	}
+	discard(resp)
+	d := digest.Digest(resp.Header.Get("Docker-Content-Digest"))
+	return d, resp.StatusCode == http.StatusOK && verify.CheckDigest(d) == nil, nil
+}
+
+func mediaType(resp *http.Response) string {
+	t, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if err != nil {
+		return ""
+	}
+	return t
+}

@@ -1,0 +1,189 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify"
+)
+
+const maxRedirects = 5
+
+// ask is one question to the registry.
+type ask struct {
+	method    string
+	url       *url.URL
+	operation string // bounded: manifests, blobs, referrers, tags
+	accept    string
+	byteRange string
+	repo      policy.Repository
+}
+
+// send asks, with credentials when the registry wants them, following
+// redirects. The caller closes the body. Errors are *verify.UpstreamError;
+// every answer that is none of the wanted statuses is one.
+func (u *Upstream) send(ctx context.Context, a ask, wanted ...int) (*http.Response, error) {
+	header, err := u.tokens.remembered(ctx, a.repo)
+	if err != nil {
+		return nil, u.fail(ctx, err)
+	}
+	resp, err := u.follow(ctx, a, header)
+	if err == nil && resp.StatusCode == http.StatusUnauthorized {
+		challenge := resp.Header.Values("WWW-Authenticate")
+		discard(resp)
+		header, err = u.tokens.answer(ctx, a.repo, challenge, header)
+		if err == nil {
+			resp, err = u.follow(ctx, a, header)
+		}
+	}
+	if err != nil {
+		return nil, u.fail(ctx, err)
+	}
+	for _, status := range wanted {
+		if resp.StatusCode == status {
+			if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" {
+				discard(resp)
+				return nil, u.broken("it answered with Content-Encoding %.20q, which was not asked for", e)
+			}
+			return resp, nil
+		}
+	}
+	discard(resp)
+	return nil, u.refused(a, resp)
+}
+
+// follow sends a with the Authorization header given and follows redirects:
+// to the same origin with it, to any other without.
+func (u *Upstream) follow(ctx context.Context, a ask, authorization string) (*http.Response, error) {
+	at := a.url
+	for range maxRedirects {
+		req, err := http.NewRequestWithContext(ctx, a.method, at.String(), nil)
+		if err != nil {
+			return nil, fmt.Errorf("build request: %w", err)
+		}
+		req.Header.Set("User-Agent", u.agent)
+		req.Header.Set("Accept-Encoding", "identity")
+		if a.accept != "" {
+			req.Header.Set("Accept", a.accept)
+		}
+		if a.byteRange != "" {
+			req.Header.Set("Range", a.byteRange)
+		}
+		transport := u.direct
+		if !sameOrigin(at, u.base) {
+			transport = u.away
+		} else if authorization != "" {
+			req.Header.Set("Authorization", authorization)
+		}
+		resp, err := u.seen.roundTrip(transport, req, a.operation)
+		if err != nil {
+			return nil, err
+		}
+		switch resp.StatusCode {
+		case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		default:
+			return resp, nil
+		}
+		location, err := resp.Location()
+		discard(resp)
+		if err != nil {
+			return nil, u.broken("it redirects without saying where")
+		}
+		if location.Scheme != "https" && location.Scheme != at.Scheme || location.Scheme != "https" && location.Scheme != "http" || location.User != nil {
+			return nil, u.broken("it redirects to a URL that is not followed: %s://%s", location.Scheme, location.Host)
+		}
+		at = location
+	}
+	return nil, u.broken("it redirects more than %d times", maxRedirects)
+}
+
+func sameOrigin(a, b *url.URL) bool { return a.Scheme == b.Scheme && strings.EqualFold(a.Host, b.Host) }
+
+// discard reads what little is left, so that the connection can be used again.
+func discard(resp *http.Response) {
+	_, _ = io.CopyN(io.Discard, resp.Body, 16<<10) // an answer nobody wants
+	_ = resp.Body.Close()
+}
+
+// refused turns an answer's status into an error.
+func (u *Upstream) refused(a ask, resp *http.Response) error {
+	e := &verify.UpstreamError{Status: resp.StatusCode, RetryAfter: retryAfter(resp), HadAuth: u.auth.any(), Host: u.host,
+		Err: fmt.Errorf("%s %s: %s", a.method, a.url.Path, resp.Status)}
+	switch {
+	case resp.StatusCode >= 400 && resp.StatusCode < 500, resp.StatusCode == http.StatusNotImplemented:
+	case resp.StatusCode >= 500:
+		e.Status = http.StatusServiceUnavailable
+	default:
+		e.Status = http.StatusBadGateway
+	}
+	return e
+}
+
+// retryAfter is the upstream's Retry-After if it is the number or date it should be.
+func retryAfter(resp *http.Response) string {
+	v := resp.Header.Get("Retry-After")
+	if len(v) > 40 {
+		return ""
+	}
+	if _, err := http.ParseTime(v); err == nil || v != "" && strings.Trim(v, "0123456789") == "" {
+		return v
+	}
+	return ""
+}
+
+// broken is an answer no healthy registry gives.
+func (u *Upstream) broken(format string, args ...any) error {
+	return &verify.UpstreamError{Status: http.StatusBadGateway, HadAuth: u.auth.any(), Host: u.host, Err: fmt.Errorf(format, args...)}
+}
+
+// fail makes every other error one of an upstream that could not be asked. URLs
+// are left out of the text: a blob store's carry its access signature.
+func (u *Upstream) fail(ctx context.Context, err error) error {
+	var known *verify.UpstreamError
+	if errors.As(err, &known) {
+		return err
+	}
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	var withURL *url.Error
+	if errors.As(err, &withURL) {
+		err = withURL.Err
+	}
+	return &verify.UpstreamError{Status: http.StatusServiceUnavailable, HadAuth: u.auth.any(), Host: u.host, Err: err}
+}
+
+// read takes a body of at most limit bytes.
+func (u *Upstream) read(ctx context.Context, resp *http.Response, limit int64) ([]byte, error) {
+	defer resp.Body.Close()
+	if resp.ContentLength > limit {
+		return nil, u.broken("%w: %d bytes where at most %d may be", verify.ErrTooLarge, resp.ContentLength, limit)
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return nil, u.fail(ctx, fmt.Errorf("read answer: %w", err))
+	}
+	if int64(len(b)) > limit {
+		return nil, u.broken("%w: more than %d bytes", verify.ErrTooLarge, limit)
+	}
+	return b, nil
+}
+
+// matches compares bytes with the digest they were asked for by.
+func (u *Upstream) matches(d digest.Digest, b []byte) error {
+	if err := verify.CheckDigest(d); err != nil {
+		return err
+	}
+	if got := d.Algorithm().FromBytes(b); got != d {
+		return u.broken("asked for %s it sent %s", d, got)
+	}
+	return nil
+}

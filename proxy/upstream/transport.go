@@ -1,0 +1,62 @@
+package upstream
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"syscall"
+	"time"
+)
+
+const (
+	dialTimeout     = 10 * time.Second
+	headerTimeout   = 30 * time.Second // until an answer's first byte
+	maxHeaderBytes  = 64 << 10
+	idleConnections = 64 // kept per host: a verdict asks for several things at once
+)
+
+// transports makes the way to the registry and the way to hosts it names. The
+// second never reaches link-local addresses, where clouds keep their metadata,
+// nor loopback, unless the registry itself is there.
+func transports(tlsConfig *tls.Config, base *url.URL) (direct, away *http.Transport) {
+	local := isLoopback(base.Hostname())
+	build := func(control func(network, address string, _ syscall.RawConn) error) *http.Transport {
+		dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second, Control: control}
+		return &http.Transport{
+			Proxy:                  http.ProxyFromEnvironment,
+			DialContext:            dialer.DialContext,
+			TLSClientConfig:        tlsConfig.Clone(),
+			TLSHandshakeTimeout:    dialTimeout,
+			ResponseHeaderTimeout:  headerTimeout,
+			ExpectContinueTimeout:  time.Second,
+			MaxIdleConnsPerHost:    idleConnections,
+			IdleConnTimeout:        90 * time.Second,
+			MaxResponseHeaderBytes: maxHeaderBytes,
+			DisableCompression:     true, // what was hashed is what is served
+			ForceAttemptHTTP2:      true,
+		}
+	}
+	return build(nil), build(func(_, address string, _ syscall.RawConn) error { return refuseInternal(address, local) })
+}
+
+var errInternal = errors.New("refusing to follow the registry to an internal address")
+
+func refuseInternal(address string, loopbackAllowed bool) error {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return errInternal
+	}
+	ip := at.Addr().Unmap()
+	if ip.IsLinkLocalUnicast() || ip.IsUnspecified() || ip.IsMulticast() || ip.IsLoopback() && !loopbackAllowed {
+		return errInternal
+	}
+	return nil
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
+}

@@ -1,0 +1,86 @@
+package verify
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/dgraph-io/ristretto/v2"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/sigs"
+)
+
+// Cache is the gate's memory: verdicts, manifests and tags. Losing any of it
+// costs time, never an answer. It outlives a reload: its keys carry what a
+// verdict depends on. Safe for concurrent use.
+type Cache struct {
+	verdicts  *ristretto.Cache[string, Verdict]
+	manifests *ristretto.Cache[string, *remembered]
+	tags      *ristretto.Cache[string, tagged]
+}
+
+// remembered is a manifest with its structure, parsed once.
+type remembered struct {
+	Manifest
+	Structure
+	artefact *sigs.Artifact // what its labels claim; nil: it is an image or an index
+	learned  atomic.Bool    // its facts are on disk
+}
+
+func newRemembered(m Manifest, s Structure) *remembered {
+	r := &remembered{Manifest: m, Structure: s}
+	if s.Kind == Image {
+		r.artefact, _ = sigs.ParseArtifact(m.Bytes)
+	}
+	return r
+}
+
+type tagged struct {
+	digest digest.Digest
+	at     time.Time
+}
+
+// NewCache bounds the memory: maxVerdicts entries, manifestBytes bytes.
+func NewCache(maxVerdicts, manifestBytes int64) (*Cache, error) {
+	verdicts, err := ristretto.NewCache(&ristretto.Config[string, Verdict]{
+		NumCounters: 10 * maxVerdicts, MaxCost: maxVerdicts, BufferItems: 64,
+		IgnoreInternalCost: true, // else a cost of 1 keeps 17 entries of 1000
+	})
+	if err != nil {
+		return nil, fmt.Errorf("verdict cache: %w", err)
+	}
+	manifests, err := ristretto.NewCache(&ristretto.Config[string, *remembered]{
+		NumCounters: max(10_000, manifestBytes/256), MaxCost: manifestBytes, BufferItems: 64, IgnoreInternalCost: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("manifest cache: %w", err)
+	}
+	tags, err := ristretto.NewCache(&ristretto.Config[string, tagged]{
+		NumCounters: 1_000_000, MaxCost: 100_000, BufferItems: 64, IgnoreInternalCost: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("tag cache: %w", err)
+	}
+	return &Cache{verdicts: verdicts, manifests: manifests, tags: tags}, nil
+}
+
+// Close stops the caches' goroutines.
+func (c *Cache) Close() {
+	c.verdicts.Close()
+	c.manifests.Close()
+	c.tags.Close()
+}
+
+func verdictKey(repo policy.Repository, d digest.Digest, p *policy.Policy) string {
+	return repo.String() + "@" + d.String() + "|" + p.Hash
+}
+
+func imageKey(repo policy.Repository, d digest.Digest) string {
+	return repo.String() + "@" + d.String()
+}
+
+func (c *Cache) putManifest(repo policy.Repository, m *remembered) {
+	c.manifests.Set(imageKey(repo, m.Digest), m, int64(len(m.Bytes))+512)
+}

@@ -1,0 +1,332 @@
+// Package verify is the gate: it says whether one manifest or blob of an
+// upstream repository may be served, and why not. It decides from the bytes
+// it was given and hashed itself, the policies, and the signatures it finds;
+// it knows nothing of HTTP answers, and grants nothing from memory alone.
+//
+// There are three outcomes: a Verdict that admits, a Verdict that denies, and
+// an error, which means "could not tell" and must never be served or cached
+// as either.
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/sigs"
+)
+
+// Limits bounds what one verdict may cost. Every field is positive.
+type Limits struct {
+	ManifestBytes    int64         // largest manifest
+	Descriptors      int           // most parts one manifest may list
+	PayloadBytes     int64         // largest signature payload or bundle
+	VerdictBytes     int64         // all bytes fetched for one verdict
+	Signatures       int           // candidates examined per source
+	VerdictsInFlight int           // verdicts being made at once
+	VerifyTimeout    time.Duration // for one verdict, fetching included
+}
+
+// Config is what a Gate is made of. Store and Cache outlive it.
+type Config struct {
+	Policies *policy.Set
+	Mode     policy.Mode                        // of the whole gate
+	Registry func(host string) (Registry, bool) // by familiar host; false: not configured
+	Store    *Store
+	Cache    *Cache
+	Limits   Limits
+	TTL      time.Duration    // an allow's life in the cache
+	DenyTTL  time.Duration    // a denial's
+	TagTTL   time.Duration    // how long a tag is answered without asking upstream
+	Now      func() time.Time // nil: time.Now
+}
+
+// Gate decides under one configuration. It is immutable and safe for
+// concurrent use; a reload makes a new one.
+type Gate struct {
+	Config
+	keys     map[string][]trusted // by the policy's hash
+	flights  singleflight.Group
+	inFlight chan struct{}
+	crypto   chan struct{}
+}
+
+// trusted is one authority, ready to verify.
+type trusted struct {
+	name string
+	keys *sigs.Keys
+}
+
+// New compiles the policies' authorities.
+func New(c Config) (*Gate, error) {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	g := &Gate{
+		Config:   c,
+		keys:     map[string][]trusted{},
+		inFlight: make(chan struct{}, c.Limits.VerdictsInFlight),
+		crypto:   make(chan struct{}, runtime.GOMAXPROCS(0)),
+	}
+	for _, p := range c.Policies.Policies() {
+		if g.keys[p.Hash] != nil { // two policies that say the same
+			continue
+		}
+		for _, a := range p.Authorities {
+			keys, err := sigs.NewKeys(a.Keys)
+			if err != nil {
+				return nil, fmt.Errorf("%s: policy %q, authority %q: %w", p.Where, p.Name, a.Name, err)
+			}
+			g.keys[p.Hash] = append(g.keys[p.Hash], trusted{name: a.Name, keys: keys})
+		}
+	}
+	return g, nil
+}
+
+// Manifest resolves reference (a tag or a digest) in repo once and decides
+// about exactly those bytes, within Limits.VerifyTimeout. When the verdict
+// admits, every part the manifest lists has been recorded durably. The bytes
+// are the caller's to read, not to change. Errors: *UpstreamError, ErrManifest,
+// ErrDigest, anything else is "could not tell".
+func (g *Gate) Manifest(ctx context.Context, repo policy.Repository, reference string, client policy.Client) (Manifest, Verdict, error) {
+	ctx, cancel := context.WithTimeout(ctx, g.Limits.VerifyTimeout)
+	defer cancel()
+	q := &question{Gate: g, repo: repo, client: client}
+	m, v, err := q.manifest(ctx, reference)
+	v.Upstream = q.waited
+	return m, v, err
+}
+
+// Blob decides whether the blob d of repo may be served: as a part of an
+// admitted manifest, or, when d is a manifest's digest, as that manifest
+// (containerd asks so after a refusal). Then Manifest holds its bytes.
+func (g *Gate) Blob(ctx context.Context, repo policy.Repository, d digest.Digest, client policy.Client) (Manifest, Verdict, error) {
+	ctx, cancel := context.WithTimeout(ctx, g.Limits.VerifyTimeout)
+	defer cancel()
+	q := &question{Gate: g, repo: repo, client: client}
+	m, v, err := q.blob(ctx, d)
+	v, err = q.orWarn(v, err, d)
+	v.Upstream = q.waited
+	return m, v, err
+}
+
+// question is one client's question about one repository, while it is being
+// answered by one goroutine.
+type question struct {
+	*Gate
+	repo   policy.Repository
+	client policy.Client
+	waited time.Duration // for upstreams, shared flights included
+	asked  int           // parents that were not in memory
+}
+
+func (q *question) manifest(ctx context.Context, reference string) (Manifest, Verdict, error) {
+	m, err := q.resolve(ctx, reference)
+	if err != nil {
+		return Manifest{}, Verdict{}, err
+	}
+	if m.Kind == Index && !m.Platforms && isFallbackTag(reference) && q.Policies.CouldAllow(q.repo) {
+		// Only a list of names: its entries are judged when they are asked for,
+		// and it is never learnt, so it admits none of them.
+		return m.Manifest, Verdict{Outcome: Allowed, Image: q.repo, Digest: m.Digest, Signer: "referrers index"}, nil
+	}
+	v, err := q.admit(ctx, m, 0)
+	if v, err = q.orWarn(v, err, m.Digest); err != nil {
+		return Manifest{}, Verdict{}, err
+	}
+	if v.Admitted() {
+		if err := q.remember(m); err != nil {
+			return Manifest{}, Verdict{}, err
+		}
+	}
+	return m.Manifest, v, nil
+}
+
+func (q *question) blob(ctx context.Context, d digest.Digest) (Manifest, Verdict, error) {
+	p := q.policyFor(d)
+	if v, ok := q.static(p, d); ok {
+		return Manifest{}, v, nil
+	}
+	isManifest, err := q.knownManifest(d)
+	if err != nil {
+		return Manifest{}, Verdict{}, err
+	}
+	if isManifest {
+		m, err := q.load(ctx, d)
+		if err != nil {
+			return Manifest{}, Verdict{}, err
+		}
+		v, err := q.admit(ctx, m, 0)
+		return m.Manifest, v, err
+	}
+	v, err := q.byParents(ctx, partBlob, d, 0, false)
+	if err == nil && !v.Admitted() {
+		v = Verdict{Image: q.repo, Digest: d, Policy: p.Name, Unknown: v.Unknown, Reasons: v.Reasons}.under(p, q.Mode)
+	}
+	return Manifest{}, v, err
+}
+
+// orWarn lets mode: warn admit what could not be verified; the bytes were
+// still resolved once and hashed.
+func (q *question) orWarn(v Verdict, err error, d digest.Digest) (Verdict, error) {
+	if err == nil {
+		return v, nil
+	}
+	p := q.policyFor(d)
+	var upstream *UpstreamError
+	if errors.As(err, &upstream) && upstream.Status != 502 && upstream.Status != 503 {
+		return v, err
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, ErrManifest) || errors.Is(err, ErrDigest) {
+		return v, err
+	}
+	if p.Static == policy.Deny && p.Where != "" || p.Mode != policy.Warn && q.Mode != policy.Warn {
+		return v, err
+	}
+	return Verdict{Outcome: WarnedUnverified, Image: q.repo, Digest: d, Policy: p.Name, Reasons: []Reason{{Reason: "it could not be verified"}}}, nil
+}
+
+// static answers a policy that needs no verification. ok is false when the
+// signatures, or an admitted parent, may still decide.
+func (q *question) static(p *policy.Policy, d digest.Digest) (Verdict, bool) {
+	v := Verdict{Image: q.repo, Digest: d, Policy: p.Name, final: true}
+	switch p.Static {
+	case policy.Allow:
+		if !p.Expires.IsZero() && !q.Now().Before(p.Expires) {
+			v.Reasons = []Reason{{Reason: "the exemption ended on " + p.Expires.AddDate(0, 0, -1).Format(time.DateOnly)}}
+			return v, true
+		}
+		v.Outcome, v.Signer = Allowed, "static: allow"
+		return v, true
+	case policy.Deny:
+		if len(p.Digests) > 0 { // it names this very digest
+			v.Reasons = []Reason{{Reason: "this digest is denied"}}
+			return v.under(p, q.Mode), true
+		}
+	}
+	return Verdict{}, false
+}
+
+// admit decides about one manifest: by its own signature, as a signature
+// artefact, or as a part of an admitted index.
+func (q *question) admit(ctx context.Context, m *remembered, depth int) (Verdict, error) {
+	p := q.policyFor(m.Digest)
+	if v, ok := q.static(p, m.Digest); ok {
+		v.ownChildren = p.OwnChildren
+		return v, nil
+	}
+	if v, ok := q.cached(m.Digest, p); ok && v.Outcome == Allowed {
+		v.ownChildren = p.OwnChildren
+		return v, nil
+	}
+	askParents := !p.OwnChildren && depth < maxNesting
+	if askParents { // an index just admitted costs nothing to ask
+		if v, err := q.byParents(ctx, partManifest, m.Digest, depth, true); err == nil && v.Outcome == Allowed {
+			return v, nil
+		}
+	}
+	if v, ok, err := q.artefact(ctx, m); ok || err != nil {
+		return v, err
+	}
+	own, ownErr := q.own(ctx, m, p)
+	own.ownChildren = p.OwnChildren
+	if ownErr == nil && own.Outcome == Allowed {
+		return own, nil
+	}
+	if askParents {
+		v, err := q.byParents(ctx, partManifest, m.Digest, depth, false)
+		switch {
+		case err != nil && ownErr == nil:
+			ownErr = err
+		case err == nil && v.Admitted():
+			return v, nil
+		}
+	}
+	if ownErr != nil {
+		return Verdict{}, ownErr
+	}
+	return own.under(p, q.Mode), nil
+}
+
+// policyFor is the policy that decides about d, as of now: a warn that has
+// expired enforces.
+func (q *question) policyFor(d digest.Digest) *policy.Policy {
+	p := q.Policies.For(q.repo, d.String(), q.client)
+	if p.Mode == policy.Warn && !p.Expires.IsZero() && !q.Now().Before(p.Expires) {
+		enforced := *p
+		enforced.Mode = policy.Enforce
+		return &enforced
+	}
+	return p
+}
+
+// cached is the verdict by d's own signatures, if memory still has it.
+func (q *question) cached(d digest.Digest, p *policy.Policy) (Verdict, bool) {
+	v, ok := q.Cache.verdicts.Get(verdictKey(q.repo, d, p))
+	if !ok || !q.Now().Before(v.until) {
+		return Verdict{}, false
+	}
+	v.CacheHit = true
+	return v, true
+}
+
+// own is the verdict by the manifest's own signatures: from the cache, or made
+// once however many ask, on nobody's context but the gate's.
+func (q *question) own(ctx context.Context, m *remembered, p *policy.Policy) (Verdict, error) {
+	if p.Static == policy.Deny {
+		reason := "this repository is denied"
+		if p.Where == "" {
+			reason = "no policy matches it, and defaultAction is not allow"
+		}
+		return Verdict{Image: q.repo, Digest: m.Digest, Policy: p.Name, Reasons: []Reason{{Reason: reason}}}, nil
+	}
+	if v, ok := q.cached(m.Digest, p); ok {
+		return v, nil
+	}
+	key := verdictKey(q.repo, m.Digest, p)
+	return fly(ctx, q, key, func(ctx context.Context) (Verdict, error) {
+		select {
+		case q.inFlight <- struct{}{}:
+			defer func() { <-q.inFlight }()
+		case <-ctx.Done():
+			return Verdict{}, fmt.Errorf("verify %s@%s: %d verdicts are being made already: %w", q.repo, m.Digest, q.Limits.VerdictsInFlight, ctx.Err())
+		}
+		v, err := q.judge(ctx, q.repo, m.Digest, p)
+		if err != nil {
+			return Verdict{}, err
+		}
+		ttl := q.TTL
+		switch {
+		case v.quick:
+			ttl = min(q.DenyTTL, noSignatureTTL)
+		case v.Outcome != Allowed:
+			ttl = q.DenyTTL
+		}
+		v.until = q.Now().Add(ttl)
+		if !p.Expires.IsZero() && p.Expires.After(q.Now()) && p.Expires.Before(v.until) {
+			v.until = p.Expires
+		}
+		q.Cache.verdicts.SetWithTTL(key, v, 1, ttl)
+		return v, nil
+	})
+}
+
+// noSignatureTTL is short: an image is often pulled just before it is signed.
+const noSignatureTTL = 5 * time.Second
+
+// isFallbackTag reports whether tag is the referrers tag of a digest
+// (distribution spec, "Referrers Tag Schema").
+func isFallbackTag(tag string) bool {
+	algorithm, hex, ok := strings.Cut(tag, "-")
+	if !ok || algorithm != "sha256" && algorithm != "sha512" || len(hex) != 64 {
+		return false
+	}
+	return strings.Trim(hex, "0123456789abcdef") == ""
+}

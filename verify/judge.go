@@ -1,0 +1,176 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/sigs"
+)
+
+// judge looks for signatures of d and asks the policy's authorities about each.
+// The first that satisfies the policy ends the search. A denial needs every
+// place to have answered.
+func (g *Gate) judge(ctx context.Context, repo policy.Repository, d digest.Digest, p *policy.Policy) (Verdict, error) {
+	source := repo
+	if !p.SignatureRepository.IsZero() {
+		source = p.SignatureRepository
+	}
+	registry, err := g.registry(source)
+	if err != nil {
+		return Verdict{}, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	search := &search{gate: g, registry: registry, repo: source, image: d, budget: newBudget(g.Limits.VerdictBytes)}
+	j := &judgement{gate: g, policy: p, image: d, findings: map[string][]string{}}
+	search.found = func(c sigs.Candidate) {
+		if j.examine(ctx, c) {
+			cancel() // enough: the other look-ups need not end
+		}
+	}
+	search.run(ctx)
+	v := Verdict{Image: repo, Digest: d, Policy: p.Name}
+	switch {
+	case j.signer != "":
+		v.Outcome, v.Signer = Allowed, j.signer
+		return v, nil
+	case search.err != nil:
+		return Verdict{}, fmt.Errorf("look for signatures of %s@%s: %w", repo, d, search.err)
+	case ctx.Err() != nil:
+		return Verdict{}, fmt.Errorf("look for signatures of %s@%s: %w", repo, d, ctx.Err())
+	}
+	v.Reasons = j.reasons(search.notes)
+	v.quick = j.examined == 0 && len(search.notes) == 0
+	return v, nil
+}
+
+// judgement gathers what the authorities say of each candidate.
+type judgement struct {
+	gate   *Gate
+	policy *policy.Policy
+	image  digest.Digest
+
+	mu       sync.Mutex
+	examined int
+	signer   string
+	findings map[string][]string // by authority
+}
+
+// examine reports whether c satisfies the policy. It holds a crypto slot until
+// the work has really ended, whatever became of ctx.
+func (j *judgement) examine(ctx context.Context, c sigs.Candidate) bool {
+	select {
+	case j.gate.crypto <- struct{}{}:
+		defer func() { <-j.gate.crypto }()
+	case <-ctx.Done():
+		return false
+	}
+	for _, a := range j.gate.keys[j.policy.Hash] {
+		signer, err := a.keys.Verify(c, j.image)
+		if err == nil {
+			err = lacking(j.policy.Annotations, signer.Annotations)
+		}
+		j.mu.Lock()
+		if err == nil {
+			j.signer = fmt.Sprintf("key %q (%s)", a.name, signer.KeySource)
+			j.mu.Unlock()
+			return true
+		}
+		j.findings[a.name] = append(j.findings[a.name], err.Error())
+		j.mu.Unlock()
+	}
+	j.mu.Lock()
+	j.examined++
+	j.mu.Unlock()
+	return false
+}
+
+// lacking says which of the annotations that must be signed is not.
+func lacking(want, signed map[string]string) error {
+	for key, value := range want {
+		got, ok := signed[key]
+		if !ok {
+			return fmt.Errorf("the signature lacks the annotation %s=%s", key, value)
+		}
+		if got != value {
+			return fmt.Errorf("the signature's annotation %s is %.64q, not %q", key, got, value)
+		}
+	}
+	return nil
+}
+
+// maxFindings bounds the reasons one refusal lists for one authority.
+const maxFindings = 3
+
+func (j *judgement) reasons(notes []string) []Reason {
+	var names []string
+	var list []Reason
+	for _, a := range j.policy.Authorities {
+		names = append(names, fmt.Sprintf("key %q", a.Name))
+		found := unique(j.findings[a.Name])
+		if len(found) == 0 {
+			continue
+		}
+		text := strings.Join(found[:min(len(found), maxFindings)], "; ")
+		if more := len(found) - maxFindings; more > 0 {
+			text += fmt.Sprintf("; and %d more", more)
+		}
+		list = append(list, Reason{Authority: a.Name, Reason: fmt.Sprintf("%s found, none counts: %s", plural(j.examined, "signature"), text)})
+	}
+	if len(list) == 0 {
+		what := "no signature found"
+		if len(notes) > 0 {
+			what = "no signature that could be examined"
+		}
+		list = append(list, Reason{Reason: fmt.Sprintf("%s (looked for: %s)", what, strings.Join(names, ", "))})
+	}
+	for _, n := range unique(notes) {
+		if len(list) > 8 {
+			break
+		}
+		list = append(list, Reason{Reason: n})
+	}
+	return list
+}
+
+func unique(list []string) []string {
+	seen := map[string]bool{}
+	var out []string
+	for _, s := range list {
+		if !seen[s] {
+			seen[s] = true
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// budget is what one verdict may still fetch, in bytes.
+type budget struct{ left atomic.Int64 }
+
+func newBudget(n int64) *budget {
+	b := &budget{}
+	b.left.Store(n)
+	return b
+}
+
+// most is the largest answer that still fits, at most limit and at least 1.
+func (b *budget) most(limit int64) int64 { return max(1, min(limit, b.left.Load())) }
+
+// take reports whether n more bytes fit; it gives nothing back.
+func (b *budget) take(n int64) bool {
+	return b.left.Add(-n) >= 0
+}

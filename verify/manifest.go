@@ -1,0 +1,141 @@
+package verify
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullgate/pullgate/verify/sigs"
+)
+
+// Kind is what a manifest is, decided by its content and its media type together.
+type Kind int
+
+const (
+	// Image lists a config and layers: an image or any other OCI artifact.
+	Image Kind = iota + 1
+	// Index lists manifests.
+	Index
+)
+
+// Structure is what an admitted manifest lists. Only these lists admit parts;
+// `subject` and `urls` are never followed.
+type Structure struct {
+	Kind      Kind
+	MediaType string
+	Manifests []digest.Digest
+	Blobs     []digest.Digest // config first
+	Platforms bool            // an entry of an index names a platform: it is there to be run
+}
+
+// ErrManifest is wrapped by every reason for which a manifest is not one the
+// gate can judge (400 MANIFEST_INVALID).
+var ErrManifest = errors.New("invalid manifest")
+
+const (
+	maxManifestDepth  = 16
+	maxManifestTokens = 400_000
+)
+
+// ParseManifest classifies manifest bytes. An ambiguous one is refused: both
+// kinds at once (GHSA-qq97-vm5h-rrhg), duplicate or case-variant keys, a media
+// type that contradicts the response's, schema 1, more than max descriptors.
+func ParseManifest(b []byte, contentType string, max int) (Structure, error) {
+	if err := sigs.CheckStrict(b, maxManifestDepth, maxManifestTokens); err != nil {
+		return Structure{}, fmt.Errorf("%w: %w", ErrManifest, err)
+	}
+	var m struct {
+		SchemaVersion int              `json:"schemaVersion"`
+		MediaType     string           `json:"mediaType"`
+		Config        *Descriptor      `json:"config"`
+		Layers        *json.RawMessage `json:"layers"`
+		Blobs         *json.RawMessage `json:"blobs"`
+		FSLayers      *json.RawMessage `json:"fsLayers"`
+		History       *json.RawMessage `json:"history"`
+		Manifests     *json.RawMessage `json:"manifests"`
+	}
+	if err := json.Unmarshal(b, &m); err != nil {
+		return Structure{}, fmt.Errorf("%w: %w", ErrManifest, err)
+	}
+	mediaType := m.MediaType
+	if mediaType == "" {
+		mediaType = contentType
+	}
+	kind := kindOf(mediaType)
+	switch {
+	case m.SchemaVersion == 1 || m.FSLayers != nil || m.History != nil || strings.HasPrefix(contentType, "application/vnd.docker.distribution.manifest.v1+"):
+		return Structure{}, fmt.Errorf("%w: Docker schema 1 is not supported: push the image again with a current client", ErrManifest)
+	case m.SchemaVersion != 2:
+		return Structure{}, fmt.Errorf("%w: schemaVersion is not 2", ErrManifest)
+	case m.Manifests != nil && (m.Config != nil || m.Layers != nil || m.Blobs != nil):
+		return Structure{}, fmt.Errorf("%w: it is an index and an image at once", ErrManifest)
+	case kind == 0:
+		return Structure{}, fmt.Errorf("%w: unknown media type %q", ErrManifest, mediaType)
+	case m.MediaType != "" && kindOf(contentType) != 0 && m.MediaType != contentType:
+		return Structure{}, fmt.Errorf("%w: it says it is %q, the registry says %q", ErrManifest, m.MediaType, contentType)
+	case kind == Index && m.Manifests == nil, kind == Image && (m.Config == nil || m.Layers == nil):
+		return Structure{}, fmt.Errorf("%w: its content is not what its media type %q says", ErrManifest, mediaType)
+	}
+	s := Structure{Kind: kind, MediaType: mediaType}
+	raw := m.Layers
+	if kind == Index {
+		raw = m.Manifests
+	}
+	var list []struct {
+		Digest   digest.Digest    `json:"digest"`
+		Platform *json.RawMessage `json:"platform"`
+	}
+	if err := json.Unmarshal(*raw, &list); err != nil {
+		return Structure{}, fmt.Errorf("%w: %w", ErrManifest, err)
+	}
+	if len(list) > max {
+		return Structure{}, fmt.Errorf("%w: it lists %d parts, more than the limit of %d (limits.descriptors)", ErrManifest, len(list), max)
+	}
+	digests := make([]digest.Digest, 0, len(list)+1)
+	if kind == Image {
+		digests = append(digests, m.Config.Digest)
+	}
+	for _, d := range list {
+		digests = append(digests, d.Digest)
+		s.Platforms = s.Platforms || d.Platform != nil
+	}
+	for _, d := range digests {
+		if err := CheckDigest(d); err != nil {
+			return Structure{}, fmt.Errorf("%w: %w", ErrManifest, err)
+		}
+	}
+	if kind == Index {
+		s.Manifests = digests
+	} else {
+		s.Blobs = digests
+	}
+	return s, nil
+}
+
+// ErrDigest is wrapped by CheckDigest's errors (400 DIGEST_INVALID).
+var ErrDigest = errors.New("invalid digest")
+
+// CheckDigest accepts sha256 and sha512 digests in canonical form and nothing
+// else (CVE-2024-3727: digests are never trusted as path parts unchecked).
+func CheckDigest(d digest.Digest) error {
+	if err := d.Validate(); err != nil {
+		return fmt.Errorf("%w: not algorithm:hex in lower case", ErrDigest)
+	}
+	if a := d.Algorithm(); a != digest.SHA256 && a != digest.SHA512 {
+		return fmt.Errorf("%w: algorithm %q is not sha256 or sha512", ErrDigest, a)
+	}
+	return nil
+}
+
+func kindOf(mediaType string) Kind {
+	switch mediaType {
+	case "application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json":
+		return Image
+	case "application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json":
+		return Index
+	}
+	return 0
+}
