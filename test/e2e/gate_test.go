@@ -1,0 +1,58 @@
+package e2e
+
+import (
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// gate is one pullgate process before one registry, which images call reg.test.
+type gate struct {
+	*process
+	addr, admin string
+	config      string
+}
+
+// startGate serves reg.test/** to whoever has a signature by key.
+func startGate(t *testing.T, registry, key string) *gate {
+	t.Helper()
+	g := &gate{addr: "127.0.0.1:" + freePort(t), admin: "127.0.0.1:" + freePort(t)}
+	g.config = writeFile(t, filepath.Join(t.TempDir(), "pullgate.yaml"), `
+listen: `+g.addr+`
+admin: {listen: "`+g.admin+`"}
+log: {format: json}
+drain: 5s
+upstreams: [{host: reg.test, url: "http://`+registry+`"}]
+policies:
+  - name: signed
+    images: ["reg.test/**"]
+    authorities: [{name: release, key: `+key+`}]
+`)
+	g.up(t)
+	return g
+}
+
+func (g *gate) up(t *testing.T) {
+	t.Helper()
+	g.process = start(t, nil, binary(t), "serve", "--config", g.config)
+	waitHTTP(t, g.process, "http://"+g.addr+"/v2/")
+}
+
+// name is an image as a client without mirror configuration calls it.
+func (g *gate) name(image string) string { return g.addr + "/reg.test/" + image }
+
+// decided reports whether the gate has logged such a decision.
+func (g *gate) decided(outcome, image string) bool {
+	for line := range strings.SplitSeq(g.log.String(), "\n") {
+		if strings.Contains(line, `"outcome":"`+outcome+`"`) && strings.Contains(line, `"image":"reg.test/`+image+`"`) {
+			return true
+		}
+	}
+	return false
+}
+
+func (g *gate) kill(t *testing.T) {
+	t.Helper()
+	g.stop(t, syscall.SIGKILL)
+}
