@@ -46,7 +46,9 @@ func serveBlob(s *Snapshot, w http.ResponseWriter, r *http.Request, req request,
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	up := s.Upstreams[req.repo.Host]
+	opened := time.Now()
 	blob, err := up.OpenBlob(ctx, req.repo, d, r.Method, req.rangeSpec)
+	seen.opening = time.Since(opened)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/pullgate/pullgate/verify"
@@ -23,21 +24,45 @@ const scope = "github.com/pullgate/pullgate/proxy"
 type observer struct {
 	log      *slog.Logger
 	tracer   trace.Tracer
+	wire     propagation.TraceContext
 	pulls    metric.Int64Counter
 	hits     metric.Int64Counter
 	duration metric.Float64Histogram
+	labels   map[label]metric.MeasurementOption // made once: a request allocates none
 }
+
+type label struct {
+	kind    kind
+	outcome string
+}
+
+// The outcomes of a request that carries no verdict.
+const (
+	outcomeError  = "error"
+	outcomeListed = "listed"
+)
 
 func newObserver(c Config) (*observer, error) {
 	meter := c.Meter.Meter(scope)
-	pulls, err1 := meter.Int64Counter("pullgate.pulls", metric.WithDescription("Requests decided, by kind and outcome."))
+	pulls, err1 := meter.Int64Counter("pullgate.requests", metric.WithDescription("Requests answered, by kind and outcome."))
 	hits, err2 := meter.Int64Counter("pullgate.cache.hits", metric.WithDescription("Decisions answered from the verdict cache."))
-	duration, err3 := meter.Float64Histogram("pullgate.verdict.duration", metric.WithUnit("s"),
-		metric.WithDescription("Time from request to answer, blob streaming included, by kind and outcome."))
+	duration, err3 := meter.Float64Histogram("pullgate.request.duration", metric.WithUnit("s"),
+		metric.WithDescription("Time from request to the answer's end, a blob's streaming included, by kind and outcome."),
+		metric.WithExplicitBucketBoundaries(.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60))
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, fmt.Errorf("create metrics: %w", err)
 	}
-	return &observer{log: c.Log, tracer: c.Tracer.Tracer(scope), pulls: pulls, hits: hits, duration: duration}, nil
+	o := &observer{log: c.Log, tracer: c.Tracer.Tracer(scope), pulls: pulls, hits: hits, duration: duration, labels: map[label]metric.MeasurementOption{}}
+	outcomes := []string{outcomeError, outcomeListed}
+	for _, v := range []verify.Outcome{verify.Denied, verify.Allowed, verify.Warned, verify.WarnedUnverified} {
+		outcomes = append(outcomes, v.String())
+	}
+	for k := kind(0); k <= referrersKind; k++ {
+		for _, outcome := range outcomes {
+			o.labels[label{k, outcome}] = metric.WithAttributeSet(attribute.NewSet(attribute.String("kind", k.String()), attribute.String("outcome", outcome)))
+		}
+	}
+	return o, nil
 }
 
 // observation is what is known of one request so far.
@@ -51,11 +76,13 @@ type observation struct {
 	agent   string
 	judged  bool
 	result  verify.Verdict
+	opening time.Duration // until an upstream began to send a blob
 }
 
 func (o *observer) begin(r *http.Request, req request) (context.Context, *observation) {
+	ctx := o.wire.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 	seen := &observation{id: rand.Text(), start: time.Now(), request: req, method: r.Method, agent: r.UserAgent()}
-	seen.ctx, seen.span = o.tracer.Start(r.Context(), "pullgate "+req.kind.String(), trace.WithSpanKind(trace.SpanKindServer),
+	seen.ctx, seen.span = o.tracer.Start(ctx, "pullgate "+req.kind.String(), trace.WithSpanKind(trace.SpanKindServer),
 		trace.WithAttributes(attribute.String("pullgate.decision", seen.id), attribute.String("http.request.method", r.Method)))
 	return seen.ctx, seen
 }
@@ -73,22 +100,24 @@ func (seen *observation) setDecision(w http.ResponseWriter) {
 func (o *observer) end(seen *observation, err error) {
 	outcome := seen.result.Outcome.String()
 	if !seen.judged {
-		outcome = "error"
+		outcome = outcomeError
 		if err == nil {
-			outcome = "listed"
+			outcome = outcomeListed
 		}
 	}
 	took := time.Since(seen.start)
-	labels := metric.WithAttributes(attribute.String("kind", seen.request.kind.String()), attribute.String("outcome", outcome))
+	labels := o.labels[label{seen.request.kind, outcome}]
 	o.pulls.Add(seen.ctx, 1, labels)
 	o.duration.Record(seen.ctx, took.Seconds(), labels)
 	if seen.result.CacheHit {
 		o.hits.Add(seen.ctx, 1)
 	}
-	seen.span.SetAttributes(attribute.String("pullgate.outcome", outcome), attribute.String("pullgate.image", seen.request.repo.String()),
-		attribute.String("pullgate.policy", seen.result.Policy))
-	if err != nil && !seen.judged {
-		seen.span.RecordError(err)
+	if seen.span.IsRecording() {
+		seen.span.SetAttributes(attribute.String("pullgate.outcome", outcome), attribute.String("pullgate.image", seen.request.repo.String()),
+			attribute.String("pullgate.policy", seen.result.Policy))
+		if err != nil && !seen.judged {
+			seen.span.RecordError(err)
+		}
 	}
 	seen.span.End()
 	o.write(seen, outcome, took, err)
@@ -98,6 +127,9 @@ func (o *observer) end(seen *observation, err error) {
 // of them carries a token or a password.
 func (o *observer) write(seen *observation, outcome string, took time.Duration, err error) {
 	level := slog.LevelInfo
+	if !o.log.Enabled(seen.ctx, level) && err == nil {
+		return
+	}
 	attrs := []slog.Attr{
 		slog.String("outcome", outcome), slog.String("kind", seen.request.kind.String()), slog.String("method", seen.method),
 		slog.String("image", seen.request.repo.String()), slog.String("reference", seen.request.reference),
@@ -121,6 +153,10 @@ func (o *observer) write(seen *observation, outcome string, took time.Duration, 
 			level = slog.LevelWarn
 		}
 	}
-	attrs = append(attrs, slog.Duration("took", took), slog.String("decision", seen.id))
+	attrs = append(attrs, slog.Float64("ms", milliseconds(took)), slog.Float64("upstream_ms", milliseconds(seen.result.Upstream+seen.opening)),
+		slog.String("decision", seen.id))
 	o.log.LogAttrs(seen.ctx, level, "pull", attrs...)
 }
+
+// milliseconds with three digits after the point.
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/pullgate/pullgate/policy"
@@ -42,10 +44,12 @@ type Config struct {
 	Store    *Store
 	Cache    *Cache
 	Limits   Limits
-	TTL      time.Duration    // an allow's life in the cache
-	DenyTTL  time.Duration    // a denial's
-	TagTTL   time.Duration    // how long a tag is answered without asking upstream
-	Now      func() time.Time // nil: time.Now
+	TTL      time.Duration        // an allow's life in the cache
+	DenyTTL  time.Duration        // a denial's
+	TagTTL   time.Duration        // how long a tag is answered without asking upstream
+	Now      func() time.Time     // nil: time.Now
+	Tracer   trace.TracerProvider // nil: no spans
+	Meter    metric.MeterProvider // nil: no metrics
 }
 
 // Gate decides under one configuration. It is immutable and safe for
@@ -56,6 +60,7 @@ type Gate struct {
 	flights  singleflight.Group
 	inFlight chan struct{}
 	crypto   chan struct{}
+	observe  *observer
 }
 
 // trusted is one authority, ready to verify.
@@ -69,7 +74,12 @@ func New(c Config) (*Gate, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	observe, err := newObserver(c.Tracer, c.Meter)
+	if err != nil {
+		return nil, err
+	}
 	g := &Gate{
+		observe:  observe,
 		Config:   c,
 		keys:     map[string][]trusted{},
 		inFlight: make(chan struct{}, c.Limits.VerdictsInFlight),
@@ -298,7 +308,7 @@ func (q *question) own(ctx context.Context, m *remembered, p *policy.Policy) (Ve
 		case <-ctx.Done():
 			return Verdict{}, fmt.Errorf("verify %s@%s: %d verdicts are being made already: %w", q.repo, m.Digest, q.Limits.VerdictsInFlight, ctx.Err())
 		}
-		v, err := q.judge(ctx, q.repo, m.Digest, p)
+		v, err := q.observe.verdict(ctx, p, func(ctx context.Context) (Verdict, error) { return q.judge(ctx, q.repo, m.Digest, p) })
 		if err != nil {
 			return Verdict{}, err
 		}

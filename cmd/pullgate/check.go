@@ -20,7 +20,7 @@ registry, and prints every problem at once with its file and line.
 It exits 0 when there is none, 1 otherwise.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			built, problems := load(file)
+			built, problems := load(file, noTelemetry())
 			if len(problems) > 0 {
 				return report(cmd.ErrOrStderr(), problems)
 			}

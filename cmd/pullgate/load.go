@@ -17,10 +17,12 @@ type loaded struct {
 	policies  *policy.Set
 	upstreams map[string]*upstream.Upstream
 	mode      policy.Mode
+	telemetry *telemetry
 }
 
-// load reads everything and returns every problem at once.
-func load(file string) (*loaded, []policy.Problem) {
+// load reads everything and returns every problem at once. With problems, what
+// it returns is only good for knowing which files it looked at, or nil.
+func load(file string, t *telemetry) (*loaded, []policy.Problem) {
 	c, problems := readConfig(file)
 	if c == nil || c.nodes == nil {
 		return nil, problems
@@ -29,15 +31,16 @@ func load(file string) (*loaded, []policy.Problem) {
 		ConfigFile: file, Dir: c.dir, Inline: child(c.nodes, "policies"), Files: c.PolicyFiles, DefaultAction: c.DefaultAction,
 	})
 	problems = append(problems, more...)
+	l := &loaded{config: c, policies: set, telemetry: t}
 	if len(problems) > 0 {
-		return nil, problems
+		return l, problems
 	}
 	ups, more := c.upstreams(func(u upstreamConfig, uc upstream.Config) (*upstream.Upstream, error) {
 		auth, err := c.auth(u.Auth)
 		if err != nil {
 			return nil, err
 		}
-		uc.Auth = auth
+		uc.Auth, uc.Tracer, uc.Meter = auth, t.tracer, t.meter
 		return upstream.New(uc)
 	})
 	for _, p := range set.Policies() {
@@ -46,9 +49,9 @@ func load(file string) (*loaded, []policy.Problem) {
 		}
 	}
 	if len(more) > 0 {
-		return nil, more
+		return l, more
 	}
-	l := &loaded{config: c, policies: set, upstreams: ups}
+	l.upstreams = ups
 	if c.Mode == "warn" {
 		l.mode = policy.Warn
 	}
@@ -72,6 +75,7 @@ func (l *loaded) gate(store *verify.Store, cache *verify.Cache) (*verify.Gate, e
 			return u, ok
 		},
 		TTL: l.config.Verdicts.TTL, DenyTTL: l.config.Verdicts.DenyTTL, TagTTL: l.config.Manifests.TagTTL,
+		Tracer: l.telemetry.tracer, Meter: l.telemetry.meter,
 	})
 }
 
@@ -97,10 +101,8 @@ func (l *loaded) logger(w logWriter) (*slog.Logger, error) {
 
 type logWriter interface{ Write([]byte) (int, error) }
 
-// engine is a whole gate for one command: `verify`, `warm` and `demo` decide
-// with the very code that serve runs.
+// engine is what outlives a configuration: the state and the memory.
 type engine struct {
-	gate  *verify.Gate
 	store *verify.Store
 	cache *verify.Cache
 }
@@ -114,16 +116,25 @@ func (l *loaded) engine(statePath string) (*engine, error) {
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	gate, err := l.gate(store, cache)
-	if err != nil {
-		cache.Close()
-		return nil, errors.Join(err, store.Close())
-	}
-	return &engine{gate: gate, store: store, cache: cache}, nil
+	return &engine{store: store, cache: cache}, nil
 }
 
 // Close gives the state back.
 func (e *engine) Close() error {
 	e.cache.Close()
 	return e.store.Close()
+}
+
+// alone is a whole gate for one command: `verify` and `warm` decide with the
+// very code that serve runs.
+func (l *loaded) alone(statePath string) (*verify.Gate, func() error, error) {
+	e, err := l.engine(statePath)
+	if err != nil {
+		return nil, nil, err
+	}
+	gate, err := l.gate(e.store, e.cache)
+	if err != nil {
+		return nil, nil, errors.Join(err, e.Close())
+	}
+	return gate, e.Close, nil
 }

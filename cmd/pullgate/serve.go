@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,6 +26,10 @@ func serveCommand() *cobra.Command {
 		Long: `serve answers pulls on the configured port until it gets SIGTERM or an interrupt;
 then running pulls have the configured drain time to finish.
 
+SIGHUP, and any change of the configuration, its policies, keys or certificates,
+loads them again. A file with a problem is refused whole: the old configuration
+stays, the log lists every problem, and /readyz says so.
+
 Health, readiness and metrics are on a port of their own (admin.listen):
 /healthz, /readyz, /metrics. Every decision is one line of the log, with the
 image, the client, the policy, the outcome, its reasons and a decision id. The
@@ -32,27 +37,28 @@ same id is in the answer's Pullgate-Decision header, because some runtimes show
 their user nothing but "403 Forbidden".
 
 Scalars of the configuration can be set by the environment: PULLGATE_LISTEN,
-PULLGATE_MODE, PULLGATE_LIMITS_VERIFYTIMEOUT and so on.`,
+PULLGATE_MODE, PULLGATE_LIMITS_VERIFYTIMEOUT and so on. Traces and pushed
+metrics follow the OTEL_* variables.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, problems := load(file)
+			telemetry, err := startTelemetry(cmd.Context())
+			if err != nil {
+				return err
+			}
+			l, problems := load(file, telemetry)
 			if len(problems) > 0 {
 				return report(cmd.ErrOrStderr(), problems)
 			}
-			return serve(cmd.Context(), l, cmd.ErrOrStderr())
+			return serve(cmd.Context(), l, telemetry, cmd.ErrOrStderr())
 		},
 	}
 	configFlag(cmd, &file)
 	return cmd
 }
 
-// serve runs one gate to its end.
-func serve(ctx context.Context, l *loaded, stderr logWriter) error {
+// serve runs one gate until ctx ends.
+func serve(ctx context.Context, l *loaded, t *telemetry, stderr logWriter) error {
 	log, err := l.logger(stderr)
-	if err != nil {
-		return err
-	}
-	telemetry, err := startTelemetry(ctx)
 	if err != nil {
 		return err
 	}
@@ -60,58 +66,81 @@ func serve(ctx context.Context, l *loaded, stderr logWriter) error {
 	if err != nil {
 		return err
 	}
-	handler, err := proxy.New(proxy.Config{Log: log, Tracer: telemetry.tracer, Meter: telemetry.meter}, l.snapshot(e.gate))
+	first, err := l.gate(e.store, e.cache)
 	if err != nil {
 		return errors.Join(err, e.Close())
 	}
-	err = listen(ctx, l, log, handler, telemetry)
-	return errors.Join(err, telemetry.stop(), e.Close())
+	handler, err := proxy.New(proxy.Config{Log: log, Tracer: t.tracer, Meter: t.meter}, l.snapshot(first))
+	if err != nil {
+		return errors.Join(err, e.Close())
+	}
+	r, err := newReloader(l, e, handler, t, log)
+	if err != nil {
+		return errors.Join(err, e.Close())
+	}
+	err = listen(ctx, r, handler)
+	return errors.Join(err, r.Close(), t.stop(), e.Close())
 }
 
 // listen answers on both ports until ctx ends, then drains.
-func listen(ctx context.Context, l *loaded, log *slog.Logger, pulls http.Handler, t *telemetry) error {
+func listen(ctx context.Context, r *reloader, pulls http.Handler) error {
+	c, log := r.current().config, r.log
 	var open net.ListenConfig
-	pullPort, err := open.Listen(ctx, "tcp", l.config.Listen)
+	pullPort, err := open.Listen(ctx, "tcp", c.Listen)
 	if err != nil {
 		return fmt.Errorf("listen for pulls: %w", err)
 	}
-	adminPort, err := open.Listen(ctx, "tcp", l.config.Admin.Listen)
+	adminPort, err := open.Listen(ctx, "tcp", c.Admin.Listen)
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen for admin: %w", err), pullPort.Close())
 	}
-	servers := []*http.Server{server(pulls, log), server(adminHandler(l, t), log)}
+	pullServer, adminServer := server(pulls, log), server(adminHandler(r), log)
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		if l.config.TLS.CertFile != "" {
-			return ended(servers[0].ServeTLS(pullPort, l.config.path(l.config.TLS.CertFile), l.config.path(l.config.TLS.KeyFile)))
+		if c.TLS.CertFile == "" {
+			return ended(pullServer.Serve(pullPort))
 		}
-		return ended(servers[0].Serve(pullPort))
+		pullServer.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: r.certificate}
+		return ended(pullServer.ServeTLS(pullPort, "", ""))
 	})
-	group.Go(func() error { return ended(servers[1].Serve(adminPort)) })
+	group.Go(func() error { return ended(adminServer.Serve(adminPort)) })
+	group.Go(func() error { return r.watch(groupCtx) })
 	group.Go(func() error {
 		<-groupCtx.Done()
-		log.Info("draining", "for", l.config.Drain)
-		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.config.Drain)
-		defer cancel()
-		var failed error
-		for _, s := range servers {
-			if err := s.Shutdown(drain); err != nil {
-				failed = errors.Join(failed, fmt.Errorf("drain: %w", err), s.Close())
-			}
-		}
-		return failed
+		r.draining.Store(true)
+		drain(context.WithoutCancel(ctx), pullServer, r.current().config.Drain, log)
+		return adminServer.Close() // last: probes see the drain
 	})
+	log.Info("pullgate is serving", "listen", pullPort.Addr().String(), "admin", adminPort.Addr().String(),
+		"upstreams", len(c.Upstreams), "policies", len(r.current().policies.Policies()), "version", version(), "pid", os.Getpid())
+	r.current().warn(log)
+	return group.Wait()
+}
+
+// drain lets running pulls finish, for a while.
+func drain(ctx context.Context, s *http.Server, limit time.Duration, log *slog.Logger) {
+	log.Info("draining", "for", limit.String())
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		log.Warn("pulls were cut: they did not finish within the drain time", "drain", limit.String())
+		_ = s.Close() // the connections that are left
+	}
+}
+
+// warn says what is not enforced.
+func (l *loaded) warn(log *slog.Logger) {
 	for _, p := range l.policies.Policies() {
-		if p.Mode == policy.Warn {
-			log.Warn("policy is in warn mode: what it refuses is admitted", "policy", p.Name)
+		if p.Mode == policy.Warn && (p.Expires.IsZero() || time.Now().Before(p.Expires)) {
+			log.Warn("policy is in warn mode: what it refuses is admitted", "policy", p.Name, "where", p.Where)
 		}
 	}
 	if l.mode == policy.Warn {
 		log.Warn("the whole gate is in warn mode: nothing but `static: deny` is refused")
 	}
-	log.Info("pullgate is serving", "listen", pullPort.Addr().String(), "admin", adminPort.Addr().String(),
-		"upstreams", len(l.upstreams), "policies", len(l.policies.Policies()), "version", version(), "pid", os.Getpid())
-	return group.Wait()
+	if l.config.DefaultAction != "deny" {
+		log.Warn("images that no policy matches are admitted", "defaultAction", l.config.DefaultAction)
+	}
 }
 
 // server bounds what a client may hold on to. There is no write timeout:
@@ -131,16 +160,4 @@ func ended(err error) error {
 		return nil
 	}
 	return err
-}
-
-func adminHandler(l *loaded, t *telemetry) http.Handler {
-	mux := http.NewServeMux()
-	fine := func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = fmt.Fprintln(w, "ok") // a prober that left needs no answer
-	}
-	mux.HandleFunc("GET /healthz", fine)
-	mux.HandleFunc("GET /readyz", fine)
-	mux.Handle("GET /metrics", t.metrics)
-	return mux
 }

@@ -50,7 +50,7 @@ that could not be told.`,
 					return err
 				}
 			}
-			l, problems := load(file)
+			l, problems := load(file, noTelemetry())
 			if len(problems) > 0 {
 				return report(cmd.ErrOrStderr(), problems)
 			}
@@ -106,12 +106,12 @@ type result struct {
 }
 
 func verifyOne(ctx context.Context, l *loaded, state string, repo policy.Repository, reference string, asJSON bool, out io.Writer) error {
-	e, err := l.engine(state)
+	gate, done, err := l.alone(state)
 	if err != nil {
 		return err
 	}
-	_, v, err := e.gate.Manifest(ctx, repo, reference, policy.Client{})
-	if err = errors.Join(err, e.Close()); err != nil {
+	_, v, err := gate.Manifest(ctx, repo, reference, policy.Client{})
+	if err = errors.Join(err, done()); err != nil {
 		return fmt.Errorf("could not tell about %s: %w", repo, err)
 	}
 	if asJSON {

@@ -28,7 +28,7 @@ it asks the address the configuration listens on; when nothing answers there, it
 opens the state itself.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, images []string) error {
-			l, problems := load(file)
+			l, problems := load(file, noTelemetry())
 			if len(problems) > 0 {
 				return report(cmd.ErrOrStderr(), problems)
 			}
@@ -76,17 +76,17 @@ func (l *loaded) asker(ctx context.Context, gateURL string) (asker, func() error
 	if given || answers(ctx, client, gateURL) {
 		return ask, func() error { return nil }, nil
 	}
-	e, err := l.engine(l.config.path(l.config.State.Path))
+	gate, done, err := l.alone(l.config.path(l.config.State.Path))
 	if err != nil {
 		return nil, nil, err
 	}
 	return func(ctx context.Context, repo policy.Repository, reference string) ([]byte, error) {
-		m, v, err := e.gate.Manifest(ctx, repo, reference, policy.Client{})
+		m, v, err := gate.Manifest(ctx, repo, reference, policy.Client{})
 		if err == nil && !v.Admitted() {
 			err = errors.New(v.Message())
 		}
 		return m.Bytes, err
-	}, e.Close, nil
+	}, done, nil
 }
 
 func answers(ctx context.Context, client *http.Client, gateURL string) bool {

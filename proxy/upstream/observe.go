@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -37,7 +38,9 @@ func (o *observer) roundTrip(t http.RoundTripper, req *http.Request, operation s
 		trace.WithAttributes(attribute.String("server.address", req.URL.Host), attribute.String("http.request.method", req.Method)))
 	defer span.End()
 	start := time.Now()
-	resp, err := t.RoundTrip(req.WithContext(ctx))
+	req = req.WithContext(ctx)
+	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(req.Header)) // nothing, without a span that is kept
+	resp, err := t.RoundTrip(req)
 	status := "error"
 	if err == nil {
 		status = strconv.Itoa(resp.StatusCode)
