@@ -74,6 +74,10 @@ func asAnswer(err error) *answer {
 	case errors.Is(err, context.DeadlineExceeded):
 		return &answer{status: http.StatusServiceUnavailable, code: "UNAVAILABLE", message: couldNotTell, retryAfter: retryAfter}
 	}
+	var quota *verify.QuotaError
+	if errors.As(err, &quota) {
+		return &answer{status: http.StatusTooManyRequests, code: "TOOMANYREQUESTS", message: quota.Error(), retryAfter: strconv.Itoa(quota.Seconds())}
+	}
 	var u *verify.UpstreamError
 	if errors.As(err, &u) {
 		return fromUpstream(u)

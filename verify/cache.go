@@ -19,6 +19,7 @@ type Cache struct {
 	verdicts  *ristretto.Cache[string, Verdict]
 	manifests *ristretto.Cache[string, *remembered]
 	tags      *ristretto.Cache[string, tagged]
+	missing   *ristretto.Cache[string, missing] // of its own: 404s push nothing else out
 }
 
 // remembered is a manifest with its structure, parsed once.
@@ -42,6 +43,11 @@ type tagged struct {
 	at     time.Time
 }
 
+type missing struct {
+	err   error
+	until time.Time
+}
+
 // NewCache bounds the memory: maxVerdicts entries, manifestBytes bytes.
 func NewCache(maxVerdicts, manifestBytes int64) (*Cache, error) {
 	verdicts, err := ristretto.NewCache(&ristretto.Config[string, Verdict]{
@@ -63,7 +69,13 @@ func NewCache(maxVerdicts, manifestBytes int64) (*Cache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tag cache: %w", err)
 	}
-	return &Cache{verdicts: verdicts, manifests: manifests, tags: tags}, nil
+	missing, err := ristretto.NewCache(&ristretto.Config[string, missing]{
+		NumCounters: 100_000, MaxCost: 10_000, BufferItems: 64, IgnoreInternalCost: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cache of 404s: %w", err)
+	}
+	return &Cache{verdicts: verdicts, manifests: manifests, tags: tags, missing: missing}, nil
 }
 
 // Close stops the caches' goroutines.
@@ -71,6 +83,7 @@ func (c *Cache) Close() {
 	c.verdicts.Close()
 	c.manifests.Close()
 	c.tags.Close()
+	c.missing.Close()
 }
 
 func verdictKey(repo policy.Repository, d digest.Digest, p *policy.Policy) string {

@@ -34,6 +34,7 @@ type Limits struct {
 	Signatures       int           // candidates examined per source
 	VerdictsInFlight int           // verdicts being made at once
 	VerifyTimeout    time.Duration // for one verdict, fetching included
+	ClientMisses     int           // requests of one client that an upstream must be asked for, per minute
 }
 
 // Config is what a Gate is made of. Store and Cache outlive it.
@@ -44,12 +45,17 @@ type Config struct {
 	Store    *Store
 	Cache    *Cache
 	Limits   Limits
-	TTL      time.Duration        // an allow's life in the cache
-	DenyTTL  time.Duration        // a denial's
-	TagTTL   time.Duration        // how long a tag is answered without asking upstream
-	Now      func() time.Time     // nil: time.Now
-	Tracer   trace.TracerProvider // nil: no spans
-	Meter    metric.MeterProvider // nil: no metrics
+	TTL      time.Duration // an allow's life in the cache
+	DenyTTL  time.Duration // a denial's
+	TagTTL   time.Duration // how long a tag is answered without asking upstream
+
+	// StaleIfError is how long after the registry last had them the signatures
+	// kept in the Store are verified again instead, while it cannot be asked.
+	StaleIfError time.Duration
+
+	Now    func() time.Time     // nil: time.Now
+	Tracer trace.TracerProvider // nil: no spans
+	Meter  metric.MeterProvider // nil: no metrics
 }
 
 // Gate decides under one configuration. It is immutable and safe for
@@ -61,6 +67,7 @@ type Gate struct {
 	inFlight chan struct{}
 	crypto   chan struct{}
 	observe  *observer
+	quota    *quota
 }
 
 // trusted is one authority, ready to verify.
@@ -80,6 +87,7 @@ func New(c Config) (*Gate, error) {
 	}
 	g := &Gate{
 		observe:  observe,
+		quota:    newQuota(c.Limits.ClientMisses),
 		Config:   c,
 		keys:     map[string][]trusted{},
 		inFlight: make(chan struct{}, c.Limits.VerdictsInFlight),
@@ -131,10 +139,11 @@ func (g *Gate) Blob(ctx context.Context, repo policy.Repository, d digest.Digest
 // answered by one goroutine.
 type question struct {
 	*Gate
-	repo   policy.Repository
-	client policy.Client
-	waited time.Duration // for upstreams, shared flights included
-	asked  int           // parents that were not in memory
+	repo    policy.Repository
+	client  policy.Client
+	waited  time.Duration // for upstreams, shared flights included
+	asked   int           // parents that were not in memory
+	counted bool          // against the client's quota
 }
 
 func (q *question) manifest(ctx context.Context, reference string) (Manifest, Verdict, error) {
@@ -152,7 +161,7 @@ func (q *question) manifest(ctx context.Context, reference string) (Manifest, Ve
 		return Manifest{}, Verdict{}, err
 	}
 	if v.Admitted() {
-		if err := q.remember(m); err != nil {
+		if err := q.remember(m, v); err != nil {
 			return Manifest{}, Verdict{}, err
 		}
 	}
@@ -300,6 +309,9 @@ func (q *question) own(ctx context.Context, m *remembered, p *policy.Policy) (Ve
 	if v, ok := q.cached(m.Digest, p); ok {
 		return v, nil
 	}
+	if err := q.mayAskUpstream(); err != nil {
+		return Verdict{}, err
+	}
 	key := verdictKey(q.repo, m.Digest, p)
 	return fly(ctx, q, key, func(ctx context.Context) (Verdict, error) {
 		select {
@@ -316,14 +328,16 @@ func (q *question) own(ctx context.Context, m *remembered, p *policy.Policy) (Ve
 		switch {
 		case v.quick:
 			ttl = min(q.DenyTTL, noSignatureTTL)
-		case v.Outcome != Allowed:
+		case v.Outcome != Allowed, v.stale:
 			ttl = q.DenyTTL
 		}
 		v.until = q.Now().Add(ttl)
 		if !p.Expires.IsZero() && p.Expires.After(q.Now()) && p.Expires.Before(v.until) {
 			v.until = p.Expires
 		}
-		q.Cache.verdicts.SetWithTTL(key, v, 1, ttl)
+		memory := v
+		memory.signed = nil // written once, by whoever made the verdict
+		q.Cache.verdicts.SetWithTTL(key, memory, 1, ttl)
 		return v, nil
 	})
 }

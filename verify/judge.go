@@ -16,7 +16,7 @@ import (
 // judge looks for signatures of d and asks the policy's authorities about each.
 // The first that satisfies the policy ends the search. A denial needs every
 // place to have answered.
-func (g *Gate) judge(ctx context.Context, repo policy.Repository, d digest.Digest, p *policy.Policy) (Verdict, error) {
+func (g *Gate) judge(parent context.Context, repo policy.Repository, d digest.Digest, p *policy.Policy) (Verdict, error) {
 	source := repo
 	if !p.SignatureRepository.IsZero() {
 		source = p.SignatureRepository
@@ -25,7 +25,8 @@ func (g *Gate) judge(ctx context.Context, repo policy.Repository, d digest.Diges
 	if err != nil {
 		return Verdict{}, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	// A third of the time is left for signatures that were kept.
+	ctx, cancel := context.WithTimeout(parent, g.Limits.VerifyTimeout*2/3)
 	defer cancel()
 	search := &search{gate: g, registry: registry, repo: source, image: d, budget: newBudget(g.Limits.VerdictBytes)}
 	j := &judgement{gate: g, policy: p, image: d, findings: map[string][]string{}}
@@ -39,15 +40,36 @@ func (g *Gate) judge(ctx context.Context, repo policy.Repository, d digest.Diges
 	switch {
 	case j.signer != "":
 		v.Outcome, v.Signer = Allowed, j.signer
+		v.signed = &kept{At: g.Now(), Signatures: []sigs.Candidate{j.by}}
 		return v, nil
-	case search.err != nil:
+	case search.err == nil && ctx.Err() != nil:
+		search.err = ctx.Err()
+	}
+	if search.err != nil {
+		if unavailable(search.err) && g.judgeKept(parent, repo, j) {
+			v.Outcome, v.Signer, v.stale = Allowed, j.signer+", by a signature kept while the registry cannot be asked", true
+			return v, nil
+		}
 		return Verdict{}, fmt.Errorf("look for signatures of %s@%s: %w", repo, d, search.err)
-	case ctx.Err() != nil:
-		return Verdict{}, fmt.Errorf("look for signatures of %s@%s: %w", repo, d, ctx.Err())
 	}
 	v.Reasons = j.reasons(search.notes)
 	v.quick = j.examined == 0 && len(search.notes) == 0
 	return v, nil
+}
+
+// judgeKept verifies the signatures kept beside the facts, under today's
+// policy and keys, when the registry cannot be asked for them.
+func (g *Gate) judgeKept(ctx context.Context, repo policy.Repository, j *judgement) bool {
+	list, err := g.Store.signatures(repo, j.image, g.Now(), g.StaleIfError)
+	if err != nil {
+		return false
+	}
+	for _, c := range list {
+		if j.examine(ctx, c) {
+			return true
+		}
+	}
+	return false
 }
 
 // judgement gathers what the authorities say of each candidate.
@@ -59,6 +81,7 @@ type judgement struct {
 	mu       sync.Mutex
 	examined int
 	signer   string
+	by       sigs.Candidate      // what the signer signed
 	findings map[string][]string // by authority
 }
 
@@ -78,7 +101,7 @@ func (j *judgement) examine(ctx context.Context, c sigs.Candidate) bool {
 		}
 		j.mu.Lock()
 		if err == nil {
-			j.signer = fmt.Sprintf("key %q (%s)", a.name, signer.KeySource)
+			j.signer, j.by = fmt.Sprintf("key %q (%s)", a.name, signer.KeySource), c
 			j.mu.Unlock()
 			return true
 		}

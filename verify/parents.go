@@ -70,7 +70,7 @@ func (q *question) byParent(ctx context.Context, kind partKind, d, parent digest
 	if CheckDigest(parent) != nil {
 		return unknown, nil // a poisoned store names no manifest
 	}
-	m, err := q.loadParent(ctx, parent)
+	m, err := q.load(ctx, parent)
 	if IsNotFound(err) || errors.Is(err, ErrManifest) {
 		return unknown, nil
 	}
@@ -139,12 +139,12 @@ func (q *question) knownManifest(d digest.Digest) (bool, error) {
 }
 
 // remember puts what an admitted manifest lists on disk, before its first byte
-// is sent.
-func (q *question) remember(m *remembered) error {
-	if m.learned.Load() {
+// is sent, with the signatures that made it count.
+func (q *question) remember(m *remembered, v Verdict) error {
+	if m.learned.Load() && v.signed == nil {
 		return nil
 	}
-	if err := q.Store.learn(q.repo, m.Manifest, m.Structure); err != nil {
+	if err := q.Store.learn(q.repo, m.Manifest, m.Structure, v.signed); err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}
 	m.learned.Store(true)

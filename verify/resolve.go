@@ -2,49 +2,59 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullgate/pullgate/policy"
 )
 
+// notFoundTTL is how long an upstream's 404 is believed: a client that asks
+// again and again does not spend the upstream's quota.
+const notFoundTTL = 3 * time.Second
+
 // resolve turns a reference into the bytes it stands for now: by digest from
-// memory or upstream, by tag with one coalesced HEAD when the manifest is in
-// memory already, else with one GET.
+// memory, state or upstream; by tag with one coalesced HEAD when the manifest
+// is known already, else with one GET.
 func (q *question) resolve(ctx context.Context, reference string) (*remembered, error) {
 	if strings.Contains(reference, ":") {
 		return q.load(ctx, digest.Digest(reference))
 	}
 	key := "tag|" + q.repo.String() + ":" + reference
 	was, seen := q.Cache.tags.Get(key)
-	if seen {
-		if m, ok := q.Cache.manifests.Get(imageKey(q.repo, was.digest)); ok && q.Now().Sub(was.at) < q.TagTTL {
+	age := q.Now().Sub(was.at)
+	if seen && age < q.TagTTL {
+		if m, ok := q.Cache.manifests.Get(imageKey(q.repo, was.digest)); ok {
 			return m, nil
 		}
 	}
-	return fly(ctx, q, key, func(ctx context.Context) (*remembered, error) {
-		registry, err := q.registry(q.repo)
-		if err != nil {
-			return nil, err
-		}
+	m, err := q.fetchOnce(ctx, key, func(ctx context.Context, registry Registry) (*remembered, error) {
 		if seen {
 			d, ok, err := registry.Resolve(ctx, q.repo, reference)
 			if err != nil {
 				return nil, err
 			}
-			if m, known := q.Cache.manifests.Get(imageKey(q.repo, d)); ok && known {
-				q.Cache.tags.Set(key, tagged{digest: d, at: q.Now()}, 1)
+			if m, err := q.known(d); ok && m != nil && err == nil {
 				return m, nil
 			}
 		}
-		m, err := q.fetch(ctx, registry, q.repo, reference)
-		if err == nil {
-			q.Cache.tags.Set(key, tagged{digest: m.Digest, at: q.Now()}, 1)
-		}
-		return m, err
+		return q.fetch(ctx, registry, q.repo, reference)
 	})
+	if err == nil {
+		q.Cache.tags.Set(key, tagged{digest: m.Digest, at: q.Now()}, 1)
+		return m, nil
+	}
+	if seen && unavailable(err) && age < q.StaleIfError {
+		// The upstream is away: what the tag stood for is judged as of now.
+		if m, kerr := q.known(was.digest); kerr == nil && m != nil {
+			return m, nil
+		}
+	}
+	return nil, err
 }
 
 // load returns the manifest d of repo: from memory, from beside the facts, or
@@ -53,30 +63,26 @@ func (q *question) load(ctx context.Context, d digest.Digest) (*remembered, erro
 	if err := CheckDigest(d); err != nil {
 		return nil, err
 	}
-	key := imageKey(q.repo, d)
-	if m, ok := q.Cache.manifests.Get(key); ok {
-		return m, nil
+	if m, err := q.known(d); m != nil || err != nil {
+		return m, err
 	}
-	return fly(ctx, q, "manifest|"+key, func(ctx context.Context) (*remembered, error) {
-		registry, err := q.registry(q.repo)
-		if err != nil {
-			return nil, err
-		}
+	return q.fetchOnce(ctx, "manifest|"+imageKey(q.repo, d), func(ctx context.Context, registry Registry) (*remembered, error) {
 		return q.fetch(ctx, registry, q.repo, d.String())
 	})
 }
 
-// loadParent is load for bytes that admit parts: kept bytes save the upstream.
-func (q *question) loadParent(ctx context.Context, d digest.Digest) (*remembered, error) {
+// known is the manifest d of this repository without asking the upstream, or
+// nil.
+func (q *question) known(d digest.Digest) (*remembered, error) {
 	if m, ok := q.Cache.manifests.Get(imageKey(q.repo, d)); ok {
 		return m, nil
 	}
-	kept, ok, err := q.Store.manifest(d)
+	kept, ok, err := q.Store.manifest(q.repo, d)
 	if err != nil {
 		return nil, fmt.Errorf("read state: %w", err)
 	}
 	if !ok {
-		return q.load(ctx, d)
+		return nil, nil
 	}
 	s, err := ParseManifest(kept.Bytes, kept.MediaType, q.Limits.Descriptors)
 	if err != nil {
@@ -86,6 +92,29 @@ func (q *question) loadParent(ctx context.Context, d digest.Digest) (*remembered
 	m.learned.Store(true)
 	q.Cache.putManifest(q.repo, m)
 	return m, nil
+}
+
+// fetchOnce asks the upstream once for everybody who asks for key meanwhile.
+// A 404 is believed for a moment, in a memory of its own; nothing else that
+// went wrong is remembered.
+func (q *question) fetchOnce(ctx context.Context, key string, fetch func(context.Context, Registry) (*remembered, error)) (*remembered, error) {
+	if missing, ok := q.Cache.missing.Get(key); ok && q.Now().Before(missing.until) {
+		return nil, missing.err
+	}
+	registry, err := q.registry(q.repo)
+	if err != nil {
+		return nil, err
+	}
+	if err := q.mayAskUpstream(); err != nil {
+		return nil, err
+	}
+	return fly(ctx, q, key, func(ctx context.Context) (*remembered, error) {
+		m, err := fetch(ctx, registry)
+		if IsNotFound(err) {
+			q.Cache.missing.SetWithTTL(key, missing{err: err, until: q.Now().Add(notFoundTTL)}, 1, notFoundTTL)
+		}
+		return m, err
+	})
 }
 
 func (g *Gate) fetch(ctx context.Context, registry Registry, repo policy.Repository, reference string) (*remembered, error) {
@@ -109,4 +138,11 @@ func (g *Gate) registry(repo policy.Repository) (Registry, error) {
 		return nil, fmt.Errorf("no upstream is configured for %s", repo.Host)
 	}
 	return r, nil
+}
+
+// unavailable reports network errors, timeouts and 5xx: the upstream said
+// nothing about the image.
+func unavailable(err error) bool {
+	var u *UpstreamError
+	return errors.As(err, &u) && u.Status == http.StatusServiceUnavailable || errors.Is(err, context.DeadlineExceeded)
 }

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -13,61 +14,96 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/sigs"
 )
 
 // Store remembers structure: which admitted manifest lists which parts. It
 // holds facts, never permissions: whatever it says is checked against the
 // parent's bytes and judged again, so a poisoned store can deny, not admit.
 // It is safe for concurrent use.
+//
+// Two generations bound it: facts are written to the younger one; when that
+// has reached half of what is allowed, the elder is dropped and a new one
+// begun. What is pulled or verified again moves to the younger one.
 type Store struct {
-	db *bolt.DB
+	db       *bolt.DB
+	maxBytes int64
 }
 
 const (
-	stateVersion = "1"
+	stateVersion = "2"
 	// keptParents bounds the parents remembered of one part, newest first.
 	keptParents = 64
 	// keptManifest is the largest manifest kept beside its facts, in bytes;
 	// bigger ones are fetched again by digest.
 	keptManifest = 256 << 10
+	// keptSignatures is the largest set of signatures kept for one image.
+	keptSignatures = 64 << 10
+	// fill is how much of a page bbolt leaves empty when keys come in no order:
+	// a generation's bytes count double against its share of the file.
+	fill = 2
 )
 
 var (
-	parentsBucket   = []byte("parents")
-	manifestsBucket = []byte("manifests")
-	metaBucket      = []byte("meta")
+	metaBucket        = []byte("meta")
+	parentsBucket     = []byte("parents")
+	manifestsBucket   = []byte("manifests")
+	signaturesBucket  = []byte("signatures")
+	generations       = [2][]byte{[]byte("generation-0"), []byte("generation-1")}
+	versionKey        = []byte("version")
+	youngerKey        = []byte("younger")
+	youngerBytesKey   = []byte("younger-bytes")
+	errMissingBuckets = errors.New("its buckets are missing")
 )
 
-// OpenStore opens or creates the state in the folder dir. One process at a
-// time: a second one gets an error that says so after a second.
-func OpenStore(dir string) (*Store, error) {
+// OpenStore opens or creates the state in the folder dir, which will hold
+// about maxBytes. One process at a time: a second one gets an error that says
+// so after a second.
+func OpenStore(dir string, maxBytes int64) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create state folder: %w", err)
 	}
 	file := filepath.Join(dir, "facts.db")
-	db, err := bolt.Open(file, 0o600, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType})
+	db, err := bolt.Open(file, 0o600, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType, NoFreelistSync: true})
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("state %s is in use by another pullgate; stop that one, or give this one its own state.path", file)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open state %s: %w", file, err)
+		return nil, fmt.Errorf("open state %s: %w; it holds nothing that cannot be learnt again: move it away to start afresh", file, err)
 	}
+	db.MaxBatchDelay = time.Millisecond // a lone pull waits no longer for company
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, b := range [][]byte{parentsBucket, manifestsBucket, metaBucket} {
-			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
+		meta, err := tx.CreateBucketIfNotExists(metaBucket)
+		if err != nil {
+			return err
+		}
+		if v := meta.Get(versionKey); v != nil && string(v) != stateVersion {
+			return fmt.Errorf("state %s has format %q, this pullgate knows %q; move it away to start afresh", file, v, stateVersion)
+		}
+		for _, g := range generations {
+			if err := createGeneration(tx, g); err != nil {
 				return err
 			}
 		}
-		meta := tx.Bucket(metaBucket)
-		if v := meta.Get([]byte("version")); v != nil && string(v) != stateVersion {
-			return fmt.Errorf("state %s has format %q, this pullgate knows %q; move it away to start afresh", file, v, stateVersion)
-		}
-		return meta.Put([]byte("version"), []byte(stateVersion))
+		return meta.Put(versionKey, []byte(stateVersion))
 	})
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &Store{db: db}, nil
+	return &Store{db: db, maxBytes: maxBytes}, nil
+}
+
+func createGeneration(tx *bolt.Tx, name []byte) error {
+	g, err := tx.CreateBucketIfNotExists(name)
+	if err != nil {
+		return err
+	}
+	for _, b := range [][]byte{parentsBucket, manifestsBucket, signaturesBucket} {
+		if _, err := g.CreateBucketIfNotExists(b); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Close releases the state file.
@@ -85,47 +121,102 @@ func partKey(repo policy.Repository, kind partKind, d digest.Digest) []byte {
 	return append(key, d...)
 }
 
-// learn records that parent, with these bytes, lists parts in repo. When it
-// returns nil the facts are on disk.
-func (s *Store) learn(repo policy.Repository, parent Manifest, parts Structure) error {
+func storeKey(repo policy.Repository, d digest.Digest) []byte {
+	return append(append([]byte(repo.String()), 0), d...)
+}
+
+// learn records that parent, with these bytes, lists parts in repo, and the
+// signatures that made it count. When it returns nil all of it is on disk.
+func (s *Store) learn(repo policy.Repository, parent Manifest, parts Structure, signed *kept) error {
 	return s.db.Batch(func(tx *bolt.Tx) error {
+		w, err := s.writer(tx)
+		if err != nil {
+			return err
+		}
 		if len(parent.Bytes) <= keptManifest {
 			value := append([]byte(parent.MediaType), 0)
-			if err := putNew(tx.Bucket(manifestsBucket), []byte(parent.Digest), append(value, parent.Bytes...)); err != nil {
+			if err := w.put(manifestsBucket, storeKey(repo, parent.Digest), append(value, parent.Bytes...)); err != nil {
 				return err
 			}
 		}
-		bucket := tx.Bucket(parentsBucket)
+		if signed != nil {
+			if err := w.keep(storeKey(repo, parent.Digest), signed); err != nil {
+				return err
+			}
+		}
 		for _, d := range parts.Manifests {
-			if err := addParent(bucket, partKey(repo, partManifest, d), parent.Digest); err != nil {
+			if err := w.addParent(partKey(repo, partManifest, d), parent.Digest); err != nil {
 				return err
 			}
 		}
 		for _, d := range parts.Blobs {
-			if err := addParent(bucket, partKey(repo, partBlob, d), parent.Digest); err != nil {
+			if err := w.addParent(partKey(repo, partBlob, d), parent.Digest); err != nil {
 				return err
 			}
 		}
-		return nil
+		return w.done()
 	})
 }
 
-func putNew(b *bolt.Bucket, key, value []byte) error {
-	if b.Get(key) != nil {
+// writer writes to the younger generation and counts.
+type writer struct {
+	tx      *bolt.Tx
+	younger *bolt.Bucket
+	elder   *bolt.Bucket
+	bytes   int64
+}
+
+func (s *Store) writer(tx *bolt.Tx) (*writer, error) {
+	meta := tx.Bucket(metaBucket)
+	w := &writer{tx: tx, bytes: int64(decodeNumber(meta.Get(youngerBytesKey)))}
+	younger := decodeNumber(meta.Get(youngerKey)) % 2
+	if w.bytes > s.maxBytes/2/fill {
+		younger, w.bytes = 1-younger, 0
+		if err := tx.DeleteBucket(generations[younger]); err != nil {
+			return nil, err
+		}
+		if err := createGeneration(tx, generations[younger]); err != nil {
+			return nil, err
+		}
+		if err := meta.Put(youngerKey, binary.AppendUvarint(nil, younger)); err != nil {
+			return nil, err
+		}
+	}
+	w.younger, w.elder = tx.Bucket(generations[younger]), tx.Bucket(generations[1-younger])
+	return w, nil
+}
+
+func (w *writer) done() error {
+	return w.tx.Bucket(metaBucket).Put(youngerBytesKey, binary.AppendUvarint(nil, uint64(w.bytes)))
+}
+
+func decodeNumber(b []byte) uint64 {
+	n, used := binary.Uvarint(b)
+	if used <= 0 {
+		return 0
+	}
+	return n
+}
+
+func (w *writer) put(bucket, key, value []byte) error {
+	b := w.younger.Bucket(bucket)
+	old := b.Get(key)
+	if old != nil && string(old) == string(value) {
 		return nil
 	}
+	w.bytes += int64(len(key)+len(value)) - int64(len(old))
 	return b.Put(key, value)
 }
 
 // addParent puts parent first in the list under key. A list is a sequence of
 // length-prefixed digests.
-func addParent(b *bolt.Bucket, key []byte, parent digest.Digest) error {
-	old := decodeDigests(b.Get(key))
-	if len(old) > 0 && old[0] == parent {
-		return nil
+func (w *writer) addParent(key []byte, parent digest.Digest) error {
+	known := w.younger.Bucket(parentsBucket).Get(key)
+	if known == nil {
+		known = w.elder.Bucket(parentsBucket).Get(key)
 	}
 	list := []digest.Digest{parent}
-	for _, d := range old {
+	for _, d := range decodeDigests(known) {
 		if d != parent && len(list) < keptParents {
 			list = append(list, d)
 		}
@@ -135,7 +226,7 @@ func addParent(b *bolt.Bucket, key []byte, parent digest.Digest) error {
 		value = binary.AppendUvarint(value, uint64(len(d)))
 		value = append(value, d...)
 	}
-	return b.Put(key, value)
+	return w.put(parentsBucket, key, value)
 }
 
 func decodeDigests(b []byte) []digest.Digest {
@@ -151,31 +242,76 @@ func decodeDigests(b []byte) []digest.Digest {
 	return list
 }
 
+// read hands the value under key to use, from the younger generation or the
+// elder; nil when neither has it. The bytes are only good inside use.
+func (s *Store) read(bucket, key []byte, use func(value []byte)) error {
+	return s.db.View(func(tx *bolt.Tx) error {
+		younger := decodeNumber(tx.Bucket(metaBucket).Get(youngerKey)) % 2
+		for _, g := range [][]byte{generations[younger], generations[1-younger]} {
+			b := tx.Bucket(g)
+			if b == nil || b.Bucket(bucket) == nil {
+				return errMissingBuckets
+			}
+			if value := b.Bucket(bucket).Get(key); value != nil {
+				use(value)
+				return nil
+			}
+		}
+		use(nil)
+		return nil
+	})
+}
+
 // parents lists the remembered parents of a part, newest first.
 func (s *Store) parents(repo policy.Repository, kind partKind, d digest.Digest) ([]digest.Digest, error) {
 	var list []digest.Digest
-	err := s.db.View(func(tx *bolt.Tx) error {
-		list = decodeDigests(tx.Bucket(parentsBucket).Get(partKey(repo, kind, d)))
-		return nil
-	})
+	err := s.read(parentsBucket, partKey(repo, kind, d), func(value []byte) { list = decodeDigests(value) })
 	return list, err
 }
 
 // manifest returns kept bytes, hashed and compared; ok is false when they are
 // not kept or no longer what they were.
-func (s *Store) manifest(d digest.Digest) (m Manifest, ok bool, err error) {
-	err = s.db.View(func(tx *bolt.Tx) error {
-		value := tx.Bucket(manifestsBucket).Get([]byte(d))
+func (s *Store) manifest(repo policy.Repository, d digest.Digest) (m Manifest, ok bool, err error) {
+	err = s.read(manifestsBucket, storeKey(repo, d), func(value []byte) {
 		for i, c := range value {
 			if c == 0 {
 				m = Manifest{Bytes: append([]byte(nil), value[i+1:]...), MediaType: string(value[:i]), Digest: d}
-				break
+				return
 			}
 		}
-		return nil
 	})
 	if err != nil || m.Bytes == nil || d.Algorithm().FromBytes(m.Bytes) != d {
 		return Manifest{}, false, err
 	}
 	return m, true, nil
+}
+
+// kept are the signatures that made an image count, as they were found. They
+// are verified again whenever they are used: a poisoned store admits nothing.
+type kept struct {
+	At         time.Time        `json:"at"` // when the registry last had them
+	Signatures []sigs.Candidate `json:"signatures"`
+}
+
+func (w *writer) keep(key []byte, k *kept) error {
+	b, err := json.Marshal(k)
+	if err != nil || len(b) > keptSignatures {
+		return err
+	}
+	return w.put(signaturesBucket, key, b)
+}
+
+// signatures returns what was kept for d, at most maxAge old at now.
+func (s *Store) signatures(repo policy.Repository, d digest.Digest, now time.Time, maxAge time.Duration) ([]sigs.Candidate, error) {
+	var k kept
+	err := s.read(signaturesBucket, storeKey(repo, d), func(value []byte) {
+		if json.Unmarshal(value, &k) != nil {
+			k = kept{} // a foreign value is none
+		}
+	})
+	age := now.Sub(k.At)
+	if err != nil || age > maxAge || age < 0 {
+		return nil, err
+	}
+	return k.Signatures, nil
 }

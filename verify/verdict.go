@@ -63,6 +63,8 @@ type Verdict struct {
 	until       time.Time // an allow's end, zero: by ttl alone
 	ownChildren bool      // the deciding policy keeps this index from admitting its children
 	final       bool      // a static decision on this very digest: no parent overrules it
+	stale       bool      // the registry could not be asked: kept signatures were verified
+	signed      *kept     // what made it count, to be kept beside the facts
 	quick       bool      // nothing was found at all: ask again soon, a signature may follow
 }
 

@@ -112,6 +112,7 @@ type limitsConfig struct {
 	Signatures       int           `mapstructure:"signatures"`
 	VerdictsInFlight int           `mapstructure:"verdictsInFlight"`
 	VerifyTimeout    time.Duration `mapstructure:"verifyTimeout"`
+	ClientMisses     int           `mapstructure:"clientMisses"`
 }
 
 // size is a number of bytes, written 4MiB, 1GiB or 4096.
@@ -144,6 +145,7 @@ var defaults = []struct { // every scalar, so that PULLGATE_* reaches each
 	{"state::path", "./pullgate-state"}, {"state::maxBytes", "1GiB"},
 	{"limits::manifestBytes", "4MiB"}, {"limits::descriptors", 2000}, {"limits::payloadBytes", "8MiB"}, {"limits::verdictBytes", "16MiB"},
 	{"limits::signatures", 64}, {"limits::verdictsInFlight", 64}, {"limits::verifyTimeout", "15s"},
+	{"limits::clientMisses", 600},
 }
 
 const maxConfigBytes = 4 << 20
@@ -290,6 +292,7 @@ func (c *config) check() []policy.Problem {
 	}{
 		{int64(c.Limits.Descriptors), []string{"limits", "descriptors"}}, {int64(c.Limits.Signatures), []string{"limits", "signatures"}},
 		{int64(c.Limits.VerdictsInFlight), []string{"limits", "verdictsInFlight"}}, {int64(c.Limits.VerifyTimeout), []string{"limits", "verifyTimeout"}},
+		{int64(c.Limits.ClientMisses), []string{"limits", "clientMisses"}},
 		{int64(c.Verdicts.TTL), []string{"verdicts", "ttl"}}, {int64(c.Verdicts.DenyTTL), []string{"verdicts", "denyTTL"}},
 		{c.Verdicts.MaxEntries, []string{"verdicts", "maxEntries"}}, {int64(c.Drain), []string{"drain"}},
 	} {

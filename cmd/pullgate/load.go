@@ -63,6 +63,7 @@ func (l *loaded) limits() verify.Limits {
 	return verify.Limits{
 		ManifestBytes: int64(c.ManifestBytes), Descriptors: c.Descriptors, PayloadBytes: int64(c.PayloadBytes), VerdictBytes: int64(c.VerdictBytes),
 		Signatures: c.Signatures, VerdictsInFlight: c.VerdictsInFlight, VerifyTimeout: c.VerifyTimeout,
+		ClientMisses: c.ClientMisses,
 	}
 }
 
@@ -75,7 +76,8 @@ func (l *loaded) gate(store *verify.Store, cache *verify.Cache) (*verify.Gate, e
 			return u, ok
 		},
 		TTL: l.config.Verdicts.TTL, DenyTTL: l.config.Verdicts.DenyTTL, TagTTL: l.config.Manifests.TagTTL,
-		Tracer: l.telemetry.tracer, Meter: l.telemetry.meter,
+		StaleIfError: l.config.Verdicts.StaleIfError,
+		Tracer:       l.telemetry.tracer, Meter: l.telemetry.meter,
 	})
 }
 
@@ -108,7 +110,7 @@ type engine struct {
 }
 
 func (l *loaded) engine(statePath string) (*engine, error) {
-	store, err := verify.OpenStore(statePath)
+	store, err := verify.OpenStore(statePath, int64(l.config.State.MaxBytes))
 	if err != nil {
 		return nil, err
 	}
