@@ -32,6 +32,11 @@ func (q *question) resolve(ctx context.Context, reference string) (*remembered, 
 			return m, nil
 		}
 	}
+	if !seen { // a HEAD for a tag that is known spends nobody's quota
+		if err := q.mayAskUpstream(); err != nil {
+			return nil, err
+		}
+	}
 	m, err := q.fetchOnce(ctx, key, func(ctx context.Context, registry Registry) (*remembered, error) {
 		if seen {
 			d, ok, err := registry.Resolve(ctx, q.repo, reference)
@@ -65,6 +70,9 @@ func (q *question) load(ctx context.Context, d digest.Digest) (*remembered, erro
 	}
 	if m, err := q.known(d); m != nil || err != nil {
 		return m, err
+	}
+	if err := q.mayAskUpstream(); err != nil {
+		return nil, err
 	}
 	return q.fetchOnce(ctx, "manifest|"+imageKey(q.repo, d), func(ctx context.Context, registry Registry) (*remembered, error) {
 		return q.fetch(ctx, registry, q.repo, d.String())
@@ -103,9 +111,6 @@ func (q *question) fetchOnce(ctx context.Context, key string, fetch func(context
 	}
 	registry, err := q.registry(q.repo)
 	if err != nil {
-		return nil, err
-	}
-	if err := q.mayAskUpstream(); err != nil {
 		return nil, err
 	}
 	return fly(ctx, q, key, func(ctx context.Context) (*remembered, error) {

@@ -187,7 +187,10 @@ func readConfig(file string) (*config, []policy.Problem) {
 		v.SetDefault(d.key, d.value)
 	}
 	if err := v.ReadConfig(bytes.NewReader(text)); err != nil {
-		return nil, append(problems, one(0, "%v", err)...)
+		if len(problems) == 0 { // else it has been said already, with the line
+			problems = one(0, "%v", err)
+		}
+		return nil, problems
 	}
 	hooks := mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc(), mapstructure.TextUnmarshallerHookFunc())
 	if err := v.Unmarshal(c, viper.DecodeHook(hooks)); err != nil {

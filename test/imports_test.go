@@ -1,0 +1,68 @@
+// Package test holds what is true of the project as a whole.
+package test
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/pullgate/pullgate/"
+
+// rooms may import only what stands below them: cmd → proxy → verify → policy.
+var rooms = map[string][]string{
+	"policy":         {},
+	"verify/sigs":    {"policy"},
+	"verify":         {"policy", "verify/sigs"},
+	"proxy/upstream": {"policy", "verify"},
+	"proxy":          {"policy", "verify", "proxy/upstream"},
+	"cmd/pullgate":   {"policy", "verify", "verify/sigs", "proxy", "proxy/upstream"},
+}
+
+// pure is what policy must do without: it is a decision, not a program.
+var pure = []string{"net/http", "github.com/sigstore/", "go.opentelemetry.io/", "github.com/google/go-containerregistry"}
+
+func TestImportsGoOneWay(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		room := strings.TrimPrefix(fields[0], module)
+		if strings.HasPrefix(room, "test") {
+			continue
+		}
+		allowed, known := rooms[room]
+		if !known {
+			t.Errorf("%s is no room this test knows: say what it may import", room)
+			continue
+		}
+		seen++
+		for _, imported := range fields[1:] {
+			if room == "policy" {
+				for _, p := range pure {
+					if strings.HasPrefix(imported, p) {
+						t.Errorf("policy imports %s", imported)
+					}
+				}
+			}
+			if target, ours := strings.CutPrefix(imported, module); ours && !contains(allowed, target) {
+				t.Errorf("%s imports %s", room, target)
+			}
+		}
+	}
+	if seen != len(rooms) {
+		t.Errorf("%d rooms of %d were looked at", seen, len(rooms))
+	}
+}
+
+func contains(list []string, s string) bool {
+	for _, l := range list {
+		if l == s {
+			return true
+		}
+	}
+	return false
+}
