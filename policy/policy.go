@@ -62,6 +62,10 @@ type Policy struct {
 	Hash string
 }
 
+// DeniesInWriting reports a static deny that somebody wrote, as against the
+// default action's: no warn mode weakens it.
+func (p *Policy) DeniesInWriting() bool { return p.Static == Deny && p.Where != "" }
+
 // Authority is one trusted signer: any of its keys.
 type Authority struct {
 	Name string

@@ -45,6 +45,8 @@ func serveBlob(s *Snapshot, w http.ResponseWriter, r *http.Request, req request,
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
+	watchdog := time.AfterFunc(blobStalled, cancel)
+	defer watchdog.Stop()
 	up := s.Upstreams[req.repo.Host]
 	opened := time.Now()
 	blob, err := up.OpenBlob(ctx, req.repo, d, r.Method, req.rangeSpec)
@@ -53,6 +55,10 @@ func serveBlob(s *Snapshot, w http.ResponseWriter, r *http.Request, req request,
 		return err
 	}
 	defer blob.Body.Close()
+	if v.Size > 0 && blob.Size >= 0 && blob.Size != v.Size {
+		return &verify.UpstreamError{Status: http.StatusBadGateway, Host: req.repo.Host,
+			Err: fmt.Errorf("blob %s has %d bytes there, its manifest says %d", d, blob.Size, v.Size)}
+	}
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Docker-Content-Digest", d.String())
@@ -71,8 +77,11 @@ func serveBlob(s *Snapshot, w http.ResponseWriter, r *http.Request, req request,
 	if r.Method == http.MethodHead {
 		return nil
 	}
-	out := &stream{w: w, body: blob.Body, control: http.NewResponseController(w), watchdog: time.AfterFunc(blobStalled, cancel)}
-	defer out.watchdog.Stop()
+	length := blob.ContentLength
+	if length < 0 && v.Size > 0 {
+		length = v.Size
+	}
+	out := &stream{w: w, length: length, body: &watched{blob.Body, watchdog}, control: http.NewResponseController(w), watchdog: watchdog}
 	if whole(blob.Status, blob.ContentRange) {
 		out.verifier = d.Verifier()
 	}
@@ -105,33 +114,36 @@ type stream struct {
 	control  *http.ResponseController
 	watchdog *time.Timer
 	verifier digest.Verifier // nil: a part of a blob, which only the client can check
+	length   int64           // bytes that must come; -1: nobody knows
 }
 
 var errWrongBlob = errors.New("its bytes do not match the digest")
 
 func (s *stream) copy() error {
 	held, next := make([]byte, 0, blobBuffer), make([]byte, blobBuffer)
-	for {
+	for came := int64(0); ; {
 		n, err := io.ReadFull(s.body, next[:blobBuffer])
-		s.watchdog.Reset(blobStalled)
 		if s.verifier != nil {
 			_, _ = s.verifier.Write(next[:n]) // a hash takes every write
 		}
+		came += int64(n)
 		last := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 		if err != nil && !last {
 			return fmt.Errorf("read from upstream: %w", err)
+		}
+		if s.length >= 0 && (came > s.length || last && came < s.length) {
+			return fmt.Errorf("%w: %d bytes came of %d", errWrongBlob, came, s.length)
+		}
+		if last && s.verifier != nil && !s.verifier.Verified() {
+			return errWrongBlob // before what is held leaves: this read may have been empty
 		}
 		if werr := s.write(held); werr != nil {
 			return werr
 		}
 		held, next = next[:n], held[:cap(held)]
-		if !last {
-			continue
+		if last {
+			return s.write(held)
 		}
-		if s.verifier != nil && !s.verifier.Verified() {
-			return errWrongBlob
-		}
-		return s.write(held)
 	}
 }
 
@@ -142,15 +154,31 @@ func (s *stream) write(b []byte) error {
 	if err := s.control.SetWriteDeadline(time.Now().Add(blobStalled)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return fmt.Errorf("set deadline: %w", err)
 	}
-	if _, err := s.w.Write(b); err != nil {
+	_, err := s.w.Write(b)
+	s.watchdog.Reset(blobStalled) // the client's slowness is not the upstream's
+	if err != nil {
 		return fmt.Errorf("write to client: %w", err)
 	}
 	return nil
 }
 
+// watched is a body whose every byte shows that the upstream is alive.
+type watched struct {
+	io.Reader
+	watchdog *time.Timer
+}
+
+func (w *watched) Read(b []byte) (int, error) {
+	n, err := w.Reader.Read(b)
+	if n > 0 {
+		w.watchdog.Reset(blobStalled)
+	}
+	return n, err
+}
+
 // refusesAll answers listings of a repository that no policy could ever admit.
 func refusesAll(s *Snapshot, req request) error {
-	if s.Gate.Policies.CouldAllow(req.repo) {
+	if s.Gate.CouldAllow(req.repo, req.client) {
 		return nil
 	}
 	v := verify.Verdict{Image: req.repo, Policy: s.Gate.Policies.For(req.repo, "", req.client).Name}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -20,7 +21,9 @@ func serveTags(s *Snapshot, w http.ResponseWriter, r *http.Request, req request)
 	if n, err := strconv.Atoi(req.n); req.n != "" && (err != nil || n < 0 || n > 10_000) {
 		return badRequest("UNSUPPORTED", "n must be a number from 0 to 10000") // CVE-2023-2253: pages are bounded
 	}
-	tags, next, err := s.Upstreams[req.repo.Host].Tags(r.Context(), req.repo, req.n, req.last, s.Gate.Limits.ManifestBytes)
+	ctx, cancel := context.WithTimeout(r.Context(), s.Gate.Limits.VerifyTimeout)
+	defer cancel()
+	tags, next, err := s.Upstreams[req.repo.Host].Tags(ctx, req.repo, req.n, req.last, s.Gate.Limits.ManifestBytes)
 	if err != nil {
 		return err
 	}
@@ -61,7 +64,9 @@ func serveReferrers(s *Snapshot, w http.ResponseWriter, r *http.Request, req req
 		return err
 	}
 	limit := s.Gate.Limits.ManifestBytes
-	list, err := s.Upstreams[req.repo.Host].Referrers(r.Context(), req.repo, digest.Digest(req.reference), limit)
+	ctx, cancel := context.WithTimeout(r.Context(), s.Gate.Limits.VerifyTimeout)
+	defer cancel()
+	list, err := s.Upstreams[req.repo.Host].Referrers(ctx, req.repo, digest.Digest(req.reference), limit)
 	if err != nil {
 		return err
 	}

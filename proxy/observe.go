@@ -81,6 +81,9 @@ type observation struct {
 
 func (o *observer) begin(r *http.Request, req request) (context.Context, *observation) {
 	ctx := o.wire.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+	if caller := trace.SpanContextFromContext(ctx); caller.TraceState().Len() > 0 { // the client's own words go no further
+		ctx = trace.ContextWithRemoteSpanContext(ctx, caller.WithTraceState(trace.TraceState{}))
+	}
 	seen := &observation{id: rand.Text(), start: time.Now(), request: req, method: r.Method, agent: r.UserAgent()}
 	seen.ctx, seen.span = o.tracer.Start(ctx, "pullgate "+req.kind.String(), trace.WithSpanKind(trace.SpanKindServer),
 		trace.WithAttributes(attribute.String("pullgate.decision", seen.id), attribute.String("http.request.method", r.Method)))
@@ -89,12 +92,11 @@ func (o *observer) begin(r *http.Request, req request) (context.Context, *observ
 
 func (seen *observation) verdict(v verify.Verdict) { seen.judged, seen.result = true, v }
 
-// setDecision puts the id on every answer that carries a decision: old
-// containerd shows its user nothing but the status line.
+// setDecision puts the id on every answer that carries a decision, and on every
+// one whose reason only the log has: old containerd shows its user nothing but
+// the status line.
 func (seen *observation) setDecision(w http.ResponseWriter) {
-	if seen.judged {
-		w.Header().Set("Pullgate-Decision", seen.id)
-	}
+	w.Header().Set("Pullgate-Decision", seen.id)
 }
 
 func (o *observer) end(seen *observation, err error) {
@@ -149,7 +151,8 @@ func (o *observer) write(seen *observation, outcome string, took time.Duration, 
 		a := asAnswer(err)
 		attrs = append(attrs, slog.Int("status", a.status))
 		if !seen.judged || a.status != http.StatusForbidden {
-			attrs = append(attrs, slog.String("error", err.Error()))
+			text := err.Error()
+			attrs = append(attrs, slog.String("error", text[:min(len(text), maxErrorText)]))
 			level = slog.LevelWarn
 		}
 	}
@@ -157,6 +160,9 @@ func (o *observer) write(seen *observation, outcome string, took time.Duration, 
 		slog.String("decision", seen.id))
 	o.log.LogAttrs(seen.ctx, level, "pull", attrs...)
 }
+
+// maxErrorText bounds what one error puts into the log, in bytes.
+const maxErrorText = 4000
 
 // milliseconds with three digits after the point.
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

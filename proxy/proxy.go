@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/gorilla/mux"
 	"go.opentelemetry.io/otel/metric"
@@ -59,6 +60,10 @@ func New(c Config, first *Snapshot) (*Proxy, error) {
 	return p, nil
 }
 
+// answerTimeout is for everything but a blob's stream: a verdict, and the
+// client's taking of the answer.
+const answerTimeout = 2 * time.Minute
+
 // Swap puts a new configuration in place; running requests keep theirs.
 func (p *Proxy) Swap(s *Snapshot) { p.snapshot.Store(s) }
 
@@ -71,6 +76,14 @@ func (p *Proxy) refuseWrite(w http.ResponseWriter, r *http.Request) {
 
 // pull is one request from its first byte to its log line.
 func (p *Proxy) pull(w http.ResponseWriter, r *http.Request) {
+	// Whoever takes nothing, or sends a body that nobody reads, is cut off; a
+	// blob's stream moves the limit on with every write.
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Now().Add(answerTimeout)) // not every writer has deadlines
+	if r.ContentLength != 0 {
+		_ = control.SetReadDeadline(time.Now().Add(time.Second))
+		w.Header().Set("Connection", "close")
+	}
 	s := p.snapshot.Load()
 	w.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
 	req, err := s.parse(r)
@@ -89,15 +102,19 @@ func (p *Proxy) pull(w http.ResponseWriter, r *http.Request) {
 		err = p.serve(s, w, r, req, seen)
 	}
 	p.observe.end(seen, err)
-	if err == nil || r.Context().Err() != nil {
+	if err == nil {
 		return
 	}
 	var broken *cutOff
-	if errors.As(err, &broken) { // bytes are out already: no clean end
+	if errors.As(err, &broken) || r.Context().Err() != nil {
+		// Bytes are out already, or nobody listens any more: returning would end
+		// the answer cleanly, with a 200 that nobody has decided.
 		panic(http.ErrAbortHandler)
 	}
 	a := asAnswer(err)
-	seen.setDecision(w)
+	if seen.judged || a.status >= http.StatusInternalServerError {
+		seen.setDecision(w)
+	}
 	a.write(w, r)
 }
 

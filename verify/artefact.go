@@ -4,78 +4,104 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify/sigs"
 )
 
-func artefactKey(repo policy.Repository, d digest.Digest) string {
-	return "artefact|" + imageKey(repo, d)
+// artefactKey is where memory keeps whether a manifest is a signature artefact:
+// a fact about bytes, good under any policy.
+func artefactKey(image string) string { return "artefact|" + image }
+
+// knownArtefact reports whether memory knows d for a signature artefact.
+func (q *question) knownArtefact(d digest.Digest) bool {
+	v, ok := q.Cache.verdicts.Get(artefactKey(imageKey(q.repo, d)))
+	return ok && v.Outcome == Allowed && q.couldAllow()
 }
+
+// couldAllow reports whether any image of the repository could be admitted:
+// lists and artefacts of others are nobody's business.
+func (q *question) couldAllow() bool { return q.CouldAllow(q.repo, q.client) }
 
 // artefact passes signatures and attestations, which are unsigned themselves,
 // for what they are: every blob is read and must be what it is listed as.
 // Labels lie, so a refused image's layer under a signature's media type ends
-// here. ok is false when m is no such artefact and is judged as an image.
+// here. ok is false when m is no such artefact and is judged as an image. It
+// is found out once for everybody who asks, within a verdict's limits, and
+// remembered either way.
 func (q *question) artefact(ctx context.Context, m *remembered) (v Verdict, ok bool, err error) {
-	a := m.artefact
-	if a == nil || !q.Policies.CouldAllow(q.repo) || len(a.Layers) > q.Limits.Signatures {
+	if m.artefact == nil || len(m.artefact.Layers) > q.Limits.Signatures || !q.couldAllow() {
 		return Verdict{}, false, nil
 	}
-	v = Verdict{Outcome: Allowed, Image: q.repo, Digest: m.Digest, Policy: "signature artefacts", Signer: "signature artefact"}
-	key := artefactKey(q.repo, m.Digest)
-	if _, seen := q.Cache.verdicts.Get(key); seen { // a fact about bytes, good under any policy
+	key := artefactKey(imageKey(q.repo, m.Digest))
+	if v, seen := q.Cache.verdicts.Get(key); seen {
 		v.CacheHit = true
-		return v, true, nil
+		return v, v.Outcome == Allowed, nil
 	}
+	if err := q.mayAskUpstream(); err != nil {
+		return Verdict{}, false, err
+	}
+	v, err = fly(ctx, q, key, func(ctx context.Context) (Verdict, error) {
+		done, err := q.enter(ctx)
+		if err != nil {
+			return Verdict{}, err
+		}
+		defer done()
+		is, err := q.isArtefact(ctx, m.artefact)
+		if err != nil {
+			return Verdict{}, fmt.Errorf("read signature artefact %s@%s: %w", q.repo, m.Digest, unverified(err))
+		}
+		v := Verdict{Image: q.repo, Digest: m.Digest, Policy: "signature artefacts"}
+		if is {
+			v.Outcome, v.Signer = Allowed, "signature artefact"
+		}
+		q.Cache.verdicts.SetWithTTL(key, v, 1, q.TTL)
+		return v, nil
+	})
+	return v, err == nil && v.Outcome == Allowed, err
+}
+
+// isArtefact reads every blob. A missing or oversized one means no; an upstream
+// that cannot be asked is an error.
+func (q *question) isArtefact(ctx context.Context, a *sigs.Artifact) (bool, error) {
 	registry, err := q.registry(q.repo)
 	if err != nil {
-		return Verdict{}, false, err
+		return false, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, q.Limits.VerifyTimeout)
-	defer cancel()
 	budget := newBudget(q.Limits.VerdictBytes)
-	config, err := q.small(ctx, registry, a.Config.Digest, a.Config.Size, budget)
+	config, err := q.small(ctx, registry, a.Config, budget)
 	if err != nil || config == nil {
-		return Verdict{}, false, err
+		return false, err
 	}
 	layers := make([]digest.Digest, len(a.Layers))
 	for i, l := range a.Layers {
 		layers[i] = l.Digest
 	}
 	if sigs.CheckConfig(a.Config.MediaType, config, layers) != nil {
-		return Verdict{}, false, nil
+		return false, nil
 	}
 	for _, l := range a.Layers {
-		blob, err := q.small(ctx, registry, l.Digest, l.Size, budget)
+		blob, err := q.small(ctx, registry, l, budget)
 		if err != nil || blob == nil {
-			return Verdict{}, false, err
+			return false, err
 		}
-		if sigs.CheckLayer(l, blob, a.Subject) != nil {
-			return Verdict{}, false, nil
+		if err := q.slot(ctx, func() error { return sigs.CheckLayer(l, blob, a.Subject) }); err != nil {
+			return false, ctx.Err() // it is not what it is listed as
 		}
 	}
-	q.Cache.verdicts.SetWithTTL(key, v, 1, q.TTL)
-	return v, true, nil
+	return true, nil
 }
 
 // small fetches one blob of an artefact; nil without an error means that it is
 // missing or too large to be a signature.
-func (q *question) small(ctx context.Context, registry Registry, d digest.Digest, size int64, budget *budget) ([]byte, error) {
-	if CheckDigest(d) != nil || size < 0 || size > q.Limits.PayloadBytes || !budget.take(size) {
+func (q *question) small(ctx context.Context, registry Registry, b sigs.Blob, budget *budget) ([]byte, error) {
+	if CheckDigest(b.Digest) != nil || b.Size < 0 || b.Size > q.Limits.PayloadBytes || !budget.take(b.Size) {
 		return nil, nil
 	}
-	start := time.Now()
-	b, err := registry.Blob(ctx, q.repo, d, max(size, 1))
-	q.waited += time.Since(start)
+	content, err := registry.Blob(ctx, q.repo, b.Digest, max(b.Size, 1))
 	if IsNotFound(err) || errors.Is(err, ErrTooLarge) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read %s of a signature artefact: %w", d, err)
-	}
-	return b, nil
+	return content, err
 }

@@ -27,11 +27,16 @@ type remembered struct {
 	Manifest
 	Structure
 	artefact *sigs.Artifact // what its labels claim; nil: it is an image or an index
-	learned  atomic.Bool    // its facts are on disk
+	alias    digest.Digest  // the same bytes by the other algorithm
+	learned  atomic.Uint64  // the store's epoch when its facts were written; 0: not on disk
 }
 
 func newRemembered(m Manifest, s Structure) *remembered {
-	r := &remembered{Manifest: m, Structure: s}
+	other := digest.SHA512
+	if m.Digest.Algorithm() == digest.SHA512 {
+		other = digest.SHA256
+	}
+	r := &remembered{Manifest: m, Structure: s, alias: other.FromBytes(m.Bytes)}
 	if s.Kind == Image {
 		r.artefact, _ = sigs.ParseArtifact(m.Bytes)
 	}

@@ -151,7 +151,10 @@ func (q *question) manifest(ctx context.Context, reference string) (Manifest, Ve
 	if err != nil {
 		return Manifest{}, Verdict{}, err
 	}
-	if m.Kind == Index && !m.Platforms && isFallbackTag(reference) && q.Policies.CouldAllow(q.repo) {
+	if m.Kind == Index && !m.Platforms && !m.Inline && isFallbackTag(reference) && q.couldAllow() {
+		if v, ok := q.deniedByDigest(m); ok {
+			return m.Manifest, v, nil
+		}
 		// Only a list of names: its entries are judged when they are asked for,
 		// and it is never learnt, so it admits none of them.
 		return m.Manifest, Verdict{Outcome: Allowed, Image: q.repo, Digest: m.Digest, Signer: "referrers index"}, nil
@@ -185,9 +188,13 @@ func (q *question) blob(ctx context.Context, d digest.Digest) (Manifest, Verdict
 		v, err := q.admit(ctx, m, 0)
 		return m.Manifest, v, err
 	}
-	v, err := q.byParents(ctx, partBlob, d, 0, false)
+	v, err := q.byParents(ctx, partBlob, d, -1, false) // a blob's own manifest is no nesting
 	if err == nil && !v.Admitted() {
-		v = Verdict{Image: q.repo, Digest: d, Policy: p.Name, Unknown: v.Unknown, Reasons: v.Reasons}.under(p, q.Mode)
+		final := v.final
+		v = Verdict{Image: q.repo, Digest: d, Policy: p.Name, Unknown: v.Unknown, Reasons: v.Reasons}
+		if !final { // else its image is denied in so many words
+			v = v.under(p, q.Mode)
+		}
 	}
 	return Manifest{}, v, err
 }
@@ -195,21 +202,41 @@ func (q *question) blob(ctx context.Context, d digest.Digest) (Manifest, Verdict
 // orWarn lets mode: warn admit what could not be verified; the bytes were
 // still resolved once and hashed.
 func (q *question) orWarn(v Verdict, err error, d digest.Digest) (Verdict, error) {
-	if err == nil {
-		return v, nil
+	var couldNot *Unverified
+	if err == nil || !errors.As(err, &couldNot) && !errors.Is(err, errTooManyParents) && !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return v, err
 	}
 	p := q.policyFor(d)
-	var upstream *UpstreamError
-	if errors.As(err, &upstream) && upstream.Status != 502 && upstream.Status != 503 {
-		return v, err
-	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, ErrManifest) || errors.Is(err, ErrDigest) {
-		return v, err
-	}
-	if p.Static == policy.Deny && p.Where != "" || p.Mode != policy.Warn && q.Mode != policy.Warn {
+	if !q.warns(p) {
 		return v, err
 	}
 	return Verdict{Outcome: WarnedUnverified, Image: q.repo, Digest: d, Policy: p.Name, Reasons: []Reason{{Reason: "it could not be verified"}}}, nil
+}
+
+// warns reports whether a refusal under p admits with a warning. Nothing
+// weakens a written-out static deny.
+func (g *Gate) warns(p *policy.Policy) bool {
+	return !p.DeniesInWriting() && (p.Mode == policy.Warn || g.Mode == policy.Warn)
+}
+
+// CouldAllow reports whether any image of repo could be admitted, in warn mode
+// or by some policy.
+func (g *Gate) CouldAllow(repo policy.Repository, client policy.Client) bool {
+	return g.Policies.CouldAllow(repo) || g.warns(g.Policies.For(repo, "", client))
+}
+
+// deniedByDigest answers a digest that is denied in so many words, under
+// either of its names: sha512 is no way around a sha256 that is listed.
+func (q *question) deniedByDigest(m *remembered) (Verdict, bool) {
+	for _, d := range []digest.Digest{m.Digest, m.alias} {
+		p := q.policyFor(d)
+		if p.Static == policy.Deny && len(p.Digests) > 0 {
+			v, _ := q.static(p, d)
+			v.Digest = m.Digest
+			return v, true
+		}
+	}
+	return Verdict{}, false
 }
 
 // static answers a policy that needs no verification. ok is false when the
@@ -220,7 +247,8 @@ func (q *question) static(p *policy.Policy, d digest.Digest) (Verdict, bool) {
 	case policy.Allow:
 		if !p.Expires.IsZero() && !q.Now().Before(p.Expires) {
 			v.Reasons = []Reason{{Reason: "the exemption ended on " + p.Expires.AddDate(0, 0, -1).Format(time.DateOnly)}}
-			return v, true
+			v.final = false
+			return v.under(p, q.Mode), true
 		}
 		v.Outcome, v.Signer = Allowed, "static: allow"
 		return v, true
@@ -236,6 +264,9 @@ func (q *question) static(p *policy.Policy, d digest.Digest) (Verdict, bool) {
 // admit decides about one manifest: by its own signature, as a signature
 // artefact, or as a part of an admitted index.
 func (q *question) admit(ctx context.Context, m *remembered, depth int) (Verdict, error) {
+	if v, ok := q.deniedByDigest(m); ok {
+		return v, nil
+	}
 	p := q.policyFor(m.Digest)
 	if v, ok := q.static(p, m.Digest); ok {
 		v.ownChildren = p.OwnChildren
@@ -251,20 +282,24 @@ func (q *question) admit(ctx context.Context, m *remembered, depth int) (Verdict
 			return v, nil
 		}
 	}
-	if v, ok, err := q.artefact(ctx, m); ok || err != nil {
-		return v, err
+	v, ok, artefactErr := q.artefact(ctx, m)
+	if ok {
+		return v, nil
 	}
 	own, ownErr := q.own(ctx, m, p)
 	own.ownChildren = p.OwnChildren
 	if ownErr == nil && own.Outcome == Allowed {
 		return own, nil
 	}
+	if ownErr == nil {
+		ownErr = artefactErr // what might have passed as an artefact is not denied as an image
+	}
 	if askParents {
 		v, err := q.byParents(ctx, partManifest, m.Digest, depth, false)
 		switch {
 		case err != nil && ownErr == nil:
 			ownErr = err
-		case err == nil && v.Admitted():
+		case err == nil && (v.Outcome == Allowed || v.Admitted() && q.warns(p)):
 			return v, nil
 		}
 	}
@@ -314,12 +349,11 @@ func (q *question) own(ctx context.Context, m *remembered, p *policy.Policy) (Ve
 	}
 	key := verdictKey(q.repo, m.Digest, p)
 	return fly(ctx, q, key, func(ctx context.Context) (Verdict, error) {
-		select {
-		case q.inFlight <- struct{}{}:
-			defer func() { <-q.inFlight }()
-		case <-ctx.Done():
-			return Verdict{}, fmt.Errorf("verify %s@%s: %d verdicts are being made already: %w", q.repo, m.Digest, q.Limits.VerdictsInFlight, ctx.Err())
+		done, err := q.enter(ctx)
+		if err != nil {
+			return Verdict{}, err
 		}
+		defer done()
 		v, err := q.observe.verdict(ctx, p, func(ctx context.Context) (Verdict, error) { return q.judge(ctx, q.repo, m.Digest, p) })
 		if err != nil {
 			return Verdict{}, err
@@ -340,6 +374,28 @@ func (q *question) own(ctx context.Context, m *remembered, p *policy.Policy) (Ve
 		q.Cache.verdicts.SetWithTTL(key, memory, 1, ttl)
 		return v, nil
 	})
+}
+
+// enter waits until another verdict may be made.
+func (g *Gate) enter(ctx context.Context) (done func(), err error) {
+	select {
+	case g.inFlight <- struct{}{}:
+		return func() { <-g.inFlight }, nil
+	case <-ctx.Done():
+		return nil, unverified(fmt.Errorf("%d verdicts are being made already (limits.verdictsInFlight): %w", g.Limits.VerdictsInFlight, ctx.Err()))
+	}
+}
+
+// slot does work that costs CPU. The slot is held until the work has really
+// ended, whatever becomes of ctx.
+func (g *Gate) slot(ctx context.Context, work func() error) error {
+	select {
+	case g.crypto <- struct{}{}:
+		defer func() { <-g.crypto }()
+		return work()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // noSignatureTTL is short: an image is often pulled just before it is signed.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 
@@ -28,7 +27,7 @@ func (g *Gate) judge(parent context.Context, repo policy.Repository, d digest.Di
 	// A third of the time is left for signatures that were kept.
 	ctx, cancel := context.WithTimeout(parent, g.Limits.VerifyTimeout*2/3)
 	defer cancel()
-	search := &search{gate: g, registry: registry, repo: source, image: d, budget: newBudget(g.Limits.VerdictBytes)}
+	search := &search{gate: g, registry: registry, repo: source, image: d}
 	j := &judgement{gate: g, policy: p, image: d, findings: map[string][]string{}}
 	search.found = func(c sigs.Candidate) {
 		if j.examine(ctx, c) {
@@ -50,7 +49,7 @@ func (g *Gate) judge(parent context.Context, repo policy.Repository, d digest.Di
 			v.Outcome, v.Signer, v.stale = Allowed, j.signer+", by a signature kept while the registry cannot be asked", true
 			return v, nil
 		}
-		return Verdict{}, fmt.Errorf("look for signatures of %s@%s: %w", repo, d, search.err)
+		return Verdict{}, unverified(fmt.Errorf("look for signatures of %s@%s: %w", repo, d, search.err))
 	}
 	v.Reasons = j.reasons(search.notes)
 	v.quick = j.examined == 0 && len(search.notes) == 0
@@ -85,34 +84,49 @@ type judgement struct {
 	findings map[string][]string // by authority
 }
 
-// examine reports whether c satisfies the policy. It holds a crypto slot until
-// the work has really ended, whatever became of ctx.
+// examine reports whether c satisfies the policy.
 func (j *judgement) examine(ctx context.Context, c sigs.Candidate) bool {
-	select {
-	case j.gate.crypto <- struct{}{}:
-		defer func() { <-j.gate.crypto }()
-	case <-ctx.Done():
+	satisfied := false
+	err := j.gate.slot(ctx, func() error {
+		for _, a := range j.gate.keys[j.policy.Hash] {
+			var signer sigs.Signer
+			err := guard(func() (err error) {
+				signer, err = a.keys.Verify(c, j.image)
+				return err
+			})
+			if err == nil {
+				err = lacking(j.policy.Annotations, signer.Annotations)
+			}
+			if satisfied = j.record(a.name, signer, c, err); satisfied {
+				break
+			}
+		}
+		return nil
+	})
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err == nil && !satisfied {
+		j.examined++
+	}
+	return satisfied
+}
+
+// record notes what one authority found; nil is what it looked for.
+func (j *judgement) record(authority string, signer sigs.Signer, c sigs.Candidate, err error) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err != nil {
+		if len(j.findings[authority]) < maxRecorded {
+			j.findings[authority] = append(j.findings[authority], err.Error())
+		}
 		return false
 	}
-	for _, a := range j.gate.keys[j.policy.Hash] {
-		signer, err := a.keys.Verify(c, j.image)
-		if err == nil {
-			err = lacking(j.policy.Annotations, signer.Annotations)
-		}
-		j.mu.Lock()
-		if err == nil {
-			j.signer, j.by = fmt.Sprintf("key %q (%s)", a.name, signer.KeySource), c
-			j.mu.Unlock()
-			return true
-		}
-		j.findings[a.name] = append(j.findings[a.name], err.Error())
-		j.mu.Unlock()
-	}
-	j.mu.Lock()
-	j.examined++
-	j.mu.Unlock()
-	return false
+	j.signer, j.by = fmt.Sprintf("key %q (%s)", authority, signer.KeySource), c
+	return true
 }
+
+// maxRecorded bounds what is remembered of one authority's findings.
+const maxRecorded = 256
 
 // lacking says which of the annotations that must be signed is not.
 func lacking(want, signed map[string]string) error {
@@ -179,21 +193,4 @@ func plural(n int, what string) string {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
-}
-
-// budget is what one verdict may still fetch, in bytes.
-type budget struct{ left atomic.Int64 }
-
-func newBudget(n int64) *budget {
-	b := &budget{}
-	b.left.Store(n)
-	return b
-}
-
-// most is the largest answer that still fits, at most limit and at least 1.
-func (b *budget) most(limit int64) int64 { return max(1, min(limit, b.left.Load())) }
-
-// take reports whether n more bytes fit; it gives nothing back.
-func (b *budget) take(n int64) bool {
-	return b.left.Add(-n) >= 0
 }

@@ -28,6 +28,8 @@ type Structure struct {
 	MediaType string
 	Manifests []digest.Digest
 	Blobs     []digest.Digest // config first
+	Sizes     []int64         // of Blobs, as listed
+	Inline    bool            // a part's content stands in the manifest itself (data)
 	Platforms bool            // an entry of an index names a platform: it is there to be run
 }
 
@@ -56,9 +58,12 @@ func ParseManifest(b []byte, contentType string, max int) (Structure, error) {
 		FSLayers      *json.RawMessage `json:"fsLayers"`
 		History       *json.RawMessage `json:"history"`
 		Manifests     *json.RawMessage `json:"manifests"`
+		Subject       struct {
+			Data *json.RawMessage `json:"data"`
+		} `json:"subject"`
 	}
-	if err := json.Unmarshal(b, &m); err != nil {
-		return Structure{}, fmt.Errorf("%w: %w", ErrManifest, err)
+	if json.Unmarshal(b, &m) != nil { // its error would quote the bytes at length
+		return Structure{}, fmt.Errorf("%w: a field is of the wrong type", ErrManifest)
 	}
 	mediaType := m.MediaType
 	if mediaType == "" {
@@ -73,34 +78,37 @@ func ParseManifest(b []byte, contentType string, max int) (Structure, error) {
 	case m.Manifests != nil && (m.Config != nil || m.Layers != nil || m.Blobs != nil):
 		return Structure{}, fmt.Errorf("%w: it is an index and an image at once", ErrManifest)
 	case kind == 0:
-		return Structure{}, fmt.Errorf("%w: unknown media type %q", ErrManifest, mediaType)
+		return Structure{}, fmt.Errorf("%w: unknown media type %.80q", ErrManifest, mediaType)
 	case m.MediaType != "" && kindOf(contentType) != 0 && m.MediaType != contentType:
-		return Structure{}, fmt.Errorf("%w: it says it is %q, the registry says %q", ErrManifest, m.MediaType, contentType)
+		return Structure{}, fmt.Errorf("%w: it says it is %.80q, the registry says %.80q", ErrManifest, m.MediaType, contentType)
 	case kind == Index && m.Manifests == nil, kind == Image && (m.Config == nil || m.Layers == nil):
-		return Structure{}, fmt.Errorf("%w: its content is not what its media type %q says", ErrManifest, mediaType)
+		return Structure{}, fmt.Errorf("%w: its content is not what its media type %.80q says", ErrManifest, mediaType)
 	}
-	s := Structure{Kind: kind, MediaType: mediaType}
+	s := Structure{Kind: kind, MediaType: mediaType, Inline: m.Subject.Data != nil}
 	raw := m.Layers
 	if kind == Index {
 		raw = m.Manifests
 	}
 	var list []struct {
 		Digest   digest.Digest    `json:"digest"`
+		Size     int64            `json:"size"`
 		Platform *json.RawMessage `json:"platform"`
+		Data     *json.RawMessage `json:"data"`
 	}
-	if err := json.Unmarshal(*raw, &list); err != nil {
-		return Structure{}, fmt.Errorf("%w: %w", ErrManifest, err)
+	if json.Unmarshal(*raw, &list) != nil {
+		return Structure{}, fmt.Errorf("%w: a descriptor's field is of the wrong type", ErrManifest)
 	}
 	if len(list) > max {
 		return Structure{}, fmt.Errorf("%w: it lists %d parts, more than the limit of %d (limits.descriptors)", ErrManifest, len(list), max)
 	}
 	digests := make([]digest.Digest, 0, len(list)+1)
 	if kind == Image {
-		digests = append(digests, m.Config.Digest)
+		digests, s.Sizes = append(digests, m.Config.Digest), append(s.Sizes, m.Config.Size)
 	}
 	for _, d := range list {
-		digests = append(digests, d.Digest)
+		digests, s.Sizes = append(digests, d.Digest), append(s.Sizes, d.Size)
 		s.Platforms = s.Platforms || d.Platform != nil
+		s.Inline = s.Inline || d.Data != nil
 	}
 	for _, d := range digests {
 		if err := CheckDigest(d); err != nil {
@@ -108,7 +116,7 @@ func ParseManifest(b []byte, contentType string, max int) (Structure, error) {
 		}
 	}
 	if kind == Index {
-		s.Manifests = digests
+		s.Manifests, s.Sizes = digests, nil
 	} else {
 		s.Blobs = digests
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	maxParents = 32 // tried for one part
+	maxParents = 32 // that are not in memory, tried for one part
 	maxAsked   = 96 // tried for one question, however they are nested
 	maxNesting = 3  // an index may stand inside an index inside an index
 )
@@ -32,23 +32,24 @@ func (q *question) byParents(ctx context.Context, kind partKind, d digest.Digest
 	if err != nil {
 		return Verdict{}, fmt.Errorf("read state: %w", err)
 	}
-	q.cachedFirst(parents)
 	result := unknown
 	var couldNotTell error
-	for i, parent := range parents {
-		if cachedOnly && !q.cachedAllow(parent) {
+	tried := 0
+	for _, parent := range q.cheapestFirst(parents) {
+		if cachedOnly && parent.cost != costsNothing {
 			break
 		}
-		if !cachedOnly {
-			if q.asked++; i == maxParents || q.asked > maxAsked {
+		if parent.cost == costsFetching {
+			tried++
+			if q.asked++; tried > maxParents || q.asked > maxAsked {
 				couldNotTell = errTooManyParents
-				break
+				continue // those refused in memory can still say why
 			}
 		}
-		v, err := q.byParent(ctx, kind, d, parent, depth)
+		v, err := q.byParent(ctx, kind, d, parent.digest, depth)
 		switch {
 		case err != nil:
-			couldNotTell = fmt.Errorf("ask parent %s: %w", parent, err)
+			couldNotTell = fmt.Errorf("ask parent %s: %w", parent.digest, err)
 		case v.Outcome == Allowed:
 			return v, nil
 		case v.Admitted():
@@ -75,16 +76,18 @@ func (q *question) byParent(ctx context.Context, kind partKind, d, parent digest
 		return unknown, nil
 	}
 	if err != nil {
-		return Verdict{}, err
+		return Verdict{}, unverified(err)
 	}
 	listed := m.Blobs
 	if kind == partManifest {
 		listed = m.Manifests
 	}
-	if !slices.Contains(listed, d) {
+	at := slices.Index(listed, d)
+	if at < 0 {
 		return unknown, nil
 	}
 	v, err := q.admit(ctx, m, depth+1)
+	v, err = q.orWarn(v, err, parent)
 	if err != nil {
 		return Verdict{}, err
 	}
@@ -92,6 +95,9 @@ func (q *question) byParent(ctx context.Context, kind partKind, d, parent digest
 		return unknown, nil
 	}
 	v.Digest = d
+	if kind == partBlob {
+		v.Size = m.Sizes[at]
+	}
 	if v.Admitted() {
 		v.Signer = "part of " + parent.String()
 	} else {
@@ -100,30 +106,48 @@ func (q *question) byParent(ctx context.Context, kind partKind, d, parent digest
 	return v, nil
 }
 
-func (q *question) cachedFirst(parents []digest.Digest) {
-	slices.SortStableFunc(parents, func(a, b digest.Digest) int {
-		ca, cb := q.cachedAllow(a), q.cachedAllow(b)
-		switch {
-		case ca == cb:
-			return 0
-		case ca:
-			return -1
-		}
-		return 1
-	})
+// cost is what asking a parent takes.
+type cost int
+
+const (
+	costsNothing  cost = iota // memory says that it is allowed
+	costsFetching             // memory says nothing
+	refused                   // memory says that it is refused: asked last, for its reasons
+)
+
+type parentCost struct {
+	digest digest.Digest
+	cost   cost
 }
 
-// cachedAllow reports whether asking parent will be an allow without a fetch.
-func (q *question) cachedAllow(parent digest.Digest) bool {
+// cheapestFirst puts parents that memory allows first and those it refuses
+// last; among equals the newest stays first.
+func (q *question) cheapestFirst(parents []digest.Digest) []parentCost {
+	list := make([]parentCost, len(parents))
+	for i, d := range parents {
+		list[i] = parentCost{d, q.costOf(d)}
+	}
+	if len(list) > 1 {
+		slices.SortStableFunc(list, func(a, b parentCost) int { return int(a.cost) - int(b.cost) })
+	}
+	return list
+}
+
+func (q *question) costOf(parent digest.Digest) cost {
 	p := q.policyFor(parent)
 	if p.Static == policy.Allow {
-		return true
+		return costsNothing
 	}
-	if v, ok := q.cached(parent, p); ok {
-		return v.Outcome == Allowed
+	v, ok := q.cached(parent, p)
+	switch {
+	case ok && v.Outcome == Allowed:
+		return costsNothing
+	case q.knownArtefact(parent):
+		return costsNothing
+	case ok:
+		return refused
 	}
-	_, ok := q.Cache.verdicts.Get(artefactKey(q.repo, parent))
-	return ok
+	return costsFetching
 }
 
 // knownManifest reports whether d is known to be a manifest of repo.
@@ -139,14 +163,21 @@ func (q *question) knownManifest(d digest.Digest) (bool, error) {
 }
 
 // remember puts what an admitted manifest lists on disk, before its first byte
-// is sent, with the signatures that made it count.
+// is sent, with the signatures that made it count. What is on disk already is
+// not written again, until the store has begun to forget it.
 func (q *question) remember(m *remembered, v Verdict) error {
-	if m.learned.Load() && v.signed == nil {
+	if m.learned.Load() == q.Store.epoch() && v.signed == nil {
 		return nil
 	}
-	if err := q.Store.learn(q.repo, m.Manifest, m.Structure, v.signed); err != nil {
+	epoch, pushedOut, err := q.Store.learn(q.repo, m.Manifest, m.Structure, v.signed)
+	if err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}
-	m.learned.Store(true)
+	m.learned.Store(epoch)
+	for _, d := range pushedOut { // the next pull of these writes them again
+		if other, ok := q.Cache.manifests.Get(imageKey(q.repo, d)); ok {
+			other.learned.Store(0)
+		}
+	}
 	return nil
 }

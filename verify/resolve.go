@@ -96,8 +96,8 @@ func (q *question) known(d digest.Digest) (*remembered, error) {
 	if err != nil {
 		return nil, err
 	}
+	kept.MediaType = s.MediaType // not the state's word
 	m := newRemembered(kept, s)
-	m.learned.Store(true)
 	q.Cache.putManifest(q.repo, m)
 	return m, nil
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -17,14 +18,13 @@ import (
 )
 
 // search finds what claims to be a signature of image: the .sig tag beside the
-// referrers API with its fallback tag. Everything it hands to found is
+// referrers API, then the fallback tag. Everything it hands to found is
 // untrusted.
 type search struct {
 	gate     *Gate
 	registry Registry
 	repo     policy.Repository
 	image    digest.Digest
-	budget   *budget
 	found    func(sigs.Candidate)
 
 	mu    sync.Mutex
@@ -32,14 +32,40 @@ type search struct {
 	err   error    // the first look-up that could not be answered
 }
 
-const fetchesPerSource = 8 // at once
+// source is one place where signatures are looked for. Limits count per source,
+// so that whoever floods one starves no other.
+type source struct {
+	*search
+	where      string
+	budget     *budget
+	candidates atomic.Int64 // that may still be examined
+}
+
+const (
+	sources          = 3
+	fetchesPerSource = 8      // at once
+	maxListingTokens = 60_000 // of a signature manifest or a fallback index
+)
+
+func (s *search) source(where string) *source {
+	src := &source{search: s, where: where, budget: newBudget(s.gate.Limits.VerdictBytes / sources)}
+	src.candidates.Store(int64(s.gate.Limits.Signatures))
+	return src
+}
 
 func (s *search) run(ctx context.Context) {
 	var both sync.WaitGroup
 	if s.image.Algorithm() == digest.SHA256 { // a sha512 .sig tag is longer than a tag may be
-		both.Go(func() { s.fail(guard(func() error { return s.legacyTag(ctx) })) })
+		both.Go(func() { s.fail(guard(func() error { return s.source("the .sig tag").legacyTag(ctx) })) })
 	}
-	both.Go(func() { s.fail(guard(func() error { return s.referrers(ctx) })) })
+	both.Go(func() {
+		s.fail(guard(func() error {
+			if err := s.source("the referrers API").referrers(ctx); err != nil {
+				return err
+			}
+			return s.source("the referrers tag").fallbackTag(ctx)
+		}))
+	})
 	both.Wait()
 }
 
@@ -58,13 +84,44 @@ func (s *search) note(format string, args ...any) {
 }
 
 // legacyTag reads sha256-<hex>.sig, where cosign v1 and v2 keep signatures.
-func (s *search) legacyTag(ctx context.Context) error {
-	tag := "sha256-" + s.image.Encoded() + ".sig"
-	m, err := s.manifest(ctx, tag)
+func (s *source) legacyTag(ctx context.Context) error {
+	m, err := s.manifest(ctx, "sha256-"+s.image.Encoded()+".sig", s.gate.Limits.ManifestBytes)
 	if err != nil || m == nil {
 		return err
 	}
-	return s.layers(ctx, "the .sig tag", m, true)
+	return s.layers(ctx, m, true)
+}
+
+// referrers reads the referrers API, where the registry has one.
+func (s *source) referrers(ctx context.Context) error {
+	r, err := s.registry.Referrers(ctx, s.repo, s.image, s.budget.most(s.gate.Limits.ManifestBytes))
+	if errors.Is(err, ErrTooLarge) {
+		s.note("the registry lists more referrers than can be read")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if r.Truncated {
+		s.note("the registry lists more referrers than are examined")
+	}
+	return s.attachedOnes(ctx, r.Descriptors)
+}
+
+// fallbackTag reads the index under the referrers tag, which clients keep where
+// a registry has no referrers API, or had none.
+func (s *source) fallbackTag(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	m, err := s.manifest(ctx, s.image.Algorithm().String()+"-"+s.image.Encoded()[:64], s.gate.Limits.ManifestBytes)
+	if err != nil || m == nil {
+		return err
+	}
+	if m.Manifests == nil {
+		return s.attached(ctx, m)
+	}
+	return s.attachedOnes(ctx, *m.Manifests)
 }
 
 // listing is a signature manifest or a fallback index, as far as it is read.
@@ -75,12 +132,18 @@ type listing struct {
 	Subject   *Descriptor   `json:"subject"`
 }
 
-// manifest fetches a listing by tag or digest. Nil without an error means
-// that there is none, or none that can be read.
-func (s *search) manifest(ctx context.Context, reference string) (*listing, error) {
-	m, err := s.registry.Manifest(ctx, s.repo, reference, s.budget.most(s.gate.Limits.ManifestBytes))
+// manifest fetches a listing of at most limit bytes by tag or digest. Nil
+// without an error means that there is none, or none that can be read.
+func (s *source) manifest(ctx context.Context, reference string, limit int64) (*listing, error) {
+	granted := s.budget.reserve(limit)
+	if granted == 0 {
+		s.note("%s holds more data than limits.verdictBytes allows; the rest was not examined", s.where)
+		return nil, nil
+	}
+	m, err := s.registry.Manifest(ctx, s.repo, reference, granted)
+	s.budget.giveBack(granted - int64(len(m.Bytes)))
 	if errors.Is(err, ErrTooLarge) {
-		s.note("%s is larger than limits.manifestBytes or what is left of limits.verdictBytes; it was not examined", reference)
+		s.note("%s holds a manifest that is larger than its listing says or than the limits allow; it was not examined", s.where)
 		return nil, nil
 	}
 	if none(err) {
@@ -89,13 +152,9 @@ func (s *search) manifest(ctx context.Context, reference string) (*listing, erro
 	if err != nil {
 		return nil, err
 	}
-	if !s.budget.take(int64(len(m.Bytes))) {
-		s.note("more signature data than limits.verdictBytes; the rest was not examined")
-		return nil, nil
-	}
 	var l listing
-	if err := sigs.CheckStrict(m.Bytes, maxManifestDepth, maxManifestTokens); err != nil || json.Unmarshal(m.Bytes, &l) != nil {
-		s.note("%s is no manifest", reference)
+	if err := sigs.CheckStrict(m.Bytes, maxManifestDepth, maxListingTokens); err != nil || json.Unmarshal(m.Bytes, &l) != nil {
+		s.note("%s holds something that is no manifest", s.where)
 		return nil, nil
 	}
 	return &l, nil
@@ -107,86 +166,14 @@ func none(err error) bool {
 	return errors.As(err, &u) && (u.Status == 404 || u.Status == 405 || u.Status == 501 || u.Status == 400)
 }
 
-// layers examines the layers of a signature manifest.
-func (s *search) layers(ctx context.Context, where string, m *listing, legacyOnly bool) error {
-	var list []Descriptor
-	for _, l := range m.Layers {
-		if l.MediaType == sigs.MediaTypeSimpleSigning || !legacyOnly && sigs.IsBundle(l.MediaType) {
-			list = append(list, l)
-		}
-	}
-	if len(list) > s.gate.Limits.Signatures {
-		s.note("%s holds %d signatures; only %d were examined (limits.signatures)", where, len(list), s.gate.Limits.Signatures)
-		list = list[:s.gate.Limits.Signatures]
-	}
-	var all errgroup.Group
-	all.SetLimit(fetchesPerSource)
-	for _, l := range list {
-		all.Go(func() error { return guard(func() error { return s.candidate(ctx, where, l) }) })
-	}
-	return all.Wait()
-}
-
-func (s *search) candidate(ctx context.Context, where string, l Descriptor) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if CheckDigest(l.Digest) != nil || l.Size < 0 || l.Size > s.gate.Limits.PayloadBytes {
-		s.note("%s lists a signature larger than limits.payloadBytes, or without a proper digest", where)
-		return nil
-	}
-	if !s.budget.take(l.Size) {
-		s.note("more signature data than limits.verdictBytes; the rest was not examined")
-		return nil
-	}
-	payload, err := s.registry.Blob(ctx, s.repo, l.Digest, max(l.Size, 1))
-	if errors.Is(err, ErrTooLarge) {
-		s.note("%s lists a signature that is larger than it says", where)
-		return nil
-	}
-	if IsNotFound(err) {
-		s.note("%s lists a signature that the registry does not have", where)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	kind := sigs.Legacy
-	if sigs.IsBundle(l.MediaType) {
-		kind = sigs.Bundle
-	}
-	s.found(sigs.Candidate{Kind: kind, Source: where, Payload: payload, Annotations: l.Annotations})
-	return nil
-}
-
-// referrers reads the referrers API, or, where there is none or it lists
-// nothing, the fallback tag.
-func (s *search) referrers(ctx context.Context) error {
-	r, err := s.registry.Referrers(ctx, s.repo, s.image, s.gate.Limits.ManifestBytes)
-	if err != nil {
-		return err
-	}
-	if r.Truncated {
-		s.note("the registry lists more referrers than are examined")
-	}
-	list := r.Descriptors
-	if len(list) == 0 {
-		tag := s.image.Algorithm().String() + "-" + s.image.Encoded()[:64]
-		m, err := s.manifest(ctx, tag)
-		if err != nil || m == nil {
-			return err
-		}
-		if m.Manifests == nil {
-			return s.attached(ctx, m)
-		}
-		list = *m.Manifests
-	}
+// attachedOnes examines what a list of referrers names.
+func (s *source) attachedOnes(ctx context.Context, list []Descriptor) error {
 	// The artifact type is a hint that registries get wrong: likely ones go
 	// first, none is skipped for it.
 	slices.SortStableFunc(list, func(a, b Descriptor) int { return unlikely(a) - unlikely(b) })
-	if len(list) > s.gate.Limits.Signatures {
-		s.note("there are %d referrers; only %d were examined (limits.signatures)", len(list), s.gate.Limits.Signatures)
-		list = list[:s.gate.Limits.Signatures]
+	if limit := s.gate.Limits.Signatures; len(list) > limit {
+		s.note("%s lists %d artifacts; only %d were examined (limits.signatures)", s.where, len(list), limit)
+		list = list[:limit]
 	}
 	var all errgroup.Group
 	all.SetLimit(fetchesPerSource)
@@ -206,15 +193,15 @@ func unlikely(d Descriptor) int {
 	return 2
 }
 
-func (s *search) referrer(ctx context.Context, d Descriptor) error {
+func (s *source) referrer(ctx context.Context, d Descriptor) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if CheckDigest(d.Digest) != nil {
-		s.note("the registry lists a referrer without a proper digest")
+	if CheckDigest(d.Digest) != nil || d.Size <= 0 || d.Size > s.gate.Limits.ManifestBytes {
+		s.note("%s lists an artifact without a proper digest or size", s.where)
 		return nil
 	}
-	m, err := s.manifest(ctx, d.Digest.String())
+	m, err := s.manifest(ctx, d.Digest.String(), d.Size)
 	if err != nil || m == nil {
 		return err
 	}
@@ -222,9 +209,98 @@ func (s *search) referrer(ctx context.Context, d Descriptor) error {
 }
 
 // attached examines a manifest that says whose referrer it is.
-func (s *search) attached(ctx context.Context, m *listing) error {
+func (s *source) attached(ctx context.Context, m *listing) error {
 	if m.Subject == nil || m.Subject.Digest != s.image {
 		return nil // the list is the registry's word, the subject the author's
 	}
-	return s.layers(ctx, "a referrer", m, false)
+	return s.layers(ctx, m, false)
 }
+
+// layers examines the layers of a signature manifest.
+func (s *source) layers(ctx context.Context, m *listing, legacyOnly bool) error {
+	var all errgroup.Group
+	all.SetLimit(fetchesPerSource)
+	for _, l := range m.Layers {
+		if l.MediaType != sigs.MediaTypeSimpleSigning && (legacyOnly || !sigs.IsBundle(l.MediaType)) {
+			continue
+		}
+		if s.candidates.Add(-1) < 0 {
+			s.note("%s holds more than %d signatures; the rest was not examined (limits.signatures)", s.where, s.gate.Limits.Signatures)
+			break
+		}
+		all.Go(func() error { return guard(func() error { return s.candidate(ctx, l) }) })
+	}
+	return all.Wait()
+}
+
+func (s *source) candidate(ctx context.Context, l Descriptor) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if CheckDigest(l.Digest) != nil || l.Size < 0 || l.Size > min(s.gate.Limits.PayloadBytes, sigs.MaxPayload) {
+		s.note("%s lists a signature without a proper digest, or larger than any is", s.where)
+		return nil
+	}
+	if !s.budget.take(l.Size) {
+		s.note("%s holds more data than limits.verdictBytes allows; the rest was not examined", s.where)
+		return nil
+	}
+	payload, err := s.registry.Blob(ctx, s.repo, l.Digest, max(l.Size, 1))
+	switch {
+	case errors.Is(err, ErrTooLarge):
+		s.note("%s lists a signature that is larger than it says", s.where)
+		return nil
+	case IsNotFound(err):
+		s.note("%s lists a signature that the registry does not have", s.where)
+		return nil
+	case err != nil:
+		return err
+	}
+	kind := sigs.Legacy
+	if sigs.IsBundle(l.MediaType) {
+		kind = sigs.Bundle
+	}
+	s.found(sigs.Candidate{Kind: kind, Source: s.where, Payload: payload, Annotations: l.Annotations})
+	return nil
+}
+
+// budget is what may still be fetched, in bytes.
+type budget struct{ left atomic.Int64 }
+
+func newBudget(n int64) *budget {
+	b := &budget{}
+	b.left.Store(n)
+	return b
+}
+
+// take reports whether n more bytes fit. What does not fit costs nothing.
+func (b *budget) take(n int64) bool {
+	for {
+		left := b.left.Load()
+		if n > left {
+			return false
+		}
+		if b.left.CompareAndSwap(left, left-n) {
+			return true
+		}
+	}
+}
+
+// reserve takes as much of n as there is, 0 when there is nothing left.
+func (b *budget) reserve(n int64) int64 {
+	for {
+		left := b.left.Load()
+		granted := min(n, left)
+		if granted <= 0 {
+			return 0
+		}
+		if b.left.CompareAndSwap(left, left-granted) {
+			return granted
+		}
+	}
+}
+
+func (b *budget) giveBack(n int64) { b.left.Add(n) }
+
+// most is the largest answer that still fits, at most limit and at least 1.
+func (b *budget) most(limit int64) int64 { return max(1, min(limit, b.left.Load())) }

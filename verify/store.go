@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -28,6 +29,7 @@ import (
 type Store struct {
 	db       *bolt.DB
 	maxBytes int64
+	rotated  atomic.Uint64 // generations begun by this process
 }
 
 const (
@@ -125,14 +127,22 @@ func storeKey(repo policy.Repository, d digest.Digest) []byte {
 	return append(append([]byte(repo.String()), 0), d...)
 }
 
+// epoch is the time, never 0, by which the store counts: what was written in
+// one is not forgotten in the same.
+func (s *Store) epoch() uint64 { return s.rotated.Load() + 1 }
+
 // learn records that parent, with these bytes, lists parts in repo, and the
-// signatures that made it count. When it returns nil all of it is on disk.
-func (s *Store) learn(repo policy.Repository, parent Manifest, parts Structure, signed *kept) error {
-	return s.db.Batch(func(tx *bolt.Tx) error {
+// signatures that made it count. When it returns nil all of it is on disk, from
+// the epoch it returns on. pushedOut are parents that were forgotten for a part
+// because newer ones took their place.
+func (s *Store) learn(repo policy.Repository, parent Manifest, parts Structure, signed *kept) (epoch uint64, pushedOut []digest.Digest, err error) {
+	rotated := false
+	err = s.db.Batch(func(tx *bolt.Tx) error {
 		w, err := s.writer(tx)
 		if err != nil {
 			return err
 		}
+		defer func() { rotated, pushedOut = w.rotated, w.pushedOut }()
 		if len(parent.Bytes) <= keptManifest {
 			value := append([]byte(parent.MediaType), 0)
 			if err := w.put(manifestsBucket, storeKey(repo, parent.Digest), append(value, parent.Bytes...)); err != nil {
@@ -156,6 +166,10 @@ func (s *Store) learn(repo policy.Repository, parent Manifest, parts Structure, 
 		}
 		return w.done()
 	})
+	if err == nil && rotated {
+		s.rotated.Add(1)
+	}
+	return s.epoch(), pushedOut, err
 }
 
 // writer writes to the younger generation and counts.
@@ -164,6 +178,9 @@ type writer struct {
 	younger *bolt.Bucket
 	elder   *bolt.Bucket
 	bytes   int64
+
+	rotated   bool
+	pushedOut []digest.Digest
 }
 
 func (s *Store) writer(tx *bolt.Tx) (*writer, error) {
@@ -171,7 +188,7 @@ func (s *Store) writer(tx *bolt.Tx) (*writer, error) {
 	w := &writer{tx: tx, bytes: int64(decodeNumber(meta.Get(youngerBytesKey)))}
 	younger := decodeNumber(meta.Get(youngerKey)) % 2
 	if w.bytes > s.maxBytes/2/fill {
-		younger, w.bytes = 1-younger, 0
+		younger, w.bytes, w.rotated = 1-younger, 0, true
 		if err := tx.DeleteBucket(generations[younger]); err != nil {
 			return nil, err
 		}
@@ -217,8 +234,12 @@ func (w *writer) addParent(key []byte, parent digest.Digest) error {
 	}
 	list := []digest.Digest{parent}
 	for _, d := range decodeDigests(known) {
-		if d != parent && len(list) < keptParents {
+		switch {
+		case d == parent:
+		case len(list) < keptParents:
 			list = append(list, d)
+		default:
+			w.pushedOut = append(w.pushedOut, d)
 		}
 	}
 	var value []byte

@@ -35,7 +35,7 @@ func TestStoreRemembersPerRepository(t *testing.T) {
 	child := digest.FromString("child")
 	a, b := policy.Repository{Host: "r.example", Path: "a"}, policy.Repository{Host: "r.example", Path: "b"}
 	m, parts := manifestOf(child)
-	if err := s.learn(a, m, parts, nil); err != nil {
+	if _, _, err := s.learn(a, m, parts, nil); err != nil {
 		t.Fatal(err)
 	}
 	got, err := s.parents(a, partManifest, child)
@@ -60,7 +60,7 @@ func TestStoreKeepsNewestParents(t *testing.T) {
 	for i := range keptParents + 10 {
 		m, parts := manifestOf(child, digest.FromString(fmt.Sprint(i)))
 		last = m.Digest
-		if err := s.learn(repo, m, parts, nil); err != nil {
+		if _, _, err := s.learn(repo, m, parts, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -129,18 +129,18 @@ func TestStoreIsBounded(t *testing.T) {
 	used, parts := manifestOf(child)
 	first := digest.FromString("pulled once")
 	once, onceParts := manifestOf(first)
-	if err := s.learn(repo, once, onceParts, nil); err != nil {
+	if _, _, err := s.learn(repo, once, onceParts, nil); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 1500 {
 		m, p := manifestOf(digest.FromString(fmt.Sprint("child", i)))
 		m.Bytes = append(m.Bytes, make([]byte, 2500)...)
 		m.Digest = digest.FromBytes(m.Bytes)
-		if err := s.learn(repo, m, p, nil); err != nil {
+		if _, _, err := s.learn(repo, m, p, nil); err != nil {
 			t.Fatal(err)
 		}
 		if i%100 == 0 {
-			if err := s.learn(repo, used, parts, nil); err != nil {
+			if _, _, err := s.learn(repo, used, parts, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -165,7 +165,7 @@ func TestKeptSignaturesAge(t *testing.T) {
 	m, parts := manifestOf(digest.FromString("child"))
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	want := []sigs.Candidate{{Kind: sigs.Legacy, Payload: []byte("payload"), Annotations: map[string]string{"a": "b"}}}
-	if err := s.learn(repo, m, parts, &kept{At: at, Signatures: want}); err != nil {
+	if _, _, err := s.learn(repo, m, parts, &kept{At: at, Signatures: want}); err != nil {
 		t.Fatal(err)
 	}
 	for _, row := range []struct {

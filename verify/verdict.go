@@ -53,6 +53,7 @@ type Verdict struct {
 	Policy  string   // name of the policy that decided
 	Reasons []Reason // why not, authority by authority; empty when allowed
 	Signer  string   // who made it count: "key release (cosign.pub)", "static: allow", "part of sha256:…"
+	Size    int64    // of a blob, as the manifest that lists it says; 0: not known
 	Unknown bool     // a part of no image this gate has admitted
 
 	// CacheHit is true when nothing was fetched or verified for this answer.
@@ -91,8 +92,7 @@ func (v Verdict) Message() string {
 
 // under applies a warn mode to a denial. Nothing weakens a written-out static deny.
 func (v Verdict) under(p *policy.Policy, gate policy.Mode) Verdict {
-	explicit := p.Static == policy.Deny && p.Where != ""
-	if v.Outcome == Denied && !explicit && (p.Mode == policy.Warn || gate == policy.Warn) {
+	if v.Outcome == Denied && !p.DeniesInWriting() && (p.Mode == policy.Warn || gate == policy.Warn) {
 		v.Outcome = Warned
 	}
 	return v

@@ -115,7 +115,23 @@ func (c *credentials) mayGoTo(realm *url.URL) bool {
 			return true
 		}
 	}
-	a, err1 := publicsuffix.EffectiveTLDPlusOne(host)
-	b, err2 := publicsuffix.EffectiveTLDPlusOne(own)
+	a, err1 := registrableDomain(host)
+	b, err2 := registrableDomain(own)
 	return err1 == nil && err2 == nil && a == b
+}
+
+// shared are domains below which strangers live next door, though the public
+// suffix list does not say so; the names without a dot are those of private
+// networks, of one cluster with many tenants for one.
+var shared = []string{"azurecr.io", "jfrog.io", "cloudsmith.io", "amazonaws.com", "amazonaws.com.cn", "pkg.dev", "ocir.io", "scw.cloud",
+	"local", "internal", "lan", "intranet", "corp", "home", "private", "home.arpa"}
+
+// registrableDomain is the domain that one owner has below a public suffix.
+func registrableDomain(host string) (string, error) {
+	for _, s := range shared {
+		if strings.HasSuffix(host, "."+s) {
+			return "", errors.New("a domain of many owners")
+		}
+	}
+	return publicsuffix.EffectiveTLDPlusOne(host)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"regexp"
 
 	"github.com/opencontainers/go-digest"
 
@@ -28,13 +27,11 @@ func (u *Upstream) Blob(ctx context.Context, repo policy.Repository, d digest.Di
 // not checked here.
 type BlobResponse struct {
 	Status        int    // 200 or 206
-	ContentLength int64  // -1: the registry does not say
+	ContentLength int64  // of this answer; -1: the registry does not say
+	Size          int64  // of the whole blob; -1: the registry does not say
 	ContentRange  string // of a 206, well-formed
 	Body          io.ReadCloser
 }
-
-// RFC 9110, section 14.4, for one range of bytes.
-var contentRange = regexp.MustCompile(`^bytes [0-9]{1,18}-[0-9]{1,18}/(?:[0-9]{1,18}|\*)$`)
 
 // OpenBlob starts a blob's way from the registry, or from the store it
 // redirects to. method is GET or HEAD; byteRange is one byte range or empty. A
@@ -49,12 +46,12 @@ func (u *Upstream) OpenBlob(ctx context.Context, repo policy.Repository, d diges
 	if err != nil {
 		return nil, err
 	}
-	b := &BlobResponse{Status: resp.StatusCode, ContentLength: resp.ContentLength, Body: resp.Body}
+	b := &BlobResponse{Status: resp.StatusCode, ContentLength: resp.ContentLength, Size: resp.ContentLength, Body: resp.Body}
 	if resp.StatusCode == http.StatusPartialContent {
 		b.ContentRange = resp.Header.Get("Content-Range")
-		if !contentRange.MatchString(b.ContentRange) {
+		if b.ContentLength, b.Size, err = checkRange(byteRange, b.ContentRange, b.ContentLength); err != nil {
 			discard(resp)
-			return nil, u.broken("its Content-Range is malformed")
+			return nil, u.broken("%w", err)
 		}
 	}
 	return b, nil

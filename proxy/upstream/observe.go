@@ -39,7 +39,9 @@ func (o *observer) roundTrip(t http.RoundTripper, req *http.Request, operation s
 	defer span.End()
 	start := time.Now()
 	req = req.WithContext(ctx)
-	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(req.Header)) // nothing, without a span that is kept
+	if span.IsRecording() { // else it would be the client's own header
+		propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(req.Header))
+	}
 	resp, err := t.RoundTrip(req)
 	status := "error"
 	if err == nil {

@@ -44,6 +44,9 @@ func (u *Upstream) Referrers(ctx context.Context, repo policy.Repository, d dige
 			return verify.Referrers{}, err
 		}
 		limit -= int64(len(b))
+		if tooManyParts(b) {
+			return verify.Referrers{}, u.broken("%w: a page of referrers with more than %d parts", verify.ErrTooLarge, maxParts)
+		}
 		var index struct {
 			Manifests *[]verify.Descriptor `json:"manifests"`
 		}

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -42,6 +44,9 @@ func (u *Upstream) send(ctx context.Context, a ask, wanted ...int) (*http.Respon
 		header, err = u.tokens.answer(ctx, a.repo, challenge, header)
 		if err == nil {
 			resp, err = u.follow(ctx, a, header)
+		}
+		if err == nil && resp.StatusCode != http.StatusUnauthorized {
+			u.tokens.worked(header)
 		}
 	}
 	if err != nil {
@@ -107,9 +112,12 @@ func (u *Upstream) follow(ctx context.Context, a ask, authorization string) (*ht
 
 func sameOrigin(a, b *url.URL) bool { return a.Scheme == b.Scheme && strings.EqualFold(a.Host, b.Host) }
 
-// discard reads what little is left, so that the connection can be used again.
+// discard reads what little is left, so that the connection can be used again,
+// but waits for nobody who only drips.
 func discard(resp *http.Response) {
+	patience := time.AfterFunc(50*time.Millisecond, func() { _ = resp.Body.Close() })
 	_, _ = io.CopyN(io.Discard, resp.Body, 16<<10) // an answer nobody wants
+	patience.Stop()
 	_ = resp.Body.Close()
 }
 
@@ -161,9 +169,23 @@ func (u *Upstream) fail(ctx context.Context, err error) error {
 	return &verify.UpstreamError{Status: http.StatusServiceUnavailable, HadAuth: u.auth.any(), Host: u.host, Err: err}
 }
 
+// maxParts bounds what JSON can cost in memory, which is far more than its
+// bytes: an answer is looked at only if it holds no more commas and braces.
+const maxParts = 200_000
+
+func tooManyParts(b []byte) bool {
+	return bytes.Count(b, []byte(","))+bytes.Count(b, []byte("{"))+bytes.Count(b, []byte("[")) > maxParts
+}
+
 // read takes a body of at most limit bytes.
 func (u *Upstream) read(ctx context.Context, resp *http.Response, limit int64) ([]byte, error) {
 	defer resp.Body.Close()
+	select {
+	case u.reads <- struct{}{}:
+		defer func() { <-u.reads }()
+	case <-ctx.Done():
+		return nil, u.fail(ctx, ctx.Err())
+	}
 	if resp.ContentLength > limit {
 		return nil, u.broken("%w: %d bytes where at most %d may be", verify.ErrTooLarge, resp.ContentLength, limit)
 	}

@@ -7,6 +7,7 @@ import (
 	"net/url"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify"
 )
 
 // Tags lists a page of tags, in the registry's order. n and last are the
@@ -28,6 +29,9 @@ func (u *Upstream) Tags(ctx context.Context, repo policy.Repository, n, last str
 	b, err := u.read(ctx, resp, limit)
 	if err != nil {
 		return nil, nil, err
+	}
+	if tooManyParts(b) {
+		return nil, nil, u.broken("%w: a page of more than %d tags; ask for fewer with n", verify.ErrTooLarge, maxParts)
 	}
 	var list struct {
 		Tags []string `json:"tags"`

@@ -71,13 +71,19 @@ func (t *tokens) answer(ctx context.Context, repo policy.Repository, challenges 
 			if err != nil || header == "" || header == tried {
 				return "", t.refusedSecret(err)
 			}
-			t.mu.Lock()
-			t.basic = true
-			t.mu.Unlock()
 			return header, nil
 		}
 	}
 	return "", t.refusedSecret(nil)
+}
+
+// worked notes that the registry takes Basic itself.
+func (t *tokens) worked(header string) {
+	if strings.HasPrefix(header, "Basic ") {
+		t.mu.Lock()
+		t.basic = true
+		t.mu.Unlock()
+	}
 }
 
 // refusedSecret is the registry's 401: there is nothing (else) to show.

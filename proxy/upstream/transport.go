@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -44,13 +45,17 @@ func transports(tlsConfig *tls.Config, base *url.URL) (direct, away *http.Transp
 
 var errInternal = errors.New("refusing to follow the registry to an internal address")
 
+// metadata are clouds' services outside link-local space. Behind an HTTP proxy
+// (HTTPS_PROXY) the proxy connects, and has to refuse these itself.
+var metadata = []netip.Addr{netip.MustParseAddr("fd00:ec2::254"), netip.MustParseAddr("100.100.100.200")}
+
 func refuseInternal(address string, loopbackAllowed bool) error {
 	at, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return errInternal
 	}
 	ip := at.Addr().Unmap()
-	if ip.IsLinkLocalUnicast() || ip.IsUnspecified() || ip.IsMulticast() || ip.IsLoopback() && !loopbackAllowed {
+	if ip.IsLinkLocalUnicast() || slices.Contains(metadata, ip) || ip.IsUnspecified() || ip.IsMulticast() || ip.IsLoopback() && !loopbackAllowed {
 		return errInternal
 	}
 	return nil

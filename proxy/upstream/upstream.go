@@ -31,6 +31,10 @@ type Config struct {
 	Meter     metric.MeterProvider // nil: no metrics
 }
 
+// maxReads bounds the answers of one registry that are held in memory at once;
+// blobs being streamed are not among them.
+const maxReads = 64
+
 // Upstream is one registry. It implements verify.Registry and is safe for
 // concurrent use.
 type Upstream struct {
@@ -42,6 +46,7 @@ type Upstream struct {
 	direct http.RoundTripper // to the registry itself
 	away   http.RoundTripper // to hosts the registry names: token realms, blob stores
 	seen   *observer
+	reads  chan struct{} // answers being read whole into memory
 }
 
 // New checks that the credentials can be read; it asks nothing of the network.
@@ -71,7 +76,7 @@ func New(c Config) (*Upstream, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &Upstream{host: c.Host, base: base, agent: c.UserAgent, auth: auth, seen: seen}
+	u := &Upstream{host: c.Host, base: base, agent: c.UserAgent, auth: auth, seen: seen, reads: make(chan struct{}, maxReads)}
 	u.direct, u.away = transports(c.TLS, base)
 	u.tokens = newTokens(u)
 	return u, nil

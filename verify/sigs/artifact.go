@@ -1,6 +1,7 @@
 package sigs
 
 import (
+	"archive/tar"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -98,6 +99,9 @@ func CheckConfig(mediaType string, config []byte, layers []digest.Digest) error 
 // signature, attestation or bundle it is listed as, and names image; or, when
 // image is empty, some image.
 func CheckLayer(l Blob, blob []byte, image digest.Digest) error {
+	if isTar(blob) {
+		return errors.New("it is a tar archive as well")
+	}
 	var named []string
 	var err error
 	switch {
@@ -126,6 +130,20 @@ func CheckLayer(l Blob, blob []byte, image digest.Digest) error {
 	}
 	return nil
 }
+
+// isTar reports whether some block of b is a tar header: a document can be an
+// archive too (a V7 header needs no byte that JSON forbids), and some clients
+// unpack a layer whatever its media type says.
+func isTar(b []byte) bool {
+	for ; len(b) >= tarBlock; b = b[tarBlock:] {
+		if _, err := tar.NewReader(bytes.NewReader(b)).Next(); !errors.Is(err, tar.ErrHeader) {
+			return true
+		}
+	}
+	return false
+}
+
+const tarBlock = 512
 
 // Attestations may be large documents; the caller has bounded their bytes.
 const maxAttestationTokens = 400_000

@@ -12,6 +12,7 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/verify"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/structpb"
 )
 
 // parseBundle reads a bundle and counts what it brings before any of it is
@@ -47,6 +48,8 @@ func (k *Keys) verifyBundle(c Candidate, image digest.Digest) (Signer, error) {
 	}
 	m := pb.GetVerificationMaterial()
 	switch {
+	case m == nil:
+		return Signer{}, errors.New("its bundle has no verification material")
 	case pb.GetMessageSignature() != nil:
 		return Signer{}, errors.New("its bundle signs bytes, not an image (cosign sign-blob)")
 	case pb.GetDsseEnvelope().GetPayloadType() != inToto:
@@ -83,13 +86,20 @@ func (k *Keys) verifyBundle(c Candidate, image digest.Digest) (Signer, error) {
 		return Signer{}, fmt.Errorf("it is an attestation (%.80q), not a signature", got)
 	}
 	signer := Signer{KeyID: who.who.ID, KeySource: who.who.Source, Annotations: map[string]string{}}
+	named := false
 	for _, subject := range result.Statement.GetSubject() {
-		if subject.GetDigest()[image.Algorithm().String()] != image.Encoded() {
+		if subject.GetDigest()[image.Algorithm().String()] != image.Encoded() { // exactly: sigstore-go takes upper case for lower
 			continue
 		}
+		named = true
 		for name, value := range subject.GetAnnotations().GetFields() {
-			signer.Annotations[name] = value.GetStringValue()
+			if text, ok := value.GetKind().(*structpb.Value_StringValue); ok {
+				signer.Annotations[name] = text.StringValue
+			}
 		}
+	}
+	if !named {
+		return Signer{}, errors.New("its statement is not about this image")
 	}
 	return signer, nil
 }

@@ -87,8 +87,8 @@ func verifiersOf(public crypto.PublicKey) ([]signature.Verifier, error) {
 // it quotes untrusted text only shortened and escaped.
 func (k *Keys) Verify(c Candidate, image digest.Digest) (Signer, error) {
 	switch {
-	case len(c.Payload) > maxPayload:
-		return Signer{}, fmt.Errorf("it is larger than %d KiB, and no signature is", maxPayload>>10)
+	case len(c.Payload) > MaxPayload:
+		return Signer{}, fmt.Errorf("it is larger than %d KiB, and no signature is", MaxPayload>>10)
 	case c.Kind == Legacy:
 		return k.verifyLegacy(c, image)
 	case c.Kind == Bundle:

@@ -60,10 +60,13 @@ type Signer struct {
 	Annotations map[string]string
 }
 
+// MaxPayload is the largest simple-signing payload, or bundle, that can count
+// as a signature, in bytes. Attestations may be larger.
+const MaxPayload = 256 << 10
+
 // Bounds on one signature, before anything is parsed or computed.
 const (
-	maxSignatureText = 16 << 10  // base64 of a signature: RSA-8192 needs 1368
-	maxPayload       = 256 << 10 // a simple-signing payload or a bundle that is to count as a signature
+	maxSignatureText = 16 << 10 // base64 of a signature: RSA-8192 needs 1368
 	maxLogEntries    = 4
 	maxTimestamps    = 4
 	maxCertificates  = 8
