@@ -12,23 +12,34 @@ import (
 
 func checkCommand() *cobra.Command {
 	var file string
+	var strict bool
 	cmd := &cobra.Command{
-		Use:   "check --config FILE",
+		Use:   "check --config FILE [--strict]",
 		Short: "Say everything that is wrong with a configuration",
 		Long: `check loads the configuration, its policies and its keys as serve would, asks no
 registry, and prints every problem at once with its file and line.
-It exits 0 when there is none, 1 otherwise.`,
+With --strict it also names what is allowed but weak: exemptions for everything
+or without an end, modes that refuse nothing, patterns over hosts, short keys,
+plain http.
+It exits 0 when there is nothing to say, 1 otherwise.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			built, problems := load(file, noTelemetry())
+			l, problems := load(file, noTelemetry())
 			if len(problems) > 0 {
 				return report(cmd.ErrOrStderr(), problems)
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: fine: %d upstreams, %d policies\n", file, len(built.upstreams), len(built.policies.Policies()))
+			if strict {
+				if weak := l.lint(); len(weak) > 0 {
+					printProblems(cmd.ErrOrStderr(), weak)
+					return &exitError{exitDenied, errors.New("the configuration is valid, but weak; see above")}
+				}
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: fine: %d upstreams, %d policies\n", file, len(l.upstreams), len(l.policies.Policies()))
 			return err
 		},
 	}
 	configFlag(cmd, &file)
+	cmd.Flags().BoolVar(&strict, "strict", false, "also name what is allowed but weak")
 	return cmd
 }
 
@@ -36,10 +47,14 @@ func configFlag(cmd *cobra.Command, file *string) {
 	cmd.Flags().StringVarP(file, "config", "c", "pullgate.yaml", "the configuration `FILE`")
 }
 
-// report prints problems, a line each, and is the error that ends the program.
-func report(w io.Writer, problems []policy.Problem) error {
+func printProblems(w io.Writer, problems []policy.Problem) {
 	for _, p := range problems {
 		fmt.Fprintln(w, p.String())
 	}
+}
+
+// report prints problems, a line each, and is the error that ends the program.
+func report(w io.Writer, problems []policy.Problem) error {
+	printProblems(w, problems)
 	return &exitError{exitDenied, errors.New("the configuration was refused; nothing was started")}
 }

@@ -18,6 +18,7 @@ type loaded struct {
 	upstreams map[string]*upstream.Upstream
 	mode      policy.Mode
 	telemetry *telemetry
+	wrap      func(verify.Registry) verify.Registry // nil: registries are asked as they are
 }
 
 // load reads everything and returns every problem at once. With problems, what
@@ -73,6 +74,9 @@ func (l *loaded) gate(store *verify.Store, cache *verify.Cache) (*verify.Gate, e
 		Policies: l.policies, Mode: l.mode, Store: store, Cache: cache, Limits: l.limits(),
 		Registry: func(host string) (verify.Registry, bool) {
 			u, ok := l.upstreams[host]
+			if ok && l.wrap != nil {
+				return l.wrap(u), true
+			}
 			return u, ok
 		},
 		TTL: l.config.Verdicts.TTL, DenyTTL: l.config.Verdicts.DenyTTL, TagTTL: l.config.Manifests.TagTTL,

@@ -56,6 +56,7 @@ a signature that your policy trusts is answered with 403 and the reason.
   pullgate check --config FILE      is my configuration right?
   pullgate serve --config FILE      run the gate
   pullgate verify IMAGE --key FILE  what would the gate say about this image?
+  pullgate test CASES               does my configuration still decide as it should?
   pullgate warm IMAGE               let the gate learn an image before the first pull
 
 Point a runtime at the gate by naming images through it
@@ -71,7 +72,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serveCommand(), demoCommand(), checkCommand(), verifyCommand(), warmCommand(), versionCommand())
+	root.AddCommand(serveCommand(), demoCommand(), checkCommand(), verifyCommand(), testCommand(), warmCommand(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

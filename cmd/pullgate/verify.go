@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/spf13/cobra"
@@ -19,7 +20,7 @@ import (
 )
 
 func verifyCommand() *cobra.Command {
-	var file, key string
+	var file, key, record string
 	var plain, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "verify IMAGE [--config FILE | --key FILE]",
@@ -32,7 +33,7 @@ It exits 0 when the image would be admitted, 1 when it would be refused, 2 when
 that could not be told.`,
 		Example: "  pullgate verify ghcr.io/acme/app:v1 --key cosign.pub\n  pullgate verify ghcr.io/acme/app:v1 --config pullgate.yaml --json",
 		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if (file == "") == (key == "") {
 				return errors.New("give either --config or --key")
 			}
@@ -54,12 +55,22 @@ that could not be told.`,
 			if len(problems) > 0 {
 				return report(cmd.ErrOrStderr(), problems)
 			}
+			if record != "" {
+				into, mu := newRecording(), &sync.Mutex{}
+				l.wrap = func(r verify.Registry) verify.Registry { return &recorder{r, mu, into} }
+				defer func() {
+					if werr := into.write(record); werr != nil {
+						err = errors.Join(err, werr)
+					}
+				}()
+			}
 			return verifyOne(cmd.Context(), l, filepath.Join(dir, "state"), repo, reference, asJSON, cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "the configuration `FILE`")
 	cmd.Flags().StringVar(&key, "key", "", "a public key `FILE` in PEM")
 	cmd.Flags().BoolVar(&plain, "plain-http", false, "with --key: speak http to the registry")
+	cmd.Flags().StringVar(&record, "record", "", "write what the registry answered into `FILE`, for the cases of pullgate test")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the verdict as JSON")
 	return cmd
 }

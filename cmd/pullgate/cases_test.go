@@ -1,0 +1,120 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"log"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/registry"
+)
+
+// A recording made from a registry decides the same once the registry is gone.
+func TestCasesFromRecordings(t *testing.T) {
+	t.Parallel()
+	reg := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)))
+	private, public := publicKey(t)
+	addr := strings.TrimPrefix(reg.URL, "http://")
+	if _, err := pushDemoImages(t.Context(), addr, private); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	writeIn(t, dir, "key.pub", public)
+	config := writeIn(t, dir, "pullgate.yaml", "upstreams: [{host: demo.example, url: \"http://"+addr+"\"}]\n"+signedByKey)
+	command := func(want int, args ...string) string {
+		t.Helper()
+		var out, errs bytes.Buffer
+		err := run(t.Context(), args, &out, &errs)
+		var exit *exitError
+		code := 0
+		if errors.As(err, &exit) {
+			code = exit.code
+		} else if err != nil {
+			code = exitCouldNotTell
+		}
+		if code != want {
+			t.Fatalf("%v: exit %d (%v), want %d\n%s%s", args, code, err, want, out.String(), errs.String())
+		}
+		return out.String()
+	}
+	out := command(0, "verify", "demo.example/signed:latest", "--config", config, "--record", filepath.Join(dir, "signed.json"))
+	if !strings.Contains(out, `allowed by policy "keyed"`) || !strings.Contains(out, "key.pub") {
+		t.Errorf("verify says\n%s", out)
+	}
+	out = command(exitDenied, "verify", "demo.example/unsigned:latest", "--config", config, "--record", filepath.Join(dir, "unsigned.json"), "--json")
+	if !strings.Contains(out, `"outcome": "denied"`) || !strings.Contains(out, "no signature found") {
+		t.Errorf("verify says\n%s", out)
+	}
+	if out = command(0, "verify", addr+"/signed:latest", "--key", filepath.Join(dir, "key.pub"), "--plain-http"); !strings.Contains(out, "allowed") {
+		t.Errorf("verify --key says\n%s", out)
+	}
+	reg.Close()
+	command(exitCouldNotTell, "verify", "demo.example/signed:latest", "--config", config)
+
+	good := writeIn(t, dir, "good.yaml", `cases:
+  - {image: "demo.example/signed:latest", recorded: signed.json, policy: keyed, outcome: allowed}
+  - {image: "demo.example/unsigned:latest", recorded: unsigned.json, outcome: denied, reason: no signature found}
+`)
+	if out := command(0, "test", good, "--config", config); !strings.Contains(out, "2 cases, 2 as expected") {
+		t.Errorf("test says %q", out)
+	}
+	for name, text := range map[string]string{
+		"outcome": `{image: "demo.example/signed:latest", recorded: signed.json, outcome: denied}`,
+		"policy":  `{image: "demo.example/signed:latest", recorded: signed.json, outcome: allowed, policy: other}`,
+		"reason":  `{image: "demo.example/unsigned:latest", recorded: unsigned.json, outcome: denied, reason: expired}`,
+		"field":   `{image: "demo.example/signed:latest", outcome: allowed, recorder: x}`,
+		"word":    `{image: "demo.example/signed:latest", outcome: fine}`,
+	} {
+		command(exitDenied, "test", writeIn(t, dir, name+".yaml", "cases:\n  - "+text+"\n"), "--config", config)
+	}
+	command(exitDenied, "test", writeIn(t, dir, "empty.yaml", "cases: []\n"), "--config", config)
+	command(exitCouldNotTell, "test", writeIn(t, dir, "live.yaml", "cases:\n  - {image: \"demo.example/signed:latest\", outcome: allowed}\n"), "--config", config)
+
+	// A recording is as little trusted as a registry: one with other bytes
+	// under a digest is no signature.
+	r, err := readRecording(filepath.Join(dir, "signed.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, blob := range r.Blobs {
+		blob[0] ^= 1
+	}
+	if err := r.write(filepath.Join(dir, "swapped.json")); err != nil {
+		t.Fatal(err)
+	}
+	command(exitCouldNotTell, "test", writeIn(t, dir, "swapped.yaml", "cases:\n  - {image: \"demo.example/signed:latest\", recorded: swapped.json, outcome: allowed}\n"), "--config", config)
+}
+
+func TestLint(t *testing.T) {
+	t.Parallel()
+	_, key := publicKey(t)
+	dir := t.TempDir()
+	writeIn(t, dir, "a.pub", key)
+	const upstream = "upstreams: [{host: a.example}]\n"
+	for text, want := range map[string]string{
+		upstream + "policies: [{name: x, images: ['a.example/**'], authorities: [{key: a.pub}]}]\n":            "",
+		upstream + "policies: [{name: x, images: ['a.example/b'], static: allow, expires: 2099-01-01}]\n":      "",
+		upstream + "policies: [{name: x, images: ['a.example/b'], static: deny}]\n":                            "",
+		upstream + "policies: [{name: x, images: ['a.example/b'], static: allow}]\n":                           "has no end",
+		upstream + "policies: [{name: x, images: ['a.example/**'], static: allow, expires: 2099-01-01}]\n":     "is no policy",
+		upstream + "policies: [{name: x, images: ['**'], static: allow, expires: 2099-01-01}]\n":               "is no policy",
+		upstream + "policies: [{name: x, images: ['*.example/b'], authorities: [{key: a.pub}]}]\n":             "matches hosts by a pattern",
+		upstream + "policies: [{name: x, images: ['a.example/b'], mode: warn, authorities: [{key: a.pub}]}]\n": "has no end",
+		upstream + "mode: warn\n":                                        "refuses nothing",
+		upstream + "defaultAction: allow\n":                              "whatever no policy matches",
+		upstream + "listen: 0.0.0.0:5000\n":                              "not loopback",
+		"upstreams: [{host: a.example, url: 'http://b.example'}]\n":      "plain http",
+		"upstreams: [{host: a.example, url: 'http://127.0.0.1:5050'}]\n": "",
+		"upstreams: [{host: a.example, url: 'http://localhost:5050'}]\n": "",
+	} {
+		var out, errs bytes.Buffer
+		err := run(t.Context(), []string{"check", "--strict", "--config", writeIn(t, dir, "c.yaml", text)}, &out, &errs)
+		if (err == nil) != (want == "") || !strings.Contains(errs.String(), want) {
+			t.Errorf("%s: %v, says %q; want %q", text, err, errs.String(), want)
+		}
+	}
+}
