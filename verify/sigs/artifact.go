@@ -136,7 +136,7 @@ func CheckLayer(l Blob, blob []byte, image digest.Digest) error {
 // unpack a layer whatever its media type says.
 func isTar(b []byte) bool {
 	for ; len(b) >= tarBlock; b = b[tarBlock:] {
-		if _, err := tar.NewReader(bytes.NewReader(b)).Next(); !errors.Is(err, tar.ErrHeader) {
+		if _, err := tar.NewReader(bytes.NewReader(b[:tarBlock])).Next(); !errors.Is(err, tar.ErrHeader) {
 			return true
 		}
 	}
