@@ -49,15 +49,14 @@ func startRig(t *testing.T, config func(r *rig) string) *rig {
 	if _, err := os.Lstat(file); err != nil {
 		writeIn(t, r.dir, "pullgate.yaml", r.config)
 	}
-	l, problems := load(file, noTelemetry())
-	if len(problems) > 0 {
-		t.Fatal(problems)
-	}
 	telemetry, err := startTelemetry(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.telemetry = telemetry
+	l, problems := load(file, telemetry)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	go func() { served <- serve(ctx, l, telemetry, io.Discard) }()
@@ -103,14 +102,14 @@ func (r *rig) pull(t *testing.T, what string) int {
 // until waits for a status; a reload takes effect when the files have settled.
 func (r *rig) until(t *testing.T, what string, want int) {
 	t.Helper()
-	for range 150 {
+	for range 600 {
 		if r.pull(t, what) == want {
 			return
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 	_, ready := get(t, "http://"+r.admin+"/readyz")
-	t.Fatalf("%s is not answered %d within 3 s; readyz says %q", what, want, ready)
+	t.Fatalf("%s is not answered %d within 12 s; readyz says %q", what, want, ready)
 }
 
 func replace(t *testing.T, file, text string) {
@@ -292,7 +291,7 @@ func TestReloadBadFile(t *testing.T) {
 func (r *rig) untilReady(t *testing.T, want string) {
 	t.Helper()
 	ready := ""
-	for range 150 {
+	for range 600 {
 		if _, ready = get(t, "http://"+r.admin+"/readyz"); strings.Contains(ready, want) {
 			return
 		}

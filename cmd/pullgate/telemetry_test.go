@@ -1,0 +1,162 @@
+package main
+
+import (
+	"encoding/hex"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/proto"
+)
+
+// receiver is an OTLP/HTTP collector that keeps the spans it gets.
+type receiver struct {
+	mu    sync.Mutex
+	spans []*tracepb.Span
+}
+
+func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	body, err := io.ReadAll(req.Body)
+	var export collector.ExportTraceServiceRequest
+	if err != nil || req.URL.Path != "/v1/traces" || proto.Unmarshal(body, &export) != nil {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, resource := range export.GetResourceSpans() {
+		for _, scope := range resource.GetScopeSpans() {
+			r.spans = append(r.spans, scope.GetSpans()...)
+		}
+	}
+	w.Header().Set("Content-Type", "application/x-protobuf")
+}
+
+func (r *receiver) all() []*tracepb.Span {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.spans)
+}
+
+// A cold pull is one tree of spans, hung below the client's own.
+func TestOneSpanTreePerPull(t *testing.T) {
+	got := &receiver{}
+	server := httptest.NewServer(got)
+	defer server.Close()
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", server.URL)
+	t.Setenv("OTEL_METRICS_EXPORTER", "none")
+	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+	r := startRig(t, func(r *rig) string {
+		writeIn(t, r.dir, "key.pub", r.key)
+		return r.base() + signedByKey
+	})
+	const trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+r.gate+"/v2/demo.example/signed/manifests/latest", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("traceparent", "00-"+trace+"-"+parent+"-01")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("status %d", resp.StatusCode)
+	}
+	names := map[string]int{}
+	for range 200 {
+		clear(names)
+		for _, s := range got.all() {
+			if hex.EncodeToString(s.GetTraceId()) == trace {
+				names[s.GetName()]++
+			}
+		}
+		if names["pullgate manifest"] > 0 {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if names["pullgate manifest"] != 1 || names["verdict"] != 1 || names["upstream manifests"] < 2 || names["upstream blobs"] != 1 {
+		t.Errorf("spans %v", names)
+	}
+	byID := map[string]*tracepb.Span{}
+	for _, s := range got.all() {
+		byID[hex.EncodeToString(s.GetSpanId())] = s
+	}
+	for _, s := range got.all() {
+		if hex.EncodeToString(s.GetTraceId()) != trace {
+			continue
+		}
+		above := hex.EncodeToString(s.GetParentSpanId())
+		if s.GetName() == "pullgate manifest" && above != parent {
+			t.Errorf("the pull's span hangs below %s, not below the client's", above)
+		}
+		if s.GetName() != "pullgate manifest" && byID[above] == nil {
+			t.Errorf("%s hangs below nothing", s.GetName())
+		}
+	}
+	if id := resp.Header.Get("Pullgate-Decision"); !slices.ContainsFunc(got.all(), func(s *tracepb.Span) bool {
+		for _, a := range s.GetAttributes() {
+			if a.GetKey() == "pullgate.decision" && a.GetValue().GetStringValue() == id {
+				return true
+			}
+		}
+		return false
+	}) {
+		t.Errorf("no span carries the decision %q", id)
+	}
+}
+
+// The list in docs/metrics.md and the metrics themselves are the same.
+func TestMetricsAreDocumented(t *testing.T) {
+	t.Parallel()
+	r := startRig(t, func(r *rig) string {
+		writeIn(t, r.dir, "key.pub", r.key)
+		return r.base() + signedByKey
+	})
+	for _, what := range []string{"signed/manifests/latest", "signed/manifests/latest", "unsigned/manifests/latest"} {
+		r.pull(t, what)
+	}
+	replace(t, filepath.Join(r.dir, "pullgate.yaml"), r.config+"mode: warn\n")
+	r.until(t, "unsigned/manifests/latest", http.StatusOK)
+	_, metrics := get(t, "http://"+r.admin+"/metrics")
+	has := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (pullgate_\w+) `).FindAllStringSubmatch(metrics, -1) {
+		has[m[1]] = true
+	}
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "metrics.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `(pullgate_\\w+)`").FindAllStringSubmatch(string(text), -1) {
+		listed[m[1]] = true
+	}
+	for name := range has {
+		if !listed[name] {
+			t.Errorf("%s is not documented", name)
+		}
+	}
+	for name := range listed {
+		if !has[name] {
+			t.Errorf("%s is documented and does not exist", name)
+		}
+	}
+	for line := range strings.Lines(metrics) {
+		if strings.Contains(line, "pullgate_") && (strings.Contains(line, "unsigned") || strings.Contains(line, "sha256") || strings.Contains(line, "127.0.0.1")) {
+			t.Errorf("a label carries more than it may: %s", line)
+		}
+	}
+}
