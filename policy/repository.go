@@ -3,7 +3,6 @@ package policy
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 )
 
@@ -21,13 +20,41 @@ func (r Repository) String() string { return r.Host + "/" + r.Path }
 // IsZero reports whether r names nothing.
 func (r Repository) IsZero() bool { return r == Repository{} }
 
-// Distribution spec, "Pulling manifests": the grammar of a name.
-var repositoryPath = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
-
 // ValidPath reports whether path is a repository path by the distribution
-// spec's grammar and at most 255 bytes long.
+// spec's grammar ("Pulling manifests") and at most 255 bytes long:
+//
+//	[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*
+//
+// It is on the way of every request, hence not a regular expression.
 func ValidPath(path string) bool {
-	return len(path) <= 255 && repositoryPath.MatchString(path)
+	if len(path) == 0 || len(path) > 255 {
+		return false
+	}
+	separator := "/" // the run of other characters before this one; a path begins like a component
+	for i := 0; i < len(path); i++ {
+		c := path[i]
+		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
+			if !validSeparator(separator) {
+				return false
+			}
+			separator = ""
+			continue
+		}
+		start := i - len(separator)
+		if i == 0 {
+			return false
+		}
+		separator = path[start : i+1]
+	}
+	return separator == ""
+}
+
+func validSeparator(s string) bool {
+	switch s {
+	case "", ".", "_", "__", "/":
+		return true
+	}
+	return strings.Trim(s, "-") == ""
 }
 
 // ParseRepository reads a full name; the host is required. docker.io names get

@@ -31,7 +31,7 @@ func (c *cutOff) Unwrap() error { return c.err }
 // upstream with constant memory.
 func serveBlob(s *Snapshot, w http.ResponseWriter, r *http.Request, req request, seen *observation) error {
 	d := digest.Digest(req.reference)
-	m, v, err := s.Gate.Blob(r.Context(), req.repo, d, req.client)
+	m, v, err := s.Gate.Blob(seen.ctx, req.repo, d, req.client)
 	if err != nil {
 		return err
 	}
@@ -43,7 +43,7 @@ func serveBlob(s *Snapshot, w http.ResponseWriter, r *http.Request, req request,
 		writeManifest(w, r, m, v, seen)
 		return nil
 	}
-	ctx, cancel := context.WithCancel(r.Context())
+	ctx, cancel := context.WithCancel(seen.ctx)
 	defer cancel()
 	watchdog := time.AfterFunc(blobStalled, cancel)
 	defer watchdog.Stop()
@@ -51,6 +51,9 @@ func serveBlob(s *Snapshot, w http.ResponseWriter, r *http.Request, req request,
 	opened := time.Now()
 	blob, err := up.OpenBlob(ctx, req.repo, d, r.Method, req.rangeSpec)
 	seen.opening = time.Since(opened)
+	if verify.IsNotFound(err) {
+		return &answer{status: http.StatusNotFound, code: "BLOB_UNKNOWN", message: req.repo.Host + " does not have it"}
+	}
 	if err != nil {
 		return err
 	}

@@ -14,14 +14,14 @@ import (
 )
 
 // serveTags passes a tag list on: names only, never content.
-func serveTags(s *Snapshot, w http.ResponseWriter, r *http.Request, req request) error {
+func serveTags(s *Snapshot, w http.ResponseWriter, r *http.Request, req request, seen *observation) error {
 	if err := refusesAll(s, req); err != nil {
 		return err
 	}
 	if n, err := strconv.Atoi(req.n); req.n != "" && (err != nil || n < 0 || n > 10_000) {
 		return badRequest("UNSUPPORTED", "n must be a number from 0 to 10000") // CVE-2023-2253: pages are bounded
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), s.Gate.Limits.VerifyTimeout)
+	ctx, cancel := context.WithTimeout(seen.ctx, s.Gate.Limits.VerifyTimeout)
 	defer cancel()
 	tags, next, err := s.Upstreams[req.repo.Host].Tags(ctx, req.repo, req.n, req.last, s.Gate.Limits.ManifestBytes)
 	if err != nil {
@@ -59,12 +59,12 @@ const indexType = "application/vnd.oci.image.index.v1+json"
 
 // serveReferrers lists what is attached to a digest: names only; each is
 // judged when it is asked for.
-func serveReferrers(s *Snapshot, w http.ResponseWriter, r *http.Request, req request) error {
+func serveReferrers(s *Snapshot, w http.ResponseWriter, r *http.Request, req request, seen *observation) error {
 	if err := refusesAll(s, req); err != nil {
 		return err
 	}
 	limit := s.Gate.Limits.ManifestBytes
-	ctx, cancel := context.WithTimeout(r.Context(), s.Gate.Limits.VerifyTimeout)
+	ctx, cancel := context.WithTimeout(seen.ctx, s.Gate.Limits.VerifyTimeout)
 	defer cancel()
 	list, err := s.Upstreams[req.repo.Host].Referrers(ctx, req.repo, digest.Digest(req.reference), limit)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 // serveManifest resolves once, judges those bytes, and serves those bytes.
 // HEAD waits for the same verdict: a client with a warm store asks nothing else.
 func serveManifest(s *Snapshot, w http.ResponseWriter, r *http.Request, req request, seen *observation) error {
-	m, v, err := s.Gate.Manifest(r.Context(), req.repo, req.reference, req.client)
+	m, v, err := s.Gate.Manifest(seen.ctx, req.repo, req.reference, req.client)
 	if err != nil {
 		return err
 	}
@@ -26,18 +26,16 @@ func serveManifest(s *Snapshot, w http.ResponseWriter, r *http.Request, req requ
 func writeManifest(w http.ResponseWriter, r *http.Request, m verify.Manifest, v verify.Verdict, seen *observation) {
 	h := w.Header()
 	etag := `"` + m.Digest.String() + `"`
-	h.Set("Content-Type", m.MediaType)
-	h.Set("Docker-Content-Digest", m.Digest.String())
-	h.Set("ETag", etag)
-	h.Set("Cache-Control", "private, no-cache")
-	h.Set("X-Content-Type-Options", "nosniff")
+	values := []string{m.MediaType, m.Digest.String(), etag, strconv.Itoa(len(m.Bytes))}
+	h["Content-Type"], h["Docker-Content-Digest"], h["Etag"] = values[0:1:1], values[1:2:2], values[2:3:3]
+	h["Cache-Control"], h["X-Content-Type-Options"] = revalidate, nosniff
 	seen.setDecision(w)
 	setWarning(w, v)
 	if matches(r.Header.Get("If-None-Match"), etag) { // only now: after the decision
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	h.Set("Content-Length", strconv.Itoa(len(m.Bytes)))
+	h["Content-Length"] = values[3:4:4]
 	w.WriteHeader(http.StatusOK)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(m.Bytes) // a client that left needs no answer
@@ -62,7 +60,7 @@ func setWarning(w http.ResponseWriter, v verify.Verdict) {
 
 func matches(header, etag string) bool {
 	for candidate := range strings.SplitSeq(header, ",") {
-		if strings.TrimSpace(candidate) == etag {
+		if strings.TrimPrefix(strings.TrimSpace(candidate), "W/") == etag { // RFC 9110, section 13.1.2: compared weakly
 			return true
 		}
 	}

@@ -79,7 +79,7 @@ type observation struct {
 	opening time.Duration // until an upstream began to send a blob
 }
 
-func (o *observer) begin(r *http.Request, req request) (context.Context, *observation) {
+func (o *observer) begin(r *http.Request, req request) *observation {
 	ctx := o.wire.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 	if caller := trace.SpanContextFromContext(ctx); caller.TraceState().Len() > 0 { // the client's own words go no further
 		ctx = trace.ContextWithRemoteSpanContext(ctx, caller.WithTraceState(trace.TraceState{}))
@@ -87,7 +87,7 @@ func (o *observer) begin(r *http.Request, req request) (context.Context, *observ
 	seen := &observation{id: rand.Text(), start: time.Now(), request: req, method: r.Method, agent: r.UserAgent()}
 	seen.ctx, seen.span = o.tracer.Start(ctx, "pullgate "+req.kind.String(), trace.WithSpanKind(trace.SpanKindServer),
 		trace.WithAttributes(attribute.String("pullgate.decision", seen.id), attribute.String("http.request.method", r.Method)))
-	return seen.ctx, seen
+	return seen
 }
 
 func (seen *observation) verdict(v verify.Verdict) { seen.judged, seen.result = true, v }

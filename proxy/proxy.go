@@ -60,10 +60,6 @@ func New(c Config, first *Snapshot) (*Proxy, error) {
 	return p, nil
 }
 
-// answerTimeout is for everything but a blob's stream: a verdict, and the
-// client's taking of the answer.
-const answerTimeout = 2 * time.Minute
-
 // Swap puts a new configuration in place; running requests keep theirs.
 func (p *Proxy) Swap(s *Snapshot) { p.snapshot.Store(s) }
 
@@ -74,18 +70,21 @@ func (p *Proxy) refuseWrite(w http.ResponseWriter, r *http.Request) {
 	(&answer{status: http.StatusMethodNotAllowed, code: "UNSUPPORTED", message: "this gate is for pulls: push to the registry itself"}).write(w, r)
 }
 
+// Header values that every answer shares; nobody changes them.
+var (
+	apiVersion = []string{"registry/2.0"}
+	revalidate = []string{"private, no-cache"}
+	nosniff    = []string{"nosniff"}
+)
+
 // pull is one request from its first byte to its log line.
 func (p *Proxy) pull(w http.ResponseWriter, r *http.Request) {
-	// Whoever takes nothing, or sends a body that nobody reads, is cut off; a
-	// blob's stream moves the limit on with every write.
-	control := http.NewResponseController(w)
-	_ = control.SetWriteDeadline(time.Now().Add(answerTimeout)) // not every writer has deadlines
-	if r.ContentLength != 0 {
-		_ = control.SetReadDeadline(time.Now().Add(time.Second))
+	if r.ContentLength != 0 { // a body that nobody reads: it is not waited for
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second)) // not every connection has deadlines
 		w.Header().Set("Connection", "close")
 	}
 	s := p.snapshot.Load()
-	w.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
+	w.Header()["Docker-Distribution-Api-Version"] = apiVersion
 	req, err := s.parse(r)
 	if err == nil && req.kind == ping {
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
@@ -96,8 +95,7 @@ func (p *Proxy) pull(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	ctx, seen := p.observe.begin(r, req)
-	r = r.WithContext(ctx)
+	seen := p.observe.begin(r, req)
 	if err == nil {
 		err = p.serve(s, w, r, req, seen)
 	}
@@ -106,7 +104,7 @@ func (p *Proxy) pull(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var broken *cutOff
-	if errors.As(err, &broken) || r.Context().Err() != nil {
+	if errors.As(err, &broken) || seen.ctx.Err() != nil {
 		// Bytes are out already, or nobody listens any more: returning would end
 		// the answer cleanly, with a 200 that nobody has decided.
 		panic(http.ErrAbortHandler)
@@ -125,9 +123,9 @@ func (p *Proxy) serve(s *Snapshot, w http.ResponseWriter, r *http.Request, req r
 	case blobKind:
 		return serveBlob(s, w, r, req, seen)
 	case tagsKind:
-		return serveTags(s, w, r, req)
+		return serveTags(s, w, r, req, seen)
 	case referrersKind:
-		return serveReferrers(s, w, r, req)
+		return serveReferrers(s, w, r, req, seen)
 	}
 	return notFound("no such route")
 }

@@ -10,6 +10,8 @@ import (
 // fly runs work a single time for everybody who asks for key meanwhile. It
 // runs under the gate's own deadline: one client's leaving cancels nobody.
 func fly[T any](ctx context.Context, q *question, key string, work func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithDeadline(ctx, q.deadline)
+	defer cancel()
 	start := time.Now()
 	defer func() { q.waited += time.Since(start) }()
 	made := q.flights.DoChan(key, func() (made any, err error) {

@@ -114,9 +114,7 @@ func New(c Config) (*Gate, error) {
 // are the caller's to read, not to change. Errors: *UpstreamError, ErrManifest,
 // ErrDigest, anything else is "could not tell".
 func (g *Gate) Manifest(ctx context.Context, repo policy.Repository, reference string, client policy.Client) (Manifest, Verdict, error) {
-	ctx, cancel := context.WithTimeout(ctx, g.Limits.VerifyTimeout)
-	defer cancel()
-	q := &question{Gate: g, repo: repo, client: client}
+	q := g.question(repo, client)
 	m, v, err := q.manifest(ctx, reference)
 	v.Upstream = q.waited
 	return m, v, err
@@ -126,9 +124,7 @@ func (g *Gate) Manifest(ctx context.Context, repo policy.Repository, reference s
 // admitted manifest, or, when d is a manifest's digest, as that manifest
 // (containerd asks so after a refusal). Then Manifest holds its bytes.
 func (g *Gate) Blob(ctx context.Context, repo policy.Repository, d digest.Digest, client policy.Client) (Manifest, Verdict, error) {
-	ctx, cancel := context.WithTimeout(ctx, g.Limits.VerifyTimeout)
-	defer cancel()
-	q := &question{Gate: g, repo: repo, client: client}
+	q := g.question(repo, client)
 	m, v, err := q.blob(ctx, d)
 	v, err = q.orWarn(v, err, d)
 	v.Upstream = q.waited
@@ -144,9 +140,18 @@ type question struct {
 	waited  time.Duration // for upstreams, shared flights included
 	asked   int           // parents that were not in memory
 	counted bool          // against the client's quota
+
+	deadline time.Time // for the answer; what memory answers does not look at it
+}
+
+func (g *Gate) question(repo policy.Repository, client policy.Client) *question {
+	return &question{Gate: g, repo: repo, client: client, deadline: time.Now().Add(g.Limits.VerifyTimeout)}
 }
 
 func (q *question) manifest(ctx context.Context, reference string) (Manifest, Verdict, error) {
+	if !q.couldAllow() { // nothing of it can be admitted: the upstream need not be asked
+		return Manifest{}, q.refusedUnseen(reference), nil
+	}
 	m, err := q.resolve(ctx, reference)
 	if err != nil {
 		return Manifest{}, Verdict{}, err
@@ -199,6 +204,32 @@ func (q *question) blob(ctx context.Context, d digest.Digest) (Manifest, Verdict
 	return Manifest{}, v, err
 }
 
+// refusedUnseen is the denial of whatever a repository holds.
+func (q *question) refusedUnseen(reference string) Verdict {
+	v := Verdict{Image: q.repo}
+	if d := digest.Digest(reference); CheckDigest(d) == nil {
+		v.Digest = d
+	} else {
+		v.Tag = reference
+	}
+	p := q.policyFor(v.Digest)
+	v.Policy, v.Reasons = p.Name, []Reason{{Reason: deniedBecause(p)}}
+	return v
+}
+
+// deniedBecause is the reason of a static deny.
+func deniedBecause(p *policy.Policy) string {
+	switch {
+	case p.Where == "":
+		return "no policy matches it, and defaultAction is not allow"
+	case len(p.Digests) > 0:
+		return "this digest is denied"
+	case p.Static == policy.Allow:
+		return "the exemption ended on " + p.Expires.AddDate(0, 0, -1).Format(time.DateOnly)
+	}
+	return "this repository is denied"
+}
+
 // orWarn lets mode: warn admit what could not be verified; the bytes were
 // still resolved once and hashed.
 func (q *question) orWarn(v Verdict, err error, d digest.Digest) (Verdict, error) {
@@ -246,7 +277,7 @@ func (q *question) static(p *policy.Policy, d digest.Digest) (Verdict, bool) {
 	switch p.Static {
 	case policy.Allow:
 		if !p.Expires.IsZero() && !q.Now().Before(p.Expires) {
-			v.Reasons = []Reason{{Reason: "the exemption ended on " + p.Expires.AddDate(0, 0, -1).Format(time.DateOnly)}}
+			v.Reasons = []Reason{{Reason: deniedBecause(p)}}
 			v.final = false
 			return v.under(p, q.Mode), true
 		}
@@ -254,7 +285,7 @@ func (q *question) static(p *policy.Policy, d digest.Digest) (Verdict, bool) {
 		return v, true
 	case policy.Deny:
 		if len(p.Digests) > 0 { // it names this very digest
-			v.Reasons = []Reason{{Reason: "this digest is denied"}}
+			v.Reasons = []Reason{{Reason: deniedBecause(p)}}
 			return v.under(p, q.Mode), true
 		}
 	}
@@ -335,11 +366,7 @@ func (q *question) cached(d digest.Digest, p *policy.Policy) (Verdict, bool) {
 // once however many ask, on nobody's context but the gate's.
 func (q *question) own(ctx context.Context, m *remembered, p *policy.Policy) (Verdict, error) {
 	if p.Static == policy.Deny {
-		reason := "this repository is denied"
-		if p.Where == "" {
-			reason = "no policy matches it, and defaultAction is not allow"
-		}
-		return Verdict{Image: q.repo, Digest: m.Digest, Policy: p.Name, Reasons: []Reason{{Reason: reason}}}, nil
+		return Verdict{Image: q.repo, Digest: m.Digest, Policy: p.Name, Reasons: []Reason{{Reason: deniedBecause(p)}}}, nil
 	}
 	if v, ok := q.cached(m.Digest, p); ok {
 		return v, nil

@@ -49,12 +49,13 @@ type Reason struct {
 type Verdict struct {
 	Outcome Outcome
 	Image   policy.Repository
-	Digest  digest.Digest
-	Policy  string   // name of the policy that decided
-	Reasons []Reason // why not, authority by authority; empty when allowed
-	Signer  string   // who made it count: "key release (cosign.pub)", "static: allow", "part of sha256:…"
-	Size    int64    // of a blob, as the manifest that lists it says; 0: not known
-	Unknown bool     // a part of no image this gate has admitted
+	Digest  digest.Digest // empty when the repository was refused before anybody looked
+	Tag     string        // what was asked for, when Digest is empty
+	Policy  string        // name of the policy that decided
+	Reasons []Reason      // why not, authority by authority; empty when allowed
+	Signer  string        // who made it count: "key release (cosign.pub)", "static: allow", "part of sha256:…"
+	Size    int64         // of a blob, as the manifest that lists it says; 0: not known
+	Unknown bool          // a part of no image this gate has admitted
 
 	// CacheHit is true when nothing was fetched or verified for this answer.
 	CacheHit bool
@@ -76,6 +77,9 @@ func (v Verdict) Admitted() bool { return v.Outcome != Denied }
 // nothing else.
 func (v Verdict) Message() string {
 	name := v.Image.String() + "@" + v.Digest.String()
+	if v.Digest == "" {
+		name = v.Image.String() + ":" + v.Tag
+	}
 	if v.Unknown {
 		return name + " is not part of an image this gate has admitted; pull it by tag, or run `pullgate warm <image>`"
 	}

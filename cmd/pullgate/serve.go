@@ -143,12 +143,14 @@ func (l *loaded) warn(log *slog.Logger) {
 	}
 }
 
-// server bounds what a client may hold on to. There is no write timeout:
-// blobs are as long as they are, and each write has a deadline of its own.
+// server bounds what a client may hold on to. The write timeout is for a
+// verdict and the client's taking of the answer; a blob's stream moves it on
+// with every write.
 func server(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           http.MaxBytesHandler(h, 0), // no request body is read
+		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
+		WriteTimeout:      2 * time.Minute,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),

@@ -54,7 +54,7 @@ func refuseInternal(address string, loopbackAllowed bool) error {
 	if err != nil {
 		return errInternal
 	}
-	ip := at.Addr().Unmap()
+	ip := at.Addr().Unmap().WithZone("")
 	if ip.IsLinkLocalUnicast() || slices.Contains(metadata, ip) || ip.IsUnspecified() || ip.IsMulticast() || ip.IsLoopback() && !loopbackAllowed {
 		return errInternal
 	}

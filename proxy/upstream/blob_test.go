@@ -1,0 +1,279 @@
+package upstream
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"strconv"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullgate/pullgate/policy"
+)
+
+func TestBlobIsHashed(t *testing.T) {
+	t.Parallel()
+	long := digest.SHA512.FromBytes(someBytes)
+	tests := []struct {
+		name string
+		d    digest.Digest
+		body []byte
+		ok   bool
+	}{
+		{"sha256", someHash, someBytes, true},
+		{"sha512", long, someBytes, true},
+		{"empty", digest.FromString(""), nil, true},
+		{"other bytes", someHash, []byte("other"), false},
+		{"nothing", someHash, nil, false},
+		{"one byte more", someHash, append(bytes.Clone(someBytes), '\n'), false},
+		{"sha512, other bytes", long, []byte("other"), false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Docker-Content-Digest", tt.d.String())
+				sendBlob(w, tt.body)
+			})
+			b, err := openBare(t, s.url, Auth{}).Blob(t.Context(), repo, tt.d, plenty)
+			if got := s.requests()[0].uri; got != "/v2/acme/app/blobs/"+tt.d.String() {
+				t.Errorf("asked for %s", got)
+			}
+			if !tt.ok {
+				wantUpstream(t, err, http.StatusBadGateway)
+				return
+			}
+			if err != nil || !bytes.Equal(b, tt.body) {
+				t.Errorf("%q, %v", b, err)
+			}
+		})
+	}
+}
+
+func TestOpenBlob(t *testing.T) {
+	t.Parallel()
+	const content = "0123456789"
+	tests := []struct {
+		name, method, byteRange string
+		status                  int
+		contentRange            string
+		body                    string
+		wantStatus              int // 0: refused, with refused
+		refused                 int
+	}{
+		{"whole", "GET", "", 200, "", content, 200, 0},
+		{"HEAD", "HEAD", "", 200, "", content, 200, 0},
+		{"range", "GET", "bytes=2-5", 206, "bytes 2-5/10", "2345", 206, 0},
+		{"shorter than asked", "GET", "bytes=2-5", 206, "bytes 2-3/10", "23", 206, 0},
+		{"asked beyond the end", "GET", "bytes=8-100", 206, "bytes 8-9/10", "89", 206, 0},
+		{"asked to the end", "GET", "bytes=7-", 206, "bytes 7-9/10", "789", 206, 0},
+		{"suffix longer than the blob", "GET", "bytes=-50", 206, "bytes 0-9/10", content, 206, 0},
+		{"the last byte", "GET", "bytes=-1", 206, "bytes 9-9/10", "9", 206, 0},
+		{"HEAD of a range", "HEAD", "bytes=2-5", 206, "bytes 2-5/10", "2345", 206, 0},
+		{"suffix", "GET", "bytes=-4", 206, "bytes 6-9/10", "6789", 206, 0},
+		{"the registry does not do ranges", "GET", "bytes=2-5", 200, "", content, 200, 0},
+		{"outside", "GET", "bytes=20-30", 416, "bytes */10", "", 0, 416},
+		{"outside, unasked", "GET", "", 416, "bytes */10", "", 0, 416},
+		{"206 unasked", "GET", "", 206, "bytes 0-3/10", "0123", 0, 502},
+		{"206 unasked for a HEAD", "HEAD", "", 206, "bytes 0-3/10", "", 0, 502},
+		{"206 without Content-Range", "GET", "bytes=2-5", 206, "", "2345", 0, 502},
+		// A part cannot be hashed, so it must at least be the one asked for.
+		{"another part", "GET", "bytes=2-5", 206, "bytes 3-6/10", "3456", 0, 502},
+		{"more than asked", "GET", "bytes=2-5", 206, "bytes 2-6/10", "23456", 0, 502},
+		{"earlier than asked", "GET", "bytes=2-5", 206, "bytes 0-5/10", "012345", 0, 502},
+		{"another suffix", "GET", "bytes=-4", 206, "bytes 5-9/10", "56789", 0, 502},
+		{"the front for a suffix", "GET", "bytes=-4", 206, "bytes 0-3/10", "0123", 0, 502},
+		{"fewer bytes than said", "GET", "bytes=2-5", 206, "bytes 2-5/10", "234", 0, 502},
+		{"more bytes than said", "GET", "bytes=2-5", 206, "bytes 2-5/10", "23456", 0, 502},
+		{"end before start", "GET", "bytes=5-2", 206, "bytes 5-2/10", "", 0, 502},
+		{"end at the size", "GET", "bytes=2-10", 206, "bytes 2-10/10", "23456789x", 0, 502},
+		{"unknown size", "GET", "bytes=2-5", 206, "bytes 2-5/*", "2345", 0, 502},
+		{"size of nothing", "GET", "bytes=0-0", 206, "bytes 0-0/0", "0", 0, 502},
+		{"suffix of nothing", "GET", "bytes=-0", 206, "bytes 9-9/10", "9", 0, 502},
+		{"other unit", "GET", "bytes=2-5", 206, "items 2-5/10", "2345", 0, 502},
+		{"unit in upper case", "GET", "bytes=2-5", 206, "BYTES 2-5/10", "2345", 0, 502},
+		{"no size", "GET", "bytes=2-5", 206, "bytes 2-5", "2345", 0, 502},
+		{"no end", "GET", "bytes=2-5", 206, "bytes 2-/10", "2345", 0, 502},
+		{"unsatisfied", "GET", "bytes=2-5", 206, "bytes */10", "2345", 0, 502},
+		{"negative", "GET", "bytes=2-5", 206, "bytes -2-5/10", "2345", 0, 502},
+		{"not a number", "GET", "bytes=2-5", 206, "bytes a-b/c", "2345", 0, 502},
+		{"a number too long", "GET", "bytes=2-5", 206, "bytes 0-9999999999999999999/*", "2345", 0, 502},
+		{"two ranges", "GET", "bytes=2-5", 206, "bytes 2-3/10, 4-5/10", "2345", 0, 502},
+		{"something after it", "GET", "bytes=2-5", 206, "bytes 2-5/10; x=1", "2345", 0, 502},
+		{"spaces", "GET", "bytes=2-5", 206, "bytes  2 - 5 / 10", "2345", 0, 502},
+		{"not there", "GET", "", 404, "", "", 0, 404},
+		{"304", "GET", "", 304, "", "", 0, 502},
+		{"204", "GET", "", 204, "", "", 0, 502},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
+				if tt.contentRange != "" {
+					w.Header().Set("Content-Range", tt.contentRange)
+				}
+				if tt.status == 200 || tt.status == 206 {
+					w.Header().Set("Content-Length", strconv.Itoa(len(tt.body)))
+				}
+				w.WriteHeader(tt.status)
+				if q.Method == http.MethodGet && tt.body != "" {
+					_, _ = io.WriteString(w, tt.body)
+				}
+			})
+			b, err := openBare(t, s.url, Auth{}).OpenBlob(t.Context(), repo, someHash, tt.method, tt.byteRange)
+			q := s.requests()
+			if len(q) != 1 || q[0].method != tt.method || q[0].header.Get("Range") != tt.byteRange || q[0].uri != "/v2/acme/app/blobs/"+someHash.String() {
+				t.Errorf("asked %+v", q)
+			}
+			if tt.wantStatus == 0 {
+				wantUpstream(t, err, tt.refused)
+				if b != nil {
+					t.Error("a blob beside the error")
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer b.Body.Close()
+			wantRange, wantBody := "", tt.body
+			if tt.wantStatus == 206 {
+				wantRange = tt.contentRange
+			}
+			if tt.method == "HEAD" {
+				wantBody = ""
+			}
+			if b.Size != int64(len(content)) {
+				t.Errorf("size %d of the whole; want %d", b.Size, len(content))
+			}
+			if b.Status != tt.wantStatus || b.ContentRange != wantRange || b.ContentLength != int64(len(tt.body)) {
+				t.Errorf("%+v", b)
+			}
+			if got, err := io.ReadAll(b.Body); err != nil || string(got) != wantBody {
+				t.Errorf("%q, %v", got, err)
+			}
+		})
+	}
+}
+
+// A Content-Range beside a 200 is not handed on: the client would take the
+// whole for a part.
+func TestContentRangeOfAWholeBlobIsDropped(t *testing.T) {
+	t.Parallel()
+	s := serve(t, "http", "", always(200, map[string]string{"Content-Range": "bytes 2-5/10"}, "0123456789"))
+	b, err := openBare(t, s.url, Auth{}).OpenBlob(t.Context(), repo, someHash, http.MethodGet, "bytes=2-5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Body.Close()
+	if b.ContentRange != "" {
+		t.Errorf("%+v", b)
+	}
+}
+
+func TestOpenBlobWithoutALength(t *testing.T) {
+	t.Parallel()
+	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) {
+		_ = http.NewResponseController(w).Flush()
+		_, _ = io.WriteString(w, "0123456789")
+	})
+	b, err := openBare(t, s.url, Auth{}).OpenBlob(t.Context(), repo, someHash, http.MethodGet, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Body.Close()
+	if b.ContentLength != -1 || b.Size != -1 {
+		t.Errorf("length %d, size %d", b.ContentLength, b.Size)
+	}
+}
+
+// The first bytes come before the last ones are there: nothing is collected.
+func TestOpenBlobStreams(t *testing.T) {
+	t.Parallel()
+	more := make(chan struct{})
+	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "first")
+		_ = http.NewResponseController(w).Flush()
+		<-more
+		_, _ = io.WriteString(w, "last")
+	})
+	b, err := openBare(t, s.url, Auth{}).OpenBlob(t.Context(), repo, someHash, http.MethodGet, "")
+	if err != nil {
+		close(more)
+		t.Fatal(err)
+	}
+	defer b.Body.Close()
+	part := make([]byte, 5)
+	_, err = io.ReadFull(b.Body, part)
+	close(more)
+	if err != nil || string(part) != "first" {
+		t.Fatalf("%q, %v", part, err)
+	}
+	if rest, err := io.ReadAll(b.Body); err != nil || string(rest) != "last" {
+		t.Errorf("%q, %v", rest, err)
+	}
+}
+
+// A store that hangs up in the middle must not look like one that finished.
+func TestOpenBlobReportsACutBody(t *testing.T) {
+	t.Parallel()
+	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { cut(w, "half") })
+	b, err := openBare(t, s.url, Auth{}).OpenBlob(t.Context(), repo, someHash, http.MethodGet, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Body.Close()
+	if got, err := io.ReadAll(b.Body); err == nil {
+		t.Errorf("a clean end after %q", got)
+	}
+}
+
+// A token is asked for blobs by the same rule as for manifests, and is the
+// same one.
+func TestBlobAndManifestShareAToken(t *testing.T) {
+	t.Parallel()
+	r := &tokenRegistry{}
+	s := serve(t, "http", "", r.ServeHTTP)
+	u := openBare(t, s.url, Auth{})
+	mustManifest(t, u)
+	if _, err := u.Blob(t.Context(), repo, someHash, plenty); err != nil {
+		t.Fatal(err)
+	}
+	b, err := u.OpenBlob(t.Context(), policy.Repository{Host: repo.Host, Path: repo.Path}, someHash, http.MethodHead, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = b.Body.Close()
+	if n := r.count(); n != 1 {
+		t.Errorf("%d tokens; want 1", n)
+	}
+}
+
+// Without a length of the answer, the range alone must make sense.
+func TestCheckRangeWithoutALength(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		asked, got string
+		part, size int64 // 0: refused
+	}{
+		{"bytes=2-5", "bytes 2-5/10", 4, 10},
+		{"bytes=2-", "bytes 2-9/10", 8, 10},
+		{"bytes=-3", "bytes 7-9/10", 3, 10},
+		{"bytes=0-999999999999999999", "bytes 0-999999999999999997/999999999999999998", 999999999999999998, 999999999999999998},
+		{"bytes=5-2", "bytes 5-2/10", 0, 0},
+		{"bytes=5-", "bytes 5-4/10", 0, 0},
+		{"bytes=10-", "bytes 10-10/10", 0, 0},
+		{"bytes=2-5", "bytes 3-5/10", 0, 0},
+		{"bytes=2-5", "bytes 2-6/10", 0, 0},
+		{"bytes=2-5,7-8", "bytes 2-5/10", 0, 0},
+		{"", "bytes 2-5/10", 0, 0},
+		{"items=2-5", "bytes 2-5/10", 0, 0},
+	}
+	for _, tt := range tests {
+		part, size, err := checkRange(tt.asked, tt.got, -1)
+		if part != tt.part || size != tt.size || (err == nil) != (tt.part != 0) {
+			t.Errorf("asked %q, got %q: %d of %d, %v", tt.asked, tt.got, part, size, err)
+		}
+	}
+}

@@ -1,0 +1,619 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pullgate/pullgate/policy"
+)
+
+func manifestOf(t *testing.T, u *Upstream) error {
+	t.Helper()
+	m, err := u.Manifest(t.Context(), repo, "latest", plenty)
+	if err == nil && (string(m.Bytes) != string(someBytes) || m.Digest != someHash) {
+		t.Errorf("got %q, %s", m.Bytes, m.Digest)
+	}
+	return err
+}
+
+func mustManifest(t *testing.T, u *Upstream) {
+	t.Helper()
+	if err := manifestOf(t, u); err != nil {
+		noSecret(t, err)
+		t.Fatal(err)
+	}
+}
+
+// The scope is what this gate needs, for this repository, whatever the
+// challenge says: a registry cannot make the gate ask for push, or for another
+// repository's token.
+func TestTokenScopeIsAlwaysPullOfThisRepository(t *testing.T) {
+	t.Parallel()
+	for _, scheme := range []string{"http", "https"} {
+		t.Run(scheme, func(t *testing.T) {
+			t.Parallel()
+			r := &tokenRegistry{}
+			s := serve(t, scheme, "", r.ServeHTTP)
+			u := openBare(t, s.url, basicCredentials(t))
+			mustManifest(t, u)
+			asked := s.to("/token")
+			if len(asked) != 1 {
+				t.Fatalf("%d token requests; want 1", len(asked))
+			}
+			at, err := url.ParseRequestURI(asked[0].uri)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := at.Query()["scope"], "repository:acme/app:pull"; len(got) != 1 || got[0] != want {
+				t.Errorf("scope %q; want %q", got, want)
+			}
+			if got := at.Query()["service"]; len(got) != 1 || got[0] != "registry.example" {
+				t.Errorf("service %q", got)
+			}
+			if got := asked[0].header.Get("Authorization"); got != basicHeaderOf(testUser, testPassword) {
+				t.Errorf("Authorization %q", got)
+			}
+			if asked[0].method != http.MethodGet {
+				t.Errorf("method %s", asked[0].method)
+			}
+		})
+	}
+}
+
+// A scope, or account, in the realm's own query is replaced or left, never added to.
+func TestTokenScopeReplacesOneInTheRealm(t *testing.T) {
+	t.Parallel()
+	r := &tokenRegistry{}
+	s := serve(t, "http", "", r.ServeHTTP)
+	r.realm = s.url + "/token?scope=registry:catalog:*&scope=repository:x:push&tenant=7"
+	mustManifest(t, openBare(t, s.url, Auth{}))
+	at, err := url.ParseRequestURI(s.to("/token")[0].uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := at.Query()["scope"]; len(got) != 1 || got[0] != "repository:acme/app:pull" {
+		t.Errorf("scope %q", got)
+	}
+	if at.Query().Get("tenant") != "7" {
+		t.Errorf("the realm's own query is gone: %s", at.RawQuery)
+	}
+}
+
+func TestTokenScopeNamesTheFullPathUnderABasePath(t *testing.T) {
+	t.Parallel()
+	for _, base := range []string{"/hub-proxy/team", "/hub-proxy/team/"} {
+		r := &tokenRegistry{}
+		s := serve(t, "http", "", r.ServeHTTP)
+		mustManifest(t, openBare(t, s.url+base, Auth{}))
+		at, err := url.ParseRequestURI(s.to("/token")[0].uri)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := at.Query().Get("scope"), "repository:hub-proxy/team/acme/app:pull"; got != want {
+			t.Errorf("scope %q; want %q", got, want)
+		}
+	}
+}
+
+func TestTokenIsUsedAgain(t *testing.T) {
+	t.Parallel()
+	r := &tokenRegistry{}
+	s := serve(t, "http", "", r.ServeHTTP)
+	u := openBare(t, s.url, Auth{})
+	for range 3 {
+		mustManifest(t, u)
+	}
+	if n := r.count(); n != 1 {
+		t.Errorf("%d tokens were fetched; want 1", n)
+	}
+	if n := len(s.to("/v2/")); n != 4 { // one 401, then three answers
+		t.Errorf("%d requests; want 4", n)
+	}
+}
+
+// One repository's token says nothing about another's.
+func TestTokenIsPerRepository(t *testing.T) {
+	t.Parallel()
+	r := &tokenRegistry{}
+	s := serve(t, "http", "", r.ServeHTTP)
+	u := openBare(t, s.url, Auth{})
+	mustManifest(t, u)
+	other := policy.Repository{Host: "registry.example", Path: "acme/other"}
+	if _, err := u.Manifest(t.Context(), other, "latest", plenty); err != nil {
+		t.Fatal(err)
+	}
+	first := s.to("/v2/acme/other/")[0]
+	if got := first.header.Get("Authorization"); got != "" {
+		t.Errorf("the first request for another repository carried %q", got)
+	}
+	if n := r.count(); n != 2 {
+		t.Errorf("%d tokens; want 2", n)
+	}
+}
+
+func TestTokenIsFetchedOnceForFiftyAtOnce(t *testing.T) {
+	t.Parallel()
+	var (
+		wg    sync.WaitGroup
+		mu    sync.Mutex
+		first int
+		all   = make(chan struct{})
+		r     = &tokenRegistry{}
+	)
+	const clients = 50
+	s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
+		if q.URL.Path != "/token" && q.Header.Get("Authorization") == "" {
+			mu.Lock()
+			if first++; first == clients { // all of them stand before the 401 together
+				close(all)
+			}
+			mu.Unlock()
+			<-all
+		}
+		r.ServeHTTP(w, q)
+	})
+	u := openBare(t, s.url, Auth{})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for range clients {
+		wg.Go(func() {
+			if _, err := u.Manifest(ctx, repo, "latest", plenty); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := r.count(); n != 1 {
+		t.Errorf("%d tokens were fetched; want 1", n)
+	}
+}
+
+// The flight belongs to all who wait for it: the first one's leaving must not
+// fail the others.
+func TestTokenFlightOutlivesTheClientThatStartedIt(t *testing.T) {
+	t.Parallel()
+	r := &tokenRegistry{}
+	arrived, release := make(chan struct{}), make(chan struct{})
+	s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
+		if q.URL.Path == "/token" {
+			close(arrived)
+			<-release
+		}
+		r.ServeHTTP(w, q)
+	})
+	u := openBare(t, s.url, Auth{})
+	ctx, leave := context.WithCancel(t.Context())
+	left := make(chan error)
+	go func() {
+		_, err := u.Manifest(ctx, repo, "latest", plenty)
+		left <- err
+	}()
+	<-arrived
+	leave()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("who left got %v", err)
+	}
+	stayed := make(chan error)
+	go func() { stayed <- manifestOf(t, u) }()
+	close(release)
+	if err := <-stayed; err != nil {
+		t.Errorf("who stayed got %v", err)
+	}
+	if n := r.count(); n != 1 {
+		t.Errorf("%d tokens; want 1", n)
+	}
+}
+
+func TestTokenIsRefreshedWhenTheOldOneIsRefused(t *testing.T) {
+	t.Parallel()
+	r := &tokenRegistry{}
+	s := serve(t, "http", "", r.ServeHTTP)
+	u := openBare(t, s.url, Auth{})
+	mustManifest(t, u)
+	r.revoke()
+	mustManifest(t, u)
+	if n := r.count(); n != 2 {
+		t.Errorf("%d tokens; want 2", n)
+	}
+}
+
+// A registry that refuses even a fresh token is asked twice, not for ever.
+func TestTokenThatIsNeverGoodEnoughEndsInA401(t *testing.T) {
+	t.Parallel()
+	for _, auth := range []Auth{{}, basicCredentials(t)} {
+		r := &tokenRegistry{answer: func(n int) string { return fmt.Sprintf(`{"token":"wrong-%s-%d"}`, mark, n) }}
+		s := serve(t, "http", "", r.ServeHTTP)
+		e := wantUpstream(t, manifestOf(t, openBare(t, s.url, auth)), http.StatusUnauthorized)
+		if e.HadAuth != (auth.Type != Anonymous) {
+			t.Errorf("HadAuth %v", e.HadAuth)
+		}
+		if n := len(s.to("/v2/")); n != 2 {
+			t.Errorf("%d requests; want 2", n)
+		}
+		if n := r.count(); n != 1 {
+			t.Errorf("%d tokens; want 1", n)
+		}
+	}
+}
+
+// The time is read from the token's entry, not waited for.
+func TestTokenExpiresInIsHonoured(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, answer string
+		least, most  time.Duration // until it is not used any more
+	}{
+		{"not said: 60 s by the specification", `{"token":"t"}`, 40 * time.Second, 60 * time.Second},
+		{"zero", `{"token":"t","expires_in":0}`, 40 * time.Second, 60 * time.Second},
+		{"negative", `{"token":"t","expires_in":-5}`, 40 * time.Second, 60 * time.Second},
+		{"300 s", `{"token":"t","expires_in":300}`, 280 * time.Second, 300 * time.Second},
+		{"1 s is kept less than that", `{"token":"t","expires_in":1}`, 0, time.Second},
+		{"a year is kept an hour", `{"token":"t","expires_in":31536000}`, 59 * time.Minute, time.Hour},
+		{"the largest number does not overflow", `{"token":"t","expires_in":9223372036854775807}`, 59 * time.Minute, time.Hour},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			before := time.Now()
+			got, err := parseToken(strings.NewReader(tt.answer))
+			if err != nil {
+				t.Fatal(err)
+			}
+			left := got.until.Sub(before)
+			if left < tt.least || left > tt.most {
+				t.Errorf("used for %v; want between %v and %v", left, tt.least, tt.most)
+			}
+			if left <= 0 {
+				t.Error("a token that is never used")
+			}
+		})
+	}
+}
+
+func TestTokenThatExpiredIsNotSent(t *testing.T) {
+	t.Parallel()
+	r := &tokenRegistry{}
+	s := serve(t, "http", "", r.ServeHTTP)
+	u := openBare(t, s.url, Auth{})
+	mustManifest(t, u)
+	u.tokens.mu.Lock()
+	old := u.tokens.byKey[repo.Path]
+	u.tokens.byKey[repo.Path] = token{header: old.header, until: time.Now()}
+	u.tokens.mu.Unlock()
+	mustManifest(t, u)
+	if n := r.count(); n != 2 {
+		t.Errorf("%d tokens; want 2", n)
+	}
+	sent := 0
+	for _, q := range s.to("/v2/") {
+		if q.header.Get("Authorization") == old.header {
+			sent++
+		}
+	}
+	if sent != 1 {
+		t.Errorf("the old token was sent %d times; want once", sent)
+	}
+}
+
+func TestTokenMemoryIsBounded(t *testing.T) {
+	t.Parallel()
+	r := &tokenRegistry{}
+	s := serve(t, "http", "", r.ServeHTTP)
+	u := openBare(t, s.url, Auth{})
+	u.tokens.mu.Lock()
+	for i := range maxTokens {
+		u.tokens.byKey["repo/"+strconv.Itoa(i)] = token{header: "x", until: time.Now().Add(time.Hour)}
+	}
+	u.tokens.mu.Unlock()
+	mustManifest(t, u)
+	u.tokens.mu.Lock()
+	defer u.tokens.mu.Unlock()
+	if n := len(u.tokens.byKey); n > maxTokens {
+		t.Errorf("%d tokens are remembered", n)
+	}
+	if _, ok := u.tokens.byKey[repo.Path]; !ok {
+		t.Error("the newest token is not among them")
+	}
+}
+
+func TestTokenAnswers(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, answer string
+		header       string // "": refused
+	}{
+		{"token", `{"token":"abc"}`, "Bearer abc"},
+		{"access_token", `{"access_token":"abc"}`, "Bearer abc"},
+		{"both: token counts", `{"token":"abc","access_token":"xyz"}`, "Bearer abc"},
+		{"token empty, access_token not", `{"token":"","access_token":"xyz"}`, "Bearer xyz"},
+		{"other members are ignored", `{"token":"abc","issued_at":"2026-01-01T00:00:00Z","refresh_token":"` + mark + `"}`, "Bearer abc"},
+		{"empty body", ``, ""},
+		{"empty object", `{}`, ""},
+		{"null", `null`, ""},
+		{"array", `[]`, ""},
+		{"empty token", `{"token":""}`, ""},
+		{"both empty", `{"token":"","access_token":""}`, ""},
+		{"token is a number", `{"token":7}`, ""},
+		{"token is an object", `{"token":{"token":"` + mark + `"}}`, ""},
+		{"not JSON, a page", `<html>` + mark + `</html>`, ""},
+		{"cut short", `{"token":"` + mark, ""},
+		{"expires_in is a string", `{"token":"` + mark + `","expires_in":"soon"}`, ""},
+		{"line break: a header of the registry's making", `{"token":"` + mark + `\r\nX-Evil: 1"}`, ""},
+		{"lone LF", `{"token":"` + mark + `\n"}`, ""},
+		{"NUL", `{"token":"` + mark + `\u0000"}`, ""},
+		{"DEL", `{"token":"` + mark + `\u007f"}`, ""},
+		{"space", `{"token":"` + mark + ` two"}`, ""},
+		{"tab", `{"token":"\t` + mark + `"}`, ""},
+		{"beyond ASCII", `{"token":"` + mark + `ü"}`, ""},
+		{"no valid UTF-8", "{\"token\":\"" + mark + "\xff\"}", ""},
+		{"largest", `{"token":"` + strings.Repeat("a", 32<<10) + `"}`, "Bearer " + strings.Repeat("a", 32<<10)},
+		{"oversized token", `{"token":"` + strings.Repeat(mark, 20<<10) + `"}`, ""},
+		{"oversized beside the token", `{"pad":"` + strings.Repeat(" ", maxTokenAnswer) + `","token":"` + mark + `"}`, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got, err := parseToken(strings.NewReader(tt.answer))
+			noSecret(t, err)
+			if got.header != tt.header || (err == nil) != (tt.header != "") {
+				t.Errorf("got %.60q, %v; want %.60q", got.header, err, tt.header)
+			}
+			if tt.header != "" {
+				return
+			}
+			// The same through a whole request: no header is made of it, and
+			// the client is told "could not".
+			r := &tokenRegistry{answer: func(int) string { return tt.answer }}
+			s := serve(t, "http", "", r.ServeHTTP)
+			wantUpstream(t, manifestOf(t, openBare(t, s.url, Auth{})), http.StatusServiceUnavailable)
+			if n := len(s.to("/v2/")); n != 1 {
+				t.Errorf("%d requests; want 1: nothing can be shown after such an answer", n)
+			}
+		})
+	}
+}
+
+// A bad token answer must not stay: the next pull may do better.
+func TestTokenFailureIsNotRemembered(t *testing.T) {
+	t.Parallel()
+	r := &tokenRegistry{}
+	s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
+		if q.URL.Path == "/token" && r.count() == 0 {
+			r.mu.Lock()
+			r.issued++
+			r.mu.Unlock()
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		r.ServeHTTP(w, q)
+	})
+	u := openBare(t, s.url, Auth{})
+	wantUpstream(t, manifestOf(t, u), http.StatusServiceUnavailable)
+	mustManifest(t, u)
+}
+
+func TestTokenRealmStatuses(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		realm, status int
+		retryAfter    string
+		want          string
+	}{
+		{realm: 401, status: 401},
+		{realm: 403, status: 401},
+		{realm: 404, status: 503},
+		{realm: 429, status: 429, retryAfter: "30", want: "30"},
+		{realm: 429, status: 429, retryAfter: "soon\x00", want: ""},
+		{realm: 500, status: 503},
+		{realm: 502, status: 503},
+		{realm: 503, status: 503},
+		{realm: 204, status: 503},
+		{realm: 302, status: 503},
+	}
+	for _, tt := range tests {
+		for _, auth := range []Auth{{}, basicCredentials(t)} {
+			t.Run(fmt.Sprintf("%d, credentials %v, %q", tt.realm, auth.Type == Basic, tt.retryAfter), func(t *testing.T) {
+				t.Parallel()
+				s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
+					if q.URL.Path != "/token" {
+						challenge(w, bearer("http://"+q.Host+"/token"))
+						return
+					}
+					if tt.retryAfter != "" {
+						w.Header()["Retry-After"] = []string{strings.Trim(tt.retryAfter, "\x00")}
+					}
+					w.WriteHeader(tt.realm)
+					if tt.realm != 204 {
+						_, _ = w.Write([]byte(`{"token":"` + mark + `"}`))
+					}
+				})
+				e := wantUpstream(t, manifestOf(t, openBare(t, s.url, auth)), tt.status)
+				if e.HadAuth != (auth.Type == Basic) {
+					t.Errorf("HadAuth %v", e.HadAuth)
+				}
+				if e.RetryAfter != tt.want {
+					t.Errorf("Retry-After %q; want %q", e.RetryAfter, tt.want)
+				}
+			})
+		}
+	}
+}
+
+// A realm that redirects would pass the credentials on to whom it likes.
+func TestTokenRealmIsNotFollowedElsewhere(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			t.Parallel()
+			thief := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) {
+				_, _ = w.Write([]byte(`{"token":"abc"}`))
+			})
+			s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
+				if q.URL.Path == "/token" {
+					http.Redirect(w, q, thief.url+"/token", status)
+					return
+				}
+				challenge(w, bearer("http://"+q.Host+"/token"))
+			})
+			wantUpstream(t, manifestOf(t, openBare(t, s.url, basicCredentials(t))), http.StatusServiceUnavailable)
+			if n := len(thief.requests()); n != 0 {
+				t.Errorf("the redirect's target got %d requests", n)
+			}
+		})
+	}
+}
+
+func TestBasicChallenge(t *testing.T) {
+	t.Parallel()
+	registry := func(word string) http.HandlerFunc {
+		return func(w http.ResponseWriter, q *http.Request) {
+			if q.Header.Get("Authorization") != basicHeaderOf(testUser, testPassword) {
+				challenge(w, word+` realm="Registry"`)
+				return
+			}
+			sendManifest(w, someBytes)
+		}
+	}
+	for _, word := range []string{"Basic", "basic", "BASIC"} {
+		s := serve(t, "http", "", registry(word))
+		u := openBare(t, s.url, basicCredentials(t))
+		mustManifest(t, u)
+		mustManifest(t, u)
+		if n := len(s.requests()); n != 3 { // the second pull shows it at once
+			t.Errorf("%s: %d requests; want 3", word, n)
+		}
+		if got := s.requests()[0].header.Get("Authorization"); got != "" {
+			t.Errorf("%s: credentials were shown unasked", word)
+		}
+	}
+
+	t.Run("without credentials", func(t *testing.T) {
+		t.Parallel()
+		s := serve(t, "http", "", registry("Basic"))
+		e := wantUpstream(t, manifestOf(t, openBare(t, s.url, Auth{})), http.StatusUnauthorized)
+		if e.HadAuth {
+			t.Error("HadAuth")
+		}
+		if n := len(s.requests()); n != 1 {
+			t.Errorf("%d requests; want 1", n)
+		}
+	})
+	t.Run("wrong password", func(t *testing.T) {
+		t.Parallel()
+		s := serve(t, "http", "", registry("Basic"))
+		u := openBare(t, s.url, Auth{Type: Basic, Username: testUser, PasswordFile: file(t, "wrong-"+mark)})
+		for i := range 2 {
+			e := wantUpstream(t, manifestOf(t, u), http.StatusUnauthorized)
+			if !e.HadAuth {
+				t.Error("HadAuth is not set")
+			}
+			if n := len(s.requests()); n > 2*(i+1) {
+				t.Errorf("%d requests after %d pulls: the same secret is shown again and again", n, i+1)
+			}
+		}
+	})
+}
+
+func TestOtherChallenges(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ name, challenge string }{
+		{"none", ""},
+		{"unknown scheme", `Negotiate abc`},
+		{"only a word", `Bearer`},
+		{"no realm", `Bearer service="x"`},
+		{"empty realm", `Bearer realm=""`},
+		{"relative realm", `Bearer realm="/token"`},
+		{"no scheme", `Bearer realm="//host/token"`},
+		{"file", `Bearer realm="file:///etc/passwd"`},
+		{"ftp", `Bearer realm="ftp://host/token"`},
+		{"userinfo", `Bearer realm="http://a:b@HOST/token"`},
+		{"no URL", `Bearer realm="http://%zz/"`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			for _, auth := range []Auth{{}, basicCredentials(t)} {
+				s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
+					if tt.challenge != "" {
+						w.Header()["WWW-Authenticate"] = []string{strings.ReplaceAll(tt.challenge, "HOST", q.Host)}
+					}
+					w.WriteHeader(http.StatusUnauthorized)
+				})
+				err := manifestOf(t, openBare(t, s.url, auth))
+				want := http.StatusBadGateway
+				if !strings.HasPrefix(tt.challenge, "Bearer") {
+					want = http.StatusUnauthorized
+				}
+				wantUpstream(t, err, want)
+				if n := len(s.requests()); n != 1 {
+					t.Errorf("%d requests; want 1", n)
+				}
+				if got := s.credentialsSeen(); len(got) != 0 {
+					t.Errorf("credentials were shown: %q", got)
+				}
+			}
+		})
+	}
+}
+
+func TestChallengeParameters(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, in string
+		want     map[string]string
+	}{
+		{"quoted", `realm="https://a/t",service="b"`, map[string]string{"realm": "https://a/t", "service": "b"}},
+		{"tokens", `realm=https://a/t, service=b`, map[string]string{"realm": "https://a/t", "service": "b"}},
+		{"spaces", ` realm = "a" ,  service="b c" `, map[string]string{"realm": "a", "service": "b c"}},
+		{"names without case", `Realm="a",SERVICE="b"`, map[string]string{"realm": "a", "service": "b"}},
+		{"the first counts", `realm="a",realm="b",Realm="c"`, map[string]string{"realm": "a"}},
+		{"a comma inside quotes", `scope="repository:a:pull,push",realm="x"`, map[string]string{"scope": "repository:a:pull,push", "realm": "x"}},
+		{"a parameter inside quotes is none", `scope="realm=evil",realm="good"`, map[string]string{"scope": "realm=evil", "realm": "good"}},
+		{"nothing", ``, map[string]string{}},
+		{"rubbish", `,,,=,"`, map[string]string{}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got := challengeParams(tt.in)
+			if fmt.Sprint(got) != fmt.Sprint(tt.want) {
+				t.Errorf("got %v; want %v", got, tt.want)
+			}
+		})
+	}
+	if n := len(challengeParams(strings.Repeat(`a`+"=1,", 1<<20))); n > 1 {
+		t.Errorf("%d parameters", n)
+	}
+}
+
+// Bearer comes first in a registry that names it first; a Bearer challenge is
+// met though an unknown one stands before it.
+func TestChallengeAmongSeveral(t *testing.T) {
+	t.Parallel()
+	r := &tokenRegistry{}
+	s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
+		w.Header().Add("WWW-Authenticate", "Negotiate")
+		if q.URL.Path != "/token" && q.Header.Get("Authorization") == "" {
+			w.Header().Add("WWW-Authenticate", bearer("http://"+q.Host+"/token"))
+			w.Header().Add("WWW-Authenticate", `Basic realm="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		r.ServeHTTP(w, q)
+	})
+	u := openBare(t, s.url, basicCredentials(t))
+	mustManifest(t, u)
+	for _, q := range s.to("/v2/") {
+		if strings.HasPrefix(q.header.Get("Authorization"), "Basic") {
+			t.Error("the password was shown where a token was enough")
+		}
+	}
+}
