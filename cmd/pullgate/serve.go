@@ -58,7 +58,9 @@ metrics follow the OTEL_* variables.`,
 
 // serve runs one gate until ctx ends.
 func serve(ctx context.Context, l *loaded, t *telemetry, stderr logWriter) error {
-	log, err := l.logger(stderr)
+	buffer := newLogBuffer(stderr)
+	defer buffer.Close()
+	log, err := l.logger(buffer)
 	if err != nil {
 		return err
 	}

@@ -66,7 +66,14 @@ func (a Auth) open(host string, base *url.URL) (*credentials, error) {
 	return c, err
 }
 
-func (c *credentials) any() bool { return c.auth.Type != Anonymous }
+// any reports whether there are credentials for this registry.
+func (c *credentials) any() bool {
+	if c.auth.Type == DockerConfig {
+		s, err := c.read()
+		return err != nil || !s.empty()
+	}
+	return c.auth.Type != Anonymous
+}
 
 // read gets the credentials as of now.
 func (c *credentials) read() (secret, error) {
@@ -123,7 +130,7 @@ func (c *credentials) mayGoTo(realm *url.URL) bool {
 // shared are domains below which strangers live next door, though the public
 // suffix list does not say so; the names without a dot are those of private
 // networks, of one cluster with many tenants for one.
-var shared = []string{"azurecr.io", "jfrog.io", "cloudsmith.io", "amazonaws.com", "amazonaws.com.cn", "pkg.dev", "ocir.io", "scw.cloud",
+var shared = []string{"azurecr.io", "azurecr.cn", "azurecr.us", "jfrog.io", "cloudsmith.io", "amazonaws.com", "amazonaws.com.cn", "pkg.dev", "ocir.io", "scw.cloud",
 	"local", "internal", "lan", "intranet", "corp", "home", "private", "home.arpa"}
 
 // registrableDomain is the domain that one owner has below a public suffix.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -88,7 +89,12 @@ var linkNext = regexp.MustCompile(`^\s*<([^<>\s]{1,1000})>\s*;\s*rel="?next"?\s*
 // next is the following page's URL: on the same origin and under the same
 // path, whatever the registry says.
 func (u *Upstream) next(at *url.URL, resp *http.Response) (*url.URL, bool, error) {
-	link := resp.Header.Get("Link")
+	link := ""
+	for _, l := range resp.Header.Values("Link") {
+		if strings.Contains(l, "next") { // others are not for us: a CDN's preload, say
+			link = l
+		}
+	}
 	if link == "" {
 		return nil, false, nil
 	}

@@ -94,6 +94,12 @@ func (u *Upstream) follow(ctx context.Context, a ask, authorization string) (*ht
 		}
 		switch resp.StatusCode {
 		case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		case http.StatusUnauthorized:
+			if !sameOrigin(at, u.base) { // not the registry's challenge: nothing of its credentials is for there
+				discard(resp)
+				return nil, u.broken("the host it redirects to wants credentials")
+			}
+			return resp, nil
 		default:
 			return resp, nil
 		}

@@ -61,20 +61,28 @@ func (t *tokens) remembered(_ context.Context, repo policy.Repository) (string, 
 
 // answer meets a 401's challenge. tried is the header that was refused.
 func (t *tokens) answer(ctx context.Context, repo policy.Repository, challenges []string, tried string) (string, error) {
-	for _, c := range challenges {
-		scheme, params, _ := strings.Cut(c, " ")
-		switch {
-		case strings.EqualFold(scheme, "Bearer"):
-			return t.bearer(ctx, repo, params, tried)
-		case strings.EqualFold(scheme, "Basic"):
-			header, err := t.basicHeader()
-			if err != nil || header == "" || header == tried {
-				return "", t.refusedSecret(err)
-			}
-			return header, nil
+	if params, ok := challengeOf(challenges, "Bearer"); ok {
+		return t.bearer(ctx, repo, params, tried)
+	}
+	if _, ok := challengeOf(challenges, "Basic"); ok {
+		header, err := t.basicHeader()
+		if err != nil || header == "" || header == tried {
+			return "", t.refusedSecret(err)
 		}
+		return header, nil
 	}
 	return "", t.refusedSecret(nil)
+}
+
+// challengeOf finds the challenge of one scheme. A token says less than a
+// password, so Bearer is looked for first, whatever the registry's order.
+func challengeOf(challenges []string, scheme string) (params string, ok bool) {
+	for _, c := range challenges {
+		if name, params, _ := strings.Cut(c, " "); strings.EqualFold(name, scheme) {
+			return params, true
+		}
+	}
+	return "", false
 }
 
 // worked notes that the registry takes Basic itself.

@@ -40,7 +40,24 @@ func transports(tlsConfig *tls.Config, base *url.URL) (direct, away *http.Transp
 			ForceAttemptHTTP2:      true,
 		}
 	}
-	return build(nil), build(func(_, address string, _ syscall.RawConn) error { return refuseInternal(address, local) })
+	proxies := proxyPorts()
+	return build(nil), build(func(_, address string, _ syscall.RawConn) error {
+		_, port, err := net.SplitHostPort(address)
+		return refuseInternal(address, local || err == nil && slices.Contains(proxies, port))
+	})
+}
+
+// proxyPorts are those of HTTP proxies on this machine, which may be asked to
+// go anywhere else.
+func proxyPorts() []string {
+	var ports []string
+	for _, scheme := range []string{"http", "https"} {
+		at, err := http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: scheme, Host: "registry.example"}})
+		if err == nil && at != nil && isLoopback(at.Hostname()) {
+			ports = append(ports, at.Port())
+		}
+	}
+	return ports
 }
 
 var errInternal = errors.New("refusing to follow the registry to an internal address")

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"io"
+	"sync"
+)
+
+// logBuffer lets requests log without waiting for the disk or the pipe: what
+// they write while one write is under way goes out together in the next. A
+// writer that cannot keep up makes them wait, so that no line is dropped. What
+// has been taken is out a moment later; a process that is killed loses at most
+// that moment.
+type logBuffer struct {
+	w io.Writer
+
+	mu      sync.Mutex
+	changed *sync.Cond // something to write, something written, or closing
+	taken   []byte
+	busy    bool
+	closing bool
+	ended   chan struct{}
+}
+
+const logBufferBytes = 1 << 20
+
+func newLogBuffer(w io.Writer) *logBuffer {
+	l := &logBuffer{w: w, ended: make(chan struct{})}
+	l.changed = sync.NewCond(&l.mu)
+	go l.run()
+	return l
+}
+
+// Write takes one line whole. It never fails: there is nobody to tell.
+func (l *logBuffer) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.taken) > logBufferBytes && !l.closing {
+		l.changed.Wait()
+	}
+	l.taken = append(l.taken, line...)
+	if !l.busy {
+		l.changed.Broadcast()
+	}
+	return len(line), nil
+}
+
+func (l *logBuffer) run() {
+	defer close(l.ended)
+	var out []byte
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for {
+		for len(l.taken) == 0 && !l.closing {
+			l.changed.Wait()
+		}
+		if len(l.taken) == 0 {
+			return
+		}
+		out, l.taken, l.busy = l.taken, out[:0], true
+		l.mu.Unlock()
+		_, _ = l.w.Write(out) // standard error is gone: there is nowhere to say so
+		l.mu.Lock()
+		l.busy = false
+		l.changed.Broadcast()
+	}
+}
+
+// Close writes what was taken.
+func (l *logBuffer) Close() {
+	l.mu.Lock()
+	l.closing = true
+	l.changed.Broadcast()
+	l.mu.Unlock()
+	<-l.ended
+}
