@@ -17,17 +17,25 @@ type gate struct {
 // startGate serves reg.test/** to whoever has a signature by key.
 func startGate(t *testing.T, registry, key string) *gate {
 	t.Helper()
+	return startGateWith(t, registry, "", signedBy(key))
+}
+
+func signedBy(key string) string { return "authorities: [{name: release, key: " + key + "}]" }
+
+// startGateWith is startGate with more said about the upstream and the policy.
+func startGateWith(t *testing.T, registry, upstream, policy string) *gate {
+	t.Helper()
 	g := &gate{addr: "127.0.0.1:" + freePort(t), admin: "127.0.0.1:" + freePort(t)}
 	g.config = writeFile(t, filepath.Join(t.TempDir(), "pullgate.yaml"), `
 listen: `+g.addr+`
 admin: {listen: "`+g.admin+`"}
 log: {format: json}
 drain: 5s
-upstreams: [{host: reg.test, url: "http://`+registry+`"}]
+upstreams: [{host: reg.test, url: "http://`+registry+`"`+upstream+`}]
 policies:
   - name: signed
     images: ["reg.test/**"]
-    authorities: [{name: release, key: `+key+`}]
+    `+policy+`
 `)
 	g.up(t)
 	return g

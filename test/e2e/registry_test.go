@@ -24,13 +24,18 @@ var registries = map[string]func(t *testing.T) string{
 
 func startDistribution(t *testing.T) string {
 	t.Helper()
+	return startDistributionWith(t, "")
+}
+
+func startDistributionWith(t *testing.T, more string) string {
+	t.Helper()
 	need(t, "distribution")
 	dir, port := t.TempDir(), freePort(t)
 	config := writeFile(t, filepath.Join(dir, "config.yml"), `version: 0.1
 log: {level: error}
 storage: {filesystem: {rootdirectory: `+dir+`/data}, delete: {enabled: true}}
 http: {addr: "127.0.0.1:`+port+`", secret: x}
-`)
+`+more)
 	p := start(t, nil, "distribution", "serve", config)
 	waitHTTP(t, p, "http://127.0.0.1:"+port+"/v2/")
 	return "127.0.0.1:" + port

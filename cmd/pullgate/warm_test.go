@@ -1,0 +1,78 @@
+package main
+
+import (
+	"bytes"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullgate/pullgate/policy"
+)
+
+// A child asked for by digest is unknown to a gate that has seen no index; warm
+// lets it learn, through the running gate and without one.
+func TestWarm(t *testing.T) {
+	t.Parallel()
+	r := startRig(t, func(r *rig) string {
+		writeIn(t, r.dir, "key.pub", r.key)
+		return r.base() + signedByKey
+	})
+	warm := func(args ...string) (string, error) {
+		var out, errs bytes.Buffer
+		err := run(t.Context(), append([]string{"warm", "--config", filepath.Join(r.dir, "pullgate.yaml")}, args...), &out, &errs)
+		return out.String() + errs.String(), err
+	}
+	if out, err := warm("demo.example/multi:latest"); err != nil || !strings.Contains(out, "admitted, 3 manifests known") {
+		t.Errorf("through the running gate: %v\n%s", err, out)
+	}
+	if out, err := warm("--gate", "http://"+r.gate, "demo.example/signed:latest"); err != nil {
+		t.Errorf("--gate: %v\n%s", err, out)
+	}
+	_, err := warm("demo.example/unsigned:latest")
+	if err == nil || !strings.Contains(err.Error(), "no signature found") {
+		t.Errorf("an unsigned image: %v", err)
+	}
+	if _, err := warm("no image"); err == nil {
+		t.Error("nonsense was warmed")
+	}
+}
+
+// Without a running gate, warm writes what the next one reads.
+func TestWarmAlone(t *testing.T) {
+	t.Parallel()
+	r := startRig(t, func(r *rig) string {
+		writeIn(t, r.dir, "key.pub", r.key)
+		return r.base() + signedByKey
+	})
+	other := t.TempDir()
+	writeIn(t, other, "key.pub", r.key)
+	listen, err := freeAddr(t.Context(), "0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := writeIn(t, other, "pullgate.yaml", strings.ReplaceAll(r.config, "listen: "+r.gate, "listen: "+listen))
+	var out, errs bytes.Buffer
+	if err := run(t.Context(), []string{"warm", "--config", file, "demo.example/multi:latest"}, &out, &errs); err != nil {
+		t.Fatalf("%v\n%s", err, errs.String())
+	}
+	l, problems := load(file, noTelemetry())
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	gate, done, err := l.alone(filepath.Join(other, "pullgate-state"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = done() }()
+	_, index := get(t, "http://"+r.gate+"/v2/demo.example/multi/manifests/latest")
+	_, manifest := get(t, "http://"+r.gate+"/v2/demo.example/multi/manifests/"+between(index, `"digest":"`, `"`))
+	repo, reference, err := parseImage("demo.example/multi@" + between(manifest, `"digest":"`, `"`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, v, err := gate.Blob(t.Context(), repo, digest.Digest(reference), policy.Client{}); err != nil || !v.Admitted() {
+		t.Errorf("a blob of the warmed image: %v %v", v.Reasons, err)
+	}
+}
