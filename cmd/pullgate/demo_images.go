@@ -3,14 +3,9 @@ package main
 import (
 	"context"
 	"crypto/ecdsa"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -19,10 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
-
-	"github.com/pullgate/pullgate/verify/sigs"
 )
 
 type demoImage struct {
@@ -84,33 +76,14 @@ func pushIndex(ctx context.Context, tag name.Tag) (v1.Hash, error) {
 	return index.Digest()
 }
 
-// signDemo writes a signature as cosign v2 does: a simple-signing payload under
-// the tag sha256-<hex>.sig.
+// signDemo signs as `pullgate sign --format legacy` does.
 func signDemo(ctx context.Context, repo name.Repository, d v1.Hash, key *ecdsa.PrivateKey) error {
-	payload, err := json.Marshal(map[string]any{
-		"critical": map[string]any{
-			"identity": map[string]string{"docker-reference": "demo.example/" + repo.RepositoryStr()},
-			"image":    map[string]string{"docker-manifest-digest": d.String()},
-			"type":     "cosign container image signature",
-		},
-		"optional": nil,
-	})
+	with, err := newSigner(key)
 	if err != nil {
 		return err
 	}
-	sum := sha256.Sum256(payload)
-	signature, err := ecdsa.SignASN1(rand.Reader, key, sum[:])
-	if err != nil {
-		return err
-	}
-	img, err := mutate.Append(mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON), mutate.Addendum{
-		Layer:       static.NewLayer(payload, types.MediaType(sigs.MediaTypeSimpleSigning)),
-		Annotations: map[string]string{sigs.AnnotationSignature: base64.StdEncoding.EncodeToString(signature)},
-	})
-	if err != nil {
-		return err
-	}
-	return remote.Write(repo.Tag(strings.Replace(d.String(), ":", "-", 1)+".sig"), img, remote.WithContext(ctx))
+	j := &signing{with: with, legacy: true, options: []remote.Option{remote.WithContext(ctx)}}
+	return j.writeLegacy(repo, v1.Descriptor{Digest: d})
 }
 
 // waitFor returns when url answers, or when the gate has ended instead.

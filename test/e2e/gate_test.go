@@ -5,6 +5,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // gate is one pullgate process before one registry, which images call reg.test.
@@ -63,4 +64,17 @@ func (g *gate) decided(outcome, image string) bool {
 func (g *gate) kill(t *testing.T) {
 	t.Helper()
 	g.stop(t, syscall.SIGKILL)
+}
+
+// gateUntil waits until the gate answers so, ten seconds at most.
+func gateUntil(t *testing.T, g *gate, what string, want int) {
+	t.Helper()
+	status := 0
+	for range 100 {
+		if status, _ = get(t, g, what); status == want {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Errorf("%s is answered %d, not %d", what, status, want)
 }

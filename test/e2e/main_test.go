@@ -74,16 +74,22 @@ func lacking(t *testing.T, what string) {
 
 // closed keeps tools that would ask the internet on this machine.
 func closed() []string {
-	return append(os.Environ(), "HTTPS_PROXY=http://127.0.0.1:9", "NO_PROXY=127.0.0.1,localhost", "COSIGN_PASSWORD=")
+	return append(os.Environ(), "HTTPS_PROXY=http://127.0.0.1:9", "NO_PROXY=127.0.0.1,localhost")
 }
 
 // run executes a tool to its end and returns everything it printed.
 func run(t *testing.T, name string, args ...string) (string, error) {
 	t.Helper()
+	return runEnv(t, "", name, args...)
+}
+
+// runEnv is run with a password for private keys.
+func runEnv(t *testing.T, password, name string, args ...string) (string, error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env = closed()
+	cmd.Env = append(closed(), "COSIGN_PASSWORD="+password)
 	cmd.WaitDelay = 5 * time.Second
 	out, err := cmd.CombinedOutput()
 	return string(out), err
@@ -91,7 +97,12 @@ func run(t *testing.T, name string, args ...string) (string, error) {
 
 func mustRun(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	out, err := run(t, name, args...)
+	return mustRunEnv(t, "", name, args...)
+}
+
+func mustRunEnv(t *testing.T, password, name string, args ...string) string {
+	t.Helper()
+	out, err := runEnv(t, password, name, args...)
 	if err != nil {
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 	}

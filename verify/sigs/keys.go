@@ -42,9 +42,9 @@ func NewKeys(list []policy.Key) (*Keys, error) {
 	return k, nil
 }
 
-// verifiersOf lists how cosign signs with a key of this type. cosign v2 hashes
-// with SHA-256 whatever the curve, v3 with the curve's own; v2 signs with
-// Ed25519ph where v3 signs with pure Ed25519.
+// verifiersOf lists how a key of this type signs. cosign hashes with SHA-256
+// whatever the curve, other clients with the curve's own; cosign 2 signs with
+// Ed25519ph where cosign 3 signs with pure Ed25519.
 func verifiersOf(public crypto.PublicKey) ([]signature.Verifier, error) {
 	switch p := public.(type) {
 	case ed25519.PublicKey:
