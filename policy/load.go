@@ -29,7 +29,15 @@ type Input struct {
 
 	DefaultAction     string // deny, warn or allow; empty: deny
 	DefaultActionLine int    // 0 when unknown
+
+	// Canary is a repository that is always refused, before every other policy;
+	// the zero value is none.
+	Canary     Repository
+	CanaryLine int // 0 when unknown
 }
+
+// CanaryName names the policy that refuses the canary; no other may be called so.
+const CanaryName = "canary"
 
 // Load reads, checks and compiles the policies: the inline ones, then those of
 // the files. It returns every problem at once, in the order of the files and
@@ -37,6 +45,9 @@ type Input struct {
 // knows its Files.
 func Load(in Input) (*Set, []Problem) {
 	l := &loader{}
+	if !in.Canary.IsZero() {
+		l.canary = canaryPolicy(in)
+	}
 	inline := source{file: in.ConfigFile, dir: in.Dir, problems: &l.problems}
 	if in.Inline != nil {
 		l.order = append(l.order, in.ConfigFile)
@@ -67,6 +78,9 @@ func Load(in Input) (*Set, []Problem) {
 		})
 		return &Set{files: l.files}, l.problems
 	}
+	if l.canary != nil {
+		l.policies = append([]*Policy{l.canary}, l.policies...)
+	}
 	return &Set{policies: l.policies, fallback: defaultPolicy(in.DefaultAction), files: l.files}, nil
 }
 
@@ -77,6 +91,16 @@ type loader struct {
 	problems []Problem
 	order    []string // files of policies, as read
 	files    []string // every file read
+	canary   *Policy  // nil: none
+}
+
+// canaryPolicy denies in writing, so that no warn mode weakens it.
+func canaryPolicy(in Input) *Policy {
+	name := in.Canary.String()
+	p := &Policy{Name: CanaryName, Where: fmt.Sprintf("%s:%d", in.ConfigFile, in.CanaryLine), Static: Deny,
+		Images: []Glob{{text: name, literal: name, tokens: compileGlob(name)}}}
+	p.Hash = hashPolicy(p)
+	return p
 }
 
 // entry is where a policy stands.

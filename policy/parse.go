@@ -33,6 +33,9 @@ func (l *loader) policy(s source, n *yaml.Node) (p *Policy, match bool) {
 	for _, f := range fields {
 		if f.name == "name" {
 			p.Name = s.name(f.value, "name")
+			if p.Name == CanaryName {
+				s.problem(f.value, "policy name %q is taken by the canary: choose another", p.Name)
+			}
 			if p.Name == defaultName {
 				s.problem(f.value, "policy name %q is taken by the default action: choose another", p.Name)
 			}

@@ -39,6 +39,7 @@ type Config struct {
 type Proxy struct {
 	log      *slog.Logger
 	observe  *observer
+	canaries canaries
 	router   *mux.Router
 	snapshot atomic.Pointer[Snapshot]
 }
@@ -49,7 +50,7 @@ func New(c Config, first *Snapshot) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{log: c.Log, observe: observe}
+	p := &Proxy{log: c.Log, observe: observe, canaries: canaries{asked: map[string]int{}}}
 	p.snapshot.Store(first)
 	// Encoded, uncleaned paths: mux would otherwise redirect // and .. and
 	// read %2F as /, and gate and upstream would disagree about the name.
@@ -110,6 +111,9 @@ func (p *Proxy) pull(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	a := asAnswer(err)
+	if seen.judged {
+		p.canaries.count(w, req.client, seen.result)
+	}
 	if seen.judged || a.status >= http.StatusInternalServerError {
 		seen.setDecision(w)
 	}

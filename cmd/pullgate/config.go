@@ -37,6 +37,7 @@ type config struct {
 	Upstreams       []upstreamConfig `mapstructure:"upstreams"`
 	DefaultUpstream string           `mapstructure:"defaultUpstream"`
 	DefaultAction   string           `mapstructure:"defaultAction"`
+	Canary          string           `mapstructure:"canary"`
 	PolicyFiles     []string         `mapstructure:"policyFiles"`
 	Policies        []any            `mapstructure:"policies"`   // read from the YAML nodes, for lines and case
 	TrustRoots      []any            `mapstructure:"trustRoots"` // not supported yet
@@ -139,7 +140,7 @@ var defaults = []struct { // every scalar, so that PULLGATE_* reaches each
 	{"tls::certFile", ""}, {"tls::keyFile", ""}, {"tls::clientCAFile", ""},
 	{"clients::auth", "none"}, {"clients::htpasswdFile", ""},
 	{"log::level", "info"}, {"log::format", "text"}, {"drain", "30s"},
-	{"defaultUpstream", ""}, {"defaultAction", "deny"},
+	{"defaultUpstream", ""}, {"defaultAction", "deny"}, {"canary", ""},
 	{"verdicts::ttl", "1h"}, {"verdicts::denyTTL", "30s"}, {"verdicts::maxEntries", 1_000_000}, {"verdicts::staleIfError", "24h"},
 	{"manifests::maxBytes", "256MiB"}, {"manifests::tagTTL", "0s"},
 	{"state::path", "./pullgate-state"}, {"state::maxBytes", "1GiB"},
@@ -301,6 +302,13 @@ func (c *config) check() []policy.Problem {
 	} {
 		if l.value <= 0 {
 			add(c.line(l.path...), "%s must be more than zero", strings.Join(l.path, "."))
+		}
+	}
+	if c.Canary != "" {
+		if repo, _, err := parseImage(c.Canary); err != nil {
+			add(c.line("canary"), "canary: %v", err)
+		} else if !slices.ContainsFunc(c.Upstreams, func(u upstreamConfig) bool { return policy.FamiliarHost(u.Host) == repo.Host }) {
+			add(c.line("canary"), "canary %s is on %s, which is not among the upstreams", c.Canary, repo.Host)
 		}
 	}
 	if c.Manifests.TagTTL < 0 {

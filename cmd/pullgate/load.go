@@ -28,8 +28,13 @@ func load(file string, t *telemetry) (*loaded, []policy.Problem) {
 	if c == nil || c.nodes == nil {
 		return nil, problems
 	}
+	canary, _, err := parseImage(c.Canary)
+	if c.Canary == "" || err != nil { // an error has been reported by check
+		canary = policy.Repository{}
+	}
 	set, more := policy.Load(policy.Input{
-		ConfigFile: file, Dir: c.dir, Inline: child(c.nodes, "policies"), Files: c.PolicyFiles, DefaultAction: c.DefaultAction,
+		ConfigFile: file, Dir: c.dir, Inline: child(c.nodes, "policies"), Files: c.PolicyFiles, FilesLine: c.line("policyFiles"),
+		DefaultAction: c.DefaultAction, DefaultActionLine: c.line("defaultAction"), Canary: canary, CanaryLine: c.line("canary"),
 	})
 	problems = append(problems, more...)
 	l := &loaded{config: c, policies: set, telemetry: t}

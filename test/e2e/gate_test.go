@@ -26,16 +26,22 @@ func signedBy(key string) string { return "authorities: [{name: release, key: " 
 // startGateWith is startGate with more said about the upstream and the policy.
 func startGateWith(t *testing.T, registry, upstream, policy string) *gate {
 	t.Helper()
+	return startGateHost(t, "reg.test", registry, policy, upstream)
+}
+
+// startGateHost is startGateWith for an upstream of another name.
+func startGateHost(t *testing.T, host, registry, policy string, upstream ...string) *gate {
+	t.Helper()
 	g := &gate{addr: "127.0.0.1:" + freePort(t), admin: "127.0.0.1:" + freePort(t)}
 	g.config = writeFile(t, filepath.Join(t.TempDir(), "pullgate.yaml"), `
 listen: `+g.addr+`
 admin: {listen: "`+g.admin+`"}
 log: {format: json}
 drain: 5s
-upstreams: [{host: reg.test, url: "http://`+registry+`"`+upstream+`}]
+upstreams: [{host: "`+host+`", url: "http://`+registry+`"`+strings.Join(upstream, "")+`}]
 policies:
   - name: signed
-    images: ["reg.test/**"]
+    images: ["`+host+`/**"]
     `+policy+`
 `)
 	g.up(t)

@@ -1,0 +1,256 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// nodeRuntime is how one runtime is examined: with its own command, so that its
+// own configuration decides.
+type nodeRuntime struct {
+	name    string
+	command string
+	pull    func(d *doctor, image string) []string
+	remove  func(image string) []string
+	lint    func(d *doctor) []string
+	byName  bool // no configuration holds it: only names that carry the gate's host do
+}
+
+const doctorNamespace = "pullgate-doctor"
+
+var nodeRuntimes = []nodeRuntime{
+	{
+		name: "crictl", command: "crictl", // the kubelet's way: containerd's CRI, or CRI-O
+		pull:   func(_ *doctor, image string) []string { return []string{"pull", image} },
+		remove: func(image string) []string { return []string{"rmi", image} },
+	},
+	{
+		name: "containerd", command: "ctr",
+		pull: func(d *doctor, image string) []string {
+			return []string{"-n", doctorNamespace, "images", "pull", "--hosts-dir", d.file("/etc/containerd/certs.d"), image}
+		},
+		remove: func(image string) []string { return []string{"-n", doctorNamespace, "images", "rm", "--sync", image} },
+		lint:   lintContainerd,
+	},
+	{
+		name: "nerdctl", command: "nerdctl",
+		pull:   func(_ *doctor, image string) []string { return []string{"-n", doctorNamespace, "pull", image} },
+		remove: func(image string) []string { return []string{"-n", doctorNamespace, "rmi", "-f", image} },
+		lint:   lintContainerd,
+	},
+	{
+		name: "docker", command: "docker",
+		pull:   func(_ *doctor, image string) []string { return []string{"pull", image} },
+		remove: func(image string) []string { return []string{"rmi", "-f", image} },
+		lint:   lintDocker, byName: true,
+	},
+	{
+		name: "podman", command: "podman",
+		pull:   func(_ *doctor, image string) []string { return []string{"pull", image} },
+		remove: func(image string) []string { return []string{"rmi", "-f", image} },
+		lint:   lintContainersImage,
+	},
+	{
+		name: "buildah", command: "buildah",
+		pull:   func(_ *doctor, image string) []string { return []string{"pull", "--policy", "always", image} },
+		remove: func(image string) []string { return []string{"rmi", "-f", image} },
+		lint:   lintContainersImage,
+	},
+}
+
+// chooseRuntimes are those named, or those whose command is here.
+func chooseRuntimes(names []string) ([]nodeRuntime, error) {
+	var chosen []nodeRuntime
+	var known []string
+	for _, r := range nodeRuntimes {
+		known = append(known, r.name)
+		_, err := exec.LookPath(r.command)
+		if slices.Contains(names, r.name) || len(names) == 0 && err == nil {
+			chosen = append(chosen, r)
+		}
+	}
+	for _, n := range names {
+		if !slices.Contains(known, n) {
+			return nil, &exitError{exitDenied, fmt.Errorf("runtime %q is not known; doctor knows %s", n, strings.Join(known, ", "))}
+		}
+	}
+	return chosen, nil
+}
+
+type attempt struct {
+	pulled   bool
+	unusable string // why the runtime could not be tried at all
+	command  string
+	output   string
+}
+
+// maxOutput is how much of a runtime's output is kept, in bytes.
+const maxOutput = 2000
+
+// try pulls an image and removes it again.
+func (d *doctor) try(ctx context.Context, r nodeRuntime, image string) attempt {
+	args := r.pull(d, image)
+	a := attempt{command: r.command + " " + strings.Join(args, " ")}
+	path, err := exec.LookPath(r.command)
+	if err != nil {
+		a.unusable = r.command + " is not on this node's PATH"
+		return a
+	}
+	_ = runQuietly(ctx, path, r.remove(image)) // left over from an earlier, loose pull: it would answer for the registry
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.WaitDelay = 5 * time.Second
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err = cmd.Run()
+	a.output = out.String()[max(0, out.Len()-maxOutput):]
+	if err == nil {
+		a.pulled = true
+		_ = runQuietly(context.WithoutCancel(ctx), path, r.remove(image)) // the canary is to stay nowhere
+		return a
+	}
+	a.unusable = unusable(ctx, err, a.output)
+	return a
+}
+
+// unusable tells a runtime that cannot be used at all from a pull that failed.
+func unusable(ctx context.Context, err error, output string) string {
+	var exit *exec.ExitError
+	switch {
+	case ctx.Err() != nil:
+		return "the pull did not end in time (--timeout)"
+	case !errors.As(err, &exit):
+		return err.Error()
+	}
+	for sign, says := range map[string]string{
+		"permission denied":          "there is no right to use it: run doctor as root, or as who may pull",
+		"Cannot connect to the":      "its daemon does not run",
+		"cannot access socket":       "its daemon does not run, or there is no right to its socket",
+		"connection error: desc":     "its daemon does not run",
+		"no such file or directory:": "it is not set up",
+		"rootless":                   "it is not set up for this user",
+	} {
+		if strings.Contains(output, sign) && !strings.Contains(output, "/v2/") {
+			return says
+		}
+	}
+	return ""
+}
+
+func runQuietly(ctx context.Context, path string, args []string) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	return exec.CommandContext(ctx, path, args...).Run()
+}
+
+// file is a node's file as this process sees it.
+func (d *doctor) file(name string) string { return filepath.Join(d.root, name) }
+
+// lintContainerd reads the hosts.toml that decides about the canary's registry.
+func lintContainerd(d *doctor) []string {
+	for _, host := range []string{d.repo.Host, "_default"} {
+		name := d.file("/etc/containerd/certs.d/" + host + "/hosts.toml")
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue
+		}
+		var hosts struct {
+			Server string                    `toml:"server"`
+			Host   map[string]map[string]any `toml:"host"`
+		}
+		if err := toml.Unmarshal(text, &hosts); err != nil {
+			return []string{name + " is not valid TOML: containerd ignores it and goes to the registry"}
+		}
+		var advice []string
+		switch {
+		case hosts.Server == "":
+			advice = append(advice, name+" has no server: what the gate refuses is pulled from the registry itself; write server = \""+d.gate+"\"")
+		case strings.TrimSuffix(hosts.Server, "/") != d.gate:
+			advice = append(advice, name+" has server "+hosts.Server+": what the gate refuses is pulled from there; write server = \""+d.gate+"\"")
+		}
+		if _, ok := hosts.Host[d.gate]; !ok {
+			advice = append(advice, name+" has no [host.\""+d.gate+"\"]: containerd 1.6 rejects the file and goes to the registry")
+		}
+		for other := range hosts.Host {
+			if other != d.gate {
+				advice = append(advice, name+" also names "+other+", which is asked when the gate refuses")
+			}
+		}
+		return advice
+	}
+	return []string{"no hosts.toml for " + d.repo.Host + " below " + d.file("/etc/containerd/certs.d") + ": pulls go straight to the registry"}
+}
+
+// lintDocker: a mirror that refuses is taken for one that failed.
+func lintDocker(d *doctor) []string {
+	text, err := os.ReadFile(d.file("/etc/docker/daemon.json"))
+	if err != nil {
+		return nil // nothing configured: nothing wrong
+	}
+	var daemon struct {
+		Mirrors []string `json:"registry-mirrors"`
+	}
+	if err := json.Unmarshal(text, &daemon); err != nil {
+		return []string{d.file("/etc/docker/daemon.json") + " is not valid JSON"}
+	}
+	if len(daemon.Mirrors) > 0 {
+		return []string{"registry-mirrors do not hold: what a mirror refuses, Docker pulls from the registry; name images through the gate and close the node's way to registries"}
+	}
+	return nil
+}
+
+// lintContainersImage reads registries.conf and its drop-ins, for podman and buildah.
+func lintContainersImage(d *doctor) []string {
+	files := []string{d.file("/etc/containers/registries.conf")}
+	if more, err := filepath.Glob(d.file("/etc/containers/registries.conf.d/*.conf")); err == nil {
+		files = append(files, more...)
+	}
+	held := false
+	var advice []string
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue
+		}
+		var conf struct {
+			Registry []struct {
+				Prefix   string           `toml:"prefix"`
+				Location string           `toml:"location"`
+				Mirror   []map[string]any `toml:"mirror"`
+			} `toml:"registry"`
+		}
+		if err := toml.Unmarshal(text, &conf); err != nil {
+			advice = append(advice, name+" is not valid TOML")
+			continue
+		}
+		for _, r := range conf.Registry {
+			prefix := r.Prefix
+			if prefix == "" {
+				prefix = r.Location
+			}
+			if prefix != d.repo.Host && !strings.HasPrefix(d.repo.String(), prefix+"/") {
+				continue
+			}
+			if len(r.Mirror) > 0 {
+				advice = append(advice, name+" gives "+prefix+" a mirror: what a mirror refuses is pulled from the registry; use location instead")
+			}
+			held = held || strings.Contains(d.gate, strings.SplitN(r.Location, "/", 2)[0])
+		}
+	}
+	if !held {
+		advice = append(advice, "registries.conf does not send "+d.repo.Host+" to the gate: pulls go straight to the registry")
+	}
+	return advice
+}
