@@ -227,6 +227,9 @@ func deniedBecause(p *policy.Policy) string {
 	case p.Static == policy.Allow:
 		return "the exemption ended on " + p.Expires.AddDate(0, 0, -1).Format(time.DateOnly)
 	}
+	if p.Name == policy.CanaryName {
+		return "it is the canary, which is always refused: this node asks the gate"
+	}
 	return "this repository is denied"
 }
 
