@@ -121,6 +121,16 @@ func findFiles(dir, pattern string) ([]string, error) {
 		escape := strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
 		full = filepath.Join(escape.Replace(dir), pattern)
 	}
+	// Glob takes a folder that is gone, or cannot be read, for an empty one, and
+	// the denials in it would be gone with it.
+	if folder := filepath.Dir(pattern); !strings.ContainsAny(folder, `*?[`) {
+		if !filepath.IsAbs(folder) {
+			folder = filepath.Join(dir, folder)
+		}
+		if _, err := os.ReadDir(folder); err != nil {
+			return nil, fmt.Errorf("policyFiles: %q: its folder cannot be read: %w", pattern, err)
+		}
+	}
 	paths, err := filepath.Glob(full)
 	if err != nil {
 		return nil, fmt.Errorf("policyFiles: %q is not a valid glob: %w", pattern, err)

@@ -27,7 +27,7 @@ func TestLoadEverything(t *testing.T) {
 	write(t, dir, "policies/b.yaml", `policies: [{name: b, images: ["b.example/**"], static: deny}]`)
 	write(t, dir, "policies/a.yaml", `[{name: a, images: ["a.example/**"], authorities: [{key: ../a.pub}]}]`)
 	write(t, dir, "last.yaml", "policies: []")
-	set, problems := Load(Input{ConfigFile: "config.yaml", Dir: dir, Files: []string{"policies/*.yaml", "policies/a.yaml", "last.yaml", "none/*.yaml"},
+	set, problems := Load(Input{ConfigFile: "config.yaml", Dir: dir, Files: []string{"policies/*.yaml", "policies/a.yaml", "last.yaml", "none*.yaml"},
 		Inline: node(t, `
 - name: full
   images: ["reg.example/prod/**", "reg.example/x"]

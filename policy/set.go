@@ -18,12 +18,19 @@ type Set struct {
 // and digests match, else one named "defaultAction" that stands for the
 // configuration's defaultAction. It never returns nil.
 func (s *Set) For(image Repository, digest string, client Client) *Policy {
+	return s.ForEither(image, digest, digest, client)
+}
+
+// ForEither is For for bytes that have two names: the first policy that matches
+// either digest decides, so that sha512 is no way around what is said of a
+// sha256.
+func (s *Set) ForEither(image Repository, digest, alias string, client Client) *Policy {
 	if s == nil {
 		return defaultPolicy(denyByDefault)
 	}
 	name := image.String()
 	for _, p := range s.policies {
-		if p.matchesRepository(name) && p.matchesDigest(digest) {
+		if p.matchesRepository(name) && (p.matchesDigest(digest) || p.matchesDigest(alias)) {
 			return p
 		}
 	}

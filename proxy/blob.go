@@ -43,6 +43,9 @@ func serveBlob(s *Snapshot, w http.ResponseWriter, r *http.Request, req request,
 		writeManifest(w, r, m, v, seen)
 		return nil
 	}
+	if err := s.Gate.Exhausted(req.client); err != nil && v.Size == 0 {
+		return err // by 404s, below: of a blob that a manifest lists nobody asks in vain
+	}
 	ctx, cancel := context.WithCancel(seen.ctx)
 	defer cancel()
 	watchdog := time.AfterFunc(blobStalled, cancel)
@@ -52,6 +55,9 @@ func serveBlob(s *Snapshot, w http.ResponseWriter, r *http.Request, req request,
 	blob, err := up.OpenBlob(ctx, req.repo, d, r.Method, req.rangeSpec)
 	seen.opening = time.Since(opened)
 	if verify.IsNotFound(err) {
+		if err := s.Gate.Spend(req.client); err != nil {
+			return err
+		}
 		return &answer{status: http.StatusNotFound, code: "BLOB_UNKNOWN", message: req.repo.Host + " does not have it"}
 	}
 	if err != nil {

@@ -21,6 +21,9 @@ func serveTags(s *Snapshot, w http.ResponseWriter, r *http.Request, req request,
 	if n, err := strconv.Atoi(req.n); req.n != "" && (err != nil || n < 0 || n > 10_000) {
 		return badRequest("UNSUPPORTED", "n must be a number from 0 to 10000") // CVE-2023-2253: pages are bounded
 	}
+	if err := s.Gate.Spend(req.client); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(seen.ctx, s.Gate.Limits.VerifyTimeout)
 	defer cancel()
 	tags, next, err := s.Upstreams[req.repo.Host].Tags(ctx, req.repo, req.n, req.last, s.Gate.Limits.ManifestBytes)
@@ -61,6 +64,9 @@ const indexType = "application/vnd.oci.image.index.v1+json"
 // judged when it is asked for.
 func serveReferrers(s *Snapshot, w http.ResponseWriter, r *http.Request, req request, seen *observation) error {
 	if err := refusesAll(s, req); err != nil {
+		return err
+	}
+	if err := s.Gate.Spend(req.client); err != nil {
 		return err
 	}
 	limit := s.Gate.Limits.ManifestBytes

@@ -79,14 +79,21 @@ type observation struct {
 	opening time.Duration // until an upstream began to send a blob
 }
 
+var (
+	spanNames  = [...]string{"pullgate unknown", "pullgate ping", "pullgate manifest", "pullgate blob", "pullgate tags", "pullgate referrers"}
+	serverSpan = trace.WithSpanKind(trace.SpanKindServer)
+)
+
 func (o *observer) begin(r *http.Request, req request) *observation {
 	ctx := o.wire.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 	if caller := trace.SpanContextFromContext(ctx); caller.TraceState().Len() > 0 { // the client's own words go no further
 		ctx = trace.ContextWithRemoteSpanContext(ctx, caller.WithTraceState(trace.TraceState{}))
 	}
 	seen := &observation{id: rand.Text(), start: time.Now(), request: req, method: r.Method, agent: r.UserAgent()}
-	seen.ctx, seen.span = o.tracer.Start(ctx, "pullgate "+req.kind.String(), trace.WithSpanKind(trace.SpanKindServer),
-		trace.WithAttributes(attribute.String("pullgate.decision", seen.id), attribute.String("http.request.method", r.Method)))
+	seen.ctx, seen.span = o.tracer.Start(ctx, spanNames[req.kind], serverSpan)
+	if seen.span.IsRecording() {
+		seen.span.SetAttributes(attribute.String("pullgate.decision", seen.id), attribute.String("http.request.method", r.Method))
+	}
 	return seen
 }
 

@@ -56,15 +56,27 @@ func New(c Config, first *Snapshot) (*Proxy, error) {
 	// read %2F as /, and gate and upstream would disagree about the name.
 	p.router = mux.NewRouter().SkipClean(true).UseEncodedPath()
 	p.router.Methods(http.MethodGet, http.MethodHead).HandlerFunc(p.pull)
-	p.router.MethodNotAllowedHandler = http.HandlerFunc(p.refuseWrite)
-	p.router.NotFoundHandler = http.HandlerFunc(p.refuseWrite)
 	return p, nil
 }
 
 // Swap puts a new configuration in place; running requests keep theirs.
 func (p *Proxy) Swap(s *Snapshot) { p.snapshot.Store(s) }
 
-func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.router.ServeHTTP(w, r) }
+// ServeHTTP asks the router which handler it is and calls that itself: the
+// router's own ServeHTTP would copy the request twice for variables and a route
+// that nobody reads.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 { // a body that nobody reads: it is not waited for
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second)) // not every connection has deadlines
+		w.Header().Set("Connection", "close")
+	}
+	var match mux.RouteMatch
+	if !p.router.Match(r, &match) || match.Handler == nil {
+		p.refuseWrite(w, r)
+		return
+	}
+	match.Handler.ServeHTTP(w, r)
+}
 
 func (p *Proxy) refuseWrite(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Allow", "GET, HEAD")
@@ -80,10 +92,6 @@ var (
 
 // pull is one request from its first byte to its log line.
 func (p *Proxy) pull(w http.ResponseWriter, r *http.Request) {
-	if r.ContentLength != 0 { // a body that nobody reads: it is not waited for
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second)) // not every connection has deadlines
-		w.Header().Set("Connection", "close")
-	}
 	s := p.snapshot.Load()
 	w.Header()["Docker-Distribution-Api-Version"] = apiVersion
 	req, err := s.parse(r)

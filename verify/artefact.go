@@ -43,7 +43,7 @@ func (q *question) artefact(ctx context.Context, m *remembered) (v Verdict, ok b
 		return Verdict{}, false, err
 	}
 	v, err = fly(ctx, q, key, func(ctx context.Context) (Verdict, error) {
-		done, err := q.enter(ctx)
+		done, err := q.enter(ctx, q.repo.Host)
 		if err != nil {
 			return Verdict{}, err
 		}
@@ -53,10 +53,11 @@ func (q *question) artefact(ctx context.Context, m *remembered) (v Verdict, ok b
 			return Verdict{}, fmt.Errorf("read signature artefact %s@%s: %w", q.repo, m.Digest, unverified(err))
 		}
 		v := Verdict{Image: q.repo, Digest: m.Digest, Policy: "signature artefacts"}
+		ttl := q.DenyTTL // a blob may have been missing for the moment
 		if is {
-			v.Outcome, v.Signer = Allowed, "signature artefact"
+			v.Outcome, v.Signer, ttl = Allowed, "signature artefact", q.TTL
 		}
-		q.Cache.verdicts.SetWithTTL(key, v, 1, q.TTL)
+		q.Cache.verdicts.SetWithTTL(key, v, 1, ttl)
 		return v, nil
 	})
 	return v, err == nil && v.Outcome == Allowed, err

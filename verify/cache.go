@@ -28,6 +28,7 @@ type remembered struct {
 	Structure
 	artefact *sigs.Artifact // what its labels claim; nil: it is an image or an index
 	alias    digest.Digest  // the same bytes by the other algorithm
+	written  atomic.Int64   // when its facts were, in Unix seconds
 	learned  atomic.Uint64  // the store's epoch when its facts were written; 0: not on disk
 }
 

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -65,6 +66,7 @@ type Gate struct {
 	keys     map[string][]trusted // by the policy's hash
 	flights  singleflight.Group
 	inFlight chan struct{}
+	perHost  sync.Map // upstream host → chan struct{}: its share of inFlight
 	crypto   chan struct{}
 	observe  *observer
 	quota    *quota
@@ -126,7 +128,7 @@ func (g *Gate) Manifest(ctx context.Context, repo policy.Repository, reference s
 func (g *Gate) Blob(ctx context.Context, repo policy.Repository, d digest.Digest, client policy.Client) (Manifest, Verdict, error) {
 	q := g.question(repo, client)
 	m, v, err := q.blob(ctx, d)
-	v, err = q.orWarn(v, err, d)
+	v, err = q.orWarn(v, err, d, d)
 	v.Upstream = q.waited
 	return m, v, err
 }
@@ -157,7 +159,7 @@ func (q *question) manifest(ctx context.Context, reference string) (Manifest, Ve
 		return Manifest{}, Verdict{}, err
 	}
 	if m.Kind == Index && !m.Platforms && !m.Inline && isFallbackTag(reference) && q.couldAllow() {
-		if v, ok := q.deniedByDigest(m); ok {
+		if v, ok := q.static(q.policyOf(m), m.Digest); ok && !v.Admitted() {
 			return m.Manifest, v, nil
 		}
 		// Only a list of names: its entries are judged when they are asked for,
@@ -165,7 +167,7 @@ func (q *question) manifest(ctx context.Context, reference string) (Manifest, Ve
 		return m.Manifest, Verdict{Outcome: Allowed, Image: q.repo, Digest: m.Digest, Signer: "referrers index"}, nil
 	}
 	v, err := q.admit(ctx, m, 0)
-	if v, err = q.orWarn(v, err, m.Digest); err != nil {
+	if v, err = q.orWarn(v, err, m.Digest, m.alias); err != nil {
 		return Manifest{}, Verdict{}, err
 	}
 	if v.Admitted() {
@@ -235,12 +237,12 @@ func deniedBecause(p *policy.Policy) string {
 
 // orWarn lets mode: warn admit what could not be verified; the bytes were
 // still resolved once and hashed.
-func (q *question) orWarn(v Verdict, err error, d digest.Digest) (Verdict, error) {
+func (q *question) orWarn(v Verdict, err error, d, alias digest.Digest) (Verdict, error) {
 	var couldNot *Unverified
 	if err == nil || !errors.As(err, &couldNot) && !errors.Is(err, errTooManyParents) && !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return v, err
 	}
-	p := q.policyFor(d)
+	p := q.policyForEither(d, alias)
 	if !q.warns(p) {
 		return v, err
 	}
@@ -257,20 +259,6 @@ func (g *Gate) warns(p *policy.Policy) bool {
 // or by some policy.
 func (g *Gate) CouldAllow(repo policy.Repository, client policy.Client) bool {
 	return g.Policies.CouldAllow(repo) || g.warns(g.Policies.For(repo, "", client))
-}
-
-// deniedByDigest answers a digest that is denied in so many words, under
-// either of its names: sha512 is no way around a sha256 that is listed.
-func (q *question) deniedByDigest(m *remembered) (Verdict, bool) {
-	for _, d := range []digest.Digest{m.Digest, m.alias} {
-		p := q.policyFor(d)
-		if p.Static == policy.Deny && len(p.Digests) > 0 {
-			v, _ := q.static(p, d)
-			v.Digest = m.Digest
-			return v, true
-		}
-	}
-	return Verdict{}, false
 }
 
 // static answers a policy that needs no verification. ok is false when the
@@ -298,10 +286,7 @@ func (q *question) static(p *policy.Policy, d digest.Digest) (Verdict, bool) {
 // admit decides about one manifest: by its own signature, as a signature
 // artefact, or as a part of an admitted index.
 func (q *question) admit(ctx context.Context, m *remembered, depth int) (Verdict, error) {
-	if v, ok := q.deniedByDigest(m); ok {
-		return v, nil
-	}
-	p := q.policyFor(m.Digest)
+	p := q.policyOf(m)
 	if v, ok := q.static(p, m.Digest); ok {
 		v.ownChildren = p.OwnChildren
 		return v, nil
@@ -345,8 +330,16 @@ func (q *question) admit(ctx context.Context, m *remembered, depth int) (Verdict
 
 // policyFor is the policy that decides about d, as of now: a warn that has
 // expired enforces.
-func (q *question) policyFor(d digest.Digest) *policy.Policy {
-	p := q.Policies.For(q.repo, d.String(), q.client)
+func (q *question) policyFor(d digest.Digest) *policy.Policy { return q.policyForEither(d, d) }
+
+// policyOf is policyFor for bytes at hand, whichever of their digests a policy
+// names.
+func (q *question) policyOf(m *remembered) *policy.Policy {
+	return q.policyForEither(m.Digest, m.alias)
+}
+
+func (q *question) policyForEither(d, alias digest.Digest) *policy.Policy {
+	p := q.Policies.ForEither(q.repo, d.String(), alias.String(), q.client)
 	if p.Mode == policy.Warn && !p.Expires.IsZero() && !q.Now().Before(p.Expires) {
 		enforced := *p
 		enforced.Mode = policy.Enforce
@@ -379,7 +372,7 @@ func (q *question) own(ctx context.Context, m *remembered, p *policy.Policy) (Ve
 	}
 	key := verdictKey(q.repo, m.Digest, p)
 	return fly(ctx, q, key, func(ctx context.Context) (Verdict, error) {
-		done, err := q.enter(ctx)
+		done, err := q.enter(ctx, q.repo.Host)
 		if err != nil {
 			return Verdict{}, err
 		}
@@ -406,14 +399,22 @@ func (q *question) own(ctx context.Context, m *remembered, p *policy.Policy) (Ve
 	})
 }
 
-// enter waits until another verdict may be made.
-func (g *Gate) enter(ctx context.Context) (done func(), err error) {
-	select {
-	case g.inFlight <- struct{}{}:
-		return func() { <-g.inFlight }, nil
-	case <-ctx.Done():
-		return nil, unverified(fmt.Errorf("%d verdicts are being made already (limits.verdictsInFlight): %w", g.Limits.VerdictsInFlight, ctx.Err()))
+// enter waits until another verdict may be made. One upstream's share is half
+// of them: one that stalls does not stop the verdicts of all others.
+func (g *Gate) enter(ctx context.Context, host string) (done func(), err error) {
+	made, _ := g.perHost.LoadOrStore(host, make(chan struct{}, max(1, g.Limits.VerdictsInFlight/2)))
+	share := made.(chan struct{})
+	for _, slots := range []chan struct{}{share, g.inFlight} {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			if slots != share {
+				<-share
+			}
+			return nil, unverified(fmt.Errorf("%d verdicts are being made already (limits.verdictsInFlight): %w", g.Limits.VerdictsInFlight, ctx.Err()))
+		}
 	}
+	return func() { <-g.inFlight; <-share }, nil
 }
 
 // slot does work that costs CPU. The slot is held until the work has really

@@ -12,10 +12,13 @@ import (
 )
 
 const (
-	maxParents = 32 // that are not in memory, tried for one part
-	maxAsked   = 96 // tried for one question, however they are nested
-	maxNesting = 3  // an index may stand inside an index inside an index
+	maxParents = 32  // that are not in memory, tried for one part
+	maxAsked   = 256 // looked at for one question, however they are nested
+	maxNesting = 3   // an index may stand inside an index inside an index
 )
+
+// rewriteAfter is how many seconds facts on disk are left alone at least.
+const rewriteAfter = 60
 
 var errTooManyParents = errors.New("too many remembered parents to ask")
 
@@ -39,8 +42,13 @@ func (q *question) byParents(ctx context.Context, kind partKind, d digest.Digest
 		if cachedOnly && parent.cost != costsNothing {
 			break
 		}
-		if parent.cost == costsFetching {
-			tried++
+		if ctx.Err() != nil {
+			return Verdict{}, fmt.Errorf("ask parents of %s: %w", d, ctx.Err())
+		}
+		if parent.cost != costsNothing {
+			if parent.cost == costsFetching {
+				tried++
+			}
 			if q.asked++; tried > maxParents || q.asked > maxAsked {
 				couldNotTell = errTooManyParents
 				continue // those refused in memory can still say why
@@ -87,7 +95,7 @@ func (q *question) byParent(ctx context.Context, kind partKind, d, parent digest
 		return unknown, nil
 	}
 	v, err := q.admit(ctx, m, depth+1)
-	v, err = q.orWarn(v, err, parent)
+	v, err = q.orWarn(v, err, parent, m.alias)
 	if err != nil {
 		return Verdict{}, err
 	}
@@ -174,8 +182,9 @@ func (q *question) remember(m *remembered, v Verdict) error {
 		return fmt.Errorf("write state: %w", err)
 	}
 	m.learned.Store(epoch)
-	for _, d := range pushedOut { // the next pull of these writes them again
-		if other, ok := q.Cache.manifests.Get(imageKey(q.repo, d)); ok {
+	m.written.Store(q.Now().Unix())
+	for _, d := range pushedOut { // the next pull of these writes them again, but images that share a layer do not do so in turn
+		if other, ok := q.Cache.manifests.Get(imageKey(q.repo, d)); ok && q.Now().Unix()-other.written.Load() > rewriteAfter {
 			other.learned.Store(0)
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/pullgate/pullgate/policy"
 )
 
 // maxClients bounds the clients whose budget is remembered; beyond it all
@@ -29,6 +31,16 @@ func newQuota(perMinute int) *quota {
 // take reports whether addr may cause one more question; if not, when to ask
 // again.
 func (q *quota) take(addr string, now time.Time) (wait time.Duration, ok bool) {
+	if q.of(addr).AllowN(now, 1) {
+		return 0, true
+	}
+	return time.Minute / time.Duration(q.perMinute), false
+}
+
+// left reports whether addr has a question left.
+func (q *quota) left(addr string, now time.Time) bool { return q.of(addr).TokensAt(now) >= 1 }
+
+func (q *quota) of(addr string) *rate.Limiter {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	key := network(addr)
@@ -40,10 +52,7 @@ func (q *quota) take(addr string, now time.Time) (wait time.Duration, ok bool) {
 		l = rate.NewLimiter(rate.Limit(q.perMinute)/60, q.perMinute)
 		q.clients[key] = l
 	}
-	if l.AllowN(now, 1) {
-		return 0, true
-	}
-	return time.Minute / time.Duration(q.perMinute), false
+	return l
 }
 
 // network is who shares a budget: an IPv4 address, an IPv6 /64.
@@ -72,6 +81,21 @@ func (e *QuotaError) Error() string {
 
 // Seconds is Wait as a Retry-After header carries it: whole, at least 1.
 func (e *QuotaError) Seconds() int { return max(1, int((e.Wait+time.Second-1)/time.Second)) }
+
+// Spend takes one of a client's questions to upstreams, for what is answered
+// without a verdict. The error is a *QuotaError.
+func (g *Gate) Spend(client policy.Client) error {
+	return g.question(policy.Repository{}, client).mayAskUpstream()
+}
+
+// Exhausted reports, as a *QuotaError, that a client has no question left, and
+// takes none.
+func (g *Gate) Exhausted(client policy.Client) error {
+	if client.Addr == "" || g.quota.perMinute <= 0 || g.quota.left(client.Addr, g.Now()) {
+		return nil
+	}
+	return &QuotaError{Wait: time.Minute / time.Duration(g.quota.perMinute)}
+}
 
 // mayAskUpstream takes one of the client's questions, once per request.
 func (q *question) mayAskUpstream() error {

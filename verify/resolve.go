@@ -39,12 +39,18 @@ func (q *question) resolve(ctx context.Context, reference string) (*remembered, 
 	}
 	m, err := q.fetchOnce(ctx, key, func(ctx context.Context, registry Registry) (*remembered, error) {
 		if seen {
+			// A third of the time: what follows an upstream that stalls needs some.
+			ctx, cancel := context.WithTimeout(ctx, q.Limits.VerifyTimeout/3)
+			defer cancel()
 			d, ok, err := registry.Resolve(ctx, q.repo, reference)
 			if err != nil {
 				return nil, err
 			}
 			if m, err := q.known(d); ok && m != nil && err == nil {
 				return m, nil
+			}
+			if err := q.mayAskUpstream(); err != nil {
+				return nil, err
 			}
 		}
 		return q.fetch(ctx, registry, q.repo, reference)

@@ -221,7 +221,10 @@ func (w *writer) put(bucket, key, value []byte) error {
 	if old != nil && string(old) == string(value) {
 		return nil
 	}
-	w.bytes += int64(len(key)+len(value)) - int64(len(old))
+	if old == nil {
+		w.bytes += int64(len(key))
+	}
+	w.bytes += int64(len(value) - len(old))
 	return b.Put(key, value)
 }
 

@@ -11,8 +11,9 @@ import (
 type Unverified struct{ err error }
 
 func unverified(err error) error {
-	if err == nil {
-		return nil
+	var quota *QuotaError
+	if err == nil || errors.As(err, &quota) { // the client's own doing, and to be told so
+		return err
 	}
 	return &Unverified{err}
 }

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -149,10 +150,14 @@ var defaults = []struct { // every scalar, so that PULLGATE_* reaches each
 	{"limits::clientMisses", 600},
 }
 
-const maxConfigBytes = 4 << 20
+const (
+	maxConfigBytes = 4 << 20
+	maxVerdicts    = 100_000_000 // entries; each takes some hundred bytes
+)
 
-// readConfig reads one file whole; the problems carry their lines.
-func readConfig(file string) (*config, []policy.Problem) {
+// readConfig reads one file whole; the problems carry their lines. environ is
+// laid over it, as os.Environ gives it; nil: nothing is.
+func readConfig(file string, environ []string) (*config, []policy.Problem) {
 	one := func(line int, format string, args ...any) []policy.Problem {
 		return []policy.Problem{{File: file, Line: line, Message: fmt.Sprintf(format, args...)}}
 	}
@@ -166,9 +171,13 @@ func readConfig(file string) (*config, []policy.Problem) {
 		return nil, one(0, "read the configuration: it must be a readable file of at most %d bytes", maxConfigBytes)
 	}
 	c := &config{file: file, dir: filepath.Dir(file)}
-	var doc yaml.Node
-	if err := yaml.Unmarshal(text, &doc); err != nil {
+	var doc, more yaml.Node
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	if err := decoder.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
 		return nil, one(0, "%v", err)
+	}
+	if err := decoder.Decode(&more); err == nil {
+		return nil, one(more.Line, "a second YAML document would be ignored: put everything into one")
 	}
 	if len(doc.Content) == 0 || doc.Content[0].Kind != yaml.MappingNode {
 		return nil, one(1, "the configuration must be a mapping, as in config.example.yaml")
@@ -179,25 +188,30 @@ func readConfig(file string) (*config, []policy.Problem) {
 		p.File = file
 		problems = append(problems, p)
 	}
+	for _, p := range mistyped(c.nodes, "", reflect.TypeFor[config]()) {
+		p.File = file
+		problems = append(problems, p)
+	}
+	overlay, wrong := overlayOf(environ)
+	if problems = append(problems, wrong...); len(problems) > 0 {
+		return c, problems
+	}
 	v := viper.NewWithOptions(viper.KeyDelimiter("::")) // a dot would split hostnames
 	v.SetConfigType("yaml")
-	v.SetEnvPrefix("PULLGATE")
-	v.SetEnvKeyReplacer(strings.NewReplacer("::", "_"))
-	v.AutomaticEnv()
 	for _, d := range defaults {
 		v.SetDefault(d.key, d.value)
+		if value, ok := overlay[d.key]; ok {
+			v.Set(d.key, value)
+		}
 	}
 	if err := v.ReadConfig(bytes.NewReader(text)); err != nil {
-		if len(problems) == 0 { // else it has been said already, with the line
-			problems = one(0, "%v", err)
-		}
-		return nil, problems
+		return nil, one(0, "%v", err)
 	}
 	hooks := mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc(), mapstructure.TextUnmarshallerHookFunc())
 	if err := v.Unmarshal(c, viper.DecodeHook(hooks)); err != nil {
-		return nil, append(problems, c.decodeProblems(err)...)
+		return nil, c.decodeProblems(err)
 	}
-	return c, append(problems, c.check()...)
+	return c, c.check()
 }
 
 // lookup finds the node of a key path, for its line.
@@ -304,6 +318,27 @@ func (c *config) check() []policy.Problem {
 			add(c.line(l.path...), "%s must be more than zero", strings.Join(l.path, "."))
 		}
 	}
+	for _, l := range []struct {
+		value, least size
+		path         []string
+	}{
+		{c.Limits.ManifestBytes, 64 << 10, []string{"limits", "manifestBytes"}}, {c.Limits.PayloadBytes, 64 << 10, []string{"limits", "payloadBytes"}},
+		{c.Limits.VerdictBytes, 1 << 20, []string{"limits", "verdictBytes"}}, {c.Manifests.MaxBytes, 1 << 20, []string{"manifests", "maxBytes"}},
+		{c.State.MaxBytes, 1 << 20, []string{"state", "maxBytes"}},
+	} {
+		if l.value < l.least {
+			add(c.line(l.path...), "%s must be at least %d KiB", strings.Join(l.path, "."), l.least>>10)
+		}
+	}
+	if c.Verdicts.MaxEntries > maxVerdicts {
+		add(c.line("verdicts", "maxEntries"), "verdicts.maxEntries must be at most %d", maxVerdicts)
+	}
+	if c.Verdicts.StaleIfError < 0 {
+		add(c.line("verdicts", "staleIfError"), "verdicts.staleIfError must not be negative")
+	}
+	if c.Clients.HtpasswdFile != "" {
+		add(c.line("clients", "htpasswdFile"), "clients.htpasswdFile is not supported yet")
+	}
 	if c.Canary != "" {
 		if repo, _, err := parseImage(c.Canary); err != nil {
 			add(c.line("canary"), "canary: %v", err)
@@ -328,7 +363,7 @@ func (c *config) checkUpstreams() []policy.Problem {
 	if len(c.Upstreams) == 0 {
 		add(c.line("upstreams"), "upstreams is empty: list at least one registry, e.g. `- host: docker.io`")
 	}
-	hosts, names, secrets := map[string]bool{}, map[string]bool{}, false
+	hosts, names := map[string]bool{}, map[string]bool{}
 	for i, u := range c.Upstreams {
 		at := func(key ...string) int { return c.line(append([]string{"upstreams", strconv.Itoa(i)}, key...)...) }
 		host := policy.FamiliarHost(u.Host)
@@ -347,14 +382,23 @@ func (c *config) checkUpstreams() []policy.Problem {
 			names[strings.ToLower(n)] = true
 		}
 		if u.URL != "" {
-			if parsed, err := url.Parse(u.URL); err != nil || parsed.Host == "" || parsed.Scheme != "https" && parsed.Scheme != "http" || parsed.RawQuery != "" || parsed.User != nil {
+			if parsed, err := url.Parse(u.URL); err != nil || parsed.Host == "" || parsed.Scheme != "https" && parsed.Scheme != "http" || parsed.RawQuery != "" || parsed.Fragment != "" || parsed.User != nil {
 				add(at("url"), "url %q must be http:// or https://, a host and perhaps a path", u.URL)
 			}
 		}
-		switch u.Auth.Type {
+		switch a := u.Auth; a.Type {
 		case "", "anonymous":
-		case "basic", "dockerConfig":
-			secrets = true
+			if a.Username+a.PasswordFile+a.File != "" || len(a.Realms) > 0 {
+				add(at("auth"), "auth has credentials and no type: write type: basic or type: dockerConfig")
+			}
+		case "basic":
+			if a.Username == "" || a.PasswordFile == "" || a.File != "" {
+				add(at("auth"), "auth type basic takes username and passwordFile")
+			}
+		case "dockerConfig":
+			if a.File == "" || a.Username+a.PasswordFile != "" {
+				add(at("auth"), "auth type dockerConfig takes file")
+			}
 		case "token", "ecr", "gcr", "acr", "passthrough":
 			add(at("auth"), "auth type %s is not supported yet", u.Auth.Type)
 		default:
@@ -364,10 +408,17 @@ func (c *config) checkUpstreams() []policy.Problem {
 	if c.DefaultUpstream != "" && !hosts[policy.FamiliarHost(c.DefaultUpstream)] {
 		add(c.line("defaultUpstream"), "defaultUpstream %s is not among the upstreams", c.DefaultUpstream)
 	}
-	if secrets && !loopback(c.Listen) && c.Clients.Auth != "anonymous" {
+	if c.needsClients(c.Listen) {
 		add(c.line("listen"), "upstream credentials behind a listener that is not loopback let whoever reaches it read every private image; write `clients: {auth: anonymous}` if that is meant")
 	}
 	return list
+}
+
+// needsClients reports upstream credentials that whoever reaches the listener
+// addr could use, though nobody has said that this is meant.
+func (c *config) needsClients(addr string) bool {
+	secrets := slices.ContainsFunc(c.Upstreams, func(u upstreamConfig) bool { return u.Auth.Type != "" && u.Auth.Type != "anonymous" })
+	return secrets && !loopback(addr) && c.Clients.Auth != "anonymous"
 }
 
 func loopback(addr string) bool {

@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -79,3 +81,87 @@ func suggest(key string, known keySet) string {
 	slices.Sort(names)
 	return "; known here: " + strings.Join(names, ", ")
 }
+
+// mistyped lists values of another type than their setting's. viper would bend
+// them: 3600 into 3.6 microseconds, true into 1, 0100 into 64.
+func mistyped(node *yaml.Node, path string, t reflect.Type) []policy.Problem {
+	say := func(format string, args ...any) []policy.Problem {
+		return []policy.Problem{{Line: node.Line, Message: path + fmt.Sprintf(format, args...)}}
+	}
+	scalar := node.Kind == yaml.ScalarNode
+	switch {
+	case t == reflect.TypeFor[time.Duration]():
+		if d, err := time.ParseDuration(node.Value); !scalar || node.Tag != "!!str" || err != nil || d < 0 {
+			return say(" is no duration: write a number with its unit, e.g. 30s, 1h")
+		}
+	case t == reflect.TypeFor[size]():
+		var s size
+		if !scalar || node.Tag != "!!str" && node.Tag != "!!int" || s.UnmarshalText([]byte(node.Value)) != nil {
+			return say(" is no size: write a number of bytes, or one with KiB, MiB or GiB")
+		}
+	case t.Kind() == reflect.Int, t.Kind() == reflect.Int64:
+		if !scalar || node.Tag != "!!int" || !decimal.MatchString(node.Value) {
+			return say(" is no number: write it in decimal digits")
+		}
+	case t.Kind() == reflect.String:
+		if !scalar || node.Tag != "!!str" {
+			return say(" is no text: put it in quotes if %.20q is meant", node.Value)
+		}
+	case t.Kind() == reflect.Struct:
+		if node.Kind != yaml.MappingNode {
+			return say(" must be a mapping")
+		}
+		var list []policy.Problem
+		for i := range t.NumField() {
+			name := t.Field(i).Tag.Get("mapstructure")
+			if value := child(node, name); name != "" && value != nil {
+				list = append(list, mistyped(value, strings.TrimPrefix(path+"."+name, "."), t.Field(i).Type)...)
+			}
+		}
+		return list
+	case t.Kind() == reflect.Slice && t.Elem().Kind() != reflect.Interface:
+		if node.Kind != yaml.SequenceNode {
+			return say(" must be a list")
+		}
+		var list []policy.Problem
+		for _, item := range node.Content {
+			list = append(list, mistyped(item, path, t.Elem())...)
+		}
+		return list
+	}
+	return nil
+}
+
+var decimal = regexp.MustCompile(`^(?:0|[1-9][0-9]{0,15})$`)
+
+const environmentPrefix = "PULLGATE_"
+
+// overlayOf reads the settings that the environment lays over the file, by
+// their key. A variable that names none is a mistake, unless Kubernetes set it
+// for a service called pullgate, or it is for this project's own tests.
+func overlayOf(environ []string) (map[string]string, []policy.Problem) {
+	known := map[string]string{}
+	for _, d := range defaults {
+		known[environmentPrefix+strings.ToUpper(strings.ReplaceAll(d.key, "::", "_"))] = d.key
+	}
+	overlay := map[string]string{}
+	var problems []policy.Problem
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		rest, ours := strings.CutPrefix(name, environmentPrefix)
+		if !ours || strings.HasPrefix(rest, "SERVICE_") || rest == "PORT" || strings.HasPrefix(rest, "PORT_") || slices.Contains(testVariables, rest) {
+			continue
+		}
+		key, ok := known[name]
+		if !ok {
+			problems = append(problems, policy.Problem{File: "environment", Message: name + " is no setting: only single values can be set there, e.g. PULLGATE_LISTEN, PULLGATE_LIMITS_VERIFYTIMEOUT"})
+			continue
+		}
+		if value != "" { // an empty variable is none
+			overlay[key] = value
+		}
+	}
+	return overlay, problems
+}
+
+var testVariables = []string{"E2E", "TOOLS", "SOAK"}

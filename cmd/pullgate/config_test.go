@@ -27,9 +27,9 @@ func TestExampleLoads(t *testing.T) {
 
 // The example shows the defaults: without its values nothing changes.
 func TestExampleShowsTheDefaults(t *testing.T) {
-	example, _ := readConfig(filepath.Join("..", "..", "config.example.yaml"))
+	example, _ := readConfig(filepath.Join("..", "..", "config.example.yaml"), nil)
 	file := writeConfig(t, "upstreams: [{host: docker.io}]\n")
-	bare, problems := readConfig(file)
+	bare, problems := readConfig(file, nil)
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
@@ -106,6 +106,18 @@ func TestBadConfigurations(t *testing.T) {
 		"open credentials":     {"listen: 0.0.0.0:5000\nupstreams: [{host: a.example, auth: {type: basic, username: u, passwordFile: p}}]\n", map[int]string{1: "read every private image"}},
 		"missing password":     {"upstreams: [{host: a.example, auth: {type: basic, username: u, passwordFile: none}}]\n", map[int]string{1: "passwordFile"}},
 		"no certificate":       {"upstreams: [{host: a.example}]\ntls: {certFile: a.crt}\n", map[int]string{2: "both certFile and keyFile"}},
+		"seconds without unit": {"upstreams: [{host: a.example}]\nverdicts: {ttl: 3600, staleIfError: -1h}\n", map[int]string{2: "verdicts.ttl is no duration"}},
+		"zero size":            {"upstreams: [{host: a.example}]\nlimits: {manifestBytes: 0}\nstate: {maxBytes: 1}\n", map[int]string{2: "size"}},
+		"tiny sizes":           {"upstreams: [{host: a.example}]\nlimits: {verdictBytes: 2KiB}\nstate: {maxBytes: 1KiB}\n", map[int]string{2: "at least", 3: "at least"}},
+		"octal and truth":      {"upstreams: [{host: a.example}]\nlimits: {descriptors: 0100}\nverdicts: {maxEntries: true}\n", map[int]string{2: "is no number", 3: "is no number"}},
+		"a number as a name":   {"upstreams:\n  - host: a.example\n    auth: {type: basic, username: 0123, passwordFile: p}\n", map[int]string{3: "put it in quotes"}},
+		"text for a list":      {"upstreams: [{host: a.example}]\npolicyFiles: 'a.yaml,b.yaml'\n", map[int]string{2: "must be a list"}},
+		"two documents":        {"upstreams: [{host: a.example}]\n---\nmode: warn\n", map[int]string{2: "second YAML document"}},
+		"credentials, no type": {"upstreams:\n  - host: a.example\n    auth: {username: u, passwordFile: p}\n", map[int]string{3: "no type"}},
+		"passwords for nobody": {"upstreams: [{host: a.example}]\nclients: {htpasswdFile: x}\n", map[int]string{2: "not supported yet"}},
+		"url with a fragment":  {"upstreams: [{host: a.example, url: 'https://b.example/#x'}]\n", map[int]string{1: "url"}},
+		"no such certificate":  {"upstreams: [{host: a.example}]\ntls: {certFile: none.crt, keyFile: none.key}\n", map[int]string{2: "none.crt"}},
+		"too many entries":     {"upstreams: [{host: a.example}]\nverdicts: {maxEntries: 1000000000000}\n", map[int]string{2: "at most"}},
 		"not a mapping":        {"- a\n", map[int]string{1: "must be a mapping"}},
 		"not YAML":             {"a: [\n", map[int]string{0: "line"}},
 	} {
@@ -128,17 +140,32 @@ func TestBadConfigurations(t *testing.T) {
 func TestEnvironmentLiesOverTheFile(t *testing.T) {
 	t.Setenv("PULLGATE_MODE", "warn")
 	t.Setenv("PULLGATE_LIMITS_VERIFYTIMEOUT", "3s")
-	t.Setenv("PULLGATE_MANIFESTS_MAXBYTES", "4096")
-	c, problems := readConfig(writeConfig(t, "mode: enforce\nupstreams: [{host: a.example}]\n"))
+	t.Setenv("PULLGATE_MANIFESTS_MAXBYTES", "2MiB")
+	c, problems := readConfig(writeConfig(t, "mode: enforce\nupstreams: [{host: a.example}]\n"), os.Environ())
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
-	if c.Mode != "warn" || c.Limits.VerifyTimeout != 3*time.Second || c.Manifests.MaxBytes != 4096 {
+	if c.Mode != "warn" || c.Limits.VerifyTimeout != 3*time.Second || c.Manifests.MaxBytes != 2<<20 {
 		t.Errorf("mode %q, timeout %v, bytes %d", c.Mode, c.Limits.VerifyTimeout, c.Manifests.MaxBytes)
 	}
 	t.Setenv("PULLGATE_MODE", "off")
-	if _, problems := readConfig(writeConfig(t, "upstreams: [{host: a.example}]\n")); len(problems) == 0 {
+	if _, problems := readConfig(writeConfig(t, "upstreams: [{host: a.example}]\n"), os.Environ()); len(problems) == 0 {
 		t.Error("a mistyped variable is taken")
+	}
+	t.Setenv("PULLGATE_MODE", "")
+	for _, name := range []string{"PULLGATE_TLS", "PULLGATE_MOED", "PULLGATE_POLICYFILES", "PULLGATE_STATE"} {
+		t.Setenv(name, "1")
+		if _, problems := readConfig(writeConfig(t, "upstreams: [{host: a.example}]\n"), os.Environ()); len(problems) != 1 || !strings.Contains(problems[0].Message, name) {
+			t.Errorf("%s is taken or ignored: %v", name, problems)
+		}
+		if err := os.Unsetenv(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PULLGATE_SERVICE_HOST", "10.0.0.1") // as Kubernetes sets it for a service of this name
+	t.Setenv("PULLGATE_PORT_5000_TCP", "tcp://10.0.0.1:5000")
+	if _, problems := readConfig(writeConfig(t, "upstreams: [{host: a.example}]\n"), os.Environ()); len(problems) > 0 {
+		t.Error(problems)
 	}
 }
 
@@ -156,7 +183,7 @@ func TestSizes(t *testing.T) {
 			t.Errorf("%q is taken as %d", text, s)
 		}
 	}
-	c, problems := readConfig(writeConfig(t, "upstreams: [{host: a.example}]\nlimits: {manifestBytes: 1048576}\n"))
+	c, problems := readConfig(writeConfig(t, "upstreams: [{host: a.example}]\nlimits: {manifestBytes: 1048576}\n"), nil)
 	if len(problems) > 0 || c.Limits.ManifestBytes != 1<<20 {
 		t.Errorf("a bare number of bytes: %v %v", c.Limits.ManifestBytes, problems)
 	}

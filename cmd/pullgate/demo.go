@@ -89,12 +89,12 @@ func demo(ctx context.Context, out, stderr io.Writer, once bool) error {
 	if err != nil {
 		return err
 	}
-	l, problems := load(file, noTelemetry())
+	l, problems := loadOver(file, nil, noTelemetry())
 	if len(problems) > 0 {
 		return report(stderr, problems)
 	}
 	served := make(chan error, 1)
-	go func() { served <- serve(ctx, l, noTelemetry(), io.Discard) }()
+	go func() { served <- serve(ctx, l, noTelemetry(), io.Discard, nil) }()
 	if err := waitFor(ctx, "http://"+gateAddr+"/v2/", served); err != nil {
 		return err
 	}

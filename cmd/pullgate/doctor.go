@@ -109,7 +109,7 @@ type finding struct {
 }
 
 func (d *doctor) from(file string) error {
-	c, problems := readConfig(file)
+	c, problems := readConfig(file, os.Environ())
 	if len(problems) > 0 {
 		return errors.New(problems[0].String())
 	}

@@ -34,6 +34,12 @@ func (l *loaded) lint() []policy.Problem {
 	}
 	for _, p := range l.policies.Policies() {
 		list = append(list, lintPolicy(p)...)
+		for _, g := range p.Images {
+			if host, _, _ := strings.Cut(g.String(), "/"); !strings.Contains(host, "*") && l.upstreams[host] == nil {
+				file, line := where(p)
+				list = append(list, policy.Problem{File: file, Line: line, Message: fmt.Sprintf("policy %q: %s never matches: %s is not among the upstreams", p.Name, g, host)})
+			}
+		}
 	}
 	return list
 }

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy"
@@ -18,13 +20,20 @@ type loaded struct {
 	upstreams map[string]*upstream.Upstream
 	mode      policy.Mode
 	telemetry *telemetry
+	sum       [sha256.Size]byte                     // of the files it was read from
 	wrap      func(verify.Registry) verify.Registry // nil: registries are asked as they are
 }
 
 // load reads everything and returns every problem at once. With problems, what
 // it returns is only good for knowing which files it looked at, or nil.
 func load(file string, t *telemetry) (*loaded, []policy.Problem) {
-	c, problems := readConfig(file)
+	return loadOver(file, os.Environ(), t)
+}
+
+// loadOver is load with another environment; nil for a configuration that this
+// program has written itself, over which nobody's environment may lie.
+func loadOver(file string, environ []string, t *telemetry) (*loaded, []policy.Problem) {
+	c, problems := readConfig(file, environ)
 	if c == nil || c.nodes == nil {
 		return nil, problems
 	}
@@ -54,6 +63,9 @@ func load(file string, t *telemetry) (*loaded, []policy.Problem) {
 			more = append(more, c.problem(0, "%s: policy %q keeps signatures on %s, which is not among the upstreams", p.Where, p.Name, host))
 		}
 	}
+	if _, err := l.certificate(); err != nil {
+		more = append(more, c.problem(c.line("tls"), "%v", err))
+	}
 	if len(more) > 0 {
 		return l, more
 	}
@@ -61,6 +73,7 @@ func load(file string, t *telemetry) (*loaded, []policy.Problem) {
 	if c.Mode == "warn" {
 		l.mode = policy.Warn
 	}
+	l.sum = fingerprint(l.files())
 	return l, nil
 }
 

@@ -20,6 +20,8 @@ type recording struct {
 	Manifests map[string]recordedManifest `json:"manifests"`
 	Blobs     map[string][]byte           `json:"blobs"`
 	Referrers map[string]verify.Referrers `json:"referrers"`
+
+	failed error // a question that was not answered: its answer would be missing
 }
 
 type recordedManifest struct {
@@ -44,6 +46,9 @@ func readRecording(file string) (*recording, error) {
 }
 
 func (r *recording) write(file string) error {
+	if r.failed != nil {
+		return fmt.Errorf("nothing was recorded, because what could not be asked would replay as absent: %w", r.failed)
+	}
 	b, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
 		return fmt.Errorf("write recording: %w", err)
@@ -63,13 +68,22 @@ type recorder struct {
 
 func (r *recorder) Manifest(ctx context.Context, repo policy.Repository, reference string, limit int64) (verify.Manifest, error) {
 	m, err := r.registry.Manifest(ctx, repo, reference, limit)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.note(err)
 	if err == nil {
-		r.mu.Lock()
-		defer r.mu.Unlock()
 		r.into.Manifests[recordKey(repo, reference)] = recordedManifest{m.MediaType, m.Bytes}
 		r.into.Manifests[recordKey(repo, m.Digest.String())] = recordedManifest{m.MediaType, m.Bytes}
 	}
 	return m, err
+}
+
+// note remembers a failure that is no plain "not there". A look-up that was
+// called off because a signature counted already is none either.
+func (r *recorder) note(err error) {
+	if err != nil && !verify.IsNotFound(err) && !errors.Is(err, context.Canceled) && r.into.failed == nil {
+		r.into.failed = err
+	}
 }
 
 func (r *recorder) Resolve(context.Context, policy.Repository, string) (digest.Digest, bool, error) {
@@ -78,9 +92,10 @@ func (r *recorder) Resolve(context.Context, policy.Repository, string) (digest.D
 
 func (r *recorder) Blob(ctx context.Context, repo policy.Repository, d digest.Digest, limit int64) ([]byte, error) {
 	b, err := r.registry.Blob(ctx, repo, d, limit)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.note(err)
 	if err == nil {
-		r.mu.Lock()
-		defer r.mu.Unlock()
 		r.into.Blobs[recordKey(repo, d.String())] = b
 	}
 	return b, err
@@ -88,9 +103,10 @@ func (r *recorder) Blob(ctx context.Context, repo policy.Repository, d digest.Di
 
 func (r *recorder) Referrers(ctx context.Context, repo policy.Repository, d digest.Digest, limit int64) (verify.Referrers, error) {
 	list, err := r.registry.Referrers(ctx, repo, d, limit)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.note(err)
 	if err == nil && list.Supported {
-		r.mu.Lock()
-		defer r.mu.Unlock()
 		r.into.Referrers[recordKey(repo, d.String())] = list
 	}
 	return list, err

@@ -9,12 +9,10 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -26,9 +24,10 @@ import (
 )
 
 const (
-	settle    = 200 * time.Millisecond // after the last change, so that a file being written is whole
-	lookAgain = time.Minute            // network file systems announce no changes
-	warnEvery = time.Minute
+	settle       = 200 * time.Millisecond // after the last change, so that a file being written is whole
+	settleAtMost = 2 * time.Second        // after the first
+	lookAgain    = time.Minute            // network file systems announce no changes
+	warnEvery    = time.Minute
 )
 
 // reloader keeps one configuration in force and replaces it whole. Requests
@@ -40,6 +39,7 @@ type reloader struct {
 	log       *slog.Logger
 	reloads   metric.Int64Counter
 	gauges    metric.Registration
+	listening string // the address that was bound at the start
 
 	inForce  atomic.Pointer[loaded]
 	refused  atomic.Pointer[string] // the problems of what is on disk, while that is not in force
@@ -52,11 +52,13 @@ type reloader struct {
 }
 
 func newReloader(l *loaded, e *engine, handler *proxy.Proxy, t *telemetry, log *slog.Logger) (*reloader, error) {
-	r := &reloader{engine: e, handler: handler, telemetry: t, log: log}
+	r := &reloader{engine: e, handler: handler, telemetry: t, log: log, listening: l.config.Listen, seen: l.sum}
 	r.inForce.Store(l)
-	if err := r.loadCertificate(l); err != nil {
+	certificate, err := l.certificate()
+	if err != nil {
 		return nil, err
 	}
+	r.cert.Store(certificate)
 	meter := t.meter.Meter("github.com/pullgate/pullgate")
 	var err1, err2, err3, err4 error
 	r.reloads, err1 = meter.Int64Counter("pullgate.config.reloads", metric.WithDescription("Configurations loaded again, by result: done or refused."))
@@ -81,21 +83,17 @@ func (r *reloader) Close() error { return r.gauges.Unregister() }
 
 func (r *reloader) current() *loaded { return r.inForce.Load() }
 
-func (r *reloader) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return r.cert.Load(), nil
-}
-
-func (r *reloader) loadCertificate(l *loaded) error {
+// certificate reads the listener's certificate; nil without TLS.
+func (l *loaded) certificate() (*tls.Certificate, error) {
 	c := l.config
 	if c.TLS.CertFile == "" {
-		return nil
+		return nil, nil
 	}
 	pair, err := tls.LoadX509KeyPair(c.path(c.TLS.CertFile), c.path(c.TLS.KeyFile))
 	if err != nil {
-		return fmt.Errorf("tls: certFile %s, keyFile %s: %w", c.TLS.CertFile, c.TLS.KeyFile, err)
+		return nil, fmt.Errorf("tls: certFile %s, keyFile %s: %w", c.TLS.CertFile, c.TLS.KeyFile, err)
 	}
-	r.cert.Store(&pair)
-	return nil
+	return &pair, nil
 }
 
 func (l *loaded) warnPolicies() int64 {
@@ -109,67 +107,97 @@ func (l *loaded) warnPolicies() int64 {
 }
 
 // watch loads the configuration again on SIGHUP and on any change, until ctx
-// ends.
-func (r *reloader) watch(ctx context.Context) error {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
+// ends. hup was asked for before anything else was done.
+func (r *reloader) watch(ctx context.Context, hup <-chan os.Signal) error {
+	var events <-chan fsnotify.Event
+	var failures <-chan error
 	changes, err := fsnotify.NewWatcher()
 	if err != nil {
-		return fmt.Errorf("watch files: %w", err)
+		r.log.Warn("files cannot be watched; they are looked at every minute", "error", err)
+	} else {
+		defer changes.Close()
+		events, failures = changes.Events, changes.Errors
 	}
-	defer changes.Close()
 	r.follow(changes)
-	r.seen = r.fingerprint()
-	settled := time.NewTimer(lookAgain)
-	warn := time.NewTicker(warnEvery)
+	settled := time.NewTimer(settle) // what changed while this process was starting
+	look, warn := time.NewTicker(lookAgain), time.NewTicker(warnEvery)
+	defer look.Stop()
 	defer warn.Stop()
+	var since time.Time // of the first change that has not been looked at
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-warn.C:
 			r.current().warn(r.log)
+			continue
+		case err := <-failures:
+			r.log.Warn("changes of files may have been missed; they are looked at every minute", "error", err)
+			continue
+		case <-events:
+			// A busy file in the same folder must not put the look off for ever.
+			if since.IsZero() {
+				since = time.Now()
+			}
+			settled.Reset(max(0, min(settle, time.Until(since.Add(settleAtMost)))))
+			continue
 		case <-hup:
 			r.seen = [sha256.Size]byte{} // asked for: load whatever is there
-			settled.Reset(0)
-		case <-changes.Events:
-			settled.Reset(settle)
-		case err := <-changes.Errors:
-			r.log.Warn("changes of files may have been missed; they are looked at every minute", "error", err)
+		case <-look.C:
 		case <-settled.C:
-			settled.Reset(lookAgain)
-			if r.fingerprint() != r.seen {
-				r.reload()
-			}
-			r.follow(changes)
 		}
+		since = time.Time{}
+		if again := r.look(); again {
+			settled.Reset(settle)
+		}
+		r.follow(changes)
 	}
 }
 
-// reload puts what is on disk in force, or refuses it whole.
-func (r *reloader) reload() {
-	old := r.current()
-	before := r.fingerprint()
-	fresh, problems := load(old.config.file, r.telemetry)
-	if r.fingerprint() != before {
-		return // still being written: the next event, or the next look, finds it whole
+// look loads the files if they are not what was last loaded or refused. again
+// says that they changed meanwhile: half a file may be a valid one.
+func (r *reloader) look() (again bool) {
+	if fingerprint(r.files()) == r.seen {
+		return false
 	}
-	r.tried = fresh
-	r.seen = r.fingerprint()
-	if len(problems) == 0 {
-		if err := r.loadCertificate(fresh); err != nil {
-			problems = append(problems, policy.Problem{File: old.config.file, Message: err.Error()})
-		}
+	fresh, _ := load(r.current().config.file, r.telemetry)
+	r.tried = fresh // its files count from here on, those that only it names too
+	before := fingerprint(r.files())
+	fresh, problems := load(r.current().config.file, r.telemetry)
+	if fingerprint(r.files()) != before {
+		return true
+	}
+	r.seen = before
+	r.replace(fresh, problems)
+	return false
+}
+
+// replace puts a configuration in force, or refuses it whole.
+func (r *reloader) replace(fresh *loaded, problems []policy.Problem) {
+	old := r.current()
+	one := func(err error) []policy.Problem {
+		return []policy.Problem{{File: old.config.file, Message: err.Error()}}
 	}
 	if len(problems) > 0 {
 		r.refuse(problems)
 		return
 	}
+	if fresh.config.needsClients(r.listening) {
+		r.refuse(one(errors.New("upstream credentials would be behind the listener " + r.listening + ", which is open until the next start")))
+		return
+	}
+	certificate, err := fresh.certificate()
+	if err != nil {
+		r.refuse(one(err))
+		return
+	}
 	gate, err := fresh.gate(r.engine.store, r.engine.cache)
 	if err != nil {
-		r.refuse([]policy.Problem{{File: old.config.file, Message: err.Error()}})
+		r.refuse(one(err))
 		return
+	}
+	if certificate != nil {
+		r.cert.Store(certificate)
 	}
 	r.handler.Swap(fresh.snapshot(gate))
 	r.inForce.Store(fresh)
@@ -205,7 +233,8 @@ func (c *config) needsRestart(old *config) []string {
 		now, was any
 	}{
 		{"listen", c.Listen, old.Listen}, {"admin.listen", c.Admin.Listen, old.Admin.Listen}, {"log", c.Log, old.Log},
-		{"state.path", c.State.Path, old.State.Path}, {"verdicts.maxEntries", c.Verdicts.MaxEntries, old.Verdicts.MaxEntries},
+		{"state.path", c.State.Path, old.State.Path}, {"state.maxBytes", c.State.MaxBytes, old.State.MaxBytes},
+		{"verdicts.maxEntries", c.Verdicts.MaxEntries, old.Verdicts.MaxEntries},
 		{"manifests.maxBytes", c.Manifests.MaxBytes, old.Manifests.MaxBytes}, {"tls", c.TLS.CertFile == "", old.TLS.CertFile == ""},
 	} {
 		if s.now != s.was {
@@ -222,8 +251,7 @@ func (r *reloader) files() []string {
 	if r.tried != nil {
 		files = append(files, r.tried.files()...)
 	}
-	slices.Sort(files)
-	return slices.DeleteFunc(slices.Compact(files), func(f string) bool { return f == "" })
+	return slices.DeleteFunc(files, func(f string) bool { return f == "" })
 }
 
 func (l *loaded) files() []string {
@@ -235,7 +263,7 @@ func (l *loaded) files() []string {
 		}
 	}
 	for _, u := range c.Upstreams {
-		files = append(files, c.path(u.CAFile))
+		files = append(files, c.path(u.CAFile), c.path(u.Auth.PasswordFile), c.path(u.Auth.File))
 	}
 	return append(files, c.path(c.TLS.CertFile), c.path(c.TLS.KeyFile))
 }
@@ -243,6 +271,9 @@ func (l *loaded) files() []string {
 // follow watches the folders of all files, and of what they point to: a
 // ConfigMap's files are links into a folder that is swapped.
 func (r *reloader) follow(w *fsnotify.Watcher) {
+	if w == nil {
+		return
+	}
 	dirs := map[string]bool{}
 	for _, f := range r.files() {
 		dirs[filepath.Dir(f)] = true
@@ -250,12 +281,15 @@ func (r *reloader) follow(w *fsnotify.Watcher) {
 			dirs[filepath.Dir(real)] = true
 		}
 	}
-	c := r.current().config
-	for _, pattern := range c.PolicyFiles {
-		dir := filepath.Dir(c.path(pattern))
-		if found, err := filepath.Glob(dir); err == nil {
-			for _, d := range found {
-				dirs[d] = true
+	for _, l := range []*loaded{r.current(), r.tried} {
+		if l == nil {
+			continue
+		}
+		for _, pattern := range l.config.PolicyFiles {
+			if found, err := filepath.Glob(filepath.Dir(l.config.path(pattern))); err == nil {
+				for _, d := range found {
+					dirs[d] = true
+				}
 			}
 		}
 	}
@@ -274,9 +308,13 @@ func (r *reloader) follow(w *fsnotify.Watcher) {
 }
 
 // fingerprint is a hash of the files' names and contents.
-func (r *reloader) fingerprint() (sum [sha256.Size]byte) {
+func fingerprint(files []string) (sum [sha256.Size]byte) {
 	h := sha256.New()
-	for _, name := range r.files() {
+	slices.Sort(files)
+	for _, name := range slices.Compact(files) {
+		if name == "" {
+			continue
+		}
 		fmt.Fprintf(h, "%d:%s", len(name), name)
 		f, err := os.Open(name)
 		if err != nil {

@@ -24,6 +24,7 @@ type rig struct {
 	dir, gate, admin string
 	key              string // PEM of the public key that signed
 	config           string
+	hup              chan os.Signal
 }
 
 func startRig(t *testing.T, config func(r *rig) string) *rig {
@@ -31,7 +32,7 @@ func startRig(t *testing.T, config func(r *rig) string) *rig {
 	reg := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)))
 	t.Cleanup(reg.Close)
 	var private *ecdsa.PrivateKey
-	r := &rig{dir: t.TempDir()}
+	r := &rig{dir: t.TempDir(), hup: make(chan os.Signal, 1)}
 	private, r.key = publicKey(t)
 	addr := strings.TrimPrefix(reg.URL, "http://")
 	if _, err := pushDemoImages(t.Context(), addr, private); err != nil {
@@ -59,7 +60,7 @@ func startRig(t *testing.T, config func(r *rig) string) *rig {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- serve(ctx, l, telemetry, io.Discard) }()
+	go func() { served <- serve(ctx, l, telemetry, io.Discard, r.hup) }()
 	if err := waitFor(ctx, "http://"+r.gate+"/v2/", served); err != nil {
 		t.Fatal(err)
 	}
@@ -305,9 +306,7 @@ func TestReloadOnHangup(t *testing.T) {
 		writeIn(t, r.dir, "key.pub", r.key)
 		return r.base() + signedByKey
 	})
-	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
+	r.hup <- syscall.SIGHUP
 	for range 100 {
 		if _, metrics := get(t, "http://"+r.admin+"/metrics"); strings.Contains(metrics, `pullgate_config_reloads_total{result="done"} 1`) {
 			return
@@ -315,4 +314,52 @@ func TestReloadOnHangup(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	t.Error("a hangup loads nothing")
+}
+
+// A file that somebody writes to all the time, in the folder of the key, does
+// not put the reload off.
+func TestReloadBesideABusyFile(t *testing.T) {
+	r := startRig(t, func(r *rig) string {
+		writeIn(t, r.dir, "key.pub", r.key)
+		return r.base() + signedByKey
+	})
+	if status := r.pull(t, "signed/manifests/latest"); status != http.StatusOK {
+		t.Fatalf("before: %d", status)
+	}
+	busy, stop := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(busy)
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				return
+			case <-time.After(20 * time.Millisecond):
+				_ = os.WriteFile(filepath.Join(r.dir, "gate.log"), fmt.Append(nil, n), 0o600) // only its noise counts
+			}
+		}
+	}()
+	_, other := publicKey(t)
+	replace(t, filepath.Join(r.dir, "key.pub"), other)
+	r.until(t, "signed/manifests/latest", http.StatusForbidden)
+	close(stop)
+	<-busy
+}
+
+// A policy folder that is gone is a mistake, not an empty list of denials.
+func TestReloadWithoutItsPolicyFolder(t *testing.T) {
+	r := startRig(t, func(r *rig) string {
+		if err := os.Mkdir(filepath.Join(r.dir, "deny"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		writeIn(t, filepath.Join(r.dir, "deny"), "a.yaml", "policies: [{name: no, images: [\"demo.example/unsigned\"], static: deny}]\n")
+		writeIn(t, r.dir, "allow.yaml", "policies: [{name: yes, images: [\"demo.example/**\"], static: allow}]\n")
+		return r.base() + "policyFiles: [\"deny/*.yaml\", allow.yaml]\n"
+	})
+	if err := os.Rename(filepath.Join(r.dir, "deny"), filepath.Join(r.dir, "gone")); err != nil {
+		t.Fatal(err)
+	}
+	r.untilReady(t, "deny/*.yaml")
+	if status := r.pull(t, "unsigned/manifests/latest"); status != http.StatusForbidden {
+		t.Errorf("what was denied is answered %d", status)
+	}
 }

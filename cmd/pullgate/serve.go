@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -41,6 +43,9 @@ PULLGATE_MODE, PULLGATE_LIMITS_VERIFYTIMEOUT and so on. Traces and pushed
 metrics follow the OTEL_* variables.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			hup := make(chan os.Signal, 1)
+			signal.Notify(hup, syscall.SIGHUP) // before all else: its default ends the process
+			defer signal.Stop(hup)
 			telemetry, err := startTelemetry(cmd.Context())
 			if err != nil {
 				return err
@@ -49,7 +54,7 @@ metrics follow the OTEL_* variables.`,
 			if len(problems) > 0 {
 				return report(cmd.ErrOrStderr(), problems)
 			}
-			return serve(cmd.Context(), l, telemetry, cmd.ErrOrStderr())
+			return serve(cmd.Context(), l, telemetry, cmd.ErrOrStderr(), hup)
 		},
 	}
 	configFlag(cmd, &file)
@@ -57,7 +62,7 @@ metrics follow the OTEL_* variables.`,
 }
 
 // serve runs one gate until ctx ends.
-func serve(ctx context.Context, l *loaded, t *telemetry, stderr logWriter) error {
+func serve(ctx context.Context, l *loaded, t *telemetry, stderr logWriter, hup <-chan os.Signal) error {
 	buffer := newLogBuffer(stderr)
 	defer buffer.Close()
 	log, err := l.logger(buffer)
@@ -80,12 +85,12 @@ func serve(ctx context.Context, l *loaded, t *telemetry, stderr logWriter) error
 	if err != nil {
 		return errors.Join(err, e.Close())
 	}
-	err = listen(ctx, r, handler)
+	err = listen(ctx, r, handler, hup)
 	return errors.Join(err, r.Close(), t.stop(), e.Close())
 }
 
 // listen answers on both ports until ctx ends, then drains.
-func listen(ctx context.Context, r *reloader, pulls http.Handler) error {
+func listen(ctx context.Context, r *reloader, pulls http.Handler, hup <-chan os.Signal) error {
 	c, log := r.current().config, r.log
 	var open net.ListenConfig
 	pullPort, err := open.Listen(ctx, "tcp", c.Listen)
@@ -102,11 +107,11 @@ func listen(ctx context.Context, r *reloader, pulls http.Handler) error {
 		if c.TLS.CertFile == "" {
 			return ended(pullServer.Serve(pullPort))
 		}
-		pullServer.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: r.certificate}
+		pullServer.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return r.cert.Load(), nil }}
 		return ended(pullServer.ServeTLS(pullPort, "", ""))
 	})
 	group.Go(func() error { return ended(adminServer.Serve(adminPort)) })
-	group.Go(func() error { return r.watch(groupCtx) })
+	group.Go(func() error { return r.watch(groupCtx, hup) })
 	group.Go(func() error {
 		<-groupCtx.Done()
 		r.draining.Store(true)

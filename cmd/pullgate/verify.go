@@ -46,12 +46,14 @@ that could not be told.`,
 				return fmt.Errorf("make a folder for the state: %w", err)
 			}
 			defer os.RemoveAll(dir)
+			environ := os.Environ()
 			if key != "" {
+				environ = nil
 				if file, err = keyConfig(dir, key, repo, plain); err != nil {
 					return err
 				}
 			}
-			l, problems := load(file, noTelemetry())
+			l, problems := loadOver(file, environ, noTelemetry())
 			if len(problems) > 0 {
 				return report(cmd.ErrOrStderr(), problems)
 			}

@@ -45,10 +45,11 @@ opens the state itself.`,
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s: admitted, %d manifests known\n", image, n)
 			}
-			if err := errors.Join(failed, done()); err != nil {
+			err = errors.Join(failed, done())
+			if err != nil && onlyDenied(failed) {
 				return &exitError{exitDenied, err}
 			}
-			return nil
+			return err
 		},
 	}
 	configFlag(cmd, &file)
@@ -63,10 +64,10 @@ type asker func(ctx context.Context, repo policy.Repository, reference string) (
 func (l *loaded) asker(ctx context.Context, gateURL string) (asker, func() error, error) {
 	given := gateURL != ""
 	if !given {
-		gateURL = "http://" + l.config.Listen
 		if l.config.TLS.CertFile != "" {
-			gateURL = "https://" + l.config.Listen
+			return nil, nil, errors.New("the gate has a certificate: give --gate https://NAME:PORT with the name it is for")
 		}
+		gateURL = "http://" + l.config.Listen
 	}
 	gateURL = strings.TrimSuffix(gateURL, "/")
 	client := &http.Client{Timeout: l.config.Limits.VerifyTimeout + 5*time.Second}
@@ -83,10 +84,30 @@ func (l *loaded) asker(ctx context.Context, gateURL string) (asker, func() error
 	return func(ctx context.Context, repo policy.Repository, reference string) ([]byte, error) {
 		m, v, err := gate.Manifest(ctx, repo, reference, policy.Client{})
 		if err == nil && !v.Admitted() {
-			err = errors.New(v.Message())
+			err = &refusal{v.Message()}
 		}
 		return m.Bytes, err
 	}, done, nil
+}
+
+// refusal is a denial, as against an answer that could not be had.
+type refusal struct{ message string }
+
+func (r *refusal) Error() string { return r.message }
+
+// onlyDenied reports whether every error in err is a refusal.
+func onlyDenied(err error) bool {
+	var list interface{ Unwrap() []error }
+	if errors.As(err, &list) {
+		for _, e := range list.Unwrap() {
+			if !onlyDenied(e) {
+				return false
+			}
+		}
+		return true
+	}
+	var r *refusal
+	return errors.As(err, &r)
 }
 
 func answers(ctx context.Context, client *http.Client, gateURL string) bool {
@@ -122,10 +143,14 @@ func askGate(ctx context.Context, client *http.Client, gateURL string, repo poli
 	var envelope struct {
 		Errors []struct{ Message string } `json:"errors"`
 	}
+	text := http.StatusText(resp.StatusCode)
 	if json.Unmarshal(body, &envelope) == nil && len(envelope.Errors) > 0 {
-		return nil, fmt.Errorf("%s: %s", resp.Status, envelope.Errors[0].Message)
+		text = envelope.Errors[0].Message
 	}
-	return nil, errors.New(resp.Status)
+	if resp.StatusCode == http.StatusForbidden {
+		return nil, &refusal{text}
+	}
+	return nil, fmt.Errorf("the gate answered %d: %s", resp.StatusCode, text)
 }
 
 // warmOne asks for the image and every manifest below it.

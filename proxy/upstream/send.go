@@ -130,7 +130,7 @@ func discard(resp *http.Response) {
 // refused turns an answer's status into an error.
 func (u *Upstream) refused(a ask, resp *http.Response) error {
 	e := &verify.UpstreamError{Status: resp.StatusCode, RetryAfter: retryAfter(resp), HadAuth: u.auth.any(), Host: u.host,
-		Err: fmt.Errorf("%s %s: %s", a.method, a.url.Path, resp.Status)}
+		Err: fmt.Errorf("%s %s: %s", a.method, a.url.Path, statusText(resp))}
 	switch {
 	case resp.StatusCode >= 400 && resp.StatusCode < 500, resp.StatusCode == http.StatusNotImplemented:
 	case resp.StatusCode >= 500:
@@ -139,6 +139,12 @@ func (u *Upstream) refused(a ask, resp *http.Response) error {
 		e.Status = http.StatusBadGateway
 	}
 	return e
+}
+
+// statusText is an answer's status in our words: the registry's own could hold
+// anything, a terminal's commands for one.
+func statusText(resp *http.Response) string {
+	return fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 }
 
 // retryAfter is the upstream's Retry-After if it is the number or date it should be.

@@ -183,11 +183,11 @@ func (t *tokens) fetch(ctx context.Context, repo policy.Repository, params strin
 	defer discard(resp)
 	switch {
 	case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden:
-		return token{}, t.refusedSecret(fmt.Errorf("its token realm answered %s", resp.Status))
+		return token{}, t.refusedSecret(fmt.Errorf("its token realm answered %s", statusText(resp)))
 	case resp.StatusCode == http.StatusTooManyRequests:
-		return token{}, &verify.UpstreamError{Status: resp.StatusCode, RetryAfter: retryAfter(resp), HadAuth: t.up.auth.any(), Host: t.up.host, Err: fmt.Errorf("its token realm answered %s", resp.Status)}
+		return token{}, &verify.UpstreamError{Status: resp.StatusCode, RetryAfter: retryAfter(resp), HadAuth: t.up.auth.any(), Host: t.up.host, Err: fmt.Errorf("its token realm answered %s", statusText(resp))}
 	case resp.StatusCode != http.StatusOK:
-		return token{}, fmt.Errorf("token realm %s answered %s", realm.Host, resp.Status)
+		return token{}, fmt.Errorf("token realm %s answered %s", realm.Host, statusText(resp))
 	}
 	return parseToken(resp.Body)
 }
