@@ -32,12 +32,7 @@ func (q *question) resolve(ctx context.Context, reference string) (*remembered, 
 			return m, nil
 		}
 	}
-	if !seen { // a HEAD for a tag that is known spends nobody's quota
-		if err := q.mayAskUpstream(); err != nil {
-			return nil, err
-		}
-	}
-	m, err := q.fetchOnce(ctx, key, func(ctx context.Context, registry Registry) (*remembered, error) {
+	m, err := q.fetchOnce(ctx, key, seen, func(ctx context.Context, registry Registry) (*remembered, error) {
 		if seen {
 			// A third of the time: what follows an upstream that stalls needs some.
 			ctx, cancel := context.WithTimeout(ctx, q.Limits.VerifyTimeout/3)
@@ -77,10 +72,7 @@ func (q *question) load(ctx context.Context, d digest.Digest) (*remembered, erro
 	if m, err := q.known(d); m != nil || err != nil {
 		return m, err
 	}
-	if err := q.mayAskUpstream(); err != nil {
-		return nil, err
-	}
-	return q.fetchOnce(ctx, "manifest|"+imageKey(q.repo, d), func(ctx context.Context, registry Registry) (*remembered, error) {
+	return q.fetchOnce(ctx, "manifest|"+imageKey(q.repo, d), false, func(ctx context.Context, registry Registry) (*remembered, error) {
 		return q.fetch(ctx, registry, q.repo, d.String())
 	})
 }
@@ -111,13 +103,19 @@ func (q *question) known(d digest.Digest) (*remembered, error) {
 // fetchOnce asks the upstream once for everybody who asks for key meanwhile.
 // A 404 is believed for a moment, in a memory of its own; nothing else that
 // went wrong is remembered.
-func (q *question) fetchOnce(ctx context.Context, key string, fetch func(context.Context, Registry) (*remembered, error)) (*remembered, error) {
+// What is free spends nobody's quota: a HEAD for a tag that is known.
+func (q *question) fetchOnce(ctx context.Context, key string, free bool, fetch func(context.Context, Registry) (*remembered, error)) (*remembered, error) {
 	if missing, ok := q.Cache.missing.Get(key); ok && q.Now().Before(missing.until) {
 		return nil, missing.err
 	}
 	registry, err := q.registry(q.repo)
 	if err != nil {
 		return nil, err
+	}
+	if !free {
+		if err := q.mayAskUpstream(); err != nil {
+			return nil, err
+		}
 	}
 	return fly(ctx, q, key, func(ctx context.Context) (*remembered, error) {
 		m, err := fetch(ctx, registry)
@@ -133,12 +131,19 @@ func (g *Gate) fetch(ctx context.Context, registry Registry, repo policy.Reposit
 	if err != nil {
 		return nil, err
 	}
-	s, err := ParseManifest(got.Bytes, got.MediaType, g.Limits.Descriptors)
+	var m *remembered
+	err = g.slot(ctx, func() error { // parsing takes many times the bytes: as many at once as there are CPUs
+		s, err := ParseManifest(got.Bytes, got.MediaType, g.Limits.Descriptors)
+		if err != nil {
+			return err
+		}
+		got.MediaType = s.MediaType
+		m = newRemembered(got, s)
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	got.MediaType = s.MediaType
-	m := newRemembered(got, s)
 	g.Cache.putManifest(repo, m)
 	return m, nil
 }

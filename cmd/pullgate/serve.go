@@ -69,6 +69,8 @@ func serve(ctx context.Context, l *loaded, t *telemetry, stderr logWriter, hup <
 	if err != nil {
 		return err
 	}
+	// net/http's client prints what a registry sends unasked, through the standard logger.
+	slog.SetDefault(log)
 	e, err := l.engine(l.config.path(l.config.State.Path))
 	if err != nil {
 		return err

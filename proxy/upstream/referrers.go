@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -51,7 +50,11 @@ func (u *Upstream) Referrers(ctx context.Context, repo policy.Repository, d dige
 		var index struct {
 			Manifests *[]verify.Descriptor `json:"manifests"`
 		}
-		if err := json.Unmarshal(b, &index); err != nil || index.Manifests == nil {
+		err = u.decode(ctx, b, &index)
+		if ctx.Err() != nil {
+			return verify.Referrers{}, err
+		}
+		if err != nil || index.Manifests == nil {
 			if page == 0 {
 				return verify.Referrers{}, nil // no index after all
 			}

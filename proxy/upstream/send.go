@@ -3,6 +3,7 @@ package upstream
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -187,6 +188,17 @@ const maxParts = 200_000
 
 func tooManyParts(b []byte) bool {
 	return bytes.Count(b, []byte(","))+bytes.Count(b, []byte("{"))+bytes.Count(b, []byte("[")) > maxParts
+}
+
+// decode parses an answer, when one of the few places for it is free.
+func (u *Upstream) decode(ctx context.Context, b []byte, into any) error {
+	select {
+	case u.parses <- struct{}{}:
+		defer func() { <-u.parses }()
+	case <-ctx.Done():
+		return u.fail(ctx, ctx.Err())
+	}
+	return json.Unmarshal(b, into)
 }
 
 // read takes a body of at most limit bytes.

@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"net/url"
 
@@ -36,7 +35,10 @@ func (u *Upstream) Tags(ctx context.Context, repo policy.Repository, n, last str
 	var list struct {
 		Tags []string `json:"tags"`
 	}
-	if err := json.Unmarshal(b, &list); err != nil {
+	if err := u.decode(ctx, b, &list); err != nil {
+		if ctx.Err() != nil {
+			return nil, nil, err
+		}
 		return nil, nil, u.broken("its list of tags is not JSON")
 	}
 	page, more, err := u.next(at, resp)

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"runtime"
 	"strings"
 
 	"go.opentelemetry.io/otel/metric"
@@ -47,6 +48,7 @@ type Upstream struct {
 	away   http.RoundTripper // to hosts the registry names: token realms, blob stores
 	seen   *observer
 	reads  chan struct{} // answers being read whole into memory
+	parses chan struct{} // lists being parsed, which takes many times their bytes
 }
 
 // New checks that the credentials can be read; it asks nothing of the network.
@@ -76,7 +78,7 @@ func New(c Config) (*Upstream, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &Upstream{host: c.Host, base: base, agent: c.UserAgent, auth: auth, seen: seen, reads: make(chan struct{}, maxReads)}
+	u := &Upstream{host: c.Host, base: base, agent: c.UserAgent, auth: auth, seen: seen, reads: make(chan struct{}, maxReads), parses: make(chan struct{}, runtime.GOMAXPROCS(0))}
 	u.direct, u.away = transports(c.TLS, base)
 	u.tokens = newTokens(u)
 	return u, nil

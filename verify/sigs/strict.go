@@ -123,11 +123,13 @@ func fold(s string) string {
 
 // fieldNames are the names that decide something, by their folded form: the
 // OCI image spec's manifest, index and descriptor, Docker's schema 1, the
-// simple-signing payload, DSSE's envelope and in-toto's statement.
+// simple-signing payload, DSSE's envelope and in-toto's statement. DSSE's keyid
+// is not among them: it decides nothing, and a bundle's log entries have a
+// keyId of their own.
 var fieldNames = folded("schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "blobs", "subject",
 	"fsLayers", "history", "signatures", "digest", "size", "urls", "data", "platform", "annotations",
 	"critical", "identity", "docker-reference", "image", "docker-manifest-digest", "type", "optional",
-	"payload", "payloadType", "sig", "keyid", "_type", "predicateType", "predicate")
+	"payload", "payloadType", "sig", "_type", "predicateType", "predicate")
 
 func folded(names ...string) map[string]string {
 	m := make(map[string]string, len(names))
