@@ -84,7 +84,10 @@ func TestDoctor(t *testing.T) {
 			writeFile(t, hosts, "server = \"http://"+registry+"\"\n[host.\"http://"+g.addr+"\"]\n  capabilities = [\"pull\", \"resolve\"]\n")
 			d, fine := runDoctor(t, g, bin, root, canary, "containerd")
 			expect(t, d, fine, "BYPASSED", "has server http://"+registry)
-			writeFile(t, hosts, "server = \"http://"+g.addr+"\"\n[host.\"http://"+g.addr+"\"]\n  capabilities = [\"pull\", \"resolve\"]\n")
+			if err := os.Remove(hosts); err != nil {
+				t.Fatal(err)
+			}
+			mustRun(t, binary(t), "node-config", "containerd", "--gate", "http://"+g.addr, "--upstream", "reg.test", "--write", root)
 			d, fine = runDoctor(t, g, bin, root, canary, "containerd")
 			expect(t, d, fine, "held", "")
 			nobody := "http://127.0.0.1:" + freePort(t)
@@ -101,7 +104,13 @@ func TestDoctor(t *testing.T) {
 		writeFile(t, conf, "[[registry]]\nprefix = \"reg.test\"\nlocation = \""+registry+"\"\ninsecure = true\n[[registry.mirror]]\nlocation = \""+g.addr+"/reg.test\"\ninsecure = true\n")
 		d, fine := runDoctor(t, g, bin, root, canary, "podman")
 		expect(t, d, fine, "BYPASSED", "use location instead")
-		writeFile(t, conf, "[[registry]]\nprefix = \"reg.test\"\nlocation = \""+g.addr+"/reg.test\"\ninsecure = true\n")
+		if err := os.Remove(conf); err != nil {
+			t.Fatal(err)
+		}
+		mustRun(t, binary(t), "node-config", "podman", "--gate", "http://"+g.addr, "--upstream", "reg.test", "--write", root)
+		if err := os.Symlink("registries.conf.d/900-pullgate.conf", conf); err != nil {
+			t.Fatal(err)
+		}
 		d, fine = runDoctor(t, g, bin, root, canary, "podman")
 		expect(t, d, fine, "held", "")
 	})

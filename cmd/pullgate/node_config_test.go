@@ -1,0 +1,122 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write deploy/nodes anew")
+
+func nodeConfig(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	err := run(t.Context(), append([]string{"node-config"}, args...), &out, &errs)
+	return out.String(), err
+}
+
+// deploy/nodes shows what the command prints.
+func TestNodeFilesAreWhatIsPrinted(t *testing.T) {
+	t.Parallel()
+	for _, name := range nodeRuntimeNames() {
+		out, err := nodeConfig(t, name, "--gate", "http://127.0.0.1:5000", "--upstream", "docker.io", "--upstream", "ghcr.io")
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join("..", "..", "deploy", "nodes", name+".txt")
+		if *update {
+			if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, []byte(out), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if shown, err := os.ReadFile(file); err != nil || string(shown) != out {
+			t.Errorf("%s is not what `node-config %s` prints: %v; run the test with -update", file, name, err)
+		}
+	}
+}
+
+func TestNodeConfig(t *testing.T) {
+	t.Parallel()
+	const gate, secure = "http://127.0.0.1:5000", "https://gate.example:5000"
+	for _, row := range []struct {
+		args       []string
+		has, hasNo []string
+	}{
+		{[]string{"containerd", "--gate", gate, "--upstream", "ghcr.io"},
+			[]string{"/etc/containerd/certs.d/ghcr.io/hosts.toml", "server = \"" + gate + "\"", "[host.\"" + gate + "\"]", "version = 3", "io.containerd.cri.v1.images"}, []string{"docker.io", "grpc.v1.cri"}},
+		{[]string{"containerd", "--gate", gate, "--version", "1.6.20"}, []string{"certs.d/docker.io/hosts.toml", "version = 2", "io.containerd.grpc.v1.cri"}, nil},
+		{[]string{"containerd", "--gate", gate, "--version", "v1.7"}, []string{"io.containerd.grpc.v1.cri"}, nil},
+		{[]string{"containerd", "--gate", gate, "--version", "2.1"}, []string{"io.containerd.cri.v1.images"}, nil},
+		{[]string{"containerd", "--gate", secure, "--ca", "/etc/pullgate/ca.pem"}, []string{"ca = \"/etc/pullgate/ca.pem\""}, nil},
+		{[]string{"containerd", "--gate", gate, "--upstream", "index.docker.io"}, []string{"certs.d/docker.io/"}, []string{"index."}},
+		{[]string{"podman", "--gate", gate}, []string{"location = \"127.0.0.1:5000/docker.io\"", "insecure = true"}, []string{"registry.mirror]]\n"}},
+		{[]string{"podman", "--gate", secure, "--ca", "/ca.pem"}, []string{"location = \"gate.example:5000/docker.io\"", "certs.d/gate.example:5000/ca.crt"}, []string{"insecure"}},
+		{[]string{"cri-o", "--gate", gate}, []string{"location", "not measured"}, nil},
+		{[]string{"docker", "--gate", gate}, []string{"do NOT hold", "127.0.0.1:5000/docker.io/team/app"}, []string{"daemon.json"}},
+		{[]string{"docker", "--gate", "http://gate.example:5000"}, []string{"daemon.json", "insecure-registries"}, nil},
+		{[]string{"docker", "--gate", secure, "--ca", "/ca.pem"}, []string{"/etc/docker/certs.d/gate.example:5000/ca.crt"}, []string{"daemon.json"}},
+		{[]string{"buildkit", "--gate", gate}, []string{"http = true", "do NOT hold"}, []string{"mirrors ="}},
+		{[]string{"k3s", "--gate", gate}, []string{"/etc/rancher/k3s/registries.yaml", "disable-default-registry-endpoint: true", "not measured"}, nil},
+		{[]string{"rke2", "--gate", gate}, []string{"/etc/rancher/rke2/registries.yaml"}, []string{"k3s"}},
+		{[]string{"talos", "--gate", gate}, []string{"skipFallback: true", "not measured"}, nil},
+	} {
+		out, err := nodeConfig(t, row.args...)
+		if err != nil {
+			t.Errorf("%v: %v", row.args, err)
+		}
+		for _, want := range row.has {
+			if !strings.Contains(out, want) {
+				t.Errorf("%v does not print %q:\n%s", row.args, want, out)
+			}
+		}
+		for _, not := range row.hasNo {
+			if strings.Contains(out, not) {
+				t.Errorf("%v prints %q:\n%s", row.args, not, out)
+			}
+		}
+	}
+	for _, row := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"rkt", "--gate", gate}, `"rkt" is not known; known are buildkit, containerd`},
+		{[]string{"containerd", "--gate", gate, "--version", "1.4"}, "1.6, 1.7 and 2 are"},
+		{[]string{"containerd", "--gate", gate, "--version", "new"}, "is no version"},
+		{[]string{"containerd", "--gate", "gate.example"}, "--gate"},
+		{[]string{"containerd"}, "--gate"},
+		{[]string{"containerd", "--gate", gate + "/v2"}, "--gate"},
+		{[]string{"containerd", "--gate", "http://u:p@gate.example"}, "--gate"},
+		{[]string{"containerd", "--gate", gate, "--ca", "/ca.pem"}, "https gate"},
+		{[]string{"containerd", "--gate", secure, "--ca", "ca.pem"}, "absolute"},
+		{[]string{"containerd", "--gate", gate, "--upstream", "ghcr.io/acme"}, "registry's host"},
+		{[]string{"containerd", "--gate", gate, "--upstream", "../x"}, "registry's host"},
+	} {
+		if _, err := nodeConfig(t, row.args...); err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%v: %v; want %q", row.args, err, row.want)
+		}
+	}
+}
+
+func TestNodeConfigWrites(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	args := []string{"podman", "--gate", "http://127.0.0.1:5000", "--write", dir}
+	for range 2 { // the second time nothing is different
+		if _, err := nodeConfig(t, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := filepath.Join(dir, "etc/containers/registries.conf.d/900-pullgate.conf")
+	if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), "location") {
+		t.Fatalf("%v %s", err, text)
+	}
+	if _, err := nodeConfig(t, "podman", "--gate", "http://127.0.0.1:6000", "--write", dir); err == nil || !strings.Contains(err.Error(), "says something else") {
+		t.Errorf("a file was written over: %v", err)
+	}
+}
