@@ -2,7 +2,6 @@ package verify
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
@@ -95,13 +94,13 @@ func (q *question) isArtefact(ctx context.Context, a *sigs.Artifact) (bool, erro
 }
 
 // small fetches one blob of an artefact; nil without an error means that it is
-// missing or too large to be a signature.
+// missing, listed as too large to be a signature, or of another size than listed.
 func (q *question) small(ctx context.Context, registry Registry, b sigs.Blob, budget *budget) ([]byte, error) {
 	if CheckDigest(b.Digest) != nil || b.Size < 0 || b.Size > q.Limits.PayloadBytes || !budget.take(b.Size) {
 		return nil, nil
 	}
-	content, err := registry.Blob(ctx, q.repo, b.Digest, max(b.Size, 1))
-	if IsNotFound(err) || errors.Is(err, ErrTooLarge) {
+	content, err := registry.Blob(ctx, q.repo, b.Digest, q.Limits.PayloadBytes)
+	if IsNotFound(err) || err == nil && int64(len(content)) != b.Size {
 		return nil, nil
 	}
 	return content, err

@@ -45,6 +45,7 @@ const (
 	sources          = 3
 	fetchesPerSource = 8      // at once
 	maxListingTokens = 60_000 // of a signature manifest or a fallback index
+	leastManifest    = 64 << 10
 )
 
 func (s *search) source(where string) *source {
@@ -142,8 +143,8 @@ func (s *source) manifest(ctx context.Context, reference string, limit int64) (*
 	}
 	m, err := s.registry.Manifest(ctx, s.repo, reference, granted)
 	s.budget.giveBack(granted - int64(len(m.Bytes)))
-	if errors.Is(err, ErrTooLarge) {
-		s.note("%s holds a manifest that is larger than its listing says or than the limits allow; it was not examined", s.where)
+	if errors.Is(err, ErrTooLarge) && (granted < limit || limit == s.gate.Limits.ManifestBytes) {
+		s.note("%s holds a manifest that is larger than the limits allow; it was not examined", s.where)
 		return nil, nil
 	}
 	if none(err) {
@@ -201,7 +202,9 @@ func (s *source) referrer(ctx context.Context, d Descriptor) error {
 		s.note("%s lists an artifact without a proper digest or size", s.where)
 		return nil
 	}
-	m, err := s.manifest(ctx, d.Digest.String(), d.Size)
+	// Somewhat more than listed: a registry that sends more than it has has not
+	// said that there is no signature.
+	m, err := s.manifest(ctx, d.Digest.String(), min(max(d.Size, leastManifest), s.gate.Limits.ManifestBytes))
 	if err != nil || m == nil {
 		return err
 	}
@@ -245,10 +248,12 @@ func (s *source) candidate(ctx context.Context, l Descriptor) error {
 		s.note("%s holds more data than limits.verdictBytes allows; the rest was not examined", s.where)
 		return nil
 	}
-	payload, err := s.registry.Blob(ctx, s.repo, l.Digest, max(l.Size, 1))
+	// Whatever the size that is listed, the digest decides: a registry that sends
+	// more than it has has not said that there is no signature.
+	payload, err := s.registry.Blob(ctx, s.repo, l.Digest, sigs.MaxPayload)
 	switch {
 	case errors.Is(err, ErrTooLarge):
-		s.note("%s lists a signature that is larger than it says", s.where)
+		s.note("%s lists a signature that is larger than any is", s.where)
 		return nil
 	case IsNotFound(err):
 		s.note("%s lists a signature that the registry does not have", s.where)

@@ -89,7 +89,7 @@ func demo(ctx context.Context, out, stderr io.Writer, once bool) error {
 	if err != nil {
 		return err
 	}
-	l, problems := loadOver(file, nil, noTelemetry())
+	l, problems := loadOver(file, nil, noTelemetry(), nil)
 	if len(problems) > 0 {
 		return report(stderr, problems)
 	}

@@ -18,6 +18,7 @@ type loaded struct {
 	config    *config
 	policies  *policy.Set
 	upstreams map[string]*upstream.Upstream
+	words     map[string]string // by host: what an upstream was made of
 	mode      policy.Mode
 	telemetry *telemetry
 	sum       [sha256.Size]byte                     // of the files it was read from
@@ -27,12 +28,14 @@ type loaded struct {
 // load reads everything and returns every problem at once. With problems, what
 // it returns is only good for knowing which files it looked at, or nil.
 func load(file string, t *telemetry) (*loaded, []policy.Problem) {
-	return loadOver(file, os.Environ(), t)
+	return loadOver(file, os.Environ(), t, nil)
 }
 
 // loadOver is load with another environment; nil for a configuration that this
-// program has written itself, over which nobody's environment may lie.
-func loadOver(file string, environ []string, t *telemetry) (*loaded, []policy.Problem) {
+// program has written itself, over which nobody's environment may lie. Upstreams
+// that before has under the same words are taken over, with their connections
+// and tokens.
+func loadOver(file string, environ []string, t *telemetry, before *loaded) (*loaded, []policy.Problem) {
 	c, problems := readConfig(file, environ)
 	if c == nil || c.nodes == nil {
 		return nil, problems
@@ -50,7 +53,13 @@ func loadOver(file string, environ []string, t *telemetry) (*loaded, []policy.Pr
 	if len(problems) > 0 {
 		return l, problems
 	}
+	l.words = map[string]string{}
 	ups, more := c.upstreams(func(u upstreamConfig, uc upstream.Config) (*upstream.Upstream, error) {
+		words := fmt.Sprintf("%+v %x", u, fingerprint([]string{c.path(u.CAFile)}))
+		l.words[uc.Host] = words
+		if before != nil && before.words[uc.Host] == words {
+			return before.upstreams[uc.Host], nil
+		}
 		auth, err := c.auth(u.Auth)
 		if err != nil {
 			return nil, err

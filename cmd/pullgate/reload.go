@@ -160,16 +160,20 @@ func (r *reloader) look() (again bool) {
 	if fingerprint(r.files()) == r.seen {
 		return false
 	}
-	fresh, _ := load(r.current().config.file, r.telemetry)
+	fresh, _ := r.load()
 	r.tried = fresh // its files count from here on, those that only it names too
 	before := fingerprint(r.files())
-	fresh, problems := load(r.current().config.file, r.telemetry)
+	fresh, problems := r.load()
 	if fingerprint(r.files()) != before {
 		return true
 	}
 	r.seen = before
 	r.replace(fresh, problems)
 	return false
+}
+
+func (r *reloader) load() (*loaded, []policy.Problem) {
+	return loadOver(r.current().config.file, os.Environ(), r.telemetry, r.current())
 }
 
 // replace puts a configuration in force, or refuses it whole.
@@ -203,8 +207,10 @@ func (r *reloader) replace(fresh *loaded, problems []policy.Problem) {
 	r.inForce.Store(fresh)
 	r.tried = nil
 	r.refused.Store(nil)
-	for _, u := range old.upstreams {
-		u.Close()
+	for host, u := range old.upstreams {
+		if fresh.upstreams[host] != u {
+			u.Close()
+		}
 	}
 	r.reloads.Add(context.Background(), 1, metric.WithAttributes(attribute.String("result", "done")))
 	r.log.Info("configuration loaded again", "policies", len(fresh.policies.Policies()), "upstreams", len(fresh.upstreams))

@@ -53,7 +53,7 @@ that could not be told.`,
 					return err
 				}
 			}
-			l, problems := loadOver(file, environ, noTelemetry())
+			l, problems := loadOver(file, environ, noTelemetry(), nil)
 			if len(problems) > 0 {
 				return report(cmd.ErrOrStderr(), problems)
 			}
