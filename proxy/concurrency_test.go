@@ -25,7 +25,7 @@ func lookups(image hostile.Image) hostile.Match {
 // Section 9: one flight per image, however many clients ask.
 func TestColdPullOfManyClientsIsOneFlight(t *testing.T) {
 	t.Parallel()
-	const clients = 100
+	const clients = 200
 	r := newRig(t, func(o *options) { o.tagTTL = time.Minute })
 	layer := random(3000)
 	image := r.reg.PushImage("prod/app", "v1", layer)

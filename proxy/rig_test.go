@@ -18,6 +18,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -73,7 +75,16 @@ const standard = `
 `
 
 // verifyTimeout is short enough to wait for; rigs whose registry stalls have it.
-const verifyTimeout = 300 * time.Millisecond
+var verifyTimeout = pace(300 * time.Millisecond)
+
+// pace stretches a time where the race detector makes everything slower.
+func pace(d time.Duration) time.Duration {
+	info, ok := debug.ReadBuildInfo()
+	if ok && slices.ContainsFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "-race" && s.Value == "true" }) {
+		return 4 * d
+	}
+	return d
+}
 
 func impatient(o *options) { o.limits = func(l *limits) { l.VerifyTimeout = verifyTimeout } }
 
@@ -140,7 +151,7 @@ func newRig(t *testing.T, change ...func(*options)) *rig {
 	server.Start()
 	r.url = server.URL
 	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 100}
-	r.client = &http.Client{Transport: transport, Timeout: 5 * time.Second,
+	r.client = &http.Client{Transport: transport, Timeout: pace(15 * time.Second),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	t.Cleanup(server.Close)
 	t.Cleanup(transport.CloseIdleConnections)
@@ -158,7 +169,7 @@ func withMode(m policy.Mode) func(*options) { return func(o *options) { o.mode =
 func (r *rig) snapshot() *proxy.Snapshot {
 	r.t.Helper()
 	limits := verify.Limits{ManifestBytes: 4 << 20, Descriptors: 2000, PayloadBytes: 8 << 20, VerdictBytes: 16 << 20, Signatures: 64,
-		VerdictsInFlight: 64, VerifyTimeout: 5 * time.Second, ClientMisses: 1_000_000}
+		VerdictsInFlight: 64, VerifyTimeout: pace(15 * time.Second), ClientMisses: 1_000_000}
 	if r.options.limits != nil {
 		r.options.limits(&limits)
 	}
