@@ -168,12 +168,10 @@ func (s *storm) faults(ctx context.Context) {
 		func() { n.cutAll() },
 	}
 	// None that makes a signature look as if it were not there: that is a
-	// registry's word which the gate has to believe. What makes answers longer
-	// keeps off signatures: TestLongerSignatureIsNoDenial is about those.
-	images := func(q hostile.Request) bool { return strings.HasPrefix(q.Reference, "v") || q.Reference == "latest" }
+	// registry's word which the gate has to believe.
 	tricks := []hostile.Trick{
 		hostile.FlipBlob, hostile.Shorten, hostile.LieAboutDigest, hostile.Truncate, hostile.TruncateChunked, hostile.TooShortLength,
-		hostile.Lengthen.At(images), hostile.TooLongLength.At(images), hostile.StallMidBody, hostile.StallAfterHeaders, hostile.Gzip, hostile.Status(http.StatusInternalServerError),
+		hostile.Lengthen, hostile.TooLongLength, hostile.StallMidBody, hostile.StallAfterHeaders, hostile.Gzip, hostile.Status(http.StatusInternalServerError),
 		hostile.Status(http.StatusServiceUnavailable), hostile.TooManyRequests("1"), hostile.BrokenSignatureTag(), hostile.Slow(50 * time.Millisecond),
 	}
 	for rest(ctx, 100*time.Millisecond, 2500*time.Millisecond) {
@@ -197,8 +195,15 @@ func (s *storm) faults(ctx context.Context) {
 
 // operator changes the configuration, and restarts the gate.
 func (s *storm) operator(ctx context.Context, restarts bool) {
-	for rest(ctx, 50*time.Millisecond, 400*time.Millisecond) && s.clients.reports.Load() < maxReports {
-		switch n := rand.IntN(100); {
+	for turn := 0; rest(ctx, 50*time.Millisecond, 400*time.Millisecond) && s.clients.reports.Load() < maxReports; turn++ {
+		n := rand.IntN(100)
+		switch { // a short run has each kind of restart too
+		case restarts && turn == 3:
+			n = 80
+		case restarts && turn == 6:
+			n = 90
+		}
+		switch {
 		case n < 40:
 			s.put(s.next())
 		case n < 50:
