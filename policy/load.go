@@ -81,7 +81,7 @@ func Load(in Input) (*Set, []Problem) {
 	if l.canary != nil {
 		l.policies = append([]*Policy{l.canary}, l.policies...)
 	}
-	return &Set{policies: l.policies, fallback: defaultPolicy(in.DefaultAction), files: l.files}, nil
+	return (&Set{policies: l.policies, fallback: defaultPolicy(in.DefaultAction), files: l.files}).index(), nil
 }
 
 // loader gathers what the files hold.

@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"iter"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -12,6 +14,56 @@ type Set struct {
 	policies []*Policy
 	fallback *Policy // nil: deny
 	files    []string
+
+	byPrefix map[string][]int // positions of policies, by host and first path segment where all their globs name these
+	anywhere []int            // positions of the others
+}
+
+// index sorts the policies by where they can match, so that a request looks
+// at few of many.
+func (s *Set) index() *Set {
+	s.byPrefix = map[string][]int{}
+	for i, p := range s.policies {
+		prefixes := map[string]bool{}
+		for _, g := range p.Images {
+			prefixes[prefix(g.literal)] = true
+		}
+		if len(prefixes) == 0 || prefixes[""] {
+			s.anywhere = append(s.anywhere, i)
+			continue
+		}
+		for k := range prefixes {
+			s.byPrefix[k] = append(s.byPrefix[k], i)
+		}
+	}
+	return s
+}
+
+// prefix is name up to its second slash, empty when it has none.
+func prefix(name string) string {
+	i := strings.IndexByte(name, '/')
+	j := strings.IndexByte(name[i+1:], '/')
+	if i < 0 || j < 0 {
+		return ""
+	}
+	return name[:i+1+j]
+}
+
+// candidates are the policies that may match name, in order.
+func (s *Set) candidates(name string) iter.Seq[*Policy] {
+	return func(yield func(*Policy) bool) {
+		near, far := s.byPrefix[prefix(name)], s.anywhere
+		for len(near)+len(far) > 0 {
+			next := &near
+			if len(near) == 0 || len(far) > 0 && far[0] < near[0] {
+				next = &far
+			}
+			if !yield(s.policies[(*next)[0]]) {
+				return
+			}
+			*next = (*next)[1:]
+		}
+	}
 }
 
 // For returns the policy that decides about the image: the first whose images
@@ -29,7 +81,7 @@ func (s *Set) ForEither(image Repository, digest, alias string, client Client) *
 		return defaultPolicy(denyByDefault)
 	}
 	name := image.String()
-	for _, p := range s.policies {
+	for p := range s.candidates(name) {
 		if p.matchesRepository(name) && (p.matchesDigest(digest) || p.matchesDigest(alias)) {
 			return p
 		}
@@ -66,7 +118,7 @@ func (s *Set) couldAllow(repo Repository, now time.Time) bool {
 		return false
 	}
 	name := repo.String()
-	for _, p := range s.policies {
+	for p := range s.candidates(name) {
 		if !p.matchesRepository(name) {
 			continue
 		}

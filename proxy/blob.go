@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	blobBuffer  = 64 << 10         // bytes; two per stream
+	blobBuffer  = 32 << 10         // bytes; two per stream
 	blobStalled = 60 * time.Second // without a byte from upstream, or without the client taking one
 )
 

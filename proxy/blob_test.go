@@ -439,7 +439,7 @@ func TestStalledErrorBodyHoldsNobody(t *testing.T) {
 			r, image := admitted(t, random(100))
 			at := hostile.For(image.Layers[0])
 			r.reg.On(hostile.Status(status, "Location", "/v2/").At(at), hostile.StallMidBody.At(at))
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), pace(2*time.Second))
 			defer cancel()
 			if _, err := r.try(ctx, http.MethodGet, blobs("prod/app", image.Layers[0])); errors.Is(err, context.DeadlineExceeded) {
 				t.Error("no answer within a second")

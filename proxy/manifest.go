@@ -26,10 +26,10 @@ func serveManifest(s *Snapshot, w http.ResponseWriter, r *http.Request, req requ
 func writeManifest(w http.ResponseWriter, r *http.Request, m verify.Manifest, v verify.Verdict, seen *observation) {
 	h := w.Header()
 	etag := `"` + m.Digest.String() + `"`
-	values := []string{m.MediaType, m.Digest.String(), etag, strconv.Itoa(len(m.Bytes))}
+	values := []string{m.MediaType, m.Digest.String(), etag, strconv.Itoa(len(m.Bytes)), seen.id}
 	h["Content-Type"], h["Docker-Content-Digest"], h["Etag"] = values[0:1:1], values[1:2:2], values[2:3:3]
 	h["Cache-Control"], h["X-Content-Type-Options"] = revalidate, nosniff
-	seen.setDecision(w)
+	h["Pullgate-Decision"] = values[4:5:5]
 	setWarning(w, v)
 	if matches(r.Header.Get("If-None-Match"), etag) { // only now: after the decision
 		w.WriteHeader(http.StatusNotModified)

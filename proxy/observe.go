@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+	tracenoop "go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/pullgate/pullgate/verify"
 )
@@ -28,7 +29,14 @@ type observer struct {
 	pulls    metric.Int64Counter
 	hits     metric.Int64Counter
 	duration metric.Float64Histogram
-	labels   map[label]metric.MeasurementOption // made once: a request allocates none
+	labels   map[label]options // made once: a request allocates none
+	tracing  bool              // somebody is there to take spans
+}
+
+// options are one label set, as the instruments take it.
+type options struct {
+	add    []metric.AddOption
+	record []metric.RecordOption
 }
 
 type label struct {
@@ -52,14 +60,17 @@ func newObserver(c Config) (*observer, error) {
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, fmt.Errorf("create metrics: %w", err)
 	}
-	o := &observer{log: c.Log, tracer: c.Tracer.Tracer(scope), pulls: pulls, hits: hits, duration: duration, labels: map[label]metric.MeasurementOption{}}
+	o := &observer{log: c.Log, tracer: c.Tracer.Tracer(scope), pulls: pulls, hits: hits, duration: duration, labels: map[label]options{}}
+	_, off := c.Tracer.(tracenoop.TracerProvider)
+	o.tracing = !off
 	outcomes := []string{outcomeError, outcomeListed}
 	for _, v := range []verify.Outcome{verify.Denied, verify.Allowed, verify.Warned, verify.WarnedUnverified} {
 		outcomes = append(outcomes, v.String())
 	}
 	for k := kind(0); k <= referrersKind; k++ {
 		for _, outcome := range outcomes {
-			o.labels[label{k, outcome}] = metric.WithAttributeSet(attribute.NewSet(attribute.String("kind", k.String()), attribute.String("outcome", outcome)))
+			set := metric.WithAttributeSet(attribute.NewSet(attribute.String("kind", k.String()), attribute.String("outcome", outcome)))
+			o.labels[label{k, outcome}] = options{[]metric.AddOption{set}, []metric.RecordOption{set}}
 		}
 	}
 	return o, nil
@@ -85,6 +96,9 @@ var (
 )
 
 func (o *observer) begin(r *http.Request, req request) *observation {
+	if !o.tracing {
+		return &observation{id: rand.Text(), start: time.Now(), request: req, method: r.Method, agent: r.UserAgent(), ctx: r.Context(), span: tracenoop.Span{}}
+	}
 	ctx := o.wire.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 	if caller := trace.SpanContextFromContext(ctx); caller.TraceState().Len() > 0 { // the client's own words go no further
 		ctx = trace.ContextWithRemoteSpanContext(ctx, caller.WithTraceState(trace.TraceState{}))
@@ -116,8 +130,8 @@ func (o *observer) end(seen *observation, err error) {
 	}
 	took := time.Since(seen.start)
 	labels := o.labels[label{seen.request.kind, outcome}]
-	o.pulls.Add(seen.ctx, 1, labels)
-	o.duration.Record(seen.ctx, took.Seconds(), labels)
+	o.pulls.Add(seen.ctx, 1, labels.add...)
+	o.duration.Record(seen.ctx, took.Seconds(), labels.record...)
 	if seen.result.CacheHit {
 		o.hits.Add(seen.ctx, 1)
 	}
@@ -139,11 +153,11 @@ func (o *observer) write(seen *observation, outcome string, took time.Duration, 
 	if !o.log.Enabled(seen.ctx, level) && err == nil {
 		return
 	}
-	attrs := []slog.Attr{
+	attrs := append(make([]slog.Attr, 0, 16),
 		slog.String("outcome", outcome), slog.String("kind", seen.request.kind.String()), slog.String("method", seen.method),
 		slog.String("image", seen.request.repo.String()), slog.String("reference", seen.request.reference),
 		slog.String("client", seen.request.client.Addr), slog.String("agent", seen.agent[:min(len(seen.agent), 120)]),
-	}
+	)
 	if seen.judged {
 		attrs = append(attrs, slog.String("digest", seen.result.Digest.String()), slog.String("policy", seen.result.Policy),
 			slog.Bool("cache", seen.result.CacheHit))
@@ -165,7 +179,7 @@ func (o *observer) write(seen *observation, outcome string, took time.Duration, 
 	}
 	attrs = append(attrs, slog.Float64("ms", milliseconds(took)), slog.Float64("upstream_ms", milliseconds(seen.result.Upstream+seen.opening)),
 		slog.String("decision", seen.id))
-	o.log.LogAttrs(seen.ctx, level, "pull", attrs...)
+	o.log.LogAttrs(seen.ctx, level, "pull", slog.Attr{Value: slog.GroupValue(attrs...)})
 }
 
 // maxErrorText bounds what one error puts into the log, in bytes.

@@ -170,15 +170,18 @@ func (s *Snapshot) byHost(host string) (string, bool) {
 		return "", false
 	}
 	host = policy.FamiliarHost(host)
-	for _, h := range []string{host, policy.FamiliarHost(withoutPort(host))} {
-		if _, ok := s.Upstreams[h]; ok {
-			return h, true
-		}
+	if _, ok := s.Upstreams[host]; ok {
+		return host, true
 	}
-	return "", false
+	host = policy.FamiliarHost(withoutPort(host))
+	_, ok := s.Upstreams[host]
+	return host, ok
 }
 
 func (s *Snapshot) byHostname(host string) (string, bool) {
+	if len(s.Hostnames) == 0 {
+		return "", false
+	}
 	host = strings.ToLower(host)
 	for _, h := range []string{host, withoutPort(host)} {
 		if u, ok := s.Hostnames[h]; ok && h != "" {
@@ -189,6 +192,9 @@ func (s *Snapshot) byHostname(host string) (string, bool) {
 }
 
 func withoutPort(host string) string {
+	if strings.IndexByte(host, ':') < 0 {
+		return host // SplitHostPort would make an error
+	}
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		return h
 	}

@@ -291,7 +291,7 @@ func TestStalledListingEnds(t *testing.T) {
 			if kind == hostile.Referrers {
 				path = "/v2/reg.example/prod/app/referrers/" + image.Digest.String()
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), pace(2*time.Second))
 			defer cancel()
 			g, err := r.try(ctx, http.MethodGet, path)
 			if errors.Is(err, context.DeadlineExceeded) {

@@ -238,8 +238,11 @@ func deniedBecause(p *policy.Policy) string {
 // orWarn lets mode: warn admit what could not be verified; the bytes were
 // still resolved once and hashed.
 func (q *question) orWarn(v Verdict, err error, d, alias digest.Digest) (Verdict, error) {
+	if err == nil {
+		return v, nil
+	}
 	var couldNot *Unverified
-	if err == nil || !errors.As(err, &couldNot) && !errors.Is(err, errTooManyParents) && !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+	if !errors.As(err, &couldNot) && !errors.Is(err, errTooManyParents) && !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return v, err
 	}
 	p := q.policyForEither(d, alias)

@@ -3,10 +3,12 @@ package main
 import (
 	"io"
 	"sync"
+	"time"
 )
 
 // logBuffer lets requests log without waiting for the disk or the pipe: what
-// they write while one write is under way goes out together in the next. A
+// they write within two milliseconds, or while a write is under way, goes out
+// together. A
 // writer that cannot keep up makes them wait, so that no line is dropped. What
 // has been taken is out a moment later; a process that is killed loses at most
 // that moment.
@@ -21,7 +23,11 @@ type logBuffer struct {
 	ended   chan struct{}
 }
 
-const logBufferBytes = 1 << 20
+const (
+	logBufferBytes = 1 << 20
+	enough         = 64 << 10             // bytes that are written without waiting for more
+	linger         = 2 * time.Millisecond // a write for every line would cost more than the line
+)
 
 func newLogBuffer(w io.Writer) *logBuffer {
 	l := &logBuffer{w: w, ended: make(chan struct{})}
@@ -55,6 +61,12 @@ func (l *logBuffer) run() {
 		}
 		if len(l.taken) == 0 {
 			return
+		}
+		if !l.closing && len(l.taken) < enough {
+			l.busy = true
+			l.mu.Unlock()
+			time.Sleep(linger)
+			l.mu.Lock()
 		}
 		out, l.taken, l.busy = l.taken, out[:0], true
 		l.mu.Unlock()
