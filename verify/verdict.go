@@ -44,6 +44,13 @@ type Reason struct {
 	Reason    string `json:"reason"`
 }
 
+// Finding is what one authority of the deciding policy came to, passed or not.
+type Finding struct {
+	Authority string `json:"authority"`
+	Passed    bool   `json:"passed"`
+	Detail    string `json:"detail"` // who signed, or why nothing counts
+}
+
 // Verdict is the answer about one digest in one repository. It is a value:
 // safe to copy and to share. The zero Verdict denies.
 type Verdict struct {
@@ -52,6 +59,14 @@ type Verdict struct {
 	Digest  digest.Digest // empty when the repository was refused before anybody looked
 	Tag     string        // what was asked for, when Digest is empty
 	Policy  string        // name of the policy that decided
+
+	// PolicyHash identifies everything the deciding policy said; empty when no
+	// policy was asked.
+	PolicyHash string
+	// Findings are the authorities' in the policy's order; empty when none was
+	// asked, as for a static decision or a part of an image.
+	Findings []Finding
+
 	Reasons []Reason      // why not, authority by authority; empty when allowed
 	Signer  string        // who made it count: "key release (cosign.pub)", "static: allow", "part of sha256:…"
 	Size    int64         // of a blob, as the manifest that lists it says; 0: not known
