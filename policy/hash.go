@@ -2,6 +2,7 @@ package policy
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/binary"
 	"encoding/hex"
 	"hash"
@@ -16,7 +17,7 @@ import (
 // Key.Public.
 func hashPolicy(p *Policy) string {
 	h := policyHash{sha256.New()}
-	h.text("pullgate policy 1")
+	h.text("pullgate policy 2")
 	h.text(p.Name)
 	h.number(len(p.Images))
 	for _, g := range p.Images {
@@ -33,11 +34,18 @@ func hashPolicy(p *Policy) string {
 		h.number(p.Expires.Nanosecond())
 	}
 	h.number(len(p.Authorities))
-	for _, a := range p.Authorities {
+	for i := range p.Authorities {
+		h.authority(&p.Authorities[i])
+	}
+	h.number(len(p.Attestations))
+	for _, a := range p.Attestations {
 		h.text(a.Name)
-		h.number(len(a.Keys))
-		for _, k := range a.Keys {
-			h.text(k.ID)
+		h.text(a.Type)
+		h.texts(a.Authorities)
+		if a.CEL != nil {
+			h.text(a.CEL.String())
+		} else {
+			h.text("")
 		}
 	}
 	h.number(p.Threshold)
@@ -48,11 +56,7 @@ func hashPolicy(p *Policy) string {
 	}
 	h.text(p.SignatureRepository.Host)
 	h.text(p.SignatureRepository.Path)
-	if p.OwnChildren {
-		h.number(1)
-	} else {
-		h.number(0)
-	}
+	h.flag(p.OwnChildren)
 	return hex.EncodeToString(h.Sum(nil))
 }
 
@@ -71,5 +75,64 @@ func (h policyHash) texts(list []string) {
 	h.number(len(list))
 	for _, s := range list {
 		h.text(s)
+	}
+}
+
+func (h policyHash) flag(b bool) {
+	if b {
+		h.number(1)
+		return
+	}
+	h.number(0)
+}
+
+func (h policyHash) authority(a *Authority) {
+	h.text(a.Name)
+	h.number(len(a.Keys))
+	for _, k := range a.Keys {
+		h.text(k.ID)
+	}
+	h.texts(a.KMS)
+	h.number(len(a.Identities))
+	for i := range a.Identities {
+		h.identity(&a.Identities[i])
+	}
+	h.flag(a.PKI != nil)
+	if a.PKI != nil {
+		h.certificates(a.PKI.Roots)
+		h.certificates(a.PKI.Intermediates)
+		h.pattern(a.PKI.Subject)
+		h.flag(a.PKI.Stamped)
+	}
+	h.texts(a.TrustRoots)
+	h.texts(a.Accept)
+	h.flag(a.Required)
+	h.flag(a.TransparencyLog)
+	h.flag(a.Timestamp)
+}
+
+func (h policyHash) identity(i *Identity) {
+	h.pattern(i.Issuer)
+	h.pattern(i.Subject)
+	h.number(len(i.Claims))
+	for _, name := range slices.Sorted(maps.Keys(i.Claims)) {
+		h.text(name)
+		h.pattern(i.Claims[name])
+	}
+	h.flag(i.GitHub != nil)
+	if g := i.GitHub; g != nil {
+		h.texts([]string{g.Server, g.Owner, g.Repository, g.Workflow, g.Ref, g.Trigger})
+	}
+}
+
+func (h policyHash) pattern(p Pattern) {
+	h.flag(p.IsExpression())
+	h.text(p.text)
+}
+
+func (h policyHash) certificates(list []*x509.Certificate) {
+	h.number(len(list))
+	for _, c := range list {
+		h.text(string(c.Raw))
 	}
 }

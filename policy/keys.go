@@ -22,8 +22,8 @@ const (
 	pemBegin   = "-----BEGIN "
 )
 
-// parseKey reads exactly one PEM public key. The caller sets Source.
-func parseKey(text []byte) (Key, error) {
+// ParseKey reads exactly one PEM public key. The caller sets Source.
+func ParseKey(text []byte) (Key, error) {
 	body := strings.TrimSpace(string(text))
 	switch {
 	case len(body) > maxKeyFile:

@@ -24,6 +24,7 @@ type Input struct {
 	ConfigFile string     // named in problems
 	Dir        string     // what relative paths in the configuration are relative to
 	Inline     *yaml.Node // the value of policies:, may be nil
+	TrustRoots *yaml.Node // the value of trustRoots:, may be nil
 	Files      []string   // globs of policy files, in order; each one's files sorted by name
 	FilesLine  int        // line of policyFiles: in ConfigFile, 0 when unknown
 
@@ -49,8 +50,11 @@ func Load(in Input) (*Set, []Problem) {
 		l.canary = canaryPolicy(in)
 	}
 	inline := source{file: in.ConfigFile, dir: in.Dir, problems: &l.problems}
+	l.order = append(l.order, in.ConfigFile)
+	if in.TrustRoots != nil {
+		l.trustRootList(inline, in.TrustRoots)
+	}
 	if in.Inline != nil {
-		l.order = append(l.order, in.ConfigFile)
 		l.policyList(inline, in.Inline)
 	}
 	atLine := func(line int) *yaml.Node { return &yaml.Node{Line: line} }
@@ -71,6 +75,7 @@ func Load(in Input) (*Set, []Problem) {
 	default:
 		inline.problem(atLine(in.DefaultActionLine), "defaultAction must be deny or warn or allow, not %q", in.DefaultAction)
 	}
+	l.checkRoots()
 	l.checkOrder()
 	if len(l.problems) > 0 {
 		slices.SortStableFunc(l.problems, func(a, b Problem) int {
@@ -81,7 +86,7 @@ func Load(in Input) (*Set, []Problem) {
 	if l.canary != nil {
 		l.policies = append([]*Policy{l.canary}, l.policies...)
 	}
-	return (&Set{policies: l.policies, fallback: defaultPolicy(in.DefaultAction), files: l.files}).index(), nil
+	return (&Set{policies: l.policies, fallback: defaultPolicy(in.DefaultAction), files: l.files, roots: l.roots}).index(), nil
 }
 
 // loader gathers what the files hold.
@@ -92,6 +97,8 @@ type loader struct {
 	order    []string // files of policies, as read
 	files    []string // every file read
 	canary   *Policy  // nil: none
+	roots    []TrustRoot
+	rootUses []rootUse
 }
 
 // canaryPolicy denies in writing, so that no warn mode weakens it.
@@ -167,11 +174,12 @@ func (l *loader) policyFile(path string) {
 			found = true
 			l.policyList(s, f.value)
 		case "trustRoots":
-			s.problem(f.key, "trustRoots is not supported yet")
+			found = true
+			l.trustRootList(s, f.value)
 		}
 	}
 	if !found {
-		s.problem(doc, "a policy file must have policies: or be a list of policies")
+		s.problem(doc, "a policy file must have policies: or trustRoots:, or be a list of policies")
 	}
 }
 

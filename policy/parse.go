@@ -53,6 +53,11 @@ func (l *loader) policy(s source, n *yaml.Node) (p *Policy, match bool) {
 			match = false
 		}
 	}
+	for _, f := range fields {
+		if f.name == "attestations" { // they name authorities
+			s.attestations(p, f.value, what+": attestations")
+		}
+	}
 	checkPolicy(s, p, what, n, given)
 	if p.Static == Verify && p.Threshold == 0 {
 		p.Threshold = 1
@@ -121,8 +126,6 @@ func (l *loader) policyField(s source, p *Policy, what string, f field) {
 		}
 	case "authorities":
 		l.authorities(s, p, what, f.value)
-	case "attestations":
-		s.problem(f.key, "%s is not supported yet", label)
 	}
 }
 
@@ -155,8 +158,6 @@ func checkPolicy(s source, p *Policy, what string, n *yaml.Node, given map[strin
 	if key := given["threshold"]; key != nil && given["authorities"] != nil && p.Threshold > 1 {
 		if p.Threshold > len(p.Authorities) {
 			s.problem(key, "%s: threshold %d is above the number of authorities, %d", what, p.Threshold, len(p.Authorities))
-		} else {
-			s.problem(key, "%s: threshold above 1 is not supported yet", what)
 		}
 	}
 }

@@ -6,6 +6,7 @@ package policy
 
 import (
 	"crypto"
+	"crypto/x509"
 	"time"
 )
 
@@ -49,6 +50,9 @@ type Policy struct {
 	Threshold   int               // how many different authorities must pass; at least 1 when Static is Verify
 	Annotations map[string]string // signed annotations that must be present on a counting signature
 
+	// Attestations must all be there, besides the authorities' signatures.
+	Attestations []Attestation
+
 	// SignatureRepository is where signatures are kept instead of beside the
 	// image, as COSIGN_REPOSITORY; the zero value means beside the image.
 	SignatureRepository Repository
@@ -66,10 +70,38 @@ type Policy struct {
 // default action's: no warn mode weakens it.
 func (p *Policy) DeniesInWriting() bool { return p.Static == Deny && p.Where != "" }
 
-// Authority is one trusted signer: any of its keys.
+// Authority is one trusted signer: any of its keys, any of its keyless
+// identities, or any certificate of its own PKI. Exactly one of the three is set.
 type Authority struct {
 	Name string
-	Keys []Key
+
+	Keys       []Key        // public keys
+	KMS        []string     // references to keys in a key service ("awskms://…"), which count beside Keys
+	Identities []Identity   // who may have been given a Fulcio certificate
+	PKI        *Certificate // a PKI of one's own
+
+	// TrustRoots name the roots whose logs, timestamps and, for identities,
+	// certificates count. Empty for keys and PKIs that ask for no such evidence.
+	TrustRoots []string
+
+	Accept   []string // predicate types that count as its signature; SignaturePredicate by default; never empty
+	Required bool     // must be among those that pass
+
+	// TransparencyLog and Timestamp demand a log entry and an RFC 3161
+	// timestamp of a root in TrustRoots, beyond what the root itself asks for.
+	TransparencyLog bool
+	Timestamp       bool
+}
+
+// Kind is the authority's sort as reasons name it: key, keyless or certificate.
+func (a *Authority) Kind() string {
+	switch {
+	case len(a.Identities) > 0:
+		return "keyless"
+	case a.PKI != nil:
+		return "certificate"
+	}
+	return "key"
 }
 
 // Key is one public key, parsed and checked at load: ECDSA P-256, P-384 or
@@ -78,6 +110,19 @@ type Key struct {
 	Public crypto.PublicKey
 	Source string // file name, or "inline", for messages
 	ID     string // lower-case hex SHA-256 of the DER SubjectPublicKeyInfo
+}
+
+// Certificate is a PKI of one's own: what its roots issued, to whom Subject
+// says.
+type Certificate struct {
+	Roots         []*x509.Certificate // at least one; self-signed or not, each is trusted
+	Intermediates []*x509.Certificate
+	Subject       Pattern // some subject alternative name of the leaf
+
+	// Stamped demands that an RFC 3161 timestamp proves the certificate's
+	// validity (time: timestamp). Otherwise the chain has to be valid now, or at
+	// such a timestamp if there is one.
+	Stamped bool
 }
 
 // Client is who asks, as far as policies may see it.

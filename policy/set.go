@@ -2,6 +2,7 @@ package policy
 
 import (
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ type Set struct {
 	policies []*Policy
 	fallback *Policy // nil: deny
 	files    []string
+	roots    []TrustRoot
 
 	byPrefix map[string][]int // positions of policies, by host and first path segment where all their globs name these
 	anywhere []int            // positions of the others
@@ -96,6 +98,43 @@ func (s *Set) Policies() []*Policy {
 		return nil
 	}
 	return slices.Clone(s.policies)
+}
+
+// TrustRoots are the trust roots that some policy uses, in the order of their
+// names. One of which only the Name is set is built in.
+func (s *Set) TrustRoots() []TrustRoot {
+	used := map[string]bool{}
+	for _, p := range s.policies {
+		for i := range p.Authorities {
+			for _, name := range p.Authorities[i].TrustRoots {
+				used[name] = true
+			}
+		}
+	}
+	var list []TrustRoot
+	for _, name := range slices.Sorted(maps.Keys(used)) {
+		r := TrustRoot{Name: name}
+		for _, defined := range s.roots {
+			if defined.Name == name {
+				r = defined
+			}
+		}
+		list = append(list, r)
+	}
+	return list
+}
+
+// KeyReferences are the keys in key services that some policy uses, sorted.
+func (s *Set) KeyReferences() []string {
+	used := map[string]bool{}
+	for _, p := range s.policies {
+		for i := range p.Authorities {
+			for _, reference := range p.Authorities[i].KMS {
+				used[reference] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(used))
 }
 
 // Files are the files that were read, or looked for, while loading: policies

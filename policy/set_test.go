@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"crypto/x509"
 	"reflect"
 	"testing"
 	"time"
@@ -102,7 +103,11 @@ func TestHashCoversEveryField(t *testing.T) {
 	without := map[string]bool{"Where": true, "Hash": true, "Authorities.Keys.Source": true, "Authorities.Keys.Public": true}
 	sample := func() *Policy {
 		return &Policy{Name: "n", Images: []Glob{glob(t, "a.b/c")}, Digests: []string{"d"},
-			Authorities: []Authority{{Name: "a", Keys: []Key{{ID: "k"}}}}, Threshold: 1, Annotations: map[string]string{"a": "b"}}
+			Authorities: []Authority{{Name: "a", Keys: []Key{{ID: "k"}}, KMS: []string{"s"}, TrustRoots: []string{"r"}, Accept: []string{"t"},
+				Identities: []Identity{{Issuer: Exactly("i"), Subject: Exactly("s"), Claims: map[string]Pattern{"buildTrigger": Exactly("push")}, GitHub: &GitHub{Server: "x"}}},
+				PKI:        &Certificate{Roots: []*x509.Certificate{{Raw: []byte("r")}}, Intermediates: []*x509.Certificate{{Raw: []byte("m")}}, Subject: Exactly("s")}}},
+			Attestations: []Attestation{{Name: "n", Type: "t", Authorities: []string{"a"}, CEL: expression(t, "true")}},
+			Threshold:    1, Annotations: map[string]string{"a": "b"}}
 	}
 	before := hashPolicy(sample())
 	seen := map[string]string{before: "nothing"}
@@ -125,16 +130,34 @@ func TestHashCoversEveryField(t *testing.T) {
 	walk = func(path string, of reflect.Type, find func(p *Policy) reflect.Value) {
 		for i := range of.NumField() {
 			name := of.Field(i).Name
+			if !of.Field(i).IsExported() {
+				continue // compiled from those that are
+			}
 			if path != "" {
 				name = path + "." + name
 			}
 			field := func(p *Policy) reflect.Value { return find(p).Field(i) }
 			switch value := field(sample()); value.Interface().(type) {
-			case []Authority, []Key:
+			case []Authority, []Key, []Identity, []Attestation:
 				change(name, func(p *Policy) { field(p).Set(reflect.Zero(value.Type())) })
 				walk(name, value.Type().Elem(), func(p *Policy) reflect.Value { return field(p).Index(0) })
 			case Repository:
 				walk(name, value.Type(), field)
+			case *Certificate, *GitHub:
+				change(name, func(p *Policy) { field(p).SetZero() })
+				walk(name, value.Type().Elem(), func(p *Policy) reflect.Value { return field(p).Elem() })
+			case Pattern:
+				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf(Exactly("another"))) })
+				change(name+" as an expression", func(p *Policy) { field(p).Set(reflect.ValueOf(expressionPattern(t, value.Interface().(Pattern).text))) })
+			case map[string]Pattern:
+				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf(map[string]Pattern{"buildTrigger": Exactly("x")})) })
+				change(name+" key", func(p *Policy) {
+					field(p).Set(reflect.ValueOf(map[string]Pattern{"runnerEnvironment": Exactly("push")}))
+				})
+			case []*x509.Certificate:
+				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf([]*x509.Certificate{{Raw: []byte("another")}})) })
+			case *Expression:
+				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf(expression(t, "false"))) })
 			case []Glob:
 				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf([]Glob{glob(t, "a.b/d")})) })
 			case []string:
@@ -173,4 +196,22 @@ func repo(t testing.TB, s string) Repository {
 		t.Fatal(err)
 	}
 	return r
+}
+
+func expression(t *testing.T, text string) *Expression {
+	t.Helper()
+	e, err := ParseExpression(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func expressionPattern(t *testing.T, text string) Pattern {
+	t.Helper()
+	p, err := ParsePattern(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }

@@ -14,9 +14,10 @@ var rooms = map[string][]string{
 	"policy":         {},
 	"verify/sigs":    {"policy"},
 	"verify":         {"policy", "verify/sigs"},
+	"verify/trust":   {"policy", "verify/sigs"},
 	"proxy/upstream": {"policy", "verify"},
 	"proxy":          {"policy", "verify", "proxy/upstream"},
-	"cmd/pullgate":   {"policy", "verify", "verify/sigs", "proxy", "proxy/upstream"},
+	"cmd/pullgate":   {"policy", "verify", "verify/sigs", "verify/trust", "proxy", "proxy/upstream"},
 }
 
 // pure is what policy must do without: it is a decision, not a program.

@@ -92,8 +92,8 @@ func (c *Cache) Close() {
 	c.missing.Close()
 }
 
-func verdictKey(repo policy.Repository, d digest.Digest, p *policy.Policy) string {
-	return repo.String() + "@" + d.String() + "|" + p.Hash
+func (g *Gate) verdictKey(repo policy.Repository, d digest.Digest, p *policy.Policy) string {
+	return repo.String() + "@" + d.String() + "|" + p.Hash + g.generations[p.Hash]
 }
 
 func imageKey(repo policy.Repository, d digest.Digest) string {

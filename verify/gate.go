@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -41,6 +42,7 @@ type Limits struct {
 // Config is what a Gate is made of. Store and Cache outlive it.
 type Config struct {
 	Policies *policy.Set
+	Trust    sigs.Trust                         // roots and keys that the policies name; what is missing is not loaded yet
 	Mode     policy.Mode                        // of the whole gate
 	Registry func(host string) (Registry, bool) // by familiar host; false: not configured
 	Store    *Store
@@ -63,19 +65,14 @@ type Config struct {
 // concurrent use; a reload makes a new one.
 type Gate struct {
 	Config
-	keys     map[string][]trusted // by the policy's hash
-	flights  singleflight.Group
-	inFlight chan struct{}
-	perHost  sync.Map // upstream host → chan struct{}: its share of inFlight
-	crypto   chan struct{}
-	observe  *observer
-	quota    *quota
-}
-
-// trusted is one authority, ready to verify.
-type trusted struct {
-	name string
-	keys *sigs.Keys
+	authorities map[string][]*sigs.Authority // by the policy's hash, in the policy's order
+	generations map[string]string            // by the policy's hash: which roots and keys it is judged with; none when the policy says it all
+	flights     singleflight.Group
+	inFlight    chan struct{}
+	perHost     sync.Map // upstream host → chan struct{}: its share of inFlight
+	crypto      chan struct{}
+	observe     *observer
+	quota       *quota
 }
 
 // New compiles the policies' authorities.
@@ -88,26 +85,41 @@ func New(c Config) (*Gate, error) {
 		return nil, err
 	}
 	g := &Gate{
-		observe:  observe,
-		quota:    newQuota(c.Limits.ClientMisses),
-		Config:   c,
-		keys:     map[string][]trusted{},
-		inFlight: make(chan struct{}, c.Limits.VerdictsInFlight),
-		crypto:   make(chan struct{}, runtime.GOMAXPROCS(0)),
+		observe:     observe,
+		quota:       newQuota(c.Limits.ClientMisses),
+		Config:      c,
+		authorities: map[string][]*sigs.Authority{},
+		generations: map[string]string{},
+		inFlight:    make(chan struct{}, c.Limits.VerdictsInFlight),
+		crypto:      make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}
 	for _, p := range c.Policies.Policies() {
-		if g.keys[p.Hash] != nil { // two policies that say the same
+		if g.authorities[p.Hash] != nil { // two policies that say the same
 			continue
 		}
 		for _, a := range p.Authorities {
-			keys, err := sigs.NewKeys(a.Keys)
+			authority, err := sigs.NewAuthority(a, attestedBy(p, a.Name), c.Trust)
 			if err != nil {
 				return nil, fmt.Errorf("%s: policy %q, authority %q: %w", p.Where, p.Name, a.Name, err)
 			}
-			g.keys[p.Hash] = append(g.keys[p.Hash], trusted{name: a.Name, keys: keys})
+			g.authorities[p.Hash] = append(g.authorities[p.Hash], authority)
+			if generation := c.Trust.Generation(a); generation != "" {
+				g.generations[p.Hash] += "|" + generation
+			}
 		}
 	}
 	return g, nil
+}
+
+// attestedBy are the predicate types that count under p when authority signs them.
+func attestedBy(p *policy.Policy, authority string) []string {
+	var types []string
+	for _, a := range p.Attestations {
+		if slices.Contains(a.Authorities, authority) {
+			types = append(types, a.Type)
+		}
+	}
+	return types
 }
 
 // Manifest resolves reference (a tag or a digest) in repo once and decides
@@ -198,7 +210,7 @@ func (q *question) blob(ctx context.Context, d digest.Digest) (Manifest, Verdict
 	v, err := q.byParents(ctx, partBlob, d, -1, false) // a blob's own manifest is no nesting
 	if err == nil && !v.Admitted() {
 		final := v.final
-		v = Verdict{Image: q.repo, Digest: d, Policy: p.Name, Unknown: v.Unknown, Reasons: v.Reasons}
+		v = Verdict{Image: q.repo, Digest: d, Policy: p.Name, PolicyHash: p.Hash, Unknown: v.Unknown, Reasons: v.Reasons}
 		if !final { // else its image is denied in so many words
 			v = v.under(p, q.Mode)
 		}
@@ -215,7 +227,7 @@ func (q *question) refusedUnseen(reference string) Verdict {
 		v.Tag = reference
 	}
 	p := q.policyFor(v.Digest)
-	v.Policy, v.Reasons = p.Name, []Reason{{Reason: deniedBecause(p)}}
+	v.Policy, v.PolicyHash, v.Reasons = p.Name, p.Hash, []Reason{{Reason: deniedBecause(p)}}
 	return v
 }
 
@@ -249,7 +261,7 @@ func (q *question) orWarn(v Verdict, err error, d, alias digest.Digest) (Verdict
 	if !q.warns(p) {
 		return v, err
 	}
-	return Verdict{Outcome: WarnedUnverified, Image: q.repo, Digest: d, Policy: p.Name, Reasons: []Reason{{Reason: "it could not be verified"}}}, nil
+	return Verdict{Outcome: WarnedUnverified, Image: q.repo, Digest: d, Policy: p.Name, PolicyHash: p.Hash, Reasons: []Reason{{Reason: "it could not be verified"}}}, nil
 }
 
 // warns reports whether a refusal under p admits with a warning. Nothing
@@ -267,7 +279,7 @@ func (g *Gate) CouldAllow(repo policy.Repository, client policy.Client) bool {
 // static answers a policy that needs no verification. ok is false when the
 // signatures, or an admitted parent, may still decide.
 func (q *question) static(p *policy.Policy, d digest.Digest) (Verdict, bool) {
-	v := Verdict{Image: q.repo, Digest: d, Policy: p.Name, final: true}
+	v := Verdict{Image: q.repo, Digest: d, Policy: p.Name, PolicyHash: p.Hash, final: true}
 	switch p.Static {
 	case policy.Allow:
 		if !p.Expires.IsZero() && !q.Now().Before(p.Expires) {
@@ -353,7 +365,7 @@ func (q *question) policyForEither(d, alias digest.Digest) *policy.Policy {
 
 // cached is the verdict by d's own signatures, if memory still has it.
 func (q *question) cached(d digest.Digest, p *policy.Policy) (Verdict, bool) {
-	v, ok := q.Cache.verdicts.Get(verdictKey(q.repo, d, p))
+	v, ok := q.Cache.verdicts.Get(q.verdictKey(q.repo, d, p))
 	if !ok || !q.Now().Before(v.until) {
 		return Verdict{}, false
 	}
@@ -365,7 +377,7 @@ func (q *question) cached(d digest.Digest, p *policy.Policy) (Verdict, bool) {
 // once however many ask, on nobody's context but the gate's.
 func (q *question) own(ctx context.Context, m *remembered, p *policy.Policy) (Verdict, error) {
 	if p.Static == policy.Deny {
-		return Verdict{Image: q.repo, Digest: m.Digest, Policy: p.Name, Reasons: []Reason{{Reason: deniedBecause(p)}}}, nil
+		return Verdict{Image: q.repo, Digest: m.Digest, Policy: p.Name, PolicyHash: p.Hash, Reasons: []Reason{{Reason: deniedBecause(p)}}}, nil
 	}
 	if v, ok := q.cached(m.Digest, p); ok {
 		return v, nil
@@ -373,7 +385,7 @@ func (q *question) own(ctx context.Context, m *remembered, p *policy.Policy) (Ve
 	if err := q.mayAskUpstream(); err != nil {
 		return Verdict{}, err
 	}
-	key := verdictKey(q.repo, m.Digest, p)
+	key := q.verdictKey(q.repo, m.Digest, p)
 	return fly(ctx, q, key, func(ctx context.Context) (Verdict, error) {
 		done, err := q.enter(ctx, q.repo.Host)
 		if err != nil {
@@ -394,6 +406,9 @@ func (q *question) own(ctx context.Context, m *remembered, p *policy.Policy) (Ve
 		v.until = q.Now().Add(ttl)
 		if !p.Expires.IsZero() && p.Expires.After(q.Now()) && p.Expires.Before(v.until) {
 			v.until = p.Expires
+		}
+		if !v.ends.IsZero() && v.ends.Before(v.until) { // a certificate's
+			v.until = v.ends
 		}
 		memory := v
 		memory.signed = nil // written once, by whoever made the verdict

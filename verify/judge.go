@@ -2,9 +2,13 @@ package verify
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -13,8 +17,8 @@ import (
 )
 
 // judge looks for signatures of d and asks the policy's authorities about each.
-// The first that satisfies the policy ends the search. A denial needs every
-// place to have answered.
+// The search ends as soon as the policy is satisfied. A denial needs every
+// place to have answered, and everything to be loaded that could have admitted.
 func (g *Gate) judge(parent context.Context, repo policy.Repository, d digest.Digest, p *policy.Policy) (Verdict, error) {
 	source := repo
 	if !p.SignatureRepository.IsZero() {
@@ -27,31 +31,35 @@ func (g *Gate) judge(parent context.Context, repo policy.Repository, d digest.Di
 	// A third of the time is left for signatures that were kept.
 	ctx, cancel := context.WithTimeout(parent, g.Limits.VerifyTimeout*2/3)
 	defer cancel()
-	search := &search{gate: g, registry: registry, repo: source, image: d}
-	j := &judgement{gate: g, policy: p, image: d, findings: map[string][]string{}}
+	j := newJudgement(g, p, repo, d)
+	search := &search{gate: g, registry: registry, repo: source, image: d, attestations: wantsAttestations(p)}
 	search.found = func(c sigs.Candidate) {
 		if j.examine(ctx, c) {
 			cancel() // enough: the other look-ups need not end
 		}
 	}
 	search.run(ctx)
-	v := Verdict{Image: repo, Digest: d, Policy: p.Name}
+	v := Verdict{Image: repo, Digest: d, Policy: p.Name, PolicyHash: p.Hash}
 	switch {
-	case j.signer != "":
-		v.Outcome, v.Signer = Allowed, j.signer
-		v.signed = &kept{At: g.Now(), Signatures: []sigs.Candidate{j.by}}
+	case j.satisfied():
+		v.Outcome, v.Signer, v.Findings, v.ends = Allowed, j.signer(), j.conclusions(), j.ends
+		v.signed = &kept{At: g.Now(), Signatures: j.evidence}
 		return v, nil
 	case search.err == nil && ctx.Err() != nil:
 		search.err = ctx.Err()
 	}
 	if search.err != nil {
 		if unavailable(search.err) && g.judgeKept(parent, repo, j) {
-			v.Outcome, v.Signer, v.stale = Allowed, j.signer+", by a signature kept while the registry cannot be asked", true
+			v.Outcome, v.Signer, v.stale = Allowed, j.signer()+", by a signature kept while the registry cannot be asked", true
+			v.Findings, v.ends = j.conclusions(), j.ends
 			return v, nil
 		}
 		return Verdict{}, unverified(fmt.Errorf("look for signatures of %s@%s: %w", repo, d, search.err))
 	}
-	v.Reasons = j.reasons(search.notes)
+	if err := j.incomplete(); err != nil {
+		return Verdict{}, unverified(fmt.Errorf("verify %s@%s: %w", repo, d, err))
+	}
+	v.Reasons, v.Findings = j.reasons(search.notes), j.conclusions()
 	v.quick = j.examined == 0 && len(search.notes) == 0
 	return v, nil
 }
@@ -71,65 +79,180 @@ func (g *Gate) judgeKept(ctx context.Context, repo policy.Repository, j *judgeme
 	return false
 }
 
+// wantsAttestations reports whether anything but signatures counts under p.
+func wantsAttestations(p *policy.Policy) bool {
+	return len(p.Attestations) > 0 || slices.ContainsFunc(p.Authorities, func(a policy.Authority) bool {
+		return slices.ContainsFunc(a.Accept, func(t string) bool { return t != policy.SignaturePredicate })
+	})
+}
+
 // judgement gathers what the authorities say of each candidate.
 type judgement struct {
-	gate   *Gate
-	policy *policy.Policy
-	image  digest.Digest
+	gate        *Gate
+	policy      *policy.Policy
+	authorities []*sigs.Authority // as in policy.Authorities
+	repo        policy.Repository
+	image       digest.Digest
 
 	mu       sync.Mutex
-	examined int
-	signer   string
-	by       sigs.Candidate      // what the signer signed
-	findings map[string][]string // by authority
+	examined int              // candidates
+	signers  []sigs.Signer    // different ones, of signatures that count
+	passes   [][]int          // by authority: positions in signers
+	attested []string         // by attestation: who signed one that is as demanded
+	evidence []sigs.Candidate // what counted for something
+	ends     time.Time        // the first end of what counted; zero: none
+
+	findings []finding // by authority
+	lacking  []finding // by attestation
 }
 
-// examine reports whether c satisfies the policy.
-func (j *judgement) examine(ctx context.Context, c sigs.Candidate) bool {
-	satisfied := false
-	err := j.gate.slot(ctx, func() error {
-		for _, a := range j.gate.keys[j.policy.Hash] {
-			var signer sigs.Signer
-			err := guard(func() (err error) {
-				signer, err = a.keys.Verify(c, j.image)
-				return err
-			})
-			if err == nil {
-				err = lacking(j.policy.Annotations, signer.Annotations)
-			}
-			if satisfied = j.record(a.name, signer, c, err); satisfied {
-				break
-			}
-		}
-		return nil
-	})
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if err == nil && !satisfied {
-		j.examined++
-	}
-	return satisfied
-}
+// finding is why candidates did not count.
+type finding struct{ reasons []string }
 
-// record notes what one authority found; nil is what it looked for.
-func (j *judgement) record(authority string, signer sigs.Signer, c sigs.Candidate, err error) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if err != nil {
-		if len(j.findings[authority]) < maxRecorded {
-			j.findings[authority] = append(j.findings[authority], err.Error())
-		}
-		return false
+func (f *finding) add(err error) {
+	if len(f.reasons) < maxRecorded {
+		f.reasons = append(f.reasons, err.Error())
 	}
-	j.signer, j.by = fmt.Sprintf("key %q (%s)", authority, signer.KeySource), c
-	return true
 }
 
 // maxRecorded bounds what is remembered of one authority's findings.
 const maxRecorded = 256
 
-// lacking says which of the annotations that must be signed is not.
-func lacking(want, signed map[string]string) error {
+func newJudgement(g *Gate, p *policy.Policy, repo policy.Repository, d digest.Digest) *judgement {
+	return &judgement{
+		gate: g, policy: p, authorities: g.authorities[p.Hash], repo: repo, image: d,
+		passes: make([][]int, len(p.Authorities)), findings: make([]finding, len(p.Authorities)),
+		attested: make([]string, len(p.Attestations)), lacking: make([]finding, len(p.Attestations)),
+	}
+}
+
+// examine reports whether the policy is satisfied, with c.
+func (j *judgement) examine(ctx context.Context, c sigs.Candidate) bool {
+	err := j.gate.slot(ctx, func() error {
+		return guard(func() error {
+			j.ask(ctx, c)
+			return nil
+		})
+	})
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err == nil {
+		j.examined++
+	}
+	return j.enough()
+}
+
+// ask puts one candidate to every authority.
+func (j *judgement) ask(ctx context.Context, c sigs.Candidate) {
+	reading, err := sigs.Read(c, j.image)
+	if err != nil {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		for i := range j.findings {
+			j.findings[i].add(err)
+		}
+		return
+	}
+	counts := false
+	for i, a := range j.authorities {
+		var signer sigs.Signer
+		err := guard(func() (err error) {
+			signer, err = a.Verify(reading)
+			return err
+		})
+		if err != nil {
+			j.mu.Lock()
+			j.findings[i].add(err)
+			j.mu.Unlock()
+			continue
+		}
+		attested := j.attests(ctx, i, signer)
+		j.mu.Lock()
+		signed := j.signs(i, signer)
+		if signed || attested {
+			if !counts {
+				j.evidence = append(j.evidence, c)
+			}
+			counts = true
+			if !signer.Until.IsZero() && (j.ends.IsZero() || signer.Until.Before(j.ends)) {
+				j.ends = signer.Until
+			}
+		}
+		done := j.enough()
+		j.mu.Unlock()
+		if done {
+			return
+		}
+	}
+}
+
+// signs notes that signer's statement counts as authority i's signature, if it does.
+func (j *judgement) signs(i int, signer sigs.Signer) bool {
+	if !j.authorities[i].Accepts(signer) {
+		return false
+	}
+	if err := unannotated(j.policy.Annotations, signer.Annotations); err != nil {
+		j.findings[i].add(err)
+		return false
+	}
+	at := slices.IndexFunc(j.signers, signer.Same)
+	if at < 0 {
+		at = len(j.signers)
+		j.signers = append(j.signers, signer)
+	}
+	if slices.Contains(j.passes[i], at) {
+		return false // nothing new
+	}
+	j.passes[i] = append(j.passes[i], at)
+	return true
+}
+
+// attests notes which of the demanded attestations signer's statement is, as
+// signed by authority i.
+func (j *judgement) attests(ctx context.Context, i int, signer sigs.Signer) bool {
+	counts := false
+	var statement *policy.Statement
+	for n, want := range j.policy.Attestations {
+		if want.Type != signer.PredicateType || signer.Statement == nil || !slices.Contains(want.Authorities, j.authorities[i].Name()) {
+			continue
+		}
+		var err error
+		if want.CEL != nil {
+			if statement == nil {
+				statement, err = j.statement(signer)
+			}
+			if err == nil {
+				err = want.CEL.Holds(ctx, *statement)
+			}
+		}
+		j.mu.Lock()
+		switch {
+		case err != nil:
+			j.lacking[n].add(fmt.Errorf("the one by %s: %w", signer, err))
+		case j.attested[n] == "":
+			j.attested[n] = fmt.Sprintf("%s %q (%s)", j.policy.Authorities[i].Kind(), j.authorities[i].Name(), signer)
+			counts = true
+		}
+		j.mu.Unlock()
+	}
+	return counts
+}
+
+// statement is what a CEL expression sees.
+func (j *judgement) statement(signer sigs.Signer) (*policy.Statement, error) {
+	var s struct {
+		Predicate any   `json:"predicate"`
+		Subject   []any `json:"subject"`
+	}
+	if err := json.Unmarshal(signer.Statement, &s); err != nil {
+		return nil, errors.New("its statement cannot be read")
+	}
+	return &policy.Statement{Predicate: s.Predicate, PredicateType: signer.PredicateType, Subject: s.Subject,
+		Image: j.repo.String(), Digest: j.image.String()}, nil
+}
+
+// unannotated says which of the annotations that must be signed is not.
+func unannotated(want, signed map[string]string) error {
 	for key, value := range want {
 		got, ok := signed[key]
 		if !ok {
@@ -142,36 +265,218 @@ func lacking(want, signed map[string]string) error {
 	return nil
 }
 
+func (j *judgement) satisfied() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.enough()
+}
+
+// enough reports whether the policy is satisfied: every attestation is there,
+// every required authority has passed, and as many as the threshold says.
+func (j *judgement) enough() bool {
+	if len(j.authorities) == 0 || slices.Contains(j.attested, "") {
+		return false
+	}
+	passed := j.passed()
+	n := 0
+	for i, a := range j.policy.Authorities {
+		switch {
+		case passed[i]:
+			n++
+		case a.Required:
+			return false
+		}
+	}
+	return n >= max(1, j.policy.Threshold)
+}
+
+// passed says which authorities have passed, each by a signer of its own: one
+// signer who would satisfy two authorities counts for one, or a quorum of two
+// would be one person. It is a matching of authorities and signers, the
+// required ones first, as large as there is (augmenting paths: an authority
+// that has been matched stays so).
+func (j *judgement) passed() []bool {
+	ofSigner := make([]int, len(j.signers)) // signer -> authority that it stands for, -1: none
+	for i := range ofSigner {
+		ofSigner[i] = -1
+	}
+	var seen []bool
+	var match func(authority int) bool
+	match = func(authority int) bool {
+		for _, s := range j.passes[authority] {
+			if seen[s] {
+				continue
+			}
+			seen[s] = true
+			if ofSigner[s] < 0 || match(ofSigner[s]) {
+				ofSigner[s] = authority
+				return true
+			}
+		}
+		return false
+	}
+	passed := make([]bool, len(j.passes))
+	for _, required := range []bool{true, false} {
+		for i, a := range j.policy.Authorities {
+			if a.Required == required {
+				seen = make([]bool, len(j.signers))
+				passed[i] = match(i)
+			}
+		}
+	}
+	return passed
+}
+
+// incomplete says what is not loaded without which a refusal would be a guess.
+func (j *judgement) incomplete() error {
+	for _, a := range j.authorities {
+		if err := a.Incomplete(); err != nil {
+			return fmt.Errorf("authority %q: %w", a.Name(), err)
+		}
+	}
+	return nil
+}
+
+// label names an authority as reasons do.
+func (j *judgement) label(i int) string {
+	a := &j.policy.Authorities[i]
+	return fmt.Sprintf("%s %q", a.Kind(), a.Name)
+}
+
+// signer names everybody who made the image count.
+func (j *judgement) signer() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var list []string
+	passed := j.passed()
+	for i := range j.policy.Authorities {
+		if passed[i] {
+			list = append(list, fmt.Sprintf("%s (%s)", j.label(i), j.signers[j.passes[i][0]]))
+		}
+	}
+	for i, by := range j.attested {
+		list = append(list, fmt.Sprintf("attestation %s by %s", j.policy.Attestations[i].Name, by))
+	}
+	return strings.Join(list, ", ")
+}
+
+// conclusions are the verdict's findings: of each authority and each
+// attestation that is demanded.
+func (j *judgement) conclusions() []Finding {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var list []Finding
+	passed := j.passed()
+	for i := range j.policy.Authorities {
+		f := Finding{Authority: j.policy.Authorities[i].Name, Passed: passed[i], Detail: j.findings[i].text()}
+		switch {
+		case f.Passed:
+			f.Detail = j.signers[j.passes[i][0]].String()
+		case len(j.passes[i]) > 0:
+			f.Detail = "its signer stands for another authority already"
+		case f.Detail == "":
+			f.Detail = "nothing found"
+		}
+		list = append(list, f)
+	}
+	for i, a := range j.policy.Attestations {
+		f := Finding{Authority: "attestation " + a.Name, Passed: j.attested[i] != "", Detail: j.attested[i]}
+		if !f.Passed {
+			f.Detail = j.lacking[i].text()
+			if f.Detail == "" {
+				f.Detail = "none found"
+			}
+		}
+		list = append(list, f)
+	}
+	return list
+}
+
 // maxFindings bounds the reasons one refusal lists for one authority.
 const maxFindings = 3
 
+// text joins the first few reasons; empty when there are none.
+func (f *finding) text() string {
+	found := unique(f.reasons)
+	text := strings.Join(found[:min(len(found), maxFindings)], "; ")
+	if more := len(found) - maxFindings; more > 0 {
+		text += fmt.Sprintf("; and %d more", more)
+	}
+	return text
+}
+
+// maxReasons bounds what one refusal lists in all.
+const maxReasons = 12
+
 func (j *judgement) reasons(notes []string) []Reason {
-	var names []string
 	var list []Reason
-	for _, a := range j.policy.Authorities {
-		names = append(names, fmt.Sprintf("key %q", a.Name))
-		found := unique(j.findings[a.Name])
-		if len(found) == 0 {
-			continue
-		}
-		text := strings.Join(found[:min(len(found), maxFindings)], "; ")
-		if more := len(found) - maxFindings; more > 0 {
-			text += fmt.Sprintf("; and %d more", more)
-		}
-		list = append(list, Reason{Authority: a.Name, Reason: fmt.Sprintf("%s found, none counts: %s", plural(j.examined, "signature"), text)})
+	if j.examined > 0 {
+		list = j.shortcomings()
 	}
 	if len(list) == 0 {
+		var names []string
+		for i := range j.policy.Authorities {
+			names = append(names, j.label(i))
+		}
 		what := "no signature found"
 		if len(notes) > 0 {
 			what = "no signature that could be examined"
 		}
 		list = append(list, Reason{Reason: fmt.Sprintf("%s (looked for: %s)", what, strings.Join(names, ", "))})
+		if wantsAttestations(j.policy) && len(notes) == 0 {
+			list = append(list, Reason{Reason: "attestations that are kept only in GitHub's API are not seen: attest with push-to-registry: true"})
+		}
 	}
 	for _, n := range unique(notes) {
-		if len(list) > 8 {
+		if len(list) > maxReasons {
 			break
 		}
 		list = append(list, Reason{Reason: n})
+	}
+	return list
+}
+
+// shortcomings are what the candidates that were there do not satisfy.
+func (j *judgement) shortcomings() []Reason {
+	var list []Reason
+	passed := j.passed()
+	count := 0
+	for i := range j.policy.Authorities {
+		a := &j.policy.Authorities[i]
+		if passed[i] {
+			count++
+			continue
+		}
+		text := j.findings[i].text()
+		switch {
+		case len(j.passes[i]) > 0:
+			text = "its signer stands for another authority already"
+		case text != "":
+			text = fmt.Sprintf("%s found, none counts: %s", plural(j.examined, "signature"), text)
+		default:
+			continue
+		}
+		if a.Required {
+			text += " (required)"
+		}
+		if len(list) < maxReasons {
+			list = append(list, Reason{Authority: a.Name, Reason: text})
+		}
+	}
+	if count >= max(1, j.policy.Threshold) { // the others were not needed
+		list = slices.DeleteFunc(list, func(r Reason) bool { return !strings.HasSuffix(r.Reason, "(required)") })
+	} else if j.policy.Threshold > 1 {
+		list = append(list, Reason{Reason: fmt.Sprintf("%d of %d authorities that are needed have signed", count, j.policy.Threshold)})
+	}
+	for i, a := range j.policy.Attestations {
+		if j.attested[i] != "" {
+			continue
+		}
+		text := "no attestation of this type by " + strings.Join(a.Authorities, " or ")
+		if lacking := j.lacking[i].text(); lacking != "" {
+			text = lacking
+		}
+		list = append(list, Reason{Authority: "attestation " + a.Name, Reason: text})
 	}
 	return list
 }

@@ -27,6 +27,8 @@ type search struct {
 	image    digest.Digest
 	found    func(sigs.Candidate)
 
+	attestations bool // look for them as well
+
 	mu    sync.Mutex
 	notes []string // what was there and was not examined, for the refusal
 	err   error    // the first look-up that could not be answered
@@ -42,7 +44,7 @@ type source struct {
 }
 
 const (
-	sources          = 3
+	sources          = 4
 	fetchesPerSource = 8      // at once
 	maxListingTokens = 60_000 // of a signature manifest or a fallback index
 	leastManifest    = 64 << 10
@@ -57,7 +59,14 @@ func (s *search) source(where string) *source {
 func (s *search) run(ctx context.Context) {
 	var both sync.WaitGroup
 	if s.image.Algorithm() == digest.SHA256 { // a sha512 .sig tag is longer than a tag may be
-		both.Go(func() { s.fail(guard(func() error { return s.source("the .sig tag").legacyTag(ctx) })) })
+		both.Go(func() {
+			s.fail(guard(func() error { return s.source("the .sig tag").legacyTag(ctx, ".sig", sigs.Legacy) }))
+		})
+		if s.attestations {
+			both.Go(func() {
+				s.fail(guard(func() error { return s.source("the .att tag").legacyTag(ctx, ".att", sigs.Envelope) }))
+			})
+		}
 	}
 	both.Go(func() {
 		s.fail(guard(func() error {
@@ -84,13 +93,14 @@ func (s *search) note(format string, args ...any) {
 	s.notes = append(s.notes, fmt.Sprintf(format, args...))
 }
 
-// legacyTag reads sha256-<hex>.sig, where cosign v1 and v2 keep signatures.
-func (s *source) legacyTag(ctx context.Context) error {
-	m, err := s.manifest(ctx, "sha256-"+s.image.Encoded()+".sig", s.gate.Limits.ManifestBytes)
+// legacyTag reads sha256-<hex>.sig or .att, where cosign v1 and v2 keep
+// signatures and attestations.
+func (s *source) legacyTag(ctx context.Context, suffix string, kind sigs.Kind) error {
+	m, err := s.manifest(ctx, "sha256-"+s.image.Encoded()+suffix, s.gate.Limits.ManifestBytes)
 	if err != nil || m == nil {
 		return err
 	}
-	return s.layers(ctx, m, true)
+	return s.layers(ctx, m, kind)
 }
 
 // referrers reads the referrers API, where the registry has one.
@@ -216,31 +226,37 @@ func (s *source) attached(ctx context.Context, m *listing) error {
 	if m.Subject == nil || m.Subject.Digest != s.image {
 		return nil // the list is the registry's word, the subject the author's
 	}
-	return s.layers(ctx, m, false)
+	return s.layers(ctx, m, 0)
 }
 
-// layers examines the layers of a signature manifest.
-func (s *source) layers(ctx context.Context, m *listing, legacyOnly bool) error {
+// layers examines the layers of a signature manifest: of one kind, or, with 0,
+// of every kind that can count.
+func (s *source) layers(ctx context.Context, m *listing, only sigs.Kind) error {
 	var all errgroup.Group
 	all.SetLimit(fetchesPerSource)
 	for _, l := range m.Layers {
-		if l.MediaType != sigs.MediaTypeSimpleSigning && (legacyOnly || !sigs.IsBundle(l.MediaType)) {
+		kind := sigs.KindOf(l.MediaType)
+		if kind == 0 || only != 0 && kind != only || kind == sigs.Envelope && !s.attestations {
 			continue
 		}
 		if s.candidates.Add(-1) < 0 {
 			s.note("%s holds more than %d signatures; the rest was not examined (limits.signatures)", s.where, s.gate.Limits.Signatures)
 			break
 		}
-		all.Go(func() error { return guard(func() error { return s.candidate(ctx, l) }) })
+		all.Go(func() error { return guard(func() error { return s.candidate(ctx, l, kind) }) })
 	}
 	return all.Wait()
 }
 
-func (s *source) candidate(ctx context.Context, l Descriptor) error {
+func (s *source) candidate(ctx context.Context, l Descriptor, kind sigs.Kind) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if CheckDigest(l.Digest) != nil || l.Size < 0 || l.Size > min(s.gate.Limits.PayloadBytes, sigs.MaxPayload) {
+	limit := s.gate.Limits.PayloadBytes
+	if kind == sigs.Legacy || !s.attestations {
+		limit = min(limit, sigs.MaxPayload)
+	}
+	if CheckDigest(l.Digest) != nil || l.Size < 0 || l.Size > limit {
 		s.note("%s lists a signature without a proper digest, or larger than any is", s.where)
 		return nil
 	}
@@ -250,7 +266,7 @@ func (s *source) candidate(ctx context.Context, l Descriptor) error {
 	}
 	// Whatever the size that is listed, the digest decides: a registry that sends
 	// more than it has has not said that there is no signature.
-	payload, err := s.registry.Blob(ctx, s.repo, l.Digest, sigs.MaxPayload)
+	payload, err := s.registry.Blob(ctx, s.repo, l.Digest, max(l.Size, min(limit, sigs.MaxPayload)))
 	switch {
 	case errors.Is(err, ErrTooLarge):
 		s.note("%s lists a signature that is larger than any is", s.where)
@@ -260,10 +276,6 @@ func (s *source) candidate(ctx context.Context, l Descriptor) error {
 		return nil
 	case err != nil:
 		return err
-	}
-	kind := sigs.Legacy
-	if sigs.IsBundle(l.MediaType) {
-		kind = sigs.Bundle
 	}
 	s.found(sigs.Candidate{Kind: kind, Source: s.where, Payload: payload, Annotations: l.Annotations})
 	return nil

@@ -67,10 +67,10 @@ type Verdict struct {
 	// asked, as for a static decision or a part of an image.
 	Findings []Finding
 
-	Reasons []Reason      // why not, authority by authority; empty when allowed
-	Signer  string        // who made it count: "key release (cosign.pub)", "static: allow", "part of sha256:…"
-	Size    int64         // of a blob, as the manifest that lists it says; 0: not known
-	Unknown bool          // a part of no image this gate has admitted
+	Reasons []Reason // why not, authority by authority; empty when allowed
+	Signer  string   // who made it count: "key release (cosign.pub)", "static: allow", "part of sha256:…"
+	Size    int64    // of a blob, as the manifest that lists it says; 0: not known
+	Unknown bool     // a part of no image this gate has admitted
 
 	// CacheHit is true when nothing was fetched or verified for this answer.
 	CacheHit bool
@@ -81,6 +81,7 @@ type Verdict struct {
 	ownChildren bool      // the deciding policy keeps this index from admitting its children
 	final       bool      // a static decision on this very digest: no parent overrules it
 	stale       bool      // the registry could not be asked: kept signatures were verified
+	ends        time.Time // an allow's end by a certificate; zero: none
 	signed      *kept     // what made it count, to be kept beside the facts
 	quick       bool      // nothing was found at all: ask again soon, a signature may follow
 }

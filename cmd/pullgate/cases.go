@@ -154,7 +154,7 @@ func (c testCase) decide(ctx context.Context, l *loaded) (verify.Verdict, error)
 		}
 		one.wrap = func(verify.Registry) verify.Registry { return replayer{from} }
 	}
-	gate, done, err := one.alone(dir)
+	gate, done, err := one.alone(ctx, dir, nil)
 	if err != nil {
 		return verify.Verdict{}, err
 	}

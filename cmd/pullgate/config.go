@@ -41,7 +41,7 @@ type config struct {
 	Canary          string           `mapstructure:"canary"`
 	PolicyFiles     []string         `mapstructure:"policyFiles"`
 	Policies        []any            `mapstructure:"policies"`   // read from the YAML nodes, for lines and case
-	TrustRoots      []any            `mapstructure:"trustRoots"` // not supported yet
+	TrustRoots      []any            `mapstructure:"trustRoots"` // likewise
 	Verdicts        verdictsConfig   `mapstructure:"verdicts"`
 	Manifests       manifestsConfig  `mapstructure:"manifests"`
 	State           stateConfig      `mapstructure:"state"`
@@ -297,9 +297,6 @@ func (c *config) check() []policy.Problem {
 	}
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		add(c.line("tls"), "tls needs both certFile and keyFile")
-	}
-	if len(c.TrustRoots) > 0 {
-		add(c.line("trustRoots"), "trustRoots is not supported yet")
 	}
 	if len(c.State.Redis) > 0 {
 		add(c.line("state", "redis"), "state.redis is not supported yet")

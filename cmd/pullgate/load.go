@@ -1,16 +1,20 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"time"
 
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/proxy/upstream"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/trust"
 )
 
 // loaded is a configuration that holds together: policies, keys, upstreams.
@@ -45,7 +49,7 @@ func loadOver(file string, environ []string, t *telemetry, before *loaded) (*loa
 		canary = policy.Repository{}
 	}
 	set, more := policy.Load(policy.Input{
-		ConfigFile: file, Dir: c.dir, Inline: child(c.nodes, "policies"), Files: c.PolicyFiles, FilesLine: c.line("policyFiles"),
+		ConfigFile: file, Dir: c.dir, Inline: child(c.nodes, "policies"), TrustRoots: child(c.nodes, "trustRoots"), Files: c.PolicyFiles, FilesLine: c.line("policyFiles"),
 		DefaultAction: c.DefaultAction, DefaultActionLine: c.line("defaultAction"), Canary: canary, CanaryLine: c.line("canary"),
 	})
 	problems = append(problems, more...)
@@ -95,10 +99,15 @@ func (l *loaded) limits() verify.Limits {
 	}
 }
 
-// gate builds the gate over a store and a cache that outlive it.
-func (l *loaded) gate(store *verify.Store, cache *verify.Cache) (*verify.Gate, error) {
+// gate builds the gate over what outlives it, with the roots and keys as they
+// are now.
+func (l *loaded) gate(e *engine) (*verify.Gate, error) {
+	trusted, err := e.trust.Use(l.policies)
+	if err != nil {
+		return nil, err
+	}
 	return verify.New(verify.Config{
-		Policies: l.policies, Mode: l.mode, Store: store, Cache: cache, Limits: l.limits(),
+		Policies: l.policies, Trust: trusted, Mode: l.mode, Store: e.store, Cache: e.cache, Limits: l.limits(),
 		Registry: func(host string) (verify.Registry, bool) {
 			u, ok := l.upstreams[host]
 			if ok && l.wrap != nil {
@@ -134,13 +143,15 @@ func (l *loaded) logger(w logWriter) (*slog.Logger, error) {
 
 type logWriter interface{ Write([]byte) (int, error) }
 
-// engine is what outlives a configuration: the state and the memory.
+// engine is what outlives a configuration: the state, the memory, and the
+// roots and keys that are fetched.
 type engine struct {
 	store *verify.Store
 	cache *verify.Cache
+	trust *trust.Keeper
 }
 
-func (l *loaded) engine(statePath string) (*engine, error) {
+func (l *loaded) engine(statePath string, keep trust.Config) (*engine, error) {
 	store, err := verify.OpenStore(statePath, int64(l.config.State.MaxBytes))
 	if err != nil {
 		return nil, err
@@ -149,23 +160,42 @@ func (l *loaded) engine(statePath string) (*engine, error) {
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	return &engine{store: store, cache: cache}, nil
+	keeper, err := trust.New(keep)
+	if err != nil {
+		cache.Close()
+		return nil, errors.Join(err, store.Close())
+	}
+	return &engine{store: store, cache: cache, trust: keeper}, nil
+}
+
+// trustDir is where roots and keys are kept beside the state.
+func (l *loaded) trustDir() string {
+	return filepath.Join(l.config.path(l.config.State.Path), "trust")
 }
 
 // Close gives the state back.
 func (e *engine) Close() error {
 	e.cache.Close()
-	return e.store.Close()
+	return errors.Join(e.trust.Close(), e.store.Close())
 }
 
+// fillTimeout bounds how long a command waits for roots and keys.
+const fillTimeout = 20 * time.Second
+
 // alone is a whole gate for one command: `verify` and `warm` decide with the
-// very code that serve runs.
-func (l *loaded) alone(statePath string) (*verify.Gate, func() error, error) {
-	e, err := l.engine(statePath)
+// very code that serve runs. Roots and keys that are missing are asked for
+// first; those that cannot be had leave the verdict open.
+func (l *loaded) alone(ctx context.Context, statePath string, log *slog.Logger) (*verify.Gate, func() error, error) {
+	e, err := l.engine(statePath, trust.Config{Dir: l.trustDir(), Frozen: true, Log: log})
 	if err != nil {
 		return nil, nil, err
 	}
-	gate, err := l.gate(e.store, e.cache)
+	ctx, cancel := context.WithTimeout(ctx, fillTimeout)
+	defer cancel()
+	if _, err = e.trust.Use(l.policies); err == nil {
+		_ = e.trust.Fill(ctx) // logged; what is missing is said with the verdict
+	}
+	gate, err := l.gate(e)
 	if err != nil {
 		return nil, nil, errors.Join(err, e.Close())
 	}

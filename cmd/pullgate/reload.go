@@ -141,6 +141,9 @@ func (r *reloader) watch(ctx context.Context, hup <-chan os.Signal) error {
 			}
 			settled.Reset(max(0, min(settle, time.Until(since.Add(settleAtMost)))))
 			continue
+		case <-r.engine.trust.Changed():
+			r.judgeAgain()
+			continue
 		case <-hup:
 			r.seen = [sha256.Size]byte{} // asked for: load whatever is there
 		case <-look.C:
@@ -195,9 +198,10 @@ func (r *reloader) replace(fresh *loaded, problems []policy.Problem) {
 		r.refuse(one(err))
 		return
 	}
-	gate, err := fresh.gate(r.engine.store, r.engine.cache)
+	gate, err := fresh.gate(r.engine)
 	if err != nil {
 		r.refuse(one(err))
+		_, _ = r.engine.trust.Use(old.policies) // as before: they are in force
 		return
 	}
 	if certificate != nil {
@@ -218,6 +222,18 @@ func (r *reloader) replace(fresh *loaded, problems []policy.Problem) {
 		r.log.Warn("these settings take effect at the next start", "settings", strings.Join(fixed, ", "))
 	}
 	fresh.warn(r.log)
+}
+
+// judgeAgain puts a trust root or a key that has changed in force. Verdicts are
+// remembered under the roots they were made with, so none outlives its root.
+func (r *reloader) judgeAgain() {
+	l := r.current()
+	gate, err := l.gate(r.engine)
+	if err != nil {
+		r.log.Error("a trust root or key that was fetched does not suit the policies; the one before stays in force", "error", err)
+		return
+	}
+	r.handler.Swap(l.snapshot(gate))
 }
 
 func (r *reloader) refuse(problems []policy.Problem) {

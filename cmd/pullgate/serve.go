@@ -18,6 +18,7 @@ import (
 
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy"
+	"github.com/pullgate/pullgate/verify/trust"
 )
 
 func serveCommand() *cobra.Command {
@@ -71,11 +72,11 @@ func serve(ctx context.Context, l *loaded, t *telemetry, stderr logWriter, hup <
 	}
 	// net/http's client prints what a registry sends unasked, through the standard logger.
 	slog.SetDefault(log)
-	e, err := l.engine(l.config.path(l.config.State.Path))
+	e, err := l.engine(l.config.path(l.config.State.Path), trust.Config{Dir: l.trustDir(), Log: log, Meter: t.meter})
 	if err != nil {
 		return err
 	}
-	first, err := l.gate(e.store, e.cache)
+	first, err := l.gate(e)
 	if err != nil {
 		return errors.Join(err, e.Close())
 	}
@@ -114,6 +115,7 @@ func listen(ctx context.Context, r *reloader, pulls http.Handler, hup <-chan os.
 	})
 	group.Go(func() error { return ended(adminServer.Serve(adminPort)) })
 	group.Go(func() error { return r.watch(groupCtx, hup) })
+	group.Go(func() error { return r.engine.trust.Run(groupCtx) })
 	group.Go(func() error {
 		<-groupCtx.Done()
 		r.draining.Store(true)

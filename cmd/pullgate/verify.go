@@ -119,7 +119,7 @@ type result struct {
 }
 
 func verifyOne(ctx context.Context, l *loaded, state string, repo policy.Repository, reference string, asJSON bool, out io.Writer) error {
-	gate, done, err := l.alone(state)
+	gate, done, err := l.alone(ctx, state, nil)
 	if err != nil {
 		return err
 	}

@@ -77,7 +77,7 @@ func (l *loaded) asker(ctx context.Context, gateURL string) (asker, func() error
 	if given || answers(ctx, client, gateURL) {
 		return ask, func() error { return nil }, nil
 	}
-	gate, done, err := l.alone(l.config.path(l.config.State.Path))
+	gate, done, err := l.alone(ctx, l.config.path(l.config.State.Path), nil)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -61,7 +61,7 @@ func TestWarmAlone(t *testing.T) {
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
-	gate, done, err := l.alone(filepath.Join(other, "pullgate-state"))
+	gate, done, err := l.alone(t.Context(), filepath.Join(other, "pullgate-state"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -146,7 +146,10 @@ func isTar(b []byte) bool {
 const tarBlock = 512
 
 // Attestations may be large documents; the caller has bounded their bytes.
-const maxAttestationTokens = 400_000
+const (
+	maxAttestationTokens = 400_000
+	maxStatementDepth    = 64
+)
 
 // envelopeSubjects reads a DSSE envelope (secure-systems-lab/dsse, envelope.md)
 // around an in-toto statement.
@@ -194,7 +197,7 @@ func statementSubjects(payloadType string, payload []byte) ([]string, error) {
 	if payloadType != inToto {
 		return nil, errors.New("its payload is no in-toto statement")
 	}
-	if err := CheckStrict(payload, 64, maxAttestationTokens); err != nil {
+	if err := CheckStrict(payload, maxStatementDepth, maxAttestationTokens); err != nil {
 		return nil, fmt.Errorf("the statement is %w", err)
 	}
 	var s struct {

@@ -16,7 +16,7 @@ import (
 )
 
 // statement is an in-toto statement for a sha256 sum, as cosign 3 writes it.
-func statement(sum string) string {
+func statementOf(sum string) string {
 	return statementWith(subject("sha256", sum, ""), signPredicate, "{}")
 }
 
@@ -155,7 +155,7 @@ func TestAnAlteredBundleDoesNotCount(t *testing.T) {
 		{"another signature and the right one", signatures(otherSignature, goodSignature), ""},
 		{"signature empty", signatures(map[string]any{"sig": ""}), ""},
 		{"signature garbage", signatures(map[string]any{"sig": "AAAA"}), altered},
-		{"signature very long", signatures(map[string]any{"sig": strings.Repeat("A", 4*maxSignatureText)}), altered},
+		{"signature very long", signatures(map[string]any{"sig": strings.Repeat("A", 4*maxSignatureText)}), "longer than any is"},
 		{"envelope missing", fields(func(m map[string]any) { delete(m, "dsseEnvelope") }), "no in-toto statement"},
 		{"envelope null", fields(func(m map[string]any) { m["dsseEnvelope"] = nil }), "no in-toto statement"},
 		{"material missing", fields(func(m map[string]any) { delete(m, "verificationMaterial") }), "no verification material"},
@@ -167,7 +167,7 @@ func TestAnAlteredBundleDoesNotCount(t *testing.T) {
 		{"a chain of eight", material("x509CertificateChain", map[string]any{"certificates": repeated(certificate, maxCertificates)}), "made with a certificate"},
 		{"a chain of nine", material("x509CertificateChain", map[string]any{"certificates": repeated(certificate, maxCertificates+1)}), "more than 8 certificates"},
 		{"a key and a certificate", fields(func(m map[string]any) { get(m, "verificationMaterial")["certificate"] = certificate }), "no Sigstore bundle"},
-		{"a truly certified bundle of another image", func(_ *testing.T, c *Candidate) { *c = certified }, "made with a certificate"},
+		{"a truly certified bundle of another image", func(_ *testing.T, c *Candidate) { *c = certified }, "not about this image"},
 		{"five log entries", fields(func(m map[string]any) {
 			get(m, "verificationMaterial")["tlogEntries"] = repeated(map[string]any{}, maxLogEntries+1)
 		}), "more than 4 log entries"},
@@ -250,7 +250,7 @@ func TestATrulySignedStatementThatSaysSomethingElseDoesNotCount(t *testing.T) {
 	k := authority(t, policyKey(t, key.Public(), "k"))
 	image, other := digest.FromString("an image"), digest.FromString("another")
 	sum := image.Encoded()
-	allowed(t, k, bundleOf(t, key, statement(sum)), image)
+	allowed(t, k, bundleOf(t, key, statementOf(sum)), image)
 	is := func(statement string) Candidate { return bundleOf(t, key, statement) }
 	const about, attestation = "not about this image", "attestation"
 	for name, tt := range map[string]struct {
@@ -267,29 +267,29 @@ func TestATrulySignedStatementThatSaysSomethingElseDoesNotCount(t *testing.T) {
 		"predicate type twice":              {is(strings.Replace(statementWith(subject("sha256", sum, ""), "https://slsa.dev/provenance/v1", "{}"), "{", `{"predicateType":"`+signPredicate+`",`, 1)), ""},
 		"predicate type spelt twice":        {is(strings.Replace(statementWith(subject("sha256", sum, ""), "https://slsa.dev/provenance/v1", "{}"), "{", `{"predicate_type":"`+signPredicate+`",`, 1)), ""},
 		"predicate type in the predicate":   {is(statementWith(subject("sha256", sum, ""), "https://slsa.dev/provenance/v1", `{"predicateType":"`+signPredicate+`"}`)), attestation},
-		"another image":                     {is(statement(other.Encoded())), about},
+		"another image":                     {is(statementOf(other.Encoded())), about},
 		"no subject":                        {is(statementWith("", signPredicate, "{}")), about},
 		"a subject without a digest":        {is(statementWith(`{"name":"`+image.String()+`"}`, signPredicate, "{}")), about},
 		"digest under another algorithm":    {is(statementWith(subject("sha512", sum, ""), signPredicate, "{}")), about},
 		"algorithm in upper case":           {is(statementWith(subject("SHA256", sum, ""), signPredicate, "{}")), about},
-		"digest in upper case":              {is(statement(strings.ToUpper(sum))), about},
-		"digest with its algorithm":         {is(statement(image.String())), about},
-		"digest cut":                        {is(statement(sum[:62])), about},
-		"digest empty":                      {is(statement("")), about},
-		"digest with a line end":            {is(statement(sum + `\n`)), about},
-		"subject twice":                     {is(strings.Replace(statement(other.Encoded()), "{", `{"subject":[`+subject("sha256", sum, "")+`],`, 1)), ""},
-		"subject in two cases":              {is(strings.Replace(statement(sum), "{", `{"Subject":[`+subject("sha256", other.Encoded(), "")+`],`, 1)), ""},
-		"predicate type in two cases":       {is(strings.Replace(statement(sum), "{", `{"PredicateType":"https://slsa.dev/provenance/v1",`, 1)), ""},
+		"digest in upper case":              {is(statementOf(strings.ToUpper(sum))), about},
+		"digest with its algorithm":         {is(statementOf(image.String())), about},
+		"digest cut":                        {is(statementOf(sum[:62])), about},
+		"digest empty":                      {is(statementOf("")), about},
+		"digest with a line end":            {is(statementOf(sum + `\n`)), about},
+		"subject twice":                     {is(strings.Replace(statementOf(other.Encoded()), "{", `{"subject":[`+subject("sha256", sum, "")+`],`, 1)), ""},
+		"subject in two cases":              {is(strings.Replace(statementOf(sum), "{", `{"Subject":[`+subject("sha256", other.Encoded(), "")+`],`, 1)), ""},
+		"predicate type in two cases":       {is(strings.Replace(statementOf(sum), "{", `{"PredicateType":"https://slsa.dev/provenance/v1",`, 1)), ""},
 		"an annotation twice":               {is(statementWith(subject("sha256", sum, `{"env":"prod","env":"dev"}`), signPredicate, "{}")), ""},
 		"a digest twice":                    {is(statementWith(`{"digest":{"sha256":"`+other.Encoded()+`","sha256":"`+sum+`"}}`, signPredicate, "{}")), ""},
-		"two statements":                    {is(statement(sum) + statement(sum)), ""},
-		"signed by a stranger":              {bundleOf(t, stranger, statement(sum)), "another key"},
-		"signed by a stranger as well":      {bundleFrom(envelope(t, []crypto.Signer{key, stranger}, inToto, statement(sum)), publicKey), ""},
-		"signed by a stranger first":        {bundleFrom(envelope(t, []crypto.Signer{stranger, key}, inToto, statement(sum)), publicKey), ""},
-		"signed as another payload type":    {bundleFrom(envelope(t, key, "text/plain", statement(sum)), publicKey), "no in-toto statement"},
-		"signed as one type, sold as another": {bundleFrom(strings.Replace(envelope(t, key, "text/plain", statement(sum)), "text/plain", inToto, 1), publicKey),
+		"two statements":                    {is(statementOf(sum) + statementOf(sum)), ""},
+		"signed by a stranger":              {bundleOf(t, stranger, statementOf(sum)), "another key"},
+		"signed by a stranger as well":      {bundleFrom(envelope(t, []crypto.Signer{key, stranger}, inToto, statementOf(sum)), publicKey), ""},
+		"signed by a stranger first":        {bundleFrom(envelope(t, []crypto.Signer{stranger, key}, inToto, statementOf(sum)), publicKey), ""},
+		"signed as another payload type":    {bundleFrom(envelope(t, key, "text/plain", statementOf(sum)), publicKey), "no in-toto statement"},
+		"signed as one type, sold as another": {bundleFrom(strings.Replace(envelope(t, key, "text/plain", statementOf(sum)), "text/plain", inToto, 1), publicKey),
 			"another key, or altered"},
-		"signed without PAE": {bundleFrom(strings.Replace(envelope(t, key, inToto, statement(sum)), `"sig":"`, `"sig":"`+base64.StdEncoding.EncodeToString(sign(t, key, []byte(statement(sum))))+`","keyid":"`, 1), publicKey),
+		"signed without PAE": {bundleFrom(strings.Replace(envelope(t, key, inToto, statementOf(sum)), `"sig":"`, `"sig":"`+base64.StdEncoding.EncodeToString(sign(t, key, []byte(statementOf(sum))))+`","keyid":"`, 1), publicKey),
 			"another key, or altered"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -61,7 +61,7 @@ func FuzzVerify(f *testing.F) {
 		}()
 		c := Candidate{Payload: b, Annotations: map[string]string{AnnotationSignature: signature}}
 		c.Kind = Legacy
-		if who, err := k.Verify(c, signedImage); err == nil {
+		if who, err := check(k, c, signedImage); err == nil {
 			if !bytes.Equal(b, signed.Payload) {
 				t.Errorf("counts as %+v: %q", who, b)
 			}
@@ -70,7 +70,7 @@ func FuzzVerify(f *testing.F) {
 			}
 		}
 		c.Kind = Bundle
-		if who, err := k.Verify(c, bundledImage); err == nil {
+		if who, err := check(k, c, bundledImage); err == nil {
 			if got := parse(b); got == nil || !bytes.Equal(got.GetDsseEnvelope().GetPayload(), want) {
 				t.Errorf("counts as %+v: %q", who, b)
 			}
@@ -98,7 +98,7 @@ func FuzzSigned(f *testing.F) {
 	sum := image.Encoded()
 	f.Add(payload(image.String()))
 	f.Add(payloadWith(image.String(), `{"env":"prod"}`))
-	f.Add(statement(sum))
+	f.Add(statementOf(sum))
 	f.Add(statementWith(subject("sha256", sum, `{"env":"prod"}`)+","+subject("sha512", sum, ""), signPredicate, `{"a":1}`))
 	f.Add(statementWith(subject("sha256", sum, ""), "https://slsa.dev/provenance/v1", "{}"))
 	at := func(v any, path ...string) any {
@@ -111,12 +111,12 @@ func FuzzSigned(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		var v any
 		_ = json.Unmarshal([]byte(text), &v)
-		if _, err := k.Verify(legacy(t, key, text), image); err == nil {
+		if _, err := check(k, legacy(t, key, text), image); err == nil {
 			if at(v, "critical", "image", "docker-manifest-digest") != image.String() || at(v, "critical", "type") != payloadType {
 				t.Errorf("counts as a payload: %q", text)
 			}
 		}
-		if _, err := k.Verify(bundleOf(t, key, text), image); err == nil {
+		if _, err := check(k, bundleOf(t, key, text), image); err == nil {
 			subjects, _ := at(v, "subject").([]any)
 			// Protobuf's JSON knows a second spelling of the name.
 			if at(v, "predicateType") != signPredicate && at(v, "predicate_type") != signPredicate || !slices.ContainsFunc(subjects, func(s any) bool {
@@ -138,7 +138,7 @@ func FuzzCheckStrict(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Add([]byte(payload("sha256:" + strings.Repeat("a", 64))))
-	f.Add([]byte(statement(strings.Repeat("a", 64))))
+	f.Add([]byte(statementOf(strings.Repeat("a", 64))))
 	decode := func(t *testing.T, b []byte) any {
 		dec := json.NewDecoder(bytes.NewReader(b))
 		dec.UseNumber() // a number may be larger than Go can hold

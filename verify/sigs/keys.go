@@ -9,37 +9,28 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
-	"github.com/opencontainers/go-digest"
+	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/sigstore/sigstore/pkg/signature/options"
 
 	"github.com/pullgate/pullgate/policy"
 )
 
-// Keys is an authority made of public keys: a signature by any of them counts.
-// It is immutable and safe for concurrent use.
-type Keys struct{ keys []key }
-
+// key is one public key and the ways in which it signs.
 type key struct {
 	policy.Key
-	verifiers []signature.Verifier // ways in which this one key signs
+	verifiers []signature.Verifier
 }
 
-// NewKeys prepares an authority's keys.
-func NewKeys(list []policy.Key) (*Keys, error) {
-	if len(list) == 0 {
-		return nil, errors.New("it has no key")
+func newKey(p policy.Key) (key, error) {
+	verifiers, err := verifiersOf(p.Public)
+	if err != nil {
+		return key{}, fmt.Errorf("key %s: %w", p.Source, err)
 	}
-	k := &Keys{}
-	for _, p := range list {
-		verifiers, err := verifiersOf(p.Public)
-		if err != nil {
-			return nil, fmt.Errorf("key %s: %w", p.Source, err)
-		}
-		k.keys = append(k.keys, key{p, verifiers})
-	}
-	return k, nil
+	return key{p, verifiers}, nil
 }
 
 // verifiersOf lists how a key of this type signs. cosign hashes with SHA-256
@@ -82,26 +73,14 @@ func verifiersOf(public crypto.PublicKey) ([]signature.Verifier, error) {
 	return []signature.Verifier{v}, nil
 }
 
-// Verify says who of the authority signed exactly image, or why the candidate
-// does not count. The error is one line for the person whose pull was refused;
-// it quotes untrusted text only shortened and escaped.
-func (k *Keys) Verify(c Candidate, image digest.Digest) (Signer, error) {
-	switch {
-	case len(c.Payload) > MaxPayload:
-		return Signer{}, fmt.Errorf("it is larger than %d KiB, and no signature is", MaxPayload>>10)
-	case c.Kind == Legacy:
-		return k.verifyLegacy(c, image)
-	case c.Kind == Bundle:
-		return k.verifyBundle(c, image)
-	}
-	return Signer{}, errors.New("it is of no known format")
-}
-
 var errOtherKey = errors.New("it was made by another key, or altered")
 
+// keyring is what an authority of keys trusts: a signature by any counts.
+type keyring []key
+
 // by finds the key that made sig over message.
-func (k *Keys) by(sig, message []byte) (key, error) {
-	for _, candidate := range k.keys {
+func (k keyring) by(sig, message []byte) (key, error) {
+	for _, candidate := range k {
 		for _, v := range candidate.verifiers {
 			if v.VerifySignature(bytes.NewReader(sig), bytes.NewReader(message)) == nil {
 				return candidate, nil
@@ -111,18 +90,23 @@ func (k *Keys) by(sig, message []byte) (key, error) {
 	return key{}, errOtherKey
 }
 
-// anyKey is the authority as a sigstore verifier that notes which key it was.
-// It is made for one verification and used by one goroutine.
-type anyKey struct {
-	keys *Keys
-	who  key
+// signed finds the key that signed e; what it signs is the payload, or the
+// envelope's pre-authentication encoding (DSSE, protocol.md).
+func (k keyring) signed(e *entity) (key, error) {
+	if e.envelope {
+		return k.by(e.signature, dsse.PAE(inToto, e.payload))
+	}
+	return k.by(e.signature, e.payload)
 }
 
-func (a *anyKey) PublicKey(o ...signature.PublicKeyOption) (crypto.PublicKey, error) {
-	return a.keys.keys[0].verifiers[0].PublicKey(o...)
+// anyOf is one key as sigstore-go's trusted material: whichever way it signs.
+type anyOf struct{ key }
+
+func (a anyOf) PublicKey(...signature.PublicKeyOption) (crypto.PublicKey, error) {
+	return a.Public, nil
 }
 
-func (a *anyKey) VerifySignature(sig, message io.Reader, _ ...signature.VerifyOption) error {
+func (a anyOf) VerifySignature(sig, message io.Reader, _ ...signature.VerifyOption) error {
 	s, err := io.ReadAll(io.LimitReader(sig, maxSignatureText))
 	if err != nil {
 		return fmt.Errorf("read signature: %w", err)
@@ -131,6 +115,12 @@ func (a *anyKey) VerifySignature(sig, message io.Reader, _ ...signature.VerifyOp
 	if err != nil {
 		return fmt.Errorf("read message: %w", err)
 	}
-	a.who, err = a.keys.by(s, m)
+	_, err = keyring{a.key}.by(s, m)
 	return err
+}
+
+// material is one key as what a verifier trusts, for any time.
+func (k key) material() root.TrustedMaterial {
+	trusted := root.NewExpiringKey(anyOf{k}, time.Time{}, time.Time{})
+	return root.NewTrustedPublicKeyMaterial(func(string) (root.TimeConstrainedVerifier, error) { return trusted, nil })
 }

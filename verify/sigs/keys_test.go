@@ -35,9 +35,9 @@ func policyKey(t testing.TB, public crypto.PublicKey, source string) policy.Key 
 	return policy.Key{Public: public, Source: source, ID: hex.EncodeToString(id[:])}
 }
 
-func authority(t testing.TB, list ...policy.Key) *Keys {
+func authority(t testing.TB, list ...policy.Key) *Authority {
 	t.Helper()
-	k, err := NewKeys(list)
+	k, err := NewAuthority(policy.Authority{Name: "keys", Keys: list, Accept: []string{policy.SignaturePredicate}}, nil, Trust{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,14 +110,14 @@ func genuine(t testing.TB, set *fixtures.Set, repository string) (Candidate, dig
 
 // denied checks that a candidate does not count, for a reason that says what
 // is wrong, on one line that is fit to print.
-func denied(t *testing.T, k *Keys, c Candidate, image digest.Digest, want string) {
+func denied(t *testing.T, k *Authority, c Candidate, image digest.Digest, want string) {
 	t.Helper()
 	defer func() { // so that the other cases still run
 		if p := recover(); p != nil {
 			t.Errorf("panic: %v", p)
 		}
 	}()
-	who, err := k.Verify(c, image)
+	who, err := check(k, c, image)
 	if err == nil {
 		t.Fatalf("allowed as %+v, want %q", who, want)
 	}
@@ -133,9 +133,9 @@ func denied(t *testing.T, k *Keys, c Candidate, image digest.Digest, want string
 	}
 }
 
-func allowed(t *testing.T, k *Keys, c Candidate, image digest.Digest) Signer {
+func allowed(t *testing.T, k *Authority, c Candidate, image digest.Digest) Signer {
 	t.Helper()
-	who, err := k.Verify(c, image)
+	who, err := check(k, c, image)
 	if err != nil {
 		t.Fatalf("denied: %v", err)
 	}
@@ -156,7 +156,7 @@ func TestEveryFixtureGetsItsVerdict(t *testing.T) {
 			image := imageOf(t, set, f)
 			var counting []Signer
 			for _, c := range candidates(t, set, f.Repository, image) {
-				if who, err := k.Verify(c, image); err == nil {
+				if who, err := check(k, c, image); err == nil {
 					counting = append(counting, who)
 				}
 			}
@@ -183,7 +183,7 @@ func TestEveryFixtureGetsItsVerdict(t *testing.T) {
 func TestNoFixtureCountsUnderAnotherKeyOfItsKind(t *testing.T) {
 	t.Parallel()
 	set := fixtures.Load(t)
-	strangers := map[string]*Keys{}
+	strangers := map[string]*Authority{}
 	for name, key := range newKeys(t) {
 		strangers[name] = authority(t, policyKey(t, key.Public(), "stranger"))
 	}
@@ -191,7 +191,7 @@ func TestNoFixtureCountsUnderAnotherKeyOfItsKind(t *testing.T) {
 		image := imageOf(t, set, f)
 		for _, c := range candidates(t, set, f.Repository, image) {
 			for name, k := range strangers {
-				if _, err := k.Verify(c, image); err == nil {
+				if _, err := check(k, c, image); err == nil {
 					t.Errorf("%s counts under an unknown %s key", f.Name, name)
 				}
 			}
@@ -217,7 +217,7 @@ func TestASignatureCountsForItsOwnImageOnly(t *testing.T) {
 		for _, other := range []digest.Digest{foreign, digest.NewDigestFromEncoded(digest.SHA256, string(flipped)), digest.SHA512.FromString("x"),
 			digest.NewDigestFromEncoded(digest.SHA512, image.Encoded()+image.Encoded())} {
 			for _, c := range candidates(t, set, f.Repository, image) {
-				if _, err := k.Verify(c, other); err == nil {
+				if _, err := check(k, c, other); err == nil {
 					t.Errorf("%s counts for %s", f.Name, other)
 				}
 			}
@@ -281,7 +281,7 @@ func TestEveryKindOfKeySigns(t *testing.T) {
 	image := digest.FromString("an image")
 	for name, key := range newKeys(t) {
 		k := authority(t, policyKey(t, key.Public(), name))
-		for format, c := range map[string]Candidate{"legacy": legacy(t, key, payload(image.String())), "bundle": bundleOf(t, key, statement(image.Encoded()))} {
+		for format, c := range map[string]Candidate{"legacy": legacy(t, key, payload(image.String())), "bundle": bundleOf(t, key, statementOf(image.Encoded()))} {
 			if who := allowed(t, k, c, image); who.KeySource != name || who.KeyID == "" {
 				t.Errorf("%s %s: %+v", format, name, who)
 			}
@@ -299,7 +299,7 @@ func TestTheSignerIsTheKeyThatSigned(t *testing.T) {
 	}
 	k := authority(t, list...)
 	for name, key := range keys {
-		for format, c := range map[string]Candidate{"legacy": legacy(t, key, payload(image.String())), "bundle": bundleOf(t, key, statement(image.Encoded()))} {
+		for format, c := range map[string]Candidate{"legacy": legacy(t, key, payload(image.String())), "bundle": bundleOf(t, key, statementOf(image.Encoded()))} {
 			if who := allowed(t, k, c, image); who.KeySource != name || who.KeyID != policyKey(t, key.Public(), "").ID {
 				t.Errorf("%s by %s: signer %+v", format, name, who)
 			}
@@ -317,7 +317,7 @@ func TestUnusableKeysAreRefusedAtLoad(t *testing.T) {
 		"a private":  {{Public: newECDSA(t, elliptic.P256()), Source: "x"}},
 		"short seed": {{Public: []byte("x"), Source: "x"}},
 	} {
-		if k, err := NewKeys(list); err == nil {
+		if k, err := NewAuthority(policy.Authority{Name: "keys", Keys: list, Accept: []string{policy.SignaturePredicate}}, nil, Trust{}); err == nil {
 			t.Errorf("%s: loaded as %+v", name, k)
 		}
 	}
@@ -327,9 +327,9 @@ func TestTheZeroAuthorityAndUnknownFormatsDeny(t *testing.T) {
 	t.Parallel()
 	key := newECDSA(t, elliptic.P256())
 	image := digest.FromString("an image")
-	denied(t, &Keys{}, legacy(t, key, payload(image.String())), image, "another key")
+	denied(t, &Authority{}, legacy(t, key, payload(image.String())), image, "accepts only attestations")
 	k := authority(t, policyKey(t, key.Public(), "k"))
-	for _, kind := range []Kind{0, -1, 3} {
+	for _, kind := range []Kind{0, -1, 4} {
 		c := legacy(t, key, payload(image.String()))
 		c.Kind = kind
 		denied(t, k, c, image, "no known format")
@@ -347,13 +347,13 @@ func TestKeysAreSafeForConcurrentUse(t *testing.T) {
 	for range 8 {
 		all.Go(func() {
 			for range 10 {
-				if _, err := k.Verify(one, oneImage); err != nil {
+				if _, err := check(k, one, oneImage); err != nil {
 					t.Error(err)
 				}
-				if _, err := k.Verify(two, twoImage); err != nil {
+				if _, err := check(k, two, twoImage); err != nil {
 					t.Error(err)
 				}
-				if _, err := k.Verify(two, oneImage); err == nil {
+				if _, err := check(k, two, oneImage); err == nil {
 					t.Error("counts for another image")
 				}
 			}
@@ -370,10 +370,19 @@ func BenchmarkVerify(b *testing.B) {
 			c, image := genuine(b, set, repository)
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := k.Verify(c, image); err != nil {
+				if _, err := check(k, c, image); err != nil {
 					b.Fatal(err)
 				}
 			}
 		})
 	}
+}
+
+// check reads and verifies one candidate, as the gate does.
+func check(a *Authority, c Candidate, image digest.Digest) (Signer, error) {
+	r, err := Read(c, image)
+	if err != nil {
+		return Signer{}, err
+	}
+	return a.Verify(r)
 }

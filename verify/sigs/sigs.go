@@ -1,13 +1,18 @@
 // Package sigs reads the formats cosign writes and does the cryptography:
 // bytes in, signer out. It fetches nothing, remembers nothing and trusts
-// nothing but the keys it was made with. Everything a Candidate holds is
-// untrusted.
+// nothing but the keys and roots it was made with. Everything a Candidate holds
+// is untrusted.
 package sigs
 
 import (
+	"fmt"
 	"strings"
+	"time"
+	"unicode"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/pullgate/pullgate/policy"
 )
 
 // Media types and annotations of cosign's formats (cosign SIGNATURE_SPEC, sigstore bundle specification).
@@ -22,8 +27,11 @@ const (
 	AnnotationSignature = "dev.cosignproject.cosign/signature"
 
 	annotationCertificate = "dev.sigstore.cosign/certificate"
+	annotationChain       = "dev.sigstore.cosign/chain"
+	annotationLogEntry    = "dev.sigstore.cosign/bundle"
+	annotationTimestamp   = "dev.sigstore.cosign/rfc3161timestamp"
 	bundlePrefix          = "application/vnd.dev.sigstore.bundle"
-	signPredicate         = "https://sigstore.dev/cosign/sign/v1"
+	signPredicate         = policy.SignaturePredicate
 	payloadType           = "cosign container image signature"
 	inToto                = "application/vnd.in-toto+json"
 )
@@ -41,9 +49,25 @@ type Kind int
 const (
 	// Legacy is a simple-signing payload with its signature in an annotation.
 	Legacy Kind = iota + 1
-	// Bundle is a Sigstore bundle.
+	// Bundle is a Sigstore bundle: a signature or an attestation.
 	Bundle
+	// Envelope is a legacy attestation: a DSSE envelope with its evidence in
+	// annotations.
+	Envelope
 )
+
+// KindOf is the format that a layer of this media type is read as; 0: none.
+func KindOf(mediaType string) Kind {
+	switch {
+	case mediaType == MediaTypeSimpleSigning:
+		return Legacy
+	case mediaType == MediaTypeDSSE:
+		return Envelope
+	case IsBundle(mediaType):
+		return Bundle
+	}
+	return 0
+}
 
 // Candidate is one thing that claims to be a signature.
 type Candidate struct {
@@ -53,11 +77,47 @@ type Candidate struct {
 	Annotations map[string]string
 }
 
-// Signer is who made a signature that counts.
+// Signer is who made a signature that counts, and what it says.
 type Signer struct {
-	KeyID       string // SHA-256 of the public key's DER, hex
-	KeySource   string // as the policy names the key: a file, or "inline"
-	Annotations map[string]string
+	KeyID     string // SHA-256 of the public key's DER, hex; empty for a certificate
+	KeySource string // as the policy names the key: a file, a reference, or "inline"
+
+	Subject string // of the certificate; empty for a key
+	Issuer  string // the identity provider; empty for a key and for a PKI of one's own
+
+	Annotations   map[string]string // signed ones
+	PredicateType string            // what kind of statement it is; a legacy signature is one of policy.SignaturePredicate
+	Statement     []byte            // the in-toto statement; nil for a legacy signature
+
+	// Until is when it stops counting because of the certificate's own end; zero:
+	// never.
+	Until time.Time
+}
+
+// Same reports whether two signatures are one signer's.
+func (s Signer) Same(other Signer) bool {
+	return s.KeyID == other.KeyID && s.Subject == other.Subject && s.Issuer == other.Issuer
+}
+
+// String names the signer for logs and reasons, on one printable line.
+func (s Signer) String() string {
+	switch {
+	case s.KeyID != "":
+		return s.KeySource
+	case s.Issuer != "":
+		return fmt.Sprintf("%.200s, by %.200s", printable(s.Subject), printable(s.Issuer))
+	}
+	return fmt.Sprintf("%.200s", printable(s.Subject))
+}
+
+// printable replaces what could forge a line or steer a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) && r != unicode.ReplacementChar {
+			return r
+		}
+		return '?'
+	}, s)
 }
 
 // MaxPayload is the largest simple-signing payload, or bundle, that can count
@@ -66,6 +126,7 @@ const MaxPayload = 256 << 10
 
 // Bounds on one signature, before anything is parsed or computed.
 const (
+	maxSignature     = 8 << 10  // bytes
 	maxSignatureText = 16 << 10 // base64 of a signature: RSA-8192 needs 1368
 	maxLogEntries    = 4
 	maxTimestamps    = 4

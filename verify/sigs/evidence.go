@@ -1,0 +1,216 @@
+package sigs
+
+import (
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/digitorus/pkcs7"
+)
+
+// Bounds on evidence. An RSA key from outside costs time that grows with the
+// cube of its size, and no context stops it.
+const (
+	maxRSABits     = 8192
+	maxCertificate = 16 << 10 // DER
+	maxLogBody     = 64 << 10
+	maxLogField    = 32 << 10 // one text in a log entry's body: a PEM certificate of RSA-8192 in base64 is some 6 KiB
+	maxProofHashes = 64
+	maxCheckpoint  = 16 << 10
+	maxTimestamp   = 16 << 10
+	maxAnnotation  = 128 << 10
+)
+
+// count counts the evidence before any of it is looked at.
+func (e *entity) count() error {
+	switch {
+	case len(e.logEntries) > maxLogEntries:
+		return fmt.Errorf("its bundle holds more than %d log entries", maxLogEntries)
+	case len(e.stamps) > maxTimestamps:
+		return fmt.Errorf("its bundle holds more than %d timestamps", maxTimestamps)
+	case len(e.certificates) > maxCertificates:
+		return fmt.Errorf("its bundle holds more than %d certificates", maxCertificates)
+	}
+	return nil
+}
+
+// prove reads the evidence, once: it counts and measures all of it before any
+// is computed with, and parses the certificates.
+func (e *entity) prove() error {
+	if !e.proved {
+		e.proved = true
+		e.broken = e.evidence()
+	}
+	return e.broken
+}
+
+func (e *entity) evidence() error {
+	if e.annotations != nil {
+		if err := e.annotated(); err != nil {
+			return err
+		}
+	}
+	if err := e.count(); err != nil {
+		return err
+	}
+	if e.bundled && len(e.logEntries) > 0 {
+		switch {
+		case e.version == "v0.1" && !e.HasInclusionPromise():
+			return errors.New("its bundle is of version 0.1 and lacks the log's promise of inclusion")
+		case e.version != "v0.1" && !e.HasInclusionProof():
+			return errors.New("its bundle lacks the log's proof of inclusion")
+		}
+	}
+	if e.certified && len(e.certificates) == 0 {
+		return errors.New("it says that a certificate's owner signed, and brings none")
+	}
+	for i, raw := range e.certificates {
+		if len(raw) == 0 || len(raw) > maxCertificate {
+			return fmt.Errorf("its certificate is empty or larger than %d KiB", maxCertificate>>10)
+		}
+		c, err := x509.ParseCertificate(raw)
+		if err != nil {
+			return errors.New("its certificate cannot be read")
+		}
+		if err := boundKey(c.PublicKey); err != nil {
+			return err
+		}
+		switch {
+		case i == 0:
+			e.leaf = c
+		case !c.IsCA:
+			return errors.New("its certificate chain holds a certificate that is no CA's")
+		case slices.Equal(c.RawSubject, c.RawIssuer): // a root comes from the policy or not at all
+		default:
+			e.chain = append(e.chain, c)
+		}
+	}
+	for _, t := range e.logEntries {
+		proof := t.GetInclusionProof()
+		if len(proof.GetHashes()) > maxProofHashes || len(proof.GetCheckpoint().GetEnvelope()) > maxCheckpoint {
+			return errors.New("its log entry's proof is larger than any is")
+		}
+		if err := boundLogBody(t.GetCanonicalizedBody()); err != nil {
+			return err
+		}
+	}
+	for _, token := range e.stamps {
+		if err := boundTimestamp(token); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func boundKey(public any) error {
+	if key, ok := public.(*rsa.PublicKey); ok && key.N.BitLen() > maxRSABits {
+		return fmt.Errorf("it brings an RSA key of %d bits: %d at most", key.N.BitLen(), maxRSABits)
+	}
+	return nil
+}
+
+// boundLogBody looks at every key in a log entry's body: the entry's signature
+// is checked while it is parsed.
+func boundLogBody(body []byte) error {
+	if len(body) > maxLogBody {
+		return fmt.Errorf("its log entry is larger than %d KiB", maxLogBody>>10)
+	}
+	if err := CheckStrict(body, maxDepth, maxTokens); err != nil {
+		return fmt.Errorf("its log entry is %w", err)
+	}
+	var v any
+	if err := json.Unmarshal(body, &v); err != nil {
+		return errors.New("its log entry cannot be read")
+	}
+	return boundTexts(v)
+}
+
+func boundTexts(v any) error {
+	switch v := v.(type) {
+	case string:
+		if len(v) > maxLogField {
+			return errors.New("its log entry holds something larger than any key")
+		}
+		return boundEncodedKey(v)
+	case []any:
+		for _, one := range v {
+			if err := boundTexts(one); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		for _, one := range v {
+			if err := boundTexts(one); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// boundEncodedKey checks a text that may be a key or a certificate: base64 of
+// DER, of PEM, or, as intoto entries have it, PEM encoded twice.
+func boundEncodedKey(text string) error {
+	raw := []byte(text)
+	for range 3 {
+		if block, _ := pem.Decode(raw); block != nil {
+			return boundDER(block.Bytes)
+		}
+		decoded, err := base64.StdEncoding.DecodeString(string(raw))
+		if err != nil {
+			return nil
+		}
+		raw = decoded
+		if err := boundDER(raw); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func boundDER(der []byte) error {
+	if c, err := x509.ParseCertificate(der); err == nil {
+		return boundKey(c.PublicKey)
+	}
+	if key, err := x509.ParsePKIXPublicKey(der); err == nil {
+		return boundKey(key)
+	}
+	if key, err := x509.ParsePKCS1PublicKey(der); err == nil {
+		return boundKey(key)
+	}
+	return nil
+}
+
+// boundTimestamp looks at the certificates in an RFC 3161 response: the token's
+// signature is checked with one of them while it is parsed.
+func boundTimestamp(response []byte) error {
+	if len(response) > maxTimestamp {
+		return fmt.Errorf("its timestamp is larger than %d KiB", maxTimestamp>>10)
+	}
+	var r struct {
+		Status asn1.RawValue
+		Token  asn1.RawValue `asn1:"optional"`
+	}
+	if _, err := asn1.Unmarshal(response, &r); err != nil {
+		return errors.New("its timestamp cannot be read")
+	}
+	token, err := pkcs7.Parse(r.Token.FullBytes)
+	if err != nil {
+		return errors.New("its timestamp cannot be read")
+	}
+	if len(token.Certificates) > maxCertificates {
+		return fmt.Errorf("its timestamp holds more than %d certificates", maxCertificates)
+	}
+	for _, c := range token.Certificates {
+		if err := boundKey(c.PublicKey); err != nil {
+			return err
+		}
+	}
+	return nil
+}

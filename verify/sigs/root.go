@@ -1,0 +1,128 @@
+package sigs
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/sigstore/sigstore-go/pkg/root"
+	"github.com/sigstore/sigstore-go/pkg/verify"
+)
+
+// Root is a Sigstore trusted root: whose certificates, log entries, certificate
+// timestamps and RFC 3161 timestamps count. It is immutable and safe for
+// concurrent use.
+type Root struct {
+	name        string
+	fingerprint string
+	material    *root.TrustedRoot
+}
+
+// ParseRoot reads a trusted_root.json.
+func ParseRoot(name string, text []byte) (*Root, error) {
+	material, err := root.NewTrustedRootFromJSON(text)
+	if err != nil {
+		return nil, fmt.Errorf("it is no trusted root: %w", err)
+	}
+	if len(material.FulcioCertificateAuthorities())+len(material.RekorLogs())+len(material.TimestampingAuthorities()) == 0 {
+		return nil, errors.New("it holds no certificate authority, no log and no timestamp authority")
+	}
+	sum := sha256.Sum256(text)
+	return &Root{name: name, fingerprint: hex.EncodeToString(sum[:]), material: material}, nil
+}
+
+// Fingerprint is the SHA-256 of what the root was read from, in hex.
+func (r *Root) Fingerprint() string { return r.fingerprint }
+
+func (r *Root) hasLog() bool   { return len(r.material.RekorLogs()) > 0 }
+func (r *Root) hasStamp() bool { return len(r.material.TimestampingAuthorities()) > 0 }
+
+// issued reports whether one of the root's authorities is named as the issuer
+// of leaf. It is a choice among roots, not a verification.
+func (r *Root) issued(leaf *x509.Certificate, chain []*x509.Certificate) bool {
+	issuers := [][]byte{leaf.RawIssuer}
+	for _, c := range chain {
+		issuers = append(issuers, c.RawIssuer)
+	}
+	for _, ca := range r.material.FulcioCertificateAuthorities() {
+		f, ok := ca.(*root.FulcioCertificateAuthority)
+		if !ok {
+			return true
+		}
+		for _, issuer := range issuers {
+			for _, c := range append([]*x509.Certificate{f.Root}, f.Intermediates...) {
+				if bytes.Equal(c.RawSubject, issuer) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// forCertificates is how a certificate of this root is verified. Evidence
+// belongs to the root: one with certificate logs demands their timestamp in the
+// certificate, one with signature logs an entry, and one without, where nothing
+// else proves the time, an RFC 3161 timestamp. An authority may only add.
+func (r *Root) forCertificates(demandLog, demandStamp bool) (*verify.Verifier, error) {
+	var options []verify.VerifierOption
+	if len(r.material.CTLogs()) > 0 {
+		options = append(options, verify.WithSignedCertificateTimestamps(1))
+	}
+	if r.hasLog() {
+		options = append(options, verify.WithTransparencyLog(1), verify.WithObserverTimestamps(1))
+	} else if demandLog {
+		return nil, fmt.Errorf("trust root %q has no transparency log, and the policy demands an entry", r.name)
+	}
+	if demandStamp || !r.hasLog() {
+		if !r.hasStamp() {
+			return nil, fmt.Errorf("trust root %q has no timestamp authority, and a timestamp is demanded", r.name)
+		}
+		options = append(options, verify.WithSignedTimestamps(1))
+	}
+	if len(r.material.FulcioCertificateAuthorities()) == 0 {
+		return nil, fmt.Errorf("trust root %q has no certificate authority", r.name)
+	}
+	return r.verifier(r.material, options)
+}
+
+// beside is how a signature by a key, or by a certificate of another PKI, is
+// verified with this root's logs and timestamps.
+func (r *Root) beside(material root.TrustedMaterial, demandLog, demandStamp bool, otherwise verify.VerifierOption) (*verify.Verifier, error) {
+	var options []verify.VerifierOption
+	if demandLog {
+		if !r.hasLog() {
+			return nil, fmt.Errorf("trust root %q has no transparency log, and the policy demands an entry", r.name)
+		}
+		options = append(options, verify.WithTransparencyLog(1))
+	}
+	if demandStamp {
+		if !r.hasStamp() {
+			return nil, fmt.Errorf("trust root %q has no timestamp authority, and a timestamp is demanded", r.name)
+		}
+		options = append(options, verify.WithSignedTimestamps(1))
+	} else {
+		options = append(options, otherwise)
+	}
+	return r.verifier(root.TrustedMaterialCollection{material, evidenceOnly{r.material}}, options)
+}
+
+func (r *Root) verifier(material root.TrustedMaterial, options []verify.VerifierOption) (*verify.Verifier, error) {
+	v, err := verify.NewVerifier(material, options...)
+	if err != nil {
+		return nil, fmt.Errorf("trust root %q: %w", r.name, err)
+	}
+	return v, nil
+}
+
+// evidenceOnly is a root whose certificates do not count.
+type evidenceOnly struct{ root.TrustedMaterial }
+
+func (evidenceOnly) FulcioCertificateAuthorities() []root.CertificateAuthority { return nil }
+func (evidenceOnly) CTLogs() map[string]*root.TransparencyLog                  { return nil }
+func (evidenceOnly) PublicKeyVerifier(string) (root.TimeConstrainedVerifier, error) {
+	return nil, errors.New("a trust root holds no keys of signers")
+}
