@@ -27,7 +27,6 @@ const (
 	settle       = 200 * time.Millisecond // after the last change, so that a file being written is whole
 	settleAtMost = 2 * time.Second        // after the first
 	lookAgain    = time.Minute            // network file systems announce no changes
-	warnEvery    = time.Minute
 )
 
 // reloader keeps one configuration in force and replaces it whole. Requests
@@ -120,17 +119,13 @@ func (r *reloader) watch(ctx context.Context, hup <-chan os.Signal) error {
 	}
 	r.follow(changes)
 	settled := time.NewTimer(settle) // what changed while this process was starting
-	look, warn := time.NewTicker(lookAgain), time.NewTicker(warnEvery)
+	look := time.NewTicker(lookAgain)
 	defer look.Stop()
-	defer warn.Stop()
 	var since time.Time // of the first change that has not been looked at
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-warn.C:
-			r.current().warn(r.log)
-			continue
 		case err := <-failures:
 			r.log.Warn("changes of files may have been missed; they are looked at every minute", "error", err)
 			continue

@@ -25,6 +25,7 @@ type rig struct {
 	key              string // PEM of the public key that signed
 	config           string
 	hup              chan os.Signal
+	log              lines
 }
 
 func startRig(t *testing.T, config func(r *rig) string) *rig {
@@ -60,7 +61,7 @@ func startRig(t *testing.T, config func(r *rig) string) *rig {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- serve(ctx, l, telemetry, io.Discard, r.hup) }()
+	go func() { served <- serve(ctx, l, telemetry, &r.log, r.hup) }()
 	if err := waitFor(ctx, "http://"+r.gate+"/v2/", served); err != nil {
 		t.Fatal(err)
 	}

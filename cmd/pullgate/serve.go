@@ -124,7 +124,7 @@ func listen(ctx context.Context, r *reloader, pulls http.Handler, hup <-chan os.
 	})
 	log.Info("pullgate is serving", "listen", pullPort.Addr().String(), "admin", adminPort.Addr().String(),
 		"upstreams", len(c.Upstreams), "policies", len(r.current().policies.Policies()), "version", version(), "pid", os.Getpid())
-	r.current().warn(log)
+	group.Go(func() error { return r.remind(groupCtx) }) // after that line: whoever reads the log from its start sees it below
 	return group.Wait()
 }
 
@@ -136,6 +136,24 @@ func drain(ctx context.Context, s *http.Server, limit time.Duration, log *slog.L
 	if err := s.Shutdown(ctx); err != nil {
 		log.Warn("pulls were cut: they did not finish within the drain time", "drain", limit.String())
 		_ = s.Close() // the connections that are left
+	}
+}
+
+// remindEvery is short enough that nobody who looks at the log misses it.
+const remindEvery = time.Minute
+
+// remind says what is not enforced by the configuration in force, at once and
+// every minute, until ctx ends.
+func (r *reloader) remind(ctx context.Context) error {
+	again := time.NewTicker(remindEvery)
+	defer again.Stop()
+	for {
+		r.current().warn(r.log)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-again.C:
+		}
 	}
 }
 
