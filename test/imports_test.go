@@ -67,3 +67,23 @@ func contains(list []string, s string) bool {
 	}
 	return false
 }
+
+// testOnly are modules for the tests; nothing of them may be in the program.
+var testOnly = []string{"github.com/Shopify/toxiproxy", "github.com/rs/zerolog", "gopkg.in/tomb"}
+
+func TestProgramHasNoTestModules(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", module+"cmd/pullgate").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(out), module+"proxy\n") {
+		t.Fatalf("this is no list of what the program is made of: %.200s", out)
+	}
+	for line := range strings.Lines(string(out)) {
+		for _, m := range testOnly {
+			if strings.HasPrefix(line, m) {
+				t.Errorf("the program contains %s", line)
+			}
+		}
+	}
+}

@@ -65,10 +65,10 @@ func TestLongerSignatureIsNoDenial(t *testing.T) {
 func TestHangupWhileDraining(t *testing.T) {
 	w := newWorld(t, 1)
 	net := startNetwork(t, strings.TrimPrefix(w.server.URL, "http://"))
-	g := startGate(t, w, net.addr())
+	g := startGate(t, w, net.addr)
 	i := w.images[0]
 	answered := make(chan error, 1)
-	net.latency.Store(int64(time.Second)) // of each way and chunk: the pull is under way when the gate has to go
+	net.with(latency(time.Second)...) // of each way and chunk: the pull is under way when the gate has to go
 	go func() {
 		resp, err := http.Get("http://" + g.addr + question{o: i.object, tag: i.tag}.path())
 		if err == nil {
@@ -77,7 +77,7 @@ func TestHangupWhileDraining(t *testing.T) {
 		answered <- err
 	}()
 	for range 500 { // until the pull has reached the registry's door
-		if net.open() > 0 {
+		if w.open() > 0 {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -90,7 +90,6 @@ func TestHangupWhileDraining(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	g.signal(syscall.SIGHUP)
-	net.heal()
 	<-g.done
 	if err := <-answered; err != nil {
 		t.Errorf("SIGHUP while the gate drains: the pull under way broke: %v", err)
@@ -136,8 +135,8 @@ func TestReloadsLeaveNoConnectionsBehind(t *testing.T) {
 	}
 	w := newWorld(t, 10)
 	net := startNetwork(t, strings.TrimPrefix(w.server.URL, "http://"))
-	net.latency.Store(int64(10 * time.Millisecond))
-	g := startGate(t, w, net.addr())
+	net.with(latency(10 * time.Millisecond)...)
+	g := startGate(t, w, net.addr)
 	c := newClients(t, g, w)
 	ctx, stop := context.WithCancel(t.Context())
 	var all sync.WaitGroup
@@ -156,15 +155,14 @@ func TestReloadsLeaveNoConnectionsBehind(t *testing.T) {
 	}
 	stop()
 	all.Wait()
-	under := net.open()
-	net.heal()
+	under := w.open()
 	reload(reloads + 1)
 	// An upstream that is described by the same words is taken over, with at most
 	// as many idle connections as one may keep.
 	const kept = 2 * 64 // to the registry, and to where it redirects
 	left := 0
 	for range 30 {
-		if left = net.open(); left <= kept {
+		if left = w.open(); left <= kept {
 			break
 		}
 		time.Sleep(100 * time.Millisecond)

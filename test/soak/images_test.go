@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync/atomic"
@@ -59,6 +60,7 @@ type image struct {
 type world struct {
 	registry *hostile.Registry
 	server   *httptest.Server
+	conns    atomic.Int64
 	keys     map[string]*ecdsa.PrivateKey
 	images   []image
 	moving   [][2]image         // repositories whose tag "latest" means one or the other
@@ -81,12 +83,21 @@ func newWorld(t *testing.T, repos int) *world {
 		w.fill(fmt.Sprintf("soak/r%02d", r))
 	}
 	var asked atomic.Int64
-	w.server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+	w.server = httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 		if asked.Add(1)%64 == 0 {
 			w.registry.Forget() // nobody reads its log here, and it grows
 		}
 		w.registry.ServeHTTP(rw, req)
 	}))
+	w.server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			w.conns.Add(1)
+		case http.StateClosed:
+			w.conns.Add(-1)
+		}
+	}
+	w.server.Start()
 	t.Cleanup(func() {
 		w.registry.Close()
 		w.server.CloseClientConnections()
@@ -94,6 +105,9 @@ func newWorld(t *testing.T, repos int) *world {
 	})
 	return w
 }
+
+// open is how many connections the registry has.
+func (w *world) open() int { return int(w.conns.Load()) }
 
 func (w *world) fill(repo string) {
 	base := []byte("base layer of " + repo + rand.Text())

@@ -1,178 +1,90 @@
 package soak
 
 import (
-	"errors"
-	"io"
-	"math/rand/v2"
-	"net"
-	"sync"
-	"sync/atomic"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/Shopify/toxiproxy/v2"
+	"github.com/rs/zerolog"
 )
 
-// network is the way from the gate to the registry: a TCP proxy whose faults
-// are switched on and off while connections run.
+// network is the way from the gate to the registry: a toxiproxy at one address,
+// with other faults ("toxics") at other times.
+//
+// Every change cuts all connections and starts a new proxy. Toxics could be
+// changed under running connections, but taking one away waits five seconds for
+// each chunk that a connection holds whose other end is gone, and no new
+// connection is let in meanwhile (version 2.12). So what hits a running
+// connection is the cut, and what a toxic does to each by its own count:
+// limit_data tears it after some bytes.
 type network struct {
-	listener net.Listener
-	target   string
-
-	latency   atomic.Int64 // most that a chunk waits, in nanoseconds
-	cut       atomic.Int64 // of 1000 chunks, how many end their connection
-	slowClose atomic.Int64 // how long an end is kept back, in nanoseconds
-	refuse    atomic.Bool  // new connections are reset
-	stall     atomic.Bool  // nothing moves
-
-	mu    sync.Mutex
-	pairs map[*pair]bool
-	all   sync.WaitGroup
-}
-
-// pair is one connection of the gate's and the one to the registry behind it.
-type pair struct {
-	gate, registry *net.TCPConn
-	ended          chan struct{}
-	once           sync.Once
-}
-
-func (p *pair) reset() {
-	p.once.Do(func() {
-		close(p.ended)
-		for _, c := range []*net.TCPConn{p.gate, p.registry} {
-			_ = c.SetLinger(0) // a reset, not an end
-			_ = c.Close()
-		}
-	})
+	t      *testing.T
+	addr   string
+	target string
+	proxy  *toxiproxy.Proxy // nil: refused
 }
 
 func startNetwork(t *testing.T, target string) *network {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := &network{listener: l, target: target, pairs: map[*pair]bool{}}
-	n.all.Go(n.accept)
-	t.Cleanup(func() {
-		_ = l.Close()
-		n.heal()
-		n.cutAll()
-		n.all.Wait()
-	})
+	n := &network{t: t, addr: freeAddr(t), target: target}
+	t.Cleanup(n.refuse)
+	n.with()
 	return n
 }
 
-func (n *network) addr() string { return n.listener.Addr().String() }
-
-// heal switches every fault off. What was cut stays cut.
-func (n *network) heal() {
-	n.latency.Store(0)
-	n.cut.Store(0)
-	n.slowClose.Store(0)
-	n.refuse.Store(false)
-	n.stall.Store(false)
-}
-
-// cutAll resets every connection there is.
-func (n *network) cutAll() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for p := range n.pairs {
-		p.reset()
-	}
-}
-
-// open is how many connections the gate has to the registry.
-func (n *network) open() int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return len(n.pairs)
-}
-
-func (n *network) accept() {
-	for {
-		c, err := n.listener.Accept()
-		if errors.Is(err, net.ErrClosed) {
+// with cuts every connection; those to come have these toxics, each in
+// toxiproxy's JSON. Without any, the network is well again.
+func (n *network) with(toxics ...string) {
+	n.t.Helper()
+	n.refuse()
+	p := toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop()), "registry", n.addr, n.target)
+	for _, toxic := range toxics {
+		if _, err := p.Toxics.AddToxicJson(strings.NewReader(toxic)); err != nil {
+			n.t.Errorf("toxic %s: %v", toxic, err)
 			return
 		}
-		if err != nil {
-			continue
-		}
-		gate := c.(*net.TCPConn)
-		if n.refuse.Load() {
-			_ = gate.SetLinger(0)
-			_ = gate.Close()
-			continue
-		}
-		n.all.Go(func() { n.carry(gate) })
 	}
-}
-
-func (n *network) carry(gate *net.TCPConn) {
-	c, err := net.Dial("tcp", n.target)
-	if err != nil {
-		_ = gate.Close()
+	if err := p.Start(); err != nil {
+		n.t.Errorf("the network is not back: %v", err)
 		return
 	}
-	p := &pair{gate: gate, registry: c.(*net.TCPConn), ended: make(chan struct{})}
-	n.mu.Lock()
-	n.pairs[p] = true
-	n.mu.Unlock()
-	var both sync.WaitGroup
-	both.Go(func() { n.pump(p, p.registry, p.gate) })
-	both.Go(func() { n.pump(p, p.gate, p.registry) })
-	both.Wait()
-	p.reset() // both directions have ended: there is nothing left to lose
-	n.mu.Lock()
-	delete(n.pairs, p)
-	n.mu.Unlock()
+	n.proxy = p
 }
 
-// pump carries one direction, with the faults of the moment.
-func (n *network) pump(p *pair, to, from *net.TCPConn) {
-	buffer := make([]byte, 16<<10)
-	for {
-		came, err := from.Read(buffer)
-		if came > 0 {
-			if most := n.latency.Load(); most > 0 {
-				p.wait(time.Duration(rand.Int64N(most)))
-			}
-			for n.stall.Load() && p.wait(10*time.Millisecond) {
-			}
-			if rand.Int64N(1000) < n.cut.Load() {
-				_, _ = to.Write(buffer[:rand.IntN(came)]) // torn anywhere
-				p.reset()
-				return
-			}
-			if _, err := to.Write(buffer[:came]); err != nil {
-				p.reset()
-				return
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			for rest := time.Duration(n.slowClose.Load()); rest > 0 && n.slowClose.Load() > 0; rest -= 20 * time.Millisecond {
-				if !p.wait(20 * time.Millisecond) {
-					return
-				}
-			}
-			_ = to.CloseWrite()
-			return
-		}
-		if err != nil {
-			p.reset()
-			return
-		}
+// refuse cuts every connection and takes no more.
+func (n *network) refuse() {
+	if n.proxy != nil {
+		n.proxy.Stop()
+		n.proxy = nil
 	}
 }
 
-// wait reports whether the pair is still there after d.
-func (p *pair) wait(d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-p.ended:
-		return false
-	case <-timer.C:
-		return true
+// latency delays what goes either way, each chunk by up to most.
+func latency(most time.Duration) []string {
+	half := most.Milliseconds() / 2
+	var both []string
+	for _, way := range []string{"upstream", "downstream"} {
+		both = append(both, fmt.Sprintf(`{"type": "latency", "stream": %q, "attributes": {"latency": %d, "jitter": %d}}`, way, half, half))
 	}
+	return both
+}
+
+// cut ends the share of connections, 1 for all, after so many bytes of answers.
+func cut(share float64, after int) string {
+	return fmt.Sprintf(`{"type": "limit_data", "toxicity": %g, "attributes": {"bytes": %d}}`, share, after)
+}
+
+// reset drops the first answer and resets the connection.
+func reset(share float64, after time.Duration) string {
+	return fmt.Sprintf(`{"type": "reset_peer", "toxicity": %g, "attributes": {"timeout": %d}}`, share, after.Milliseconds())
+}
+
+// stall lets nothing of an answer through, and ends nothing.
+const stall = `{"type": "timeout", "attributes": {"timeout": 0}}`
+
+// slowClose keeps the end of a connection back.
+func slowClose(by time.Duration) string {
+	return fmt.Sprintf(`{"type": "slow_close", "attributes": {"delay": %d}}`, by.Milliseconds())
 }

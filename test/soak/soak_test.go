@@ -49,7 +49,7 @@ func TestSoak(t *testing.T) {
 	length := soakDuration(t)
 	w := newWorld(t, repositories)
 	net := startNetwork(t, strings.TrimPrefix(w.server.URL, "http://"))
-	g := startGate(t, w, net.addr())
+	g := startGate(t, w, net.addr)
 	c := newClients(t, g, w)
 	s := &storm{t: t, world: w, net: net, gate: g, clients: c}
 	ctx, stop := context.WithCancel(t.Context())
@@ -131,8 +131,8 @@ func (s *storm) rage(length time.Duration, restarts bool) {
 	s.operator(ctx, restarts)
 	all.Wait()
 	s.clients.pause()
-	s.leftOpen = s.net.open()
-	s.net.cutAll()
+	s.leftOpen = s.world.open()
+	s.net.with()
 }
 
 // rest reports whether there is still time after a moment between least and most.
@@ -158,14 +158,14 @@ func (s *storm) publisher(ctx context.Context) {
 func (s *storm) faults(ctx context.Context) {
 	n := s.net
 	network := []func(){
-		func() { n.latency.Store(int64(40 * time.Millisecond)) },
-		func() { n.cut.Store(20) },
-		func() { n.cut.Store(300); n.latency.Store(int64(5 * time.Millisecond)) },
-		func() { n.refuse.Store(true); n.cutAll() },
-		func() { n.refuse.Store(true); n.cut.Store(100) },
-		func() { n.stall.Store(true) },
-		func() { n.slowClose.Store(int64(400 * time.Millisecond)); n.cut.Store(10) },
-		func() { n.cutAll() },
+		func() { n.with(latency(40 * time.Millisecond)...) },
+		func() { n.with(cut(0.3, rand.IntN(20_000))) },
+		func() { n.with(append(latency(5*time.Millisecond), cut(0.9, rand.IntN(4_000)))...) },
+		n.refuse,
+		func() { n.with(reset(0.5, time.Duration(rand.IntN(50))*time.Millisecond)) },
+		func() { n.with(stall) },
+		func() { n.with(cut(0.7, rand.IntN(4_000)), slowClose(400*time.Millisecond)) },
+		func() { n.with() }, // a cut, and no more
 	}
 	// None that makes a signature look as if it were not there: that is a
 	// registry's word which the gate has to believe.
@@ -186,9 +186,8 @@ func (s *storm) faults(ctx context.Context) {
 			s.world.registry.On(tricks[rand.IntN(len(tricks))])
 		}
 		rest(ctx, 50*time.Millisecond, 900*time.Millisecond)
-		n.heal()
 		s.world.registry.Off()
-		n.cutAll() // what hangs, and what was torn
+		n.with() // and with it ends what hangs, and what was torn
 		end()
 	}
 }
@@ -335,8 +334,8 @@ func TestRollingRestart(t *testing.T) {
 	const restarts, pullers = 6, 32
 	w := newWorld(t, 4)
 	net := startNetwork(t, strings.TrimPrefix(w.server.URL, "http://"))
-	net.latency.Store(int64(10 * time.Millisecond)) // so that pulls are under way whenever the gate has to go
-	g := startGate(t, w, net.addr())
+	net.with(latency(10 * time.Millisecond)...) // so that pulls are under way whenever the gate has to go
+	g := startGate(t, w, net.addr)
 	ctx, stop := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	var pulls, again atomic.Int64
