@@ -134,7 +134,9 @@ func FuzzSigned(f *testing.F) {
 // decoder into a map sees.
 func FuzzCheckStrict(f *testing.F) {
 	for _, s := range []string{``, `{}`, `[]`, `null`, `{"a":1,"a":2}`, `{"a":1,"A":2}`, `{"Layers":[]}`, `{"layers":[],"config":{}}`, `[1,]`, `{"a":1,}`,
-		`{"annotations":{"A":1,"a":2}}`, "{\"\u212aey\":1}", `{"manife\u017fts":[]}`, `1e999`, `"\ud800"`, "\"\xff\"", `{}{}`, `{} `, `[[[[]]]]`} {
+		`{"annotations":{"A":1,"a":2}}`, "{\"\u212aey\":1}", `{"manife\u017fts":[]}`, `1e999`, `"\ud800"`, "\"\xff\"", `{}{}`, `{} `, `[[[[]]]]`,
+		`[-0.5e+10,0,-1,01,1.,.5,1e,--1,+1]`, `[-0.5e+10,0,-1,1E-2]`, `{"a\u0041\n\/\"":"\ud834\udd1e\\"}`, `"\u00g0"`, `"\q"`, `"\u12`, `[true,false,null]`, `[tru]`, `[1 ,
+		{"a" : 2}]`, `{,}`, `[,]`, `{"a":1,,}`, `[1}`, `{"a"}`, "[\"\x1f\"]", "[\"\x7f\"]", `{"env":{"predicate":{"K":1,"k":2}}}`} {
 		f.Add([]byte(s))
 	}
 	f.Add([]byte(payload("sha256:" + strings.Repeat("a", 64))))
@@ -149,7 +151,14 @@ func FuzzCheckStrict(f *testing.F) {
 		return v
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if CheckStrict(b, maxDepth, maxTokens) != nil {
+		accepted := CheckStrict(b, maxDepth, maxTokens) == nil
+		for _, limits := range [][2]int{{maxDepth, maxTokens}, {3, 12}, {1, 4}} {
+			depth, tokens := limits[0], limits[1]
+			if got, want := CheckStrict(b, depth, tokens) == nil, strictByTokens(b, depth, tokens); got != want {
+				t.Errorf("depth %d, %d tokens: accepted: %t, by encoding/json: %t: %q", depth, tokens, got, want, b)
+			}
+		}
+		if !accepted {
 			return
 		}
 		if !json.Valid(b) {
