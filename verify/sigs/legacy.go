@@ -128,7 +128,7 @@ func (e *entity) annotated() error {
 		var stamp struct {
 			Token []byte `json:"SignedRFC3161Timestamp"`
 		}
-		if err := CheckStrict([]byte(text), maxDepth, maxTokens); err != nil || json.Unmarshal([]byte(text), &stamp) != nil {
+		if err := checkUnique([]byte(text)); err != nil || json.Unmarshal([]byte(text), &stamp) != nil {
 			return errors.New("its timestamp annotation cannot be read")
 		}
 		e.stamps = [][]byte{stamp.Token}
@@ -139,7 +139,7 @@ func (e *entity) annotated() error {
 // logEntryOf reads a Rekor v1 entry as cosign's annotation holds it.
 func logEntryOf(text []byte) (*protorekor.TransparencyLogEntry, error) {
 	malformed := errors.New("its log entry annotation cannot be read")
-	if CheckStrict(text, maxDepth, maxTokens) != nil {
+	if checkUnique(text) != nil {
 		return nil, malformed
 	}
 	var entry struct {
@@ -162,7 +162,7 @@ func logEntryOf(text []byte) (*protorekor.TransparencyLogEntry, error) {
 		Kind    string `json:"kind"`
 		Version string `json:"apiVersion"`
 	}
-	if CheckStrict(entry.Payload.Body, maxDepth, maxTokens) != nil || json.Unmarshal(entry.Payload.Body, &kind) != nil {
+	if checkUnique(entry.Payload.Body) != nil || json.Unmarshal(entry.Payload.Body, &kind) != nil {
 		return nil, malformed
 	}
 	return &protorekor.TransparencyLogEntry{

@@ -18,7 +18,7 @@ import (
 type Root struct {
 	name        string
 	fingerprint string
-	material    *root.TrustedRoot
+	material    root.TrustedMaterial
 }
 
 // ParseRoot reads a trusted_root.json.

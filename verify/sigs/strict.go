@@ -22,11 +22,19 @@ var ErrJSON = errors.New("ambiguous or malformed JSON")
 // anything is built from the bytes. Keys of annotation maps and of an
 // attestation's predicate are data and only have to be unique.
 func CheckStrict(b []byte, maxDepth, maxTokens int) error {
+	return checkJSON(b, maxDepth, maxTokens, false)
+}
+
+// checkUnique is CheckStrict for JSON of another format, whose names are not
+// the ones read here: a transparency log's.
+func checkUnique(b []byte) error { return checkJSON(b, maxDepth, maxTokens, true) }
+
+func checkJSON(b []byte, maxDepth, maxTokens int, exact bool) error {
 	if !utf8.Valid(b) {
 		return fmt.Errorf("%w: it is not UTF-8", ErrJSON)
 	}
 	s := scanner{text: b, left: maxTokens}
-	if err := s.value(maxDepth, false); err != nil {
+	if err := s.value(maxDepth, exact); err != nil {
 		return fmt.Errorf("%w: %w", ErrJSON, err)
 	}
 	if s.skipBlanks(); s.at < len(b) {
