@@ -210,7 +210,7 @@ func (q *question) blob(ctx context.Context, d digest.Digest) (Manifest, Verdict
 	v, err := q.byParents(ctx, partBlob, d, -1, false) // a blob's own manifest is no nesting
 	if err == nil && !v.Admitted() {
 		final := v.final
-		v = Verdict{Image: q.repo, Digest: d, Policy: p.Name, PolicyHash: p.Hash, Unknown: v.Unknown, Reasons: v.Reasons}
+		v = Verdict{Image: q.repo, Digest: d, Policy: p.Name, PolicyHash: p.Hash, Parent: v.Parent, Unknown: v.Unknown, Reasons: v.Reasons}
 		if !final { // else its image is denied in so many words
 			v = v.under(p, q.Mode)
 		}
@@ -335,6 +335,8 @@ func (q *question) admit(ctx context.Context, m *remembered, depth int) (Verdict
 			ownErr = err
 		case err == nil && (v.Outcome == Allowed || v.Admitted() && q.warns(p)):
 			return v, nil
+		case err == nil:
+			own.Parent = v.Parent // which is refused, too
 		}
 	}
 	if ownErr != nil {

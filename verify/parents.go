@@ -102,7 +102,7 @@ func (q *question) byParent(ctx context.Context, kind partKind, d, parent digest
 	if kind == partManifest && v.ownChildren {
 		return unknown, nil
 	}
-	v.Digest = d
+	v.Digest, v.Parent = d, parent
 	if kind == partBlob {
 		v.Size = m.Sizes[at]
 	}

@@ -67,6 +67,10 @@ type Verdict struct {
 	// asked, as for a static decision or a part of an image.
 	Findings []Finding
 
+	// Parent is the manifest this one was asked for as a part of; empty when it
+	// was judged by itself.
+	Parent digest.Digest
+
 	Reasons []Reason // why not, authority by authority; empty when allowed
 	Signer  string   // who made it count: "key release (cosign.pub)", "static: allow", "part of sha256:…"
 	Size    int64    // of a blob, as the manifest that lists it says; 0: not known
