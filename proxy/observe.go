@@ -31,6 +31,8 @@ type observer struct {
 	duration metric.Float64Histogram
 	labels   map[label]options // made once: a request allocates none
 	tracing  bool              // somebody is there to take spans
+
+	decisions func(Decision) // nil: nobody wants them
 }
 
 // options are one label set, as the instruments take it.
@@ -60,7 +62,7 @@ func newObserver(c Config) (*observer, error) {
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, fmt.Errorf("create metrics: %w", err)
 	}
-	o := &observer{log: c.Log, tracer: c.Tracer.Tracer(scope), pulls: pulls, hits: hits, duration: duration, labels: map[label]options{}}
+	o := &observer{log: c.Log, tracer: c.Tracer.Tracer(scope), pulls: pulls, hits: hits, duration: duration, labels: map[label]options{}, decisions: c.Decisions}
 	_, off := c.Tracer.(tracenoop.TracerProvider)
 	o.tracing = !off
 	outcomes := []string{outcomeError, outcomeListed}
@@ -143,6 +145,7 @@ func (o *observer) end(seen *observation, err error) {
 		}
 	}
 	seen.span.End()
+	o.record(seen, outcome, took, err)
 	o.write(seen, outcome, took, err)
 }
 

@@ -33,6 +33,10 @@ type Config struct {
 	Log    *slog.Logger
 	Tracer trace.TracerProvider
 	Meter  metric.MeterProvider
+
+	// Decisions gets every decision that is recorded, on the request's own
+	// goroutine: it must not wait. Nil: none are wanted.
+	Decisions func(Decision)
 }
 
 // Proxy is the handler of the pull port. Safe for concurrent use.

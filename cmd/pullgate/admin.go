@@ -5,7 +5,7 @@ import (
 	"net/http"
 )
 
-// adminHandler answers probes and scrapes, on a port that is not for pulls.
+// adminHandler answers probes, scrapes and questions about decisions, on a port that is not for pulls.
 func adminHandler(r *reloader) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "ok\n") })
@@ -21,6 +21,7 @@ func adminHandler(r *reloader) http.Handler {
 		}
 	})
 	mux.Handle("GET /metrics", r.telemetry.metrics)
+	mux.Handle("GET /decisions", r.decisions)
 	return mux
 }
 

@@ -45,6 +45,7 @@ type config struct {
 	Verdicts        verdictsConfig   `mapstructure:"verdicts"`
 	Manifests       manifestsConfig  `mapstructure:"manifests"`
 	State           stateConfig      `mapstructure:"state"`
+	Decisions       decisionsConfig  `mapstructure:"decisions"`
 	Limits          limitsConfig     `mapstructure:"limits"`
 
 	file  string
@@ -106,6 +107,21 @@ type stateConfig struct {
 	Redis    map[string]any `mapstructure:"redis"`
 }
 
+type decisionsConfig struct {
+	To       string `mapstructure:"to"`
+	File     string `mapstructure:"file"`
+	MaxBytes size   `mapstructure:"maxBytes"`
+	Keep     int    `mapstructure:"keep"`
+}
+
+// decisionFile is where decisions are written.
+func (c *config) decisionFile() string {
+	if c.Decisions.File == "" {
+		return filepath.Join(c.path(c.State.Path), "decisions.jsonl")
+	}
+	return c.path(c.Decisions.File)
+}
+
 type limitsConfig struct {
 	ManifestBytes    size          `mapstructure:"manifestBytes"`
 	Descriptors      int           `mapstructure:"descriptors"`
@@ -145,6 +161,7 @@ var defaults = []struct { // every scalar, so that PULLGATE_* reaches each
 	{"verdicts::ttl", "1h"}, {"verdicts::denyTTL", "30s"}, {"verdicts::maxEntries", 1_000_000}, {"verdicts::staleIfError", "24h"},
 	{"manifests::maxBytes", "256MiB"}, {"manifests::tagTTL", "0s"},
 	{"state::path", "./pullgate-state"}, {"state::maxBytes", "1GiB"},
+	{"decisions::to", "file"}, {"decisions::file", ""}, {"decisions::maxBytes", "100MiB"}, {"decisions::keep", 5},
 	{"limits::manifestBytes", "4MiB"}, {"limits::descriptors", 2000}, {"limits::payloadBytes", "8MiB"}, {"limits::verdictBytes", "16MiB"},
 	{"limits::signatures", 64}, {"limits::verdictsInFlight", 64}, {"limits::verifyTimeout", "15s"},
 	{"limits::clientMisses", 600},
@@ -153,6 +170,8 @@ var defaults = []struct { // every scalar, so that PULLGATE_* reaches each
 const (
 	maxConfigBytes = 4 << 20
 	maxVerdicts    = 100_000_000 // entries; each takes some hundred bytes
+
+	maxDecisionFiles = 1000
 )
 
 // readConfig reads one file whole; the problems carry their lines. environ is
@@ -285,6 +304,13 @@ func (c *config) check() []policy.Problem {
 	oneOf("log.level", c.Log.Level, c.line("log", "level"), "debug", "info", "warn", "error")
 	oneOf("log.format", c.Log.Format, c.line("log", "format"), "text", "json")
 	oneOf("defaultAction", c.DefaultAction, c.line("defaultAction"), "deny", "warn", "allow")
+	oneOf("decisions.to", c.Decisions.To, c.line("decisions", "to"), "file", "stdout", "otlp", "none")
+	if c.Decisions.File != "" && c.Decisions.To != "file" {
+		add(c.line("decisions", "file"), "decisions.file is set, and decisions.to is %s: remove one of them", c.Decisions.To)
+	}
+	if c.Decisions.Keep > maxDecisionFiles {
+		add(c.line("decisions", "keep"), "decisions.keep must be at most %d", maxDecisionFiles)
+	}
 	switch c.Clients.Auth {
 	case "none", "anonymous":
 	case "basic", "mtls":
@@ -310,6 +336,7 @@ func (c *config) check() []policy.Problem {
 		{int64(c.Limits.ClientMisses), []string{"limits", "clientMisses"}},
 		{int64(c.Verdicts.TTL), []string{"verdicts", "ttl"}}, {int64(c.Verdicts.DenyTTL), []string{"verdicts", "denyTTL"}},
 		{c.Verdicts.MaxEntries, []string{"verdicts", "maxEntries"}}, {int64(c.Drain), []string{"drain"}},
+		{int64(c.Decisions.Keep), []string{"decisions", "keep"}},
 	} {
 		if l.value <= 0 {
 			add(c.line(l.path...), "%s must be more than zero", strings.Join(l.path, "."))
@@ -321,7 +348,7 @@ func (c *config) check() []policy.Problem {
 	}{
 		{c.Limits.ManifestBytes, 64 << 10, []string{"limits", "manifestBytes"}}, {c.Limits.PayloadBytes, 64 << 10, []string{"limits", "payloadBytes"}},
 		{c.Limits.VerdictBytes, 1 << 20, []string{"limits", "verdictBytes"}}, {c.Manifests.MaxBytes, 1 << 20, []string{"manifests", "maxBytes"}},
-		{c.State.MaxBytes, 1 << 20, []string{"state", "maxBytes"}},
+		{c.State.MaxBytes, 1 << 20, []string{"state", "maxBytes"}}, {c.Decisions.MaxBytes, 1 << 20, []string{"decisions", "maxBytes"}},
 	} {
 		if l.value < l.least {
 			add(c.line(l.path...), "%s must be at least %d KiB", strings.Join(l.path, "."), l.least>>10)

@@ -41,6 +41,7 @@ func TestExampleShowsTheDefaults(t *testing.T) {
 		{"clients", example.Clients, bare.Clients}, {"log", example.Log, bare.Log}, {"drain", example.Drain, bare.Drain},
 		{"defaultAction", example.DefaultAction, bare.DefaultAction}, {"verdicts", example.Verdicts, bare.Verdicts},
 		{"manifests", example.Manifests, bare.Manifests}, {"limits", example.Limits, bare.Limits},
+		{"decisions", example.Decisions, bare.Decisions},
 		{"state.path", example.State.Path, bare.State.Path}, {"state.maxBytes", example.State.MaxBytes, bare.State.MaxBytes},
 	} {
 		if row.is != row.want {

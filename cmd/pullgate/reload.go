@@ -38,7 +38,8 @@ type reloader struct {
 	log       *slog.Logger
 	reloads   metric.Int64Counter
 	gauges    metric.Registration
-	listening string // the address that was bound at the start
+	listening string     // the address that was bound at the start
+	decisions *decisions // nil: they go nowhere
 
 	inForce  atomic.Pointer[loaded]
 	refused  atomic.Pointer[string] // the problems of what is on disk, while that is not in force
@@ -253,6 +254,7 @@ func (c *config) needsRestart(old *config) []string {
 		{"state.path", c.State.Path, old.State.Path}, {"state.maxBytes", c.State.MaxBytes, old.State.MaxBytes},
 		{"verdicts.maxEntries", c.Verdicts.MaxEntries, old.Verdicts.MaxEntries},
 		{"manifests.maxBytes", c.Manifests.MaxBytes, old.Manifests.MaxBytes}, {"tls", c.TLS.CertFile == "", old.TLS.CertFile == ""},
+		{"decisions", c.Decisions, old.Decisions},
 	} {
 		if s.now != s.was {
 			names = append(names, s.name)

@@ -33,11 +33,12 @@ SIGHUP, and any change of the configuration, its policies, keys or certificates,
 loads them again. A file with a problem is refused whole: the old configuration
 stays, the log lists every problem, and /readyz says so.
 
-Health, readiness and metrics are on a port of their own (admin.listen):
-/healthz, /readyz, /metrics. Every decision is one line of the log, with the
-image, the client, the policy, the outcome, its reasons and a decision id. The
-same id is in the answer's Pullgate-Decision header, because some runtimes show
-their user nothing but "403 Forbidden".
+Health, readiness, metrics and decisions are on a port of their own
+(admin.listen): /healthz, /readyz, /metrics, /decisions. Every decision is one
+line of the log, with the image, the client, the policy, the outcome, its reasons
+and a decision id. The same id is in the answer's Pullgate-Decision header,
+because some runtimes show their user nothing but "403 Forbidden"; pullgate
+explain ID says the rest, from the decisions kept beside the state.
 
 Scalars of the configuration can be set by the environment: PULLGATE_LISTEN,
 PULLGATE_MODE, PULLGATE_LIMITS_VERIFYTIMEOUT and so on. Traces and pushed
@@ -80,16 +81,21 @@ func serve(ctx context.Context, l *loaded, t *telemetry, stderr logWriter, hup <
 	if err != nil {
 		return errors.Join(err, e.Close())
 	}
-	handler, err := proxy.New(proxy.Config{Log: log, Tracer: t.tracer, Meter: t.meter}, l.snapshot(first))
+	record, err := l.startDecisions(ctx, log)
 	if err != nil {
 		return errors.Join(err, e.Close())
+	}
+	handler, err := proxy.New(proxy.Config{Log: log, Tracer: t.tracer, Meter: t.meter, Decisions: record.taker()}, l.snapshot(first))
+	if err != nil {
+		return errors.Join(err, record.Close(), e.Close())
 	}
 	r, err := newReloader(l, e, handler, t, log)
 	if err != nil {
-		return errors.Join(err, e.Close())
+		return errors.Join(err, record.Close(), e.Close())
 	}
+	r.decisions = record
 	err = listen(ctx, r, handler, hup)
-	return errors.Join(err, r.Close(), t.stop(), e.Close())
+	return errors.Join(err, r.Close(), record.Close(), t.stop(), e.Close())
 }
 
 // listen answers on both ports until ctx ends, then drains.

@@ -39,9 +39,9 @@ func noTelemetry() *telemetry {
 }
 
 func startTelemetry(ctx context.Context) (*telemetry, error) {
-	about, err := resource.Merge(resource.NewSchemaless(semconv.ServiceName("pullgate"), semconv.ServiceVersion(version())), resource.Environment())
+	about, err := resourceOf()
 	if err != nil {
-		return nil, fmt.Errorf("read OTEL_RESOURCE_ATTRIBUTES: %w", err)
+		return nil, err
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -70,6 +70,15 @@ func startTelemetry(ctx context.Context) (*telemetry, error) {
 		t.close = append(t.close, tracer.Shutdown)
 	}
 	return t, nil
+}
+
+// resourceOf is what this process calls itself in every signal.
+func resourceOf() (*resource.Resource, error) {
+	about, err := resource.Merge(resource.NewSchemaless(semconv.ServiceName("pullgate"), semconv.ServiceVersion(version())), resource.Environment())
+	if err != nil {
+		return nil, fmt.Errorf("read OTEL_RESOURCE_ATTRIBUTES: %w", err)
+	}
+	return about, nil
 }
 
 // wanted reports whether the environment names somebody to send a signal to.

@@ -1,0 +1,336 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/pullgate/pullgate/proxy"
+	"github.com/pullgate/pullgate/verify"
+)
+
+const (
+	maxDecisionsQueued = 8192
+	maxDecisionBytes   = 64 << 10              // of one line
+	decisionsLinger    = 10 * time.Millisecond // a write for every line would cost more than the line
+	decisionsCloseTime = 5 * time.Second
+	decisionsComplain  = time.Minute // between two log lines about decisions that were lost
+)
+
+// decisionSink is where decisions go. One goroutine writes; anybody may read.
+type decisionSink interface {
+	// write takes decisions in order and says how many of them it could not take.
+	write(batch []recorded) (lost int, err error)
+	// newest yields the lines that can still be read, the newest first.
+	newest() iter.Seq2[[]byte, error]
+	close() error
+}
+
+// recorded is a decision and its line of JSON, the newline included. The line
+// is good until write returns.
+type recorded struct {
+	proxy.Decision
+	line []byte
+}
+
+// decisions takes decisions from requests and never makes one wait: encoding
+// and writing happen on a goroutine of their own, and what it cannot keep up
+// with, or cannot write, is dropped and counted.
+type decisions struct {
+	sink    decisionSink
+	log     *slog.Logger
+	dropped metric.Int64Counter
+	full    metric.MeasurementOption // why: the queue was full
+	failed  metric.MeasurementOption // why: it could not be written
+	reading chan struct{}            // one search at a time
+
+	mu     sync.Mutex
+	taken  []proxy.Decision
+	closed bool
+
+	wake  chan struct{} // something was taken
+	stop  chan struct{}
+	ended chan struct{}
+
+	complained time.Time // only run touches it
+}
+
+// startDecisions opens what the configuration names; nil: decisions go nowhere.
+func (l *loaded) startDecisions(ctx context.Context, log *slog.Logger) (*decisions, error) {
+	c := l.config
+	var sink decisionSink
+	switch c.Decisions.To {
+	case "none":
+		return nil, nil
+	case "stdout":
+		sink = &decisionStream{w: os.Stdout}
+	case "otlp":
+		var err error
+		if sink, err = newDecisionExport(ctx); err != nil {
+			return nil, err
+		}
+	default:
+		sink = &decisionFile{path: c.decisionFile(), maxBytes: int64(c.Decisions.MaxBytes), keep: c.Decisions.Keep}
+	}
+	return newDecisions(sink, l.telemetry.meter, log)
+}
+
+func newDecisions(sink decisionSink, meter metric.MeterProvider, log *slog.Logger) (*decisions, error) {
+	dropped, err := meter.Meter("github.com/pullgate/pullgate").Int64Counter("pullgate.decisions.dropped",
+		metric.WithDescription("Decisions that were not recorded, by reason: queue_full or write_failed."))
+	if err != nil {
+		return nil, fmt.Errorf("create metrics: %w", err)
+	}
+	why := func(reason string) metric.MeasurementOption {
+		return metric.WithAttributeSet(attribute.NewSet(attribute.String("reason", reason)))
+	}
+	d := &decisions{sink: sink, log: log, dropped: dropped, full: why("queue_full"), failed: why("write_failed"), reading: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{})}
+	for _, reason := range []metric.MeasurementOption{d.full, d.failed} { // an alert needs a zero to start from
+		dropped.Add(context.Background(), 0, reason)
+	}
+	go d.run()
+	return d, nil
+}
+
+// taker is take, or nil where decisions go nowhere.
+func (d *decisions) taker() func(proxy.Decision) {
+	if d == nil {
+		return nil
+	}
+	return d.take
+}
+
+// take is what requests call.
+func (d *decisions) take(one proxy.Decision) {
+	d.mu.Lock()
+	if len(d.taken) >= maxDecisionsQueued || d.closed {
+		d.mu.Unlock()
+		d.dropped.Add(context.Background(), 1, d.full)
+		return
+	}
+	d.taken = append(d.taken, one)
+	first := len(d.taken) == 1
+	d.mu.Unlock()
+	if first {
+		select {
+		case d.wake <- struct{}{}:
+		default: // it is about to look anyway
+		}
+	}
+}
+
+func (d *decisions) run() {
+	defer close(d.ended)
+	var spare []proxy.Decision
+	for stopping := false; !stopping; {
+		select {
+		case <-d.wake:
+			select {
+			case <-time.After(decisionsLinger):
+			case <-d.stop:
+			}
+		case <-d.stop:
+			stopping = true
+		}
+		d.mu.Lock()
+		spare, d.taken = d.taken, spare[:0]
+		d.mu.Unlock()
+		d.write(spare)
+		clear(spare) // their texts are not kept
+	}
+}
+
+func (d *decisions) write(batch []proxy.Decision) {
+	if len(batch) == 0 {
+		return
+	}
+	var text bytes.Buffer
+	out := make([]recorded, len(batch))
+	ends := make([]int, len(batch))
+	for i := range batch {
+		out[i].Decision = harmless(batch[i])
+		encodeDecision(&text, &out[i].Decision)
+		ends[i] = text.Len()
+	}
+	from := 0
+	for i, end := range ends { // only now: the buffer has moved while it grew
+		out[i].line = text.Bytes()[from:end:end]
+		from = end
+	}
+	lost, err := d.sink.write(out)
+	if lost > 0 {
+		d.dropped.Add(context.Background(), int64(lost), d.failed)
+	}
+	if err != nil && time.Since(d.complained) > decisionsComplain {
+		d.complained = time.Now()
+		d.log.Error("decisions could not be recorded; pulls go on, and what is lost is counted in pullgate_decisions_dropped_total", "lost", lost, "error", err)
+	}
+}
+
+// Close writes what was taken, for five seconds at most.
+func (d *decisions) Close() error {
+	if d == nil {
+		return nil
+	}
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
+	close(d.stop)
+	select {
+	case <-d.ended:
+		return d.sink.close()
+	case <-time.After(decisionsCloseTime):
+		return errors.New("the last decisions could not be written within " + decisionsCloseTime.String())
+	}
+}
+
+// encodeDecision appends one line, of maxDecisionBytes at most: a longer one
+// loses the ends of its findings and reasons.
+func encodeDecision(text *bytes.Buffer, d *proxy.Decision) {
+	from := text.Len()
+	encoder := json.NewEncoder(text)
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(d) // a struct of strings and numbers always encodes
+	if text.Len()-from <= maxDecisionBytes {
+		return
+	}
+	text.Truncate(from)
+	const most, long = 8, 200
+	d.Findings, d.Reasons = d.Findings[:min(len(d.Findings), most)], d.Reasons[:min(len(d.Reasons), most)]
+	for i := range d.Findings {
+		d.Findings[i] = verify.Finding{Authority: shorten(d.Findings[i].Authority, long), Passed: d.Findings[i].Passed, Detail: shorten(d.Findings[i].Detail, long)}
+	}
+	for i := range d.Reasons {
+		d.Reasons[i] = verify.Reason{Authority: shorten(d.Reasons[i].Authority, long), Reason: shorten(d.Reasons[i].Reason, long)}
+	}
+	for _, s := range textsOf(d) {
+		*s = shorten(*s, 1000)
+	}
+	_ = encoder.Encode(d)
+}
+
+func shorten(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	return strings.ToValidUTF8(s[:limit], "") + "…"
+}
+
+// harmless is d with every text made printable, in slices of its own.
+func harmless(d proxy.Decision) proxy.Decision {
+	for _, s := range textsOf(&d) {
+		*s = printable(*s)
+	}
+	d.Findings, d.Reasons = slices.Clone(d.Findings), slices.Clone(d.Reasons)
+	for i := range d.Findings {
+		f := &d.Findings[i]
+		f.Authority, f.Detail = printable(f.Authority), printable(f.Detail)
+	}
+	for i := range d.Reasons {
+		r := &d.Reasons[i]
+		r.Authority, r.Reason = printable(r.Authority), printable(r.Reason)
+	}
+	return d
+}
+
+// textsOf are d's texts outside its lists.
+func textsOf(d *proxy.Decision) [14]*string {
+	return [...]*string{&d.ID, &d.Client, &d.Agent, &d.Method, &d.Kind, &d.Image, &d.Reference, &d.Digest, &d.Parent, &d.Outcome,
+		&d.Policy, &d.PolicyHash, &d.Signer, &d.Error}
+}
+
+// printable replaces what a terminal would obey instead of show: control
+// characters, also those beyond ASCII, and marks that turn the writing around.
+func printable(s string) string {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return strings.Map(func(r rune) rune {
+				switch {
+				case r == '\n' || r == '\t':
+					return ' '
+				case !unicode.IsPrint(r):
+					return unicode.ReplacementChar
+				}
+				return r
+			}, s)
+		}
+	}
+	return s
+}
+
+// decisionStream writes lines to a stream, and keeps the newest in memory.
+type decisionStream struct {
+	w io.Writer
+	recentDecisions
+}
+
+func (s *decisionStream) write(batch []recorded) (int, error) {
+	s.keep(batch)
+	var all bytes.Buffer
+	for _, r := range batch {
+		all.Write(r.line)
+	}
+	n, err := s.w.Write(all.Bytes())
+	if err == nil {
+		return 0, nil
+	}
+	whole := bytes.Count(all.Bytes()[:n], []byte("\n"))
+	return len(batch) - whole, fmt.Errorf("write decisions to standard output: %w", err)
+}
+
+func (s *decisionStream) close() error { return nil }
+
+// maxRecentBytes bounds the lines in memory where no file keeps them.
+const maxRecentBytes = 8 << 20
+
+// recentDecisions are the newest lines, for GET /decisions.
+type recentDecisions struct {
+	mu    sync.Mutex
+	lines [][]byte
+	bytes int
+}
+
+func (r *recentDecisions) keep(batch []recorded) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, one := range batch {
+		r.lines = append(r.lines, bytes.Clone(one.line))
+		r.bytes += len(one.line)
+	}
+	old := 0
+	for r.bytes > maxRecentBytes {
+		r.bytes -= len(r.lines[old])
+		old++
+	}
+	if old > 0 {
+		r.lines = slices.Delete(r.lines, 0, old)
+	}
+}
+
+func (r *recentDecisions) newest() iter.Seq2[[]byte, error] {
+	r.mu.Lock()
+	lines := slices.Clone(r.lines)
+	r.mu.Unlock()
+	return func(yield func([]byte, error) bool) {
+		for _, line := range slices.Backward(lines) {
+			if !yield(line, nil) {
+				return
+			}
+		}
+	}
+}
