@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,21 +10,19 @@ import (
 	"log/slog"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/pullgate/pullgate/proxy"
-	"github.com/pullgate/pullgate/verify"
 )
 
 const (
 	maxDecisionsQueued = 8192
 	maxDecisionBytes   = 64 << 10              // of one line
+	maxDecisionsKept   = 4 << 20               // bytes of a buffer for lines that is used again
 	decisionsLinger    = 10 * time.Millisecond // a write for every line would cost more than the line
 	decisionsCloseTime = 5 * time.Second
 	decisionsComplain  = time.Minute // between two log lines about decisions that were lost
@@ -66,7 +63,10 @@ type decisions struct {
 	stop  chan struct{}
 	ended chan struct{}
 
-	complained time.Time // only run touches it
+	// Only run touches these.
+	complained time.Time
+	text       []byte // made once and used again
+	out        []recorded
 }
 
 // startDecisions opens what the configuration names; nil: decisions go nowhere.
@@ -159,20 +159,18 @@ func (d *decisions) write(batch []proxy.Decision) {
 	if len(batch) == 0 {
 		return
 	}
-	var text bytes.Buffer
-	out := make([]recorded, len(batch))
-	ends := make([]int, len(batch))
-	for i := range batch {
-		out[i].Decision = harmless(batch[i])
-		encodeDecision(&text, &out[i].Decision)
-		ends[i] = text.Len()
-	}
-	from := 0
-	for i, end := range ends { // only now: the buffer has moved while it grew
-		out[i].line = text.Bytes()[from:end:end]
-		from = end
+	text, out := d.text[:0], d.out[:0]
+	for _, one := range batch {
+		out = append(out, recorded{Decision: harmless(one)})
+		last, from := &out[len(out)-1], len(text)
+		text = appendDecision(text, &last.Decision)
+		last.line = text[from:len(text):len(text)] // what text grew out of stays as it is
 	}
 	lost, err := d.sink.write(out)
+	clear(out) // their texts are not kept
+	if d.out = out; cap(text) <= maxDecisionsKept {
+		d.text = text
+	}
 	if lost > 0 {
 		d.dropped.Add(context.Background(), int64(lost), d.failed)
 	}
@@ -197,80 +195,6 @@ func (d *decisions) Close() error {
 	case <-time.After(decisionsCloseTime):
 		return errors.New("the last decisions could not be written within " + decisionsCloseTime.String())
 	}
-}
-
-// encodeDecision appends one line, of maxDecisionBytes at most: a longer one
-// loses the ends of its findings and reasons.
-func encodeDecision(text *bytes.Buffer, d *proxy.Decision) {
-	from := text.Len()
-	encoder := json.NewEncoder(text)
-	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(d) // a struct of strings and numbers always encodes
-	if text.Len()-from <= maxDecisionBytes {
-		return
-	}
-	text.Truncate(from)
-	const most, long = 8, 200
-	d.Findings, d.Reasons = d.Findings[:min(len(d.Findings), most)], d.Reasons[:min(len(d.Reasons), most)]
-	for i := range d.Findings {
-		d.Findings[i] = verify.Finding{Authority: shorten(d.Findings[i].Authority, long), Passed: d.Findings[i].Passed, Detail: shorten(d.Findings[i].Detail, long)}
-	}
-	for i := range d.Reasons {
-		d.Reasons[i] = verify.Reason{Authority: shorten(d.Reasons[i].Authority, long), Reason: shorten(d.Reasons[i].Reason, long)}
-	}
-	for _, s := range textsOf(d) {
-		*s = shorten(*s, 1000)
-	}
-	_ = encoder.Encode(d)
-}
-
-func shorten(s string, limit int) string {
-	if len(s) <= limit {
-		return s
-	}
-	return strings.ToValidUTF8(s[:limit], "") + "…"
-}
-
-// harmless is d with every text made printable, in slices of its own.
-func harmless(d proxy.Decision) proxy.Decision {
-	for _, s := range textsOf(&d) {
-		*s = printable(*s)
-	}
-	d.Findings, d.Reasons = slices.Clone(d.Findings), slices.Clone(d.Reasons)
-	for i := range d.Findings {
-		f := &d.Findings[i]
-		f.Authority, f.Detail = printable(f.Authority), printable(f.Detail)
-	}
-	for i := range d.Reasons {
-		r := &d.Reasons[i]
-		r.Authority, r.Reason = printable(r.Authority), printable(r.Reason)
-	}
-	return d
-}
-
-// textsOf are d's texts outside its lists.
-func textsOf(d *proxy.Decision) [14]*string {
-	return [...]*string{&d.ID, &d.Client, &d.Agent, &d.Method, &d.Kind, &d.Image, &d.Reference, &d.Digest, &d.Parent, &d.Outcome,
-		&d.Policy, &d.PolicyHash, &d.Signer, &d.Error}
-}
-
-// printable replaces what a terminal would obey instead of show: control
-// characters, also those beyond ASCII, and marks that turn the writing around.
-func printable(s string) string {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' {
-			return strings.Map(func(r rune) rune {
-				switch {
-				case r == '\n' || r == '\t':
-					return ' '
-				case !unicode.IsPrint(r):
-					return unicode.ReplacementChar
-				}
-				return r
-			}, s)
-		}
-	}
-	return s
 }
 
 // decisionStream writes lines to a stream, and keeps the newest in memory.

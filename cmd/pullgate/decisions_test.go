@@ -179,10 +179,8 @@ func TestStreamSaysWhatItLost(t *testing.T) {
 func encoded(n int) []recorded {
 	var list []recorded
 	for i := range n {
-		var text bytes.Buffer
 		d := someDecision(i)
-		encodeDecision(&text, &d)
-		list = append(list, recorded{d, text.Bytes()})
+		list = append(list, recorded{d, appendDecision(nil, &d)})
 	}
 	return list
 }
@@ -364,7 +362,7 @@ func TestBackwardEndlessLine(t *testing.T) {
 func TestHostileTextInDecisions(t *testing.T) {
 	t.Parallel()
 	evil := "x\n{\"id\":\"forged\"}\r\x1b[2J\x07\u009b31m\u202egnp.exe\x7f\xff\u2028 é"
-	huge := strings.Repeat(evil, 1<<14)
+	huge := strings.Repeat(evil, 1<<9)
 	for _, text := range []string{evil, huge} {
 		d := proxy.Decision{ID: text, Client: text, Agent: text, Method: text, Kind: text, Image: text, Reference: text, Digest: text, Parent: text, Outcome: text,
 			Policy: text, PolicyHash: text, Signer: text, Error: text}
@@ -377,15 +375,14 @@ func TestHostileTextInDecisions(t *testing.T) {
 		if d.Reasons[0].Reason != before {
 			t.Fatal("what requests share was changed")
 		}
-		var line bytes.Buffer
-		encodeDecision(&line, &clean)
-		if strings.Count(line.String(), "\n") != 1 || !strings.HasSuffix(line.String(), "\n") {
-			t.Error("not one line")
+		line := appendDecision(nil, &clean)
+		if bytes.Count(line, []byte("\n")) != 1 || !bytes.HasSuffix(line, []byte("\n")) || !json.Valid(line) {
+			t.Errorf("not one line of JSON: %.200q", line)
 		}
-		if line.Len() > maxDecisionBytes {
-			t.Errorf("%d bytes", line.Len())
+		if len(line) > maxDecisionBytes {
+			t.Errorf("%d bytes", len(line))
 		}
-		for _, r := range line.String() {
+		for _, r := range string(line) {
 			if r != '\n' && printable(string(r)) != string(r) {
 				t.Fatalf("%U is in the line", r)
 			}
@@ -403,19 +400,36 @@ func TestHostileTextInDecisions(t *testing.T) {
 	}
 }
 
+// A line is what encoding/json would have written of the same struct.
+func TestDecisionLine(t *testing.T) {
+	t.Parallel()
+	whole := someDecision(1)
+	whole.Findings = append(whole.Findings, verify.Finding{Authority: `a "quoted" \ name`, Detail: "<é>"}, verify.Finding{})
+	whole.Reasons = append(whole.Reasons, verify.Reason{Reason: `\"`}, verify.Reason{Authority: "b"})
+	for _, d := range []proxy.Decision{whole, {Took: 0.001, Upstream: 123456.789}, {Time: time.Now().UTC(), Findings: []verify.Finding{{}}}} {
+		var want bytes.Buffer
+		encoder := json.NewEncoder(&want)
+		encoder.SetEscapeHTML(false)
+		if err := encoder.Encode(d); err != nil {
+			t.Fatal(err)
+		}
+		if got := appendDecision(nil, &d); string(got) != want.String() {
+			t.Errorf("the line is\n%snot\n%s", got, want.String())
+		}
+	}
+}
+
 // The fields in docs/decisions.md are those of a line.
 func TestDecisionsAreDocumented(t *testing.T) {
 	t.Parallel()
-	var line bytes.Buffer
 	d := someDecision(1)
 	for v, i := reflect.ValueOf(d), 0; i < v.NumField(); i++ {
 		if v.Field(i).IsZero() {
 			t.Fatalf("%s is not set by someDecision", v.Type().Field(i).Name)
 		}
 	}
-	encodeDecision(&line, &d)
 	var has map[string]any
-	if err := json.Unmarshal(line.Bytes(), &has); err != nil {
+	if err := json.Unmarshal(appendDecision(nil, &d), &has); err != nil {
 		t.Fatal(err)
 	}
 	for _, list := range []string{"findings", "reasons"} {
@@ -452,10 +466,8 @@ func TestDecisionQuery(t *testing.T) {
 	batch := encoded(3)
 	other := someDecision(3)
 	other.Image, other.Outcome, other.Reference = "ghcr.io/acme/other", "allowed", other.Digest
-	var text bytes.Buffer
-	encodeDecision(&text, &other)
 	foreign := recorded{line: []byte("{\"time\":\"not ours\"}\n")}
-	if _, err := s.write(append(batch, recorded{other, text.Bytes()}, foreign)); err != nil {
+	if _, err := s.write(append(batch, recorded{other, appendDecision(nil, &other)}, foreign)); err != nil {
 		t.Fatal(err)
 	}
 	for _, row := range []struct {
@@ -491,4 +503,36 @@ func TestDecisionQuery(t *testing.T) {
 	if _, more, err := (decisionQuery{limit: 1}).find(ended, s.newest()); err == nil || !more {
 		t.Errorf("a search whose client left: %v, %v", more, err)
 	}
+}
+
+// BenchmarkDecision is what one decision costs the request, and what it costs
+// the goroutine that writes.
+func BenchmarkDecision(b *testing.B) {
+	d := someDecision(1)
+	d.Findings, d.Reasons = d.Findings[:1:1], nil
+	b.Run("take", func(b *testing.B) {
+		sink := &stuckSink{release: make(chan struct{})}
+		close(sink.release)
+		all, err := newDecisions(sink, sdkmetric.NewMeterProvider(), slog.New(slog.DiscardHandler))
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			all.take(d)
+		}
+		if err := all.Close(); err != nil {
+			b.Fatal(err)
+		}
+	})
+	b.Run("write", func(b *testing.B) {
+		f := &decisionFile{path: filepath.Join(b.TempDir(), "d.jsonl"), maxBytes: 8 << 20, keep: 1}
+		all := &decisions{sink: f, log: slog.New(slog.DiscardHandler)}
+		batch := slices.Repeat([]proxy.Decision{d}, 400)
+		b.ReportAllocs()
+		for b.Loop() {
+			all.write(batch)
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(batch)), "ns/decision")
+	})
 }
