@@ -60,8 +60,8 @@ func newDecisionQuery(id, image, outcome string, limit int) (decisionQuery, erro
 	if image == "" {
 		return q, nil
 	}
-	if len(image) > 1000 {
-		return q, errors.New("the image's name is too long to be one")
+	if len(image) > 1000 || printable(image) != image { // the parser's errors repeat it as it is
+		return q, fmt.Errorf("%.40q is no image name", image)
 	}
 	if bare, err := name.NewRepository(image); err == nil { // neither tag nor digest: any of them
 		repo, err := policy.ParseRepository(bare.RegistryStr() + "/" + bare.RepositoryStr())

@@ -492,7 +492,7 @@ func TestDecisionQuery(t *testing.T) {
 		id, image, outcome string
 		limit              int
 	}{
-		{id: "../x"}, {id: "\x1b"}, {image: "a b"}, {image: strings.Repeat("a", 2000)}, {outcome: "fine"}, {limit: -1}, {limit: decisionsMost + 1},
+		{id: "../x"}, {id: "\x1b"}, {image: "a b"}, {image: "\x1b[2J"}, {image: strings.Repeat("a", 2000)}, {outcome: "fine"}, {limit: -1}, {limit: decisionsMost + 1},
 	} {
 		if _, err := newDecisionQuery(row.id, row.image, row.outcome, row.limit); err == nil || printable(err.Error()) != err.Error() {
 			t.Errorf("%+v is taken, or its error is not printable: %v", row, err)

@@ -68,6 +68,9 @@ when the gate could not tell, or when no decision is found.`,
 func ask(cmd *cobra.Command, q decisionQuery, file, admin string, files []string) ([]proxy.Decision, error) {
 	ctx := cmd.Context()
 	if len(files) > 0 {
+		if err := allThere(files); err != nil {
+			return nil, err
+		}
 		return askFiles(ctx, q, files)
 	}
 	if admin != "" {

@@ -59,6 +59,7 @@ a signature that your policy trusts is answered with 403 and the reason.
   pullgate sign --key FILE IMAGE    sign an image
   pullgate verify IMAGE --key FILE  what would the gate say about this image?
   pullgate explain IMAGE            why did the gate decide as it did?
+  pullgate replay --config NEW      what would another configuration change?
   pullgate node-config RUNTIME      the files that hold a runtime to the gate
   pullgate doctor                   can this node get around the gate?
   pullgate test CASES               does my configuration still decide as it should?
@@ -77,7 +78,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serveCommand(), demoCommand(), checkCommand(), verifyCommand(), testCommand(), warmCommand(), explainCommand(), generateKeyPairCommand(), signCommand(), nodeConfigCommand(), doctorCommand(), versionCommand())
+	root.AddCommand(serveCommand(), demoCommand(), checkCommand(), verifyCommand(), testCommand(), warmCommand(), explainCommand(), replayCommand(), generateKeyPairCommand(), signCommand(), nodeConfigCommand(), doctorCommand(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
