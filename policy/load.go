@@ -259,7 +259,7 @@ func (l *loader) policyList(s source, n *yaml.Node) {
 // checkOrder finds names used twice and policies that nothing can reach.
 func (l *loader) checkOrder() {
 	first := map[string]*Policy{}
-	var earlier []*Policy
+	earlier := newReach()
 	for i, p := range l.policies {
 		at := l.at[i]
 		if q := first[p.Name]; q != nil && p.Name != "" {
@@ -270,7 +270,7 @@ func (l *loader) checkOrder() {
 		if !at.match {
 			continue // reported already, and nobody knows what it matches
 		}
-		if by := unreachable(p, earlier); by != nil {
+		if by := earlier.unreachable(p); by != nil {
 			var names []string
 			for _, q := range by {
 				names = append(names, fmt.Sprintf("%q (%s)", q.Name, q.Where))
@@ -279,6 +279,6 @@ func (l *loader) checkOrder() {
 			at.source.problem(at.node, "policy %q is never reached: %s before it matches everything it matches; move it up or remove it",
 				p.Name, strings.Join(slices.Compact(names), " and "))
 		}
-		earlier = append(earlier, p)
+		earlier.add(p)
 	}
 }
