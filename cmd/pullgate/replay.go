@@ -92,7 +92,7 @@ func (h *history) judge(ctx context.Context, l *loaded, progress func(done, of i
 	config, one := *l.config, *l
 	config.Limits.ClientMisses = math.MaxInt32 // a budget for clients: this is none
 	one.config = &config
-	gate, done, err := one.alone(filepath.Join(dir, "state"))
+	gate, done, err := one.alone(ctx, filepath.Join(dir, "state"), nil)
 	if err != nil {
 		return err
 	}
