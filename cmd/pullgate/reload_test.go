@@ -302,6 +302,46 @@ func (r *rig) untilReady(t *testing.T, want string) {
 	t.Fatalf("readyz does not say %q but %q", want, ready)
 }
 
+// says waits until the metrics name something.
+func (r *rig) says(t *testing.T, metric string) {
+	t.Helper()
+	for range 600 {
+		if _, text := get(t, "http://"+r.admin+"/metrics"); strings.Contains(text, metric) {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Fatalf("no metric says %s", metric)
+}
+
+// TestATrustRootThatCannotBeHad: nothing is refused for want of a root, and the
+// gate is ready all the same; a policy that does not need it decides as ever.
+func TestATrustRootThatCannotBeHad(t *testing.T) {
+	t.Parallel()
+	r := startRig(t, func(r *rig) string {
+		writeIn(t, r.dir, "key.pub", r.key)
+		writeIn(t, r.dir, "root.json", "{}")
+		return r.base() + `trustRoots: [{name: corp, tuf: {mirror: "http://127.0.0.1:1", root: root.json}}]
+policies:
+  - name: both
+    images: ["demo.example/**"]
+    authorities:
+      - {key: key.pub}
+      - {keyless: {trustRoots: [corp], identities: [{issuer: i, subject: s}]}}
+`
+	})
+	if got := r.pull(t, "signed/manifests/latest"); got != http.StatusOK {
+		t.Errorf("signed with the key: %d", got)
+	}
+	if got := r.pull(t, "unsigned/manifests/latest"); got != http.StatusServiceUnavailable {
+		t.Errorf("what the missing root may have admitted: %d, want 503", got)
+	}
+	if _, ready := get(t, "http://"+r.admin+"/readyz"); ready != "ok\n" {
+		t.Errorf("readyz says %q", ready)
+	}
+	r.says(t, `pullgate_trust_age_seconds{name="corp"`)
+}
+
 func TestReloadOnHangup(t *testing.T) {
 	r := startRig(t, func(r *rig) string {
 		writeIn(t, r.dir, "key.pub", r.key)

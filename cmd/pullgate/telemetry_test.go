@@ -124,11 +124,18 @@ func TestMetricsAreDocumented(t *testing.T) {
 	t.Parallel()
 	r := startRig(t, func(r *rig) string {
 		writeIn(t, r.dir, "key.pub", r.key)
-		return r.base() + signedByKey
+		writeIn(t, r.dir, "root.json", "{}")
+		writeIn(t, r.dir, "keyless.yaml", `
+trustRoots: [{name: corp, tuf: {mirror: "http://127.0.0.1:1", root: root.json}}]
+policies:
+  - {name: keyless, images: ["other.example/**"], authorities: [{keyless: {trustRoots: [corp], identities: [{issuer: i, subject: s}]}}]}
+`)
+		return r.base() + "policyFiles: [keyless.yaml]\n" + signedByKey
 	})
 	for _, what := range []string{"signed/manifests/latest", "signed/manifests/latest", "unsigned/manifests/latest"} {
 		r.pull(t, what)
 	}
+	r.says(t, "pullgate_trust_refreshes_total") // nobody is there: failed
 	replace(t, filepath.Join(r.dir, "pullgate.yaml"), r.config+"mode: warn\n")
 	r.until(t, "unsigned/manifests/latest", http.StatusOK)
 	_, metrics := get(t, "http://"+r.admin+"/metrics")
