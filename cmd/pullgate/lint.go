@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pullgate/pullgate/policy"
 )
@@ -73,8 +74,67 @@ func lintPolicy(p *policy.Policy) []policy.Problem {
 				add("key %s is RSA with %d bits; use %d or more, or ECDSA", k.Source, public.N.BitLen(), minRSABits)
 			}
 		}
+		for i := range a.Identities {
+			for _, weakness := range lintIdentity(&a.Identities[i]) {
+				add("authority %q: %s", a.Name, weakness)
+			}
+		}
+		if a.PKI != nil && broad(a.PKI.Subject) {
+			add("authority %q: subject %s admits everybody the PKI ever issued a certificate to", a.Name, a.PKI.Subject)
+		}
+		if a.PKI != nil && !a.PKI.Stamped {
+			for _, c := range a.PKI.Roots {
+				if left := time.Until(c.NotAfter); left < soonOver {
+					add("authority %q: the root %q ends on %s, and with time: current all it signed with it", a.Name, c.Subject.CommonName, c.NotAfter.Format(time.DateOnly))
+				}
+			}
+		}
 	}
 	return list
+}
+
+// soonOver is when the end of a certificate is worth a word.
+const soonOver = 30 * 24 * time.Hour
+
+func lintIdentity(i *policy.Identity) []string {
+	var list []string
+	if broad(i.Issuer) {
+		list = append(list, fmt.Sprintf("issuer %s admits identity providers that anybody can run", i.Issuer))
+	}
+	if g := i.GitHub; g != nil {
+		if g.Workflow == "" {
+			list = append(list, "github: names no workflow: every workflow of the "+ownerOrRepository(g)+" may sign, pull request builds included")
+		}
+		return list
+	}
+	narrow := false
+	for _, c := range i.Claims {
+		narrow = narrow || !broad(c)
+	}
+	if !narrow && (i.Subject.IsZero() || broad(i.Subject)) {
+		list = append(list, fmt.Sprintf("identity %s admits everybody with an account at the issuer", i))
+	} else if !narrow && i.Subject.IsExpression() && loose(i.Subject) {
+		list = append(list, fmt.Sprintf("subject %s matches addresses on any host: write the host out, with \\. for its dots", i.Subject))
+	}
+	return list
+}
+
+func ownerOrRepository(g *policy.GitHub) string {
+	if g.Repository != "" {
+		return "repository"
+	}
+	return "owner's repositories"
+}
+
+// broad reports whether a pattern matches texts that nobody can have meant
+// together.
+func broad(p policy.Pattern) bool {
+	return p.IsExpression() && p.Match("https://evil.example/x/.github/workflows/y.yml@refs/heads/z") && p.Match("someone@evil.example")
+}
+
+// loose reports whether a pattern leaves the host to whoever signs.
+func loose(p policy.Pattern) bool {
+	return p.Match("https://evil.example/acme/app/.github/workflows/release.yml@refs/heads/main") || p.Match("someone@evil.example")
 }
 
 // where splits a policy's place, file:line.
