@@ -44,6 +44,7 @@ type rig struct {
 	reg    *hostile.Registry            // reg.example
 	url    string                       // of the gate
 	log    *lockedBuffer
+	record *record // of decisions
 	client *http.Client
 
 	options   options
@@ -100,7 +101,7 @@ func ifStalling(trick hostile.Trick) func(*options) {
 // newRig starts everything; it ends with the test.
 func newRig(t *testing.T, change ...func(*options)) *rig {
 	t.Helper()
-	r := &rig{t: t, key: newKey(t), regs: map[string]*hostile.Registry{}, log: &lockedBuffer{}, upstreams: map[string]*upstream.Upstream{}, clock: &clock{}}
+	r := &rig{t: t, key: newKey(t), regs: map[string]*hostile.Registry{}, log: &lockedBuffer{}, record: &record{}, upstreams: map[string]*upstream.Upstream{}, clock: &clock{}}
 	r.options = options{policies: standard, hosts: []string{}}
 	for _, c := range change {
 		c(&r.options)
@@ -136,6 +137,7 @@ func newRig(t *testing.T, change ...func(*options)) *rig {
 	r.newCache()
 	r.proxy, err = proxy.New(proxy.Config{
 		Log: slog.New(slog.NewJSONHandler(r.log, nil)), Tracer: tracenoop.NewTracerProvider(), Meter: metricnoop.NewMeterProvider(),
+		Decisions: r.record.take,
 	}, r.snapshot())
 	if err != nil {
 		t.Fatal(err)

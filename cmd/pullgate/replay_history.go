@@ -95,7 +95,7 @@ func (h *history) add(d *proxy.Decision) bool {
 		return true // its image has lines of its own
 	}
 	name := imageName{repo, d.Digest}
-	if d.Digest == "" {
+	if d.Digest == "" || d.Signer == "referrers index" { // which is admitted by its tag alone
 		name.reference = d.Reference
 	}
 	if verify.CheckDigest(digest.Digest(name.reference)) != nil && (d.Digest != "" || !tagOfImage.MatchString(name.reference)) {

@@ -1,0 +1,133 @@
+package proxy_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullgate/pullgate/proxy"
+	"github.com/pullgate/pullgate/test/hostile"
+)
+
+// record is where a rig's decisions go.
+type record struct {
+	mu   sync.Mutex
+	list []proxy.Decision
+}
+
+func (r *record) take(d proxy.Decision) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.list = append(r.list, d)
+}
+
+// drain are the decisions since the last call.
+func (r *record) drain() []proxy.Decision {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := r.list
+	r.list = nil
+	return list
+}
+
+// one is the only decision since the last drain.
+func (r *rig) one(what string) proxy.Decision {
+	r.t.Helper()
+	list := r.record.drain()
+	if len(list) != 1 {
+		r.t.Fatalf("%s: %d decisions, want one: %+v", what, len(list), list)
+	}
+	return list[0]
+}
+
+// Every answer about a manifest is a decision; it says by which index a
+// platform got in, or did not.
+func TestDecisionsOfManifests(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	child := r.reg.PushImage("prod/app", "")
+	index := r.reg.PushIndex("prod/app", "v1", child.Digest)
+	r.reg.Sign("prod/app", index, r.key)
+	g := r.get(manifests("prod/app", "v1"), "User-Agent", "docker/29")
+	d := r.one("an index by tag")
+	if d.Outcome != "allowed" || d.Status != 200 || d.Kind != "manifest" || d.Method != "GET" || d.Image != "reg.example/prod/app" || d.Reference != "v1" ||
+		d.Digest != index.String() || d.Parent != "" || d.Policy != "prod" || d.Agent != "docker/29" || d.Client != "127.0.0.1" || d.ID != g.header.Get("Pullgate-Decision") ||
+		d.Cache || d.Error != "" || d.Signer == "" || d.Time.IsZero() || d.Took <= 0 || d.Upstream <= 0 {
+		t.Errorf("an index by tag: %+v", d)
+	}
+	r.head(manifests("prod/app", child.Digest))
+	if d := r.one("a platform"); d.Outcome != "allowed" || d.Method != "HEAD" || d.Digest != child.Digest.String() || d.Parent != index.String() {
+		t.Errorf("a platform: %+v", d)
+	}
+	for _, b := range append(child.Layers, child.Config) {
+		r.get(blobs("prod/app", b))
+	}
+	if list := r.record.drain(); len(list) != 0 {
+		t.Errorf("blobs of an allowed image: %+v", list)
+	}
+	other := newKey(t)
+	r.key = other
+	r.reload()
+	r.head(manifests("prod/app", child.Digest))
+	if d := r.one("a platform whose index is refused now"); d.Outcome != "denied" || d.Status != 403 || d.Parent != index.String() || len(d.Reasons) == 0 {
+		t.Errorf("a platform whose index is refused now: %+v", d)
+	}
+	g = r.get(blobs("prod/app", child.Layers[0]))
+	if d := r.one("its layer"); d.Outcome != "denied" || d.Kind != "blob" || d.Parent != child.Digest.String() || d.ID != g.header.Get("Pullgate-Decision") {
+		t.Errorf("its layer: %+v", d)
+	}
+	r.get(blobs("prod/app", digest.FromString("nobody's")))
+	if d := r.one("a blob of nothing"); d.Outcome != "denied" || !d.Unknown || d.Parent != "" {
+		t.Errorf("a blob of nothing: %+v", d)
+	}
+	r.get(manifests("closed/app", "v1"))
+	if d := r.one("a closed repository"); d.Outcome != "denied" || d.Digest != "" || d.Policy != "closed" || d.Reference != "v1" {
+		t.Errorf("a closed repository: %+v", d)
+	}
+}
+
+// What could not be told is recorded as that, with the cause that the client is
+// not told.
+func TestDecisionsOfErrors(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	image := r.signed("v1")
+	r.reg.On(hostile.Status(http.StatusInternalServerError).At(hostile.For(image.Digest)), hostile.Status(http.StatusInternalServerError).At(hostile.For("v1")))
+	g := r.get(manifests("prod/app", "v1"))
+	if d := r.one("a registry that fails"); d.Outcome != "error" || d.Status != g.status || g.status < 500 || d.Error == "" || d.Digest != "" || d.ID != g.header.Get("Pullgate-Decision") {
+		t.Errorf("a registry that fails: %d, %+v", g.status, d)
+	}
+	r.get(manifests("prod/absent", "v2"))
+	if d := r.one("no such image"); d.Outcome != "error" || d.Status != 404 {
+		t.Errorf("no such image: %+v", d)
+	}
+	for _, path := range []string{"/v2/", "/v2/prod/app/tags/list?ns=reg.example", "/v2/other.example/app/manifests/v1", "/v2/reg.example/prod/app/manifests/a%00b", "/v2/reg.example/prod/app/manifests/" + strings.Repeat("x", 300)} {
+		r.get(path)
+	}
+	if list := r.record.drain(); len(list) != 0 {
+		t.Errorf("what is no question about an image: %+v", list)
+	}
+}
+
+// Nothing that a client sends makes a decision large.
+func TestDecisionsAreBounded(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.signed("v1")
+	r.get("/v2/reg.example/"+strings.Repeat("a/", 100)+"a/manifests/"+strings.Repeat("t", 128), "User-Agent", strings.Repeat("Mozilla ", 5000), "X-Other", strings.Repeat("x", 5000))
+	d := r.one("a talkative client")
+	text, err := json.Marshal(d)
+	if err != nil || len(text) > 4096 || len(d.Agent) != 256 {
+		t.Errorf("%d bytes, agent %d, %v", len(text), len(d.Agent), err)
+	}
+	before := slices.Clone(d.Reasons)
+	r.get(manifests("prod/app", "v1"))
+	if !slices.Equal(before, d.Reasons) {
+		t.Error("a decision that was handed over has changed")
+	}
+}
