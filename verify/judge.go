@@ -31,11 +31,13 @@ func (g *Gate) judge(parent context.Context, repo policy.Repository, d digest.Di
 	// A third of the time is left for signatures that were kept.
 	ctx, cancel := context.WithTimeout(parent, g.Limits.VerifyTimeout*2/3)
 	defer cancel()
+	ctx, enough := context.WithCancelCause(ctx)
+	defer enough(nil)
 	j := newJudgement(g, p, repo, d)
 	search := &search{gate: g, registry: registry, repo: source, image: d, attestations: wantsAttestations(p)}
 	search.found = func(c sigs.Candidate) {
 		if j.examine(ctx, c) {
-			cancel() // enough: the other look-ups need not end
+			enough(ErrEnough) // the other look-ups need not end
 		}
 	}
 	search.run(ctx)

@@ -77,3 +77,7 @@ func IsNotFound(err error) bool {
 // ErrTooLarge is wrapped by a Registry's error when an answer has more bytes
 // than it was asked for; none of them is returned.
 var ErrTooLarge = errors.New("the answer is too large")
+
+// ErrEnough is the cause of a context's end when a look-up is not needed any
+// more, because another one has decided. The registry is not at fault.
+var ErrEnough = errors.New("another look-up has decided")

@@ -79,7 +79,13 @@ func newReloader(l *loaded, e *engine, handler *proxy.Proxy, t *telemetry, log *
 	return r, nil
 }
 
-func (r *reloader) Close() error { return r.gauges.Unregister() }
+// Close lets go of the registries' connections: nobody asks any more.
+func (r *reloader) Close() error {
+	for _, u := range r.current().upstreams {
+		u.Close()
+	}
+	return r.gauges.Unregister()
+}
 
 func (r *reloader) current() *loaded { return r.inForce.Load() }
 

@@ -89,7 +89,7 @@ func (u *Upstream) follow(ctx context.Context, a ask, authorization string) (*ht
 		} else if authorization != "" {
 			req.Header.Set("Authorization", authorization)
 		}
-		resp, err := u.seen.roundTrip(transport, req, a.operation)
+		resp, err := u.roundTrip(ctx, transport, req, a.operation)
 		if err != nil {
 			return nil, err
 		}

@@ -5,6 +5,7 @@
 package upstream
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -49,6 +50,10 @@ type Upstream struct {
 	seen   *observer
 	reads  chan struct{} // answers being read whole into memory
 	parses chan struct{} // lists being parsed, which takes many times their bytes
+
+	lingering chan struct{} // requests whose answer is not needed any more
+	open      context.Context
+	shut      context.CancelFunc
 }
 
 // New checks that the credentials can be read; it asks nothing of the network.
@@ -78,14 +83,18 @@ func New(c Config) (*Upstream, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &Upstream{host: c.Host, base: base, agent: c.UserAgent, auth: auth, seen: seen, reads: make(chan struct{}, maxReads), parses: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	u := &Upstream{host: c.Host, base: base, agent: c.UserAgent, auth: auth, seen: seen, reads: make(chan struct{}, maxReads), parses: make(chan struct{}, runtime.GOMAXPROCS(0)),
+		lingering: make(chan struct{}, maxLingering)}
+	u.open, u.shut = context.WithCancel(context.Background())
 	u.direct, u.away = transports(c.TLS, base)
 	u.tokens = newTokens(u)
 	return u, nil
 }
 
-// Close lets go of idle connections; requests under way go on.
+// Close lets go of idle connections, and of requests nobody waits for; others
+// that are under way go on.
 func (u *Upstream) Close() {
+	u.shut()
 	for _, t := range []http.RoundTripper{u.direct, u.away} {
 		if c, ok := t.(*http.Transport); ok {
 			c.CloseIdleConnections()
