@@ -17,9 +17,11 @@ import (
 	"github.com/pullgate/pullgate/verify/sigs"
 )
 
-// search finds what claims to be a signature of image: the .sig tag beside the
-// referrers API, then the fallback tag. Everything it hands to found is
-// untrusted.
+// search finds what claims to be a signature of image, in the .sig tag, the
+// referrers API and the fallback tag at once: asking the last only where the API
+// has nothing would save a request of some allows, and cost every denial, and
+// every allow from a registry without the API, a round trip. Everything it hands
+// to found is untrusted.
 type search struct {
 	gate     *Gate
 	registry Registry
@@ -57,26 +59,20 @@ func (s *search) source(where string) *source {
 }
 
 func (s *search) run(ctx context.Context) {
-	var both sync.WaitGroup
+	var all sync.WaitGroup
 	if s.image.Algorithm() == digest.SHA256 { // a sha512 .sig tag is longer than a tag may be
-		both.Go(func() {
+		all.Go(func() {
 			s.fail(guard(func() error { return s.source("the .sig tag").legacyTag(ctx, ".sig", sigs.Legacy) }))
 		})
 		if s.attestations {
-			both.Go(func() {
+			all.Go(func() {
 				s.fail(guard(func() error { return s.source("the .att tag").legacyTag(ctx, ".att", sigs.Envelope) }))
 			})
 		}
 	}
-	both.Go(func() {
-		s.fail(guard(func() error {
-			if err := s.source("the referrers API").referrers(ctx); err != nil {
-				return err
-			}
-			return s.source("the referrers tag").fallbackTag(ctx)
-		}))
-	})
-	both.Wait()
+	all.Go(func() { s.fail(guard(func() error { return s.source("the referrers API").referrers(ctx) })) })
+	all.Go(func() { s.fail(guard(func() error { return s.source("the referrers tag").fallbackTag(ctx) })) })
+	all.Wait()
 }
 
 func (s *search) fail(err error) {
