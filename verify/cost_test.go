@@ -10,12 +10,15 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
+	"net"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -35,6 +38,8 @@ type bench struct {
 	key  *ecdsa.PrivateKey
 	reg  *hostile.Registry
 	gate *verify.Gate
+
+	opened atomic.Int64 // connections to the registry, so far
 }
 
 func newBench(t *testing.T, change func(*verify.Limits)) *bench {
@@ -44,7 +49,13 @@ func newBench(t *testing.T, change func(*verify.Limits)) *bench {
 		t.Fatal(err)
 	}
 	b := &bench{t: t, key: key, reg: hostile.New()}
-	server := httptest.NewServer(b.reg)
+	server := httptest.NewUnstartedServer(b.reg)
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			b.opened.Add(1)
+		}
+	}
+	server.Start()
 	t.Cleanup(server.Close)
 	base, err := url.Parse(server.URL)
 	if err != nil {
@@ -290,5 +301,27 @@ func TestHostileVerdictSlowsNobody(t *testing.T) {
 			t.Errorf("a good pull takes %s alone and %s beside a hostile verdict", alone, beside)
 			return
 		}
+	}
+}
+
+// TestColdAllowsShareConnections: a pull whose .sig tag has decided waits for no
+// other look-up, and the next one finds its connection.
+func TestColdAllowsShareConnections(t *testing.T) {
+	const pulls, late = 30, 200 * time.Millisecond
+	b := newBench(t, func(*verify.Limits) {})
+	b.reg.On(hostile.Slow(late).At(func(q hostile.Request) bool {
+		return q.Kind == hostile.Manifests && strings.HasPrefix(q.Reference, "sha256-") && !hostile.SignatureTags(q)
+	}))
+	var took []time.Duration
+	for _, d := range b.good(pulls) {
+		one, _ := b.pull(d, verify.Allowed)
+		took = append(took, one)
+		time.Sleep(late / 4) // at most a few linger at a time
+	}
+	if n := b.opened.Load(); n > pulls/2 { // one for each where giving up closes it
+		t.Errorf("%d connections for %d pulls", n, pulls)
+	}
+	if m := median(took); m >= late {
+		t.Errorf("a pull takes %s: it waits for a look-up that is not needed", m)
 	}
 }
