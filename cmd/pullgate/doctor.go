@@ -43,8 +43,9 @@ gate always refuses (canary: in its configuration). Per runtime it says
   NOT ASKED   the pull failed, but not at the gate: a pull of a good image fails too
   UNKNOWN     the runtime could not be tried
 
-It tries containerd, docker, podman, buildah, nerdctl and crictl where they are
-found, or those that are named, and needs the rights to pull with them. With
+It tries containerd, docker, podman, buildah, skopeo, buildkit, nerdctl and
+crictl where they are found, or those that are named, and needs the rights to
+pull with them. With
 --config (the gate's own, where it runs on this node) --gate and --canary are
 taken from there. --textfile writes a Prometheus textfile, for a timer that runs
 it for ever.

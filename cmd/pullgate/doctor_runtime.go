@@ -21,10 +21,12 @@ import (
 type nodeRuntime struct {
 	name    string
 	command string
-	pull    func(d *doctor, image string) []string
-	remove  func(image string) []string
-	lint    func(d *doctor) []string
-	byName  bool // no configuration holds it: only names that carry the gate's host do
+	// pull is the command's arguments. scratch is a folder of this attempt's own,
+	// with a Dockerfile that says FROM image.
+	pull   func(d *doctor, image, scratch string) []string
+	remove func(image string) []string // nil where nothing stays that has a name
+	lint   func(d *doctor) []string
+	byName bool // no configuration holds it: only names that carry the gate's host do
 }
 
 const doctorNamespace = "pullgate-doctor"
@@ -32,12 +34,12 @@ const doctorNamespace = "pullgate-doctor"
 var nodeRuntimes = []nodeRuntime{
 	{
 		name: "crictl", command: "crictl", // the kubelet's way: containerd's CRI, or CRI-O
-		pull:   func(_ *doctor, image string) []string { return []string{"pull", image} },
+		pull:   func(_ *doctor, image, _ string) []string { return []string{"pull", image} },
 		remove: func(image string) []string { return []string{"rmi", image} },
 	},
 	{
 		name: "containerd", command: "ctr",
-		pull: func(d *doctor, image string) []string {
+		pull: func(d *doctor, image, _ string) []string {
 			return []string{"-n", doctorNamespace, "images", "pull", "--hosts-dir", d.file("/etc/containerd/certs.d"), image}
 		},
 		remove: func(image string) []string { return []string{"-n", doctorNamespace, "images", "rm", "--sync", image} },
@@ -45,27 +47,41 @@ var nodeRuntimes = []nodeRuntime{
 	},
 	{
 		name: "nerdctl", command: "nerdctl",
-		pull:   func(_ *doctor, image string) []string { return []string{"-n", doctorNamespace, "pull", image} },
+		pull:   func(_ *doctor, image, _ string) []string { return []string{"-n", doctorNamespace, "pull", image} },
 		remove: func(image string) []string { return []string{"-n", doctorNamespace, "rmi", "-f", image} },
 		lint:   lintContainerd,
 	},
 	{
 		name: "docker", command: "docker",
-		pull:   func(_ *doctor, image string) []string { return []string{"pull", image} },
+		pull:   func(_ *doctor, image, _ string) []string { return []string{"pull", image} },
 		remove: func(image string) []string { return []string{"rmi", "-f", image} },
 		lint:   lintDocker, byName: true,
 	},
 	{
 		name: "podman", command: "podman",
-		pull:   func(_ *doctor, image string) []string { return []string{"pull", image} },
+		pull:   func(_ *doctor, image, _ string) []string { return []string{"pull", image} },
 		remove: func(image string) []string { return []string{"rmi", "-f", image} },
 		lint:   lintContainersImage,
 	},
 	{
 		name: "buildah", command: "buildah",
-		pull:   func(_ *doctor, image string) []string { return []string{"pull", "--policy", "always", image} },
+		pull:   func(_ *doctor, image, _ string) []string { return []string{"pull", "--policy", "always", image} },
 		remove: func(image string) []string { return []string{"rmi", "-f", image} },
 		lint:   lintContainersImage,
+	},
+	{
+		name: "skopeo", command: "skopeo",
+		pull: func(_ *doctor, image, scratch string) []string {
+			return []string{"copy", "docker://" + image, "dir:" + filepath.Join(scratch, "image")}
+		},
+		lint: lintContainersImage,
+	},
+	{
+		name: "buildkit", command: "buildctl",
+		pull: func(_ *doctor, _, scratch string) []string {
+			return []string{"build", "--no-cache", "--progress", "plain", "--frontend", "dockerfile.v0", "--local", "context=" + scratch, "--local", "dockerfile=" + scratch}
+		},
+		lint: lintBuildkit, byName: true,
 	},
 }
 
@@ -100,14 +116,21 @@ const maxOutput = 2000
 
 // try pulls an image and removes it again.
 func (d *doctor) try(ctx context.Context, r nodeRuntime, image string) attempt {
-	args := r.pull(d, image)
-	a := attempt{command: r.command + " " + strings.Join(args, " ")}
 	path, err := exec.LookPath(r.command)
 	if err != nil {
-		a.unusable = r.command + " is not on this node's PATH"
-		return a
+		return attempt{unusable: r.command + " is not on this node's PATH: run doctor where " + r.name + " is, or do not name it"}
 	}
-	_ = runQuietly(ctx, path, r.remove(image)) // left over from an earlier, loose pull: it would answer for the registry
+	scratch, err := os.MkdirTemp("", "pullgate-doctor-")
+	if err != nil {
+		return attempt{unusable: fmt.Sprintf("make a folder for it: %v", err)}
+	}
+	defer os.RemoveAll(scratch)
+	if err := os.WriteFile(filepath.Join(scratch, "Dockerfile"), []byte("FROM "+image+"\n"), 0o600); err != nil {
+		return attempt{unusable: fmt.Sprintf("write a Dockerfile for it: %v", err)}
+	}
+	args := r.pull(d, image, scratch)
+	a := attempt{command: r.command + " " + strings.Join(args, " ")}
+	r.forget(ctx, path, image) // left over from an earlier, loose pull: it would answer for the registry
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
@@ -118,7 +141,7 @@ func (d *doctor) try(ctx context.Context, r nodeRuntime, image string) attempt {
 	a.output = out.String()[max(0, out.Len()-maxOutput):]
 	if err == nil {
 		a.pulled = true
-		_ = runQuietly(context.WithoutCancel(ctx), path, r.remove(image)) // the canary is to stay nowhere
+		r.forget(context.WithoutCancel(ctx), path, image) // the canary is to stay nowhere
 		return a
 	}
 	a.unusable = unusable(ctx, err, a.output)
@@ -149,10 +172,14 @@ func unusable(ctx context.Context, err error, output string) string {
 	return ""
 }
 
-func runQuietly(ctx context.Context, path string, args []string) error {
+// forget removes an image, if it is there.
+func (r nodeRuntime) forget(ctx context.Context, path, image string) {
+	if r.remove == nil {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	return exec.CommandContext(ctx, path, args...).Run()
+	_ = exec.CommandContext(ctx, path, r.remove(image)...).Run() // mostly there is nothing to remove
 }
 
 // file is a node's file as this process sees it.
@@ -211,7 +238,31 @@ func lintDocker(d *doctor) []string {
 	return nil
 }
 
-// lintContainersImage reads registries.conf and its drop-ins, for podman and buildah.
+// lintBuildkit: a mirror that refuses is taken for one that failed.
+func lintBuildkit(d *doctor) []string {
+	name := d.file("/etc/buildkit/buildkitd.toml")
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil // nothing configured: nothing wrong
+	}
+	var daemon struct {
+		Registry map[string]struct {
+			Mirrors []string `toml:"mirrors"`
+		} `toml:"registry"`
+	}
+	if err := toml.Unmarshal(text, &daemon); err != nil {
+		return []string{name + " is not valid TOML"}
+	}
+	var advice []string
+	for host, r := range daemon.Registry {
+		if len(r.Mirrors) > 0 {
+			advice = append(advice, name+" gives "+host+" mirrors: mirrors do not hold, what one refuses is pulled from the registry; name images through the gate and close the builder's way to registries")
+		}
+	}
+	return advice
+}
+
+// lintContainersImage reads registries.conf and its drop-ins, for podman, buildah and skopeo.
 func lintContainersImage(d *doctor) []string {
 	files := []string{d.file("/etc/containers/registries.conf")}
 	if more, err := filepath.Glob(d.file("/etc/containers/registries.conf.d/*.conf")); err == nil {

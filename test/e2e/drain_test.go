@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -33,7 +34,7 @@ func TestDrain(t *testing.T) {
 		t.Fatalf("%v %s", err, manifest)
 	}
 	second := exec.Command(binary(t), "serve", "--config", g.config)
-	second.Env = append(closed(), "PULLGATE_LISTEN=127.0.0.1:"+freePort(t), "PULLGATE_ADMIN_LISTEN=127.0.0.1:"+freePort(t))
+	second.Env = append(append(os.Environ(), closed()...), "PULLGATE_LISTEN=127.0.0.1:"+freePort(t), "PULLGATE_ADMIN_LISTEN=127.0.0.1:"+freePort(t))
 	if out, err := second.CombinedOutput(); err == nil || !strings.Contains(string(out), "in use by another pullgate") {
 		t.Errorf("a second process on the same state: %v\n%s", err, out)
 	}

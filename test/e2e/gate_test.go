@@ -32,16 +32,27 @@ func startGateWith(t *testing.T, registry, upstream, policy string) *gate {
 // startGateHost is startGateWith for an upstream of another name.
 func startGateHost(t *testing.T, host, registry, policy string, upstream ...string) *gate {
 	t.Helper()
+	return startGateHosts(t, []string{host}, registry, policy, upstream...)
+}
+
+// startGateHosts is startGateHost for several hosts, which are all one registry.
+func startGateHosts(t *testing.T, hosts []string, registry, policy string, upstream ...string) *gate {
+	t.Helper()
+	var upstreams, images []string
+	for _, host := range hosts {
+		upstreams = append(upstreams, `{host: "`+host+`", url: "http://`+registry+`"`+strings.Join(upstream, "")+`}`)
+		images = append(images, `"`+host+`/**"`)
+	}
 	g := &gate{addr: "127.0.0.1:" + freePort(t), admin: "127.0.0.1:" + freePort(t)}
 	g.config = writeFile(t, filepath.Join(t.TempDir(), "pullgate.yaml"), `
 listen: `+g.addr+`
 admin: {listen: "`+g.admin+`"}
 log: {format: json}
 drain: 5s
-upstreams: [{host: "`+host+`", url: "http://`+registry+`"`+strings.Join(upstream, "")+`}]
+upstreams: [`+strings.Join(upstreams, ", ")+`]
 policies:
   - name: signed
-    images: ["`+host+`/**"]
+    images: [`+strings.Join(images, ", ")+`]
     `+policy+`
 `)
 	g.up(t)
@@ -57,12 +68,25 @@ func (g *gate) up(t *testing.T) {
 // name is an image as a client without mirror configuration calls it.
 func (g *gate) name(image string) string { return g.addr + "/reg.test/" + image }
 
-// decided reports whether the gate has logged such a decision.
-func (g *gate) decided(outcome, image string) bool {
+// decided reports whether the gate has logged such a decision about an image of reg.test.
+func (g *gate) decided(outcome, image string) bool { return g.decidedOn(outcome, "reg.test/"+image) }
+
+func (g *gate) decidedOn(outcome, image string) bool {
 	for line := range strings.SplitSeq(g.log.String(), "\n") {
-		if strings.Contains(line, `"outcome":"`+outcome+`"`) && strings.Contains(line, `"image":"reg.test/`+image+`"`) {
+		if strings.Contains(line, `"outcome":"`+outcome+`"`) && strings.Contains(line, `"image":"`+image+`"`) {
 			return true
 		}
+	}
+	return false
+}
+
+// willDecide is decidedOn within five seconds: a line of the log may come after the answer.
+func (g *gate) willDecide(outcome, image string) bool {
+	for range 100 {
+		if g.decidedOn(outcome, image) {
+			return true
+		}
+		time.Sleep(50 * time.Millisecond)
 	}
 	return false
 }

@@ -5,6 +5,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -34,6 +35,9 @@ func binary(t *testing.T) string {
 	t.Helper()
 	built.once.Do(func() {
 		if built.dir, built.err = os.MkdirTemp("", "pullgate-e2e-"); built.err != nil {
+			return
+		}
+		if built.err = os.Chmod(built.dir, 0o755); built.err != nil { // others run it too
 			return
 		}
 		build := exec.Command("go", "build", "-o", built.dir, "github.com/pullgate/pullgate/cmd/pullgate")
@@ -74,7 +78,7 @@ func lacking(t *testing.T, what string) {
 
 // closed keeps tools that would ask the internet on this machine.
 func closed() []string {
-	return append(os.Environ(), "HTTPS_PROXY=http://127.0.0.1:9", "NO_PROXY=127.0.0.1,localhost")
+	return []string{"HTTPS_PROXY=http://127.0.0.1:9", "NO_PROXY=127.0.0.1,localhost"}
 }
 
 // run executes a tool to its end and returns everything it printed.
@@ -86,13 +90,33 @@ func run(t *testing.T, name string, args ...string) (string, error) {
 // runEnv is run with a password for private keys.
 func runEnv(t *testing.T, password, name string, args ...string) (string, error) {
 	t.Helper()
+	return runWith(t, append(closed(), "COSIGN_PASSWORD="+password), name, args...)
+}
+
+// runWith is run with env besides this process's environment.
+func runWith(t *testing.T, env []string, name string, args ...string) (string, error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env = append(closed(), "COSIGN_PASSWORD="+password)
+	cmd.Env = append(os.Environ(), env...)
 	cmd.WaitDelay = 5 * time.Second
 	out, err := cmd.CombinedOutput()
 	return string(out), err
+}
+
+// exitCode is what a command ended with.
+func exitCode(t *testing.T, err error) int {
+	t.Helper()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.ExitCode()
+	}
+	t.Fatal(err)
+	return 0
 }
 
 func mustRun(t *testing.T, name string, args ...string) string {

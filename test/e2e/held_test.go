@@ -1,0 +1,294 @@
+package e2e
+
+import (
+	"encoding/json"
+	"net/http"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// kept is a runtime that the files of node-config are to keep at the gate.
+type kept struct {
+	name  string
+	tools []string
+	// config is what node-config is asked for; start brings up the daemons with
+	// what it printed.
+	config []string
+	start  func(t *testing.T, n *node, printed string)
+	pull   func(image string) []string
+	// doctor is what doctor calls the runtime.
+	doctor string
+	// named says that no file keeps it: images are named through the gate, and
+	// doctor finds that other names lead around it.
+	named bool
+	// naive are files that look right and are not, and what doctor says of them.
+	naive []naive
+}
+
+type naive struct {
+	name, advice string
+	path         string
+	text         string // GATE stands for the gate's address
+}
+
+var (
+	hostsBefore = naive{"a mirror before the registry", "has server https://registry-1.docker.io", "/etc/containerd/certs.d/docker.io/hosts.toml",
+		"server = \"https://registry-1.docker.io\"\n[host.\"http://GATE\"]\n  capabilities = [\"pull\", \"resolve\"]\n"}
+	hostsWithoutServer = naive{"no server", "has no server", hostsBefore.path, "[host.\"http://GATE\"]\n  capabilities = [\"pull\", \"resolve\"]\n"}
+	hostsWithoutHost   = naive{"no host", "containerd 1.6 rejects the file", hostsBefore.path, "server = \"http://GATE\"\n"}
+	mirrorBefore       = naive{"a mirror before the registry", "use location instead", "/etc/containers/registries.conf.d/mirror.conf",
+		"[[registry]]\nprefix = \"docker.io\"\nlocation = \"docker.io\"\n[[registry.mirror]]\nlocation = \"GATE/docker.io\"\ninsecure = true\n"}
+	dockerMirror = naive{"registry-mirrors", "registry-mirrors do not hold", "/etc/docker/daemon.json", `{"registry-mirrors": ["http://GATE"]}`}
+)
+
+var (
+	containerd16 = []string{"/usr/bin/containerd", "/usr/bin/ctr", "runc"}
+	containerd24 = []string{"containerd2=containerd", "ctr2=ctr", "runc"}
+	podmanConfig = []string{"podman"}
+)
+
+func ctrPull(more ...string) func(string) []string {
+	return func(image string) []string {
+		return append(append([]string{"ctr", "images", "pull", "--hosts-dir", "/etc/containerd/certs.d"}, more...), image)
+	}
+}
+
+// pulls is a command that takes the image last.
+func pulls(args ...string) func(string) []string {
+	return func(image string) []string { return append(args[:len(args):len(args)], image) }
+}
+
+func nothing(*testing.T, *node, string) {}
+
+var allKept = []kept{
+	{name: "containerd 1.6 ctr", tools: containerd16, config: []string{"containerd", "--version", "1.6"}, start: startNodeContainerd(2), pull: ctrPull(), doctor: "containerd",
+		naive: []naive{hostsBefore, hostsWithoutServer, hostsWithoutHost}},
+	{name: "containerd 1.6 CRI", tools: append([]string{"cripull=crictl"}, containerd16...), config: []string{"containerd", "--version", "1.6"}, start: startNodeContainerd(2), pull: pulls("crictl", "pull"), doctor: "crictl",
+		naive: []naive{{"a mirror before the registry", "", hostsBefore.path, hostsBefore.text}, {"no host", "", hostsBefore.path, hostsWithoutHost.text}}},
+	{name: "containerd 2 ctr", tools: containerd24, config: []string{"containerd"}, start: startNodeContainerd(3), pull: ctrPull(), doctor: "containerd",
+		naive: []naive{hostsBefore, hostsWithoutServer}},
+	{name: "containerd 2 CRI", tools: append([]string{"cripull=crictl"}, containerd24...), config: []string{"containerd"}, start: startNodeContainerd(3), pull: pulls("crictl", "pull"), doctor: "crictl",
+		naive: []naive{{"a mirror before the registry", "", hostsBefore.path, hostsBefore.text}}},
+	{name: "nerdctl", tools: append([]string{"nerdctl"}, containerd24...), config: []string{"containerd"}, start: startNodeContainerd(3), pull: pulls("nerdctl", "pull"), doctor: "nerdctl",
+		naive: []naive{hostsBefore}},
+	{name: "podman", tools: []string{"podman"}, config: podmanConfig, start: nothing, pull: pulls("podman", "pull"), doctor: "podman", naive: []naive{mirrorBefore}},
+	{name: "buildah", tools: []string{"buildah"}, config: podmanConfig, start: nothing, pull: pulls("buildah", "pull", "--policy", "always"), doctor: "buildah", naive: []naive{mirrorBefore}},
+	{name: "skopeo", tools: []string{"skopeo"}, config: podmanConfig, start: nothing, doctor: "skopeo", naive: []naive{mirrorBefore}, pull: func(image string) []string {
+		return []string{"sh", "-c", `exec skopeo copy "docker://$1" "dir:$(mktemp -d /var/lib/copyXXXX)"`, "sh", image}
+	}},
+	{name: "docker 20.10", tools: []string{"/usr/sbin/dockerd", "/usr/bin/docker"}, config: []string{"docker"}, named: true, pull: pulls("docker", "pull"), doctor: "docker",
+		start: startNodeDocker("--storage-driver", "vfs"), naive: []naive{dockerMirror}},
+	{name: "docker 29", tools: []string{"dockerd29=dockerd", "/usr/bin/docker", "containerd2=containerd", "runc"}, config: []string{"docker"}, named: true, pull: pulls("docker", "pull"), doctor: "docker",
+		start: startNodeDocker(), naive: []naive{dockerMirror}},
+	{name: "buildkit", tools: []string{"buildkitd", "buildctl", "runc"}, config: []string{"buildkit"}, named: true, pull: buildFrom(), doctor: "buildkit",
+		start: startNodeBuildkit, naive: []naive{{"mirrors", "mirrors do not hold", "/etc/buildkit/buildkitd.toml", "[registry.\"docker.io\"]\n  mirrors = [\"GATE\"]\n[registry.\"GATE\"]\n  http = true\n"}}},
+}
+
+var criSection = regexp.MustCompile(`(?m)^\[plugins\..*\]\n +config_path = .*\n`)
+
+// startNodeContainerd gives the daemon the section that node-config prints for
+// config.toml, or the like of it where nothing was printed.
+func startNodeContainerd(version int) func(*testing.T, *node, string) {
+	return func(t *testing.T, n *node, printed string) {
+		t.Helper()
+		section := criSection.FindString(printed)
+		if section == "" {
+			t.Fatalf("node-config prints no section for config.toml:\n%s", printed)
+		}
+		n.write(t, "/etc/containerd/config.toml", "version = "+string(rune('0'+version))+"\n"+section)
+		n.start(t, "/run/containerd/containerd.sock", "containerd")
+	}
+}
+
+func startNodeDocker(flags ...string) func(*testing.T, *node, string) {
+	return func(t *testing.T, n *node, _ string) {
+		t.Helper()
+		// The client is Debian's, older than what Docker 29 serves unasked.
+		n.env = append(n.env, "DOCKER_MIN_API_VERSION=1.24")
+		n.start(t, "/run/docker.sock", append([]string{"dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none", "--userland-proxy=false"}, flags...)...)
+		for range 100 {
+			if _, err := n.run(t, "docker", "version"); err == nil {
+				return
+			}
+		}
+		t.Fatal("dockerd does not answer")
+	}
+}
+
+func startNodeBuildkit(t *testing.T, n *node, _ string) {
+	t.Helper()
+	n.start(t, "/run/buildkit/buildkitd.sock", "buildkitd", "--containerd-worker=false")
+}
+
+// buildFrom builds an image that is nothing but the one it is built from.
+func buildFrom(flags ...string) func(string) []string {
+	return func(image string) []string {
+		return append([]string{"sh", "-c", `cd "$(mktemp -d /var/lib/buildXXXX)"; echo "FROM $1" >Dockerfile; shift
+exec buildctl build --no-cache --progress plain --frontend dockerfile.v0 --local context=. --local dockerfile=. --output type=oci,dest=image.tar "$@"`, "sh", image}, flags...)
+	}
+}
+
+// shelf is a registry with images of a name, each signed or not.
+type shelf struct {
+	registry, public string
+	parts            map[string][]string // of "team/signed:v1": the hexadecimal digests
+}
+
+var shelfHosts = []string{"docker.io", "reg.test"}
+
+const shelfCanary = "docker.io/team/canary:v1"
+
+func newShelf(t *testing.T) *shelf {
+	t.Helper()
+	s := &shelf{registry: startDistribution(t), parts: map[string][]string{}}
+	var key string
+	key, s.public = keyPair(t)
+	for _, image := range []string{"team/signed:v1", "team/unsigned:v1", "team/later:v1", "team/canary:v1"} {
+		d := pushIndex(t, s.registry+"/"+image, 10_000)
+		repo, _, _ := strings.Cut(image, ":")
+		s.parts[image] = partsOf(t, s.registry, repo, d)
+		if image == "team/signed:v1" || image == "team/later:v1" {
+			signers["v2 legacy"](t, key, s.registry+"/"+repo+"@"+d)
+		}
+	}
+	return s
+}
+
+// partsOf lists an index, its manifests, configs and layers.
+func partsOf(t *testing.T, registry, repo, digest string) []string {
+	t.Helper()
+	_, hex, _ := strings.Cut(digest, ":")
+	parts := []string{hex}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+registry+"/v2/"+repo+"/manifests/"+digest, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header["Accept"] = []string{string(types.OCIImageIndex), string(types.OCIManifestSchema1)}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	type descriptor struct{ Digest string }
+	var m struct {
+		Manifests, Layers []descriptor
+		Config            descriptor
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&m); err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s: %v", digest, resp.Status, err)
+	}
+	for _, child := range m.Manifests {
+		parts = append(parts, partsOf(t, registry, repo, child.Digest)...)
+	}
+	for _, blob := range append(m.Layers, m.Config) {
+		if _, hex, ok := strings.Cut(blob.Digest, ":"); ok {
+			parts = append(parts, hex)
+		}
+	}
+	return parts
+}
+
+func (s *shelf) gate(t *testing.T) *gate {
+	t.Helper()
+	return startGateHosts(t, shelfHosts, s.registry, signedBy(s.public)+"\ncanary: "+shelfCanary)
+}
+
+// TestHeld: with the files that node-config prints, at the paths it prints, an
+// admitted image arrives, and a refused one or a gate that is down ends the
+// pull, although the registry can be reached beside the gate.
+func TestHeld(t *testing.T) {
+	s := newShelf(t)
+	for _, k := range allKept {
+		t.Run(k.name, func(t *testing.T) {
+			around := startInternet(t, s.registry)
+			n := newNode(t, around.env, k.tools...)
+			g := s.gate(t)
+			args := append(k.config, "--gate", "http://"+g.addr)
+			for _, h := range shelfHosts {
+				args = append(args, "--upstream", h)
+			}
+			k.start(t, n, n.configure(t, args...))
+			pull := func(host, image string) (string, error) {
+				name := host + "/" + image
+				if k.named {
+					name = g.addr + "/" + name
+				}
+				return n.run(t, k.pull(name)...)
+			}
+			for _, host := range shelfHosts {
+				if out, err := pull(host, "team/unsigned:v1"); err == nil || n.landed(t, s.parts["team/unsigned:v1"]) {
+					t.Errorf("%s: an image that is not signed arrives: %v\n%s", host, err, out)
+				} else if !g.willDecide("denied", host+"/team/unsigned") {
+					t.Errorf("%s: the pull failed, and not at the gate:\n%s", host, out)
+				}
+				if out, err := pull(host, "team/signed:v1"); err != nil || !n.landed(t, s.parts["team/signed:v1"]) {
+					t.Errorf("%s: an admitted image does not arrive: %v\n%s", host, err, out)
+				}
+			}
+			if !k.named {
+				d, exit := n.doctor(t, g, shelfCanary, k.doctor)
+				d.expect(t, exit, "held", "")
+			}
+			g.stop(t, syscall.SIGTERM)
+			for _, host := range shelfHosts {
+				if out, err := pull(host, "team/later:v1"); err == nil || n.landed(t, s.parts["team/later:v1"]) {
+					t.Errorf("%s: an image arrives while the gate is down: %v\n%s", host, err, out)
+				}
+			}
+			if asked := around.asked.Load(); asked > 0 {
+				t.Errorf("%d requests went around the gate", asked)
+			}
+			g.up(t)
+			if out, err := pull(shelfHosts[0], "team/later:v1"); err != nil || !n.landed(t, s.parts["team/later:v1"]) {
+				t.Errorf("the gate is up again, and the image does not arrive: %v\n%s", err, out)
+			}
+			if k.named { // its files keep no name that is not the gate's; without a way out there is none
+				d, exit := n.doctor(t, g, shelfCanary, k.doctor)
+				d.expect(t, exit, "BYPASSED", "")
+			}
+		})
+	}
+}
+
+// TestNaive: what looks like the right configuration and is not is BYPASSED.
+func TestNaive(t *testing.T) {
+	s := newShelf(t)
+	for _, k := range allKept {
+		for _, bad := range k.naive {
+			t.Run(k.name+"/"+bad.name, func(t *testing.T) {
+				around := startInternet(t, s.registry)
+				n := newNode(t, around.env, k.tools...)
+				g := s.gate(t)
+				n.write(t, bad.path, strings.ReplaceAll(bad.text, "GATE", g.addr))
+				k.start(t, n, mustRun(t, binary(t), append([]string{"node-config"}, append(k.config, "--gate", "http://"+g.addr)...)...))
+				d, exit := n.doctor(t, g, shelfCanary, k.doctor)
+				d.expect(t, exit, "BYPASSED", bad.advice)
+				if around.asked.Load() == 0 {
+					t.Error("nothing went around the gate: the test shows nothing")
+				}
+			})
+		}
+	}
+}
+
+// TestClosed: Docker and BuildKit, which no file keeps, are held once the node
+// reaches nothing but the gate.
+func TestClosed(t *testing.T) {
+	s := newShelf(t)
+	for _, k := range allKept {
+		if !k.named {
+			continue
+		}
+		t.Run(k.name, func(t *testing.T) {
+			n := newNode(t, closed(), k.tools...)
+			g := s.gate(t)
+			k.start(t, n, n.configure(t, append(k.config, "--gate", "http://"+g.addr)...))
+			d, exit := n.doctor(t, g, shelfCanary, k.doctor)
+			d.expect(t, exit, "held", "")
+		})
+	}
+}
