@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"encoding/json"
-	"errors"
 	"net/http"
 	"os"
 	"os/exec"
@@ -38,7 +37,7 @@ func TestWarnReplayEnforce(t *testing.T) {
 	enforce := writeFile(t, filepath.Join(filepath.Dir(g.config), "enforce.yaml"), strings.Replace(string(text), "mode: warn", "mode: enforce", 1))
 	// The gate goes on meanwhile: replay reads what it writes.
 	out, err := run(t, binary(t), "replay", "--config", enforce)
-	if exitCode(err) != 1 {
+	if exitCode(t, err) != 1 {
 		t.Errorf("replay: %v\n%s", err, out)
 	}
 	for _, want := range []string{"were pulled, and would be refused: 1\n  reg.test/team/unsigned@" + unsigned + " (v1)\n    warned -> denied", "no signature found", "could not be told: 0"} {
@@ -47,7 +46,7 @@ func TestWarnReplayEnforce(t *testing.T) {
 		}
 	}
 	signers["v2 legacy"](t, key, registry+"/team/unsigned@"+unsigned)
-	if out, err := run(t, binary(t), "replay", "--config", enforce, "--decisions", filepath.Join(filepath.Dir(g.config), "pullgate-state", "decisions.jsonl"), "--json"); exitCode(err) != 0 || !strings.Contains(out, `"refused": []`) {
+	if out, err := run(t, binary(t), "replay", "--config", enforce, "--decisions", filepath.Join(filepath.Dir(g.config), "pullgate-state", "decisions.jsonl"), "--json"); exitCode(t, err) != 0 || !strings.Contains(out, `"refused": []`) {
 		t.Errorf("replay once it is signed: %v\n%s", err, out)
 	}
 
@@ -67,11 +66,11 @@ func TestWarnReplayEnforce(t *testing.T) {
 	waitRecorded(t, g, "reg.test/team/late:v1")
 	for _, how := range [][]string{{id, "--config", enforce}, {id, "--admin", "http://" + g.admin}, {"reg.test/team/late:v1", "--config", enforce}} {
 		out, err = run(t, binary(t), append([]string{"explain"}, how...)...)
-		if exitCode(err) != 1 || !strings.Contains(out, "denied by policy \"signed\"") || !strings.Contains(out, "no signature found") || !strings.Contains(out, id) {
+		if exitCode(t, err) != 1 || !strings.Contains(out, "denied by policy \"signed\"") || !strings.Contains(out, "no signature found") || !strings.Contains(out, id) {
 			t.Errorf("explain %v: %v\n%s", how, err, out)
 		}
 	}
-	if out, err := run(t, binary(t), "explain", "reg.test/team/signed:v1", "--config", enforce); exitCode(err) != 0 || !strings.Contains(out, "allowed") {
+	if out, err := run(t, binary(t), "explain", "reg.test/team/signed:v1", "--config", enforce); exitCode(t, err) != 0 || !strings.Contains(out, "allowed") {
 		t.Errorf("explain what was pulled before the restart: %v\n%s", err, out)
 	}
 }
@@ -96,16 +95,4 @@ func waitRecorded(t *testing.T, g *gate, image string) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatalf("no decision about %s within 5 s", image)
-}
-
-// exitCode is the program's; -1 when it did not run to its end.
-func exitCode(err error) int {
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &exit):
-		return exit.ExitCode()
-	}
-	return -1
 }
