@@ -49,23 +49,29 @@ func Provenance(w Workflow) map[string]any {
 // does with push-to-registry. With FulcioGitHub and TSAGitHub it is what GitHub
 // writes for private repositories, with Fulcio and RekorV1 that for public ones.
 func (s *Stack) Attest(ctx context.Context, services Services, token string, image name.Digest, predicateType string, predicate any) error {
-	digest, err := v1.NewHash(image.DigestStr())
+	bundle, err := s.Statement(ctx, services, token, image, predicateType, predicate)
 	if err != nil {
 		return err
+	}
+	return AttachBundle(ctx, image, bundle, predicateType)
+}
+
+// Statement is the bundle of Attest, attached to nothing.
+func (s *Stack) Statement(ctx context.Context, services Services, token string, image name.Digest, predicateType string, predicate any) ([]byte, error) {
+	digest, err := v1.NewHash(image.DigestStr())
+	if err != nil {
+		return nil, err
 	}
 	statement, err := json.Marshal(map[string]any{"_type": "https://in-toto.io/Statement/v1", "predicateType": predicateType, "predicate": predicate,
 		"subject": []any{map[string]any{"name": image.Context().Name(), "digest": map[string]string{digest.Algorithm: digest.Hex}}}})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	bundle, err := s.bundle(ctx, services, token, statement)
 	if err != nil {
-		return fmt.Errorf("sign a statement about %s: %w", image, err)
+		return nil, fmt.Errorf("sign a statement about %s: %w", image, err)
 	}
-	if err := AttachBundle(ctx, image, bundle, predicateType); err != nil {
-		return fmt.Errorf("attach a bundle to %s: %w", image, err)
-	}
-	return nil
+	return bundle, nil
 }
 
 func (s *Stack) bundle(ctx context.Context, services Services, token string, statement []byte) ([]byte, error) {
@@ -92,8 +98,16 @@ func (s *Stack) bundle(ctx context.Context, services Services, token string, sta
 	return protojson.Marshal(b)
 }
 
-// AttachBundle pushes a bundle as a referrer of an image.
+// AttachBundle pushes a bundle as a referrer of an image, with an annotation
+// that says its type.
 func AttachBundle(ctx context.Context, image name.Digest, bundle []byte, predicateType string) error {
+	if err := attachBundle(ctx, image, bundle, predicateType); err != nil {
+		return fmt.Errorf("attach a bundle to %s: %w", image, err)
+	}
+	return nil
+}
+
+func attachBundle(ctx context.Context, image name.Digest, bundle []byte, predicateType string) error {
 	subject, err := remote.Head(image, remote.WithContext(ctx))
 	if err != nil {
 		return err

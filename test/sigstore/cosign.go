@@ -96,3 +96,14 @@ func (s *Stack) signingConfig(services Services) (string, error) {
 	_, err = f.Write(b)
 	return f.Name(), err
 }
+
+// KeyPair makes PREFIX.key and PREFIX.pub, without a password.
+func (s *Stack) KeyPair(ctx context.Context, prefix string) error {
+	return s.cosign(ctx, "cosign", nil, []string{"generate-key-pair", "--output-key-prefix", prefix})
+}
+
+// ImportKey makes PREFIX.key and PREFIX.pub, as cosign has them, of a private
+// key in PEM.
+func (s *Stack) ImportKey(ctx context.Context, file, prefix string) error {
+	return s.cosign(ctx, "cosign", nil, []string{"import-key-pair", "--key", file, "--output-key-prefix", prefix})
+}
