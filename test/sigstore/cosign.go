@@ -27,7 +27,7 @@ func (s *Stack) Cosign3(ctx context.Context, services Services, command string, 
 	if err != nil {
 		return fmt.Errorf("make a signing config: %w", err)
 	}
-	return s.cosign(ctx, "cosign", nil, append([]string{command, "--yes", "--signing-config", config}, args...))
+	return s.cosign(ctx, "cosign", append([]string{command, "--yes", "--signing-config", config}, args...))
 }
 
 // Cosign2 runs cosign 2's sign or attest, which writes a .sig or .att tag. It
@@ -49,17 +49,20 @@ func (s *Stack) Cosign2(ctx context.Context, services Services, command string, 
 	if services.TSA != "" {
 		all = append(all, "--timestamp-server-url", services.TSA)
 	}
-	env := []string{"SIGSTORE_ROOT_FILE=" + s.file("fulcio.pem"), "SIGSTORE_CT_LOG_PUBLIC_KEY_FILE=" + s.file("ctlog.pub"),
-		"SIGSTORE_REKOR_PUBLIC_KEY=" + s.file("rekor1.pub"), "SIGSTORE_TSA_CERTIFICATE_FILE=" + s.file("tsa.pem")}
-	return s.cosign(ctx, "cosign-v2", env, append(all, args...))
+	return s.cosign(ctx, "cosign-v2", append(all, args...))
 }
 
-func (s *Stack) cosign(ctx context.Context, tool string, env, args []string) error {
+func (s *Stack) cosign(ctx context.Context, tool string, args []string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, tool, args...)
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.Dir, "COSIGN_PASSWORD=", "DOCKER_CONFIG=" + s.Dir, "TUF_ROOT=" + s.file("tuf"),
-		"HTTPS_PROXY=http://127.0.0.1:9", "NO_PROXY=127.0.0.1"}, env...)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.Dir, "COSIGN_PASSWORD=", "DOCKER_CONFIG=" + s.Dir,
+		// Nothing is asked of the internet.
+		"TUF_ROOT=" + s.file("tuf"), "HTTPS_PROXY=http://127.0.0.1:9", "NO_PROXY=127.0.0.1"}
+	if tool == "cosign-v2" {
+		cmd.Env = append(cmd.Env, "SIGSTORE_ROOT_FILE="+s.file("fulcio.pem"), "SIGSTORE_CT_LOG_PUBLIC_KEY_FILE="+s.file("ctlog.pub"),
+			"SIGSTORE_REKOR_PUBLIC_KEY="+s.file("rekor1.pub"), "SIGSTORE_TSA_CERTIFICATE_FILE="+s.file("tsa.pem"))
+	}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s %s: %w\n%s", tool, strings.Join(args, " "), err, out)
 	}
@@ -99,11 +102,11 @@ func (s *Stack) signingConfig(services Services) (string, error) {
 
 // KeyPair makes PREFIX.key and PREFIX.pub, without a password.
 func (s *Stack) KeyPair(ctx context.Context, prefix string) error {
-	return s.cosign(ctx, "cosign", nil, []string{"generate-key-pair", "--output-key-prefix", prefix})
+	return s.cosign(ctx, "cosign", []string{"generate-key-pair", "--output-key-prefix", prefix})
 }
 
 // ImportKey makes PREFIX.key and PREFIX.pub, as cosign has them, of a private
 // key in PEM.
 func (s *Stack) ImportKey(ctx context.Context, file, prefix string) error {
-	return s.cosign(ctx, "cosign", nil, []string{"import-key-pair", "--key", file, "--output-key-prefix", prefix})
+	return s.cosign(ctx, "cosign", []string{"import-key-pair", "--key", file, "--output-key-prefix", prefix})
 }
