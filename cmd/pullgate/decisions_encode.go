@@ -99,14 +99,14 @@ func closing(items int) string {
 // appendText quotes what is printable: two characters need a backslash.
 func appendText(b []byte, s string) []byte {
 	b = append(b, '"')
-	for {
-		at := strings.IndexAny(s, "\"\\")
-		if at < 0 {
-			return append(append(b, s...), '"')
+	from := 0
+	for i := range len(s) {
+		if s[i] == '"' || s[i] == '\\' {
+			b = append(append(b, s[from:i]...), '\\')
+			from = i
 		}
-		b = append(append(b, s[:at]...), '\\', s[at])
-		s = s[at+1:]
 	}
+	return append(append(b, s[from:]...), '"')
 }
 
 func shorten(s string, limit int) string {

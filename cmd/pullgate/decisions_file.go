@@ -23,12 +23,16 @@ type decisionFile struct {
 
 	f    *os.File // nil: to be opened
 	size int64
+	text bytes.Buffer // made once and used again
 }
 
 // write loses what it cannot write, never a part of a line: the next decision
 // always begins a line of its own.
 func (d *decisionFile) write(batch []recorded) (lost int, err error) {
-	var text bytes.Buffer
+	text := &d.text
+	if text.Reset(); text.Cap() > maxDecisionsKept {
+		*text = bytes.Buffer{}
+	}
 	waiting := 0
 	flush := func() {
 		if waiting == 0 {
