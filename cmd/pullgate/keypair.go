@@ -68,7 +68,7 @@ func writeNew(name string, content []byte, mode os.FileMode) error {
 		return fmt.Errorf("%s is there already, and a key is not written over: move it away, or choose another --output", name)
 	}
 	if err != nil {
-		return fmt.Errorf("write key: %w", err)
+		return fmt.Errorf("write key: %w: choose another --output, in a folder you may write to", err)
 	}
 	_, err = f.Write(content)
 	return errors.Join(err, f.Close())
@@ -104,10 +104,18 @@ func publicPEM(key crypto.PublicKey) ([]byte, error) {
 // readPrivateKey opens a key that generate-key-pair, or cosign, has written.
 func readPrivateKey(name string, askPassword func() ([]byte, error)) (crypto.PrivateKey, error) {
 	f, err := os.Open(name)
-	if err != nil {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("read key: %w: name the private key with --key, or make one with `pullgate generate-key-pair`", err)
+	case errors.Is(err, os.ErrPermission):
+		return nil, fmt.Errorf("read key: %w: sign as who may read it", err)
+	case err != nil:
 		return nil, fmt.Errorf("read key: %w", err)
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		return nil, fmt.Errorf("read key: %s is a folder: name the file in it", name)
+	}
 	text, err := io.ReadAll(io.LimitReader(f, maxPrivateKey))
 	if err != nil {
 		return nil, fmt.Errorf("read key %s: %w", name, err)

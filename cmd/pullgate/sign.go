@@ -209,7 +209,10 @@ func said(err error) error {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return fmt.Errorf("%w; log in with the right to push (docker login)", err)
 	case http.StatusMethodNotAllowed:
-		return fmt.Errorf("%w; this registry takes no pushes", err)
+		return fmt.Errorf("%w; this registry takes no pushes: sign at one that does", err)
+	}
+	if refused.StatusCode >= http.StatusInternalServerError {
+		return fmt.Errorf("%w; the registry failed, and the image is not signed: sign again when it works", err)
 	}
 	return err
 }

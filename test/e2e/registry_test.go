@@ -29,11 +29,17 @@ func startDistribution(t *testing.T) string {
 
 func startDistributionWith(t *testing.T, more string) string {
 	t.Helper()
+	return startDistributionOn(t, t.TempDir(), "delete: {enabled: true}", more)
+}
+
+// startDistributionOn serves the images of a folder, which another may serve too.
+func startDistributionOn(t *testing.T, data, storage, more string) string {
+	t.Helper()
 	need(t, "distribution")
-	dir, port := t.TempDir(), freePort(t)
-	config := writeFile(t, filepath.Join(dir, "config.yml"), `version: 0.1
+	port := freePort(t)
+	config := writeFile(t, filepath.Join(t.TempDir(), "config.yml"), `version: 0.1
 log: {level: error}
-storage: {filesystem: {rootdirectory: `+dir+`/data}, delete: {enabled: true}}
+storage: {filesystem: {rootdirectory: `+data+`}, `+storage+`}
 http: {addr: "127.0.0.1:`+port+`", secret: x}
 `+more)
 	p := start(t, nil, "distribution", "serve", config)
