@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -95,7 +96,7 @@ func (g *GitHub) match(c Claims) error {
 		}
 		signer := c.Values[claimBuildSigner]
 		workflow, ref, ok := strings.Cut(signer, "@")
-		if !ok || source == "" || workflow != want {
+		if !ok || source == "" || workflow != want || !isRef(ref) {
 			return fmt.Errorf("workflow is %.150q, not %s", signer, want)
 		}
 		if g.workflowRef != nil && !matchTokens(g.workflowRef, ref) {
@@ -110,6 +111,15 @@ func (g *GitHub) match(c Claims) error {
 	}
 	return nil
 }
+
+// isRef reports whether what follows the @ in a workflow's address is a ref or a
+// commit. A file may have an @ in its name, but no slash: a.yml@b.yml is another
+// workflow than a.yml.
+func isRef(text string) bool {
+	return strings.HasPrefix(text, "refs/") || commit.MatchString(text)
+}
+
+var commit = regexp.MustCompile(`^(?:[0-9a-f]{40}|[0-9a-f]{64})$`)
 
 func matchTokens(tokens []token, text string) bool {
 	run := newGlobRun(tokens)

@@ -146,7 +146,11 @@ func (j *judgement) examine(ctx context.Context, c sigs.Candidate) bool {
 
 // ask puts one candidate to every authority.
 func (j *judgement) ask(ctx context.Context, c sigs.Candidate) {
-	reading, err := sigs.Read(c, j.image)
+	var reading *sigs.Reading
+	err := survive(func() (err error) {
+		reading, err = sigs.Read(c, j.image)
+		return err
+	})
 	if err != nil {
 		j.mu.Lock()
 		defer j.mu.Unlock()
@@ -158,7 +162,7 @@ func (j *judgement) ask(ctx context.Context, c sigs.Candidate) {
 	counts := false
 	for i, a := range j.authorities {
 		var signer sigs.Signer
-		err := guard(func() (err error) {
+		err := survive(func() (err error) {
 			signer, err = a.Verify(reading)
 			return err
 		})
@@ -186,6 +190,17 @@ func (j *judgement) ask(ctx context.Context, c sigs.Candidate) {
 			return
 		}
 	}
+}
+
+// survive makes a panic over one candidate one reason why it does not count:
+// others may.
+func survive(work func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("it cannot be verified: %.100q", fmt.Sprint(p))
+		}
+	}()
+	return work()
 }
 
 // signs notes that signer's statement counts as authority i's signature, if it does.
@@ -279,11 +294,11 @@ func (j *judgement) enough() bool {
 	if len(j.authorities) == 0 || slices.Contains(j.attested, "") {
 		return false
 	}
-	passed := j.passed()
+	standing := j.standing()
 	n := 0
 	for i, a := range j.policy.Authorities {
 		switch {
-		case passed[i]:
+		case standing[i] >= 0:
 			n++
 		case a.Required:
 			return false
@@ -292,12 +307,12 @@ func (j *judgement) enough() bool {
 	return n >= max(1, j.policy.Threshold)
 }
 
-// passed says which authorities have passed, each by a signer of its own: one
-// signer who would satisfy two authorities counts for one, or a quorum of two
-// would be one person. It is a matching of authorities and signers, the
-// required ones first, as large as there is (augmenting paths: an authority
-// that has been matched stays so).
-func (j *judgement) passed() []bool {
+// standing says which signer stands for each authority, -1: none, so it has not
+// passed. Each signer stands for one: one who would satisfy two counts once, or
+// a quorum of two would be one person. It is a matching of authorities and
+// signers, the required ones first, as large as there is (augmenting paths: an
+// authority that has been matched stays so).
+func (j *judgement) standing() []int {
 	ofSigner := make([]int, len(j.signers)) // signer -> authority that it stands for, -1: none
 	for i := range ofSigner {
 		ofSigner[i] = -1
@@ -317,16 +332,19 @@ func (j *judgement) passed() []bool {
 		}
 		return false
 	}
-	passed := make([]bool, len(j.passes))
 	for _, required := range []bool{true, false} {
 		for i, a := range j.policy.Authorities {
 			if a.Required == required {
 				seen = make([]bool, len(j.signers))
-				passed[i] = match(i)
+				match(i)
 			}
 		}
 	}
-	return passed
+	standing := make([]int, len(j.passes))
+	for i := range standing {
+		standing[i] = slices.Index(ofSigner, i)
+	}
+	return standing
 }
 
 // incomplete says what is not loaded without which a refusal would be a guess.
@@ -350,10 +368,9 @@ func (j *judgement) signer() string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var list []string
-	passed := j.passed()
-	for i := range j.policy.Authorities {
-		if passed[i] {
-			list = append(list, fmt.Sprintf("%s (%s)", j.label(i), j.signers[j.passes[i][0]]))
+	for i, signer := range j.standing() {
+		if signer >= 0 {
+			list = append(list, fmt.Sprintf("%s (%s)", j.label(i), j.signers[signer]))
 		}
 	}
 	for i, by := range j.attested {
@@ -368,12 +385,11 @@ func (j *judgement) conclusions() []Finding {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var list []Finding
-	passed := j.passed()
-	for i := range j.policy.Authorities {
-		f := Finding{Authority: j.policy.Authorities[i].Name, Passed: passed[i], Detail: j.findings[i].text()}
+	for i, signer := range j.standing() {
+		f := Finding{Authority: j.policy.Authorities[i].Name, Passed: signer >= 0, Detail: j.findings[i].text()}
 		switch {
 		case f.Passed:
-			f.Detail = j.signers[j.passes[i][0]].String()
+			f.Detail = j.signers[signer].String()
 		case len(j.passes[i]) > 0:
 			f.Detail = "its signer stands for another authority already"
 		case f.Detail == "":
@@ -441,11 +457,10 @@ func (j *judgement) reasons(notes []string) []Reason {
 // shortcomings are what the candidates that were there do not satisfy.
 func (j *judgement) shortcomings() []Reason {
 	var list []Reason
-	passed := j.passed()
 	count := 0
-	for i := range j.policy.Authorities {
+	for i, signer := range j.standing() {
 		a := &j.policy.Authorities[i]
-		if passed[i] {
+		if signer >= 0 {
 			count++
 			continue
 		}

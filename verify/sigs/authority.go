@@ -247,7 +247,7 @@ func (a *Authority) byKey(e *entity, image digest.Digest, s *Signer) error {
 			return err
 		}
 	}
-	s.KeyID, s.KeySource = who.ID, who.Source
+	s.KeyID, s.KeySource, s.key = who.ID, who.Source, who.ID
 	return nil
 }
 
@@ -276,6 +276,7 @@ func (a *Authority) byIdentity(e *entity, image digest.Digest, s *Signer) error 
 		}
 		if reason = run(r.verifier, e, image, verify.WithoutIdentitiesUnsafe()); reason == nil {
 			s.Subject, s.Issuer = claims.Subject, claims.Issuer
+			s.certified(e.leaf)
 			return nil
 		}
 		reason = fmt.Errorf("it names %s, but %w", Signer{Subject: claims.Subject, Issuer: claims.Issuer}, reason)
@@ -315,13 +316,15 @@ func (a *Authority) byPKI(e *entity, image digest.Digest, s *Signer) error {
 	if a.pki.stamped != nil && len(e.stamps) > 0 {
 		if reason = run(a.pki.stamped, e, image, verify.WithoutIdentitiesUnsafe()); reason == nil {
 			s.Subject = names[i]
+			s.certified(e.leaf)
 			return nil
 		}
 	}
 	switch {
 	case a.pki.current != nil:
 		if reason = run(a.pki.current, e, image, verify.WithoutIdentitiesUnsafe()); reason == nil {
-			s.Subject, s.Until = names[i], soonest(e.leaf, e.chain)
+			s.Subject, s.Until = names[i], soonest(e.leaf, slices.Concat(e.chain, a.policy.PKI.Intermediates, a.policy.PKI.Roots))
+			s.certified(e.leaf)
 			return nil
 		}
 	case a.pki.stamped == nil:
@@ -330,12 +333,24 @@ func (a *Authority) byPKI(e *entity, image digest.Digest, s *Signer) error {
 	return reason
 }
 
-// soonest is when the first of the certificates ends.
-func soonest(leaf *x509.Certificate, chain []*x509.Certificate) time.Time {
+// soonest is when the first of the certificates ends that lead from leaf to a
+// root.
+func soonest(leaf *x509.Certificate, others []*x509.Certificate) time.Time {
 	end := leaf.NotAfter
-	for _, c := range chain {
-		if c.NotAfter.Before(end) && bytes.Equal(c.RawSubject, leaf.RawIssuer) {
-			end = c.NotAfter
+	seen := map[string]bool{}
+	for names := [][]byte{leaf.RawIssuer}; len(names) > 0; names = names[1:] {
+		if seen[string(names[0])] {
+			continue
+		}
+		seen[string(names[0])] = true
+		for _, c := range others {
+			if !bytes.Equal(c.RawSubject, names[0]) {
+				continue
+			}
+			if c.NotAfter.Before(end) {
+				end = c.NotAfter
+			}
+			names = append(names, c.RawIssuer)
 		}
 	}
 	return end

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
 
 	"github.com/pullgate/pullgate/policy"
 )
@@ -13,7 +14,7 @@ import (
 // with more than one subject alternative name is none of Fulcio's, and which
 // of them a policy means would be anybody's guess.
 func claimsOf(c *x509.Certificate) (policy.Claims, error) {
-	if len(c.URIs)+len(c.EmailAddresses)+len(c.DNSNames)+len(c.IPAddresses) > 1 {
+	if len(cryptoutils.GetSubjectAlternateNames(c)) > 1 {
 		return policy.Claims{}, errors.New("its certificate has several subject alternative names")
 	}
 	s, err := certificate.SummarizeCertificate(c)

