@@ -227,6 +227,16 @@ func TestRegistryWithoutReferrers(t *testing.T) {
 			}
 		})
 	}
+	t.Run("none here: sent to a web page, which is not asked (GHCR)", func(t *testing.T) {
+		t.Parallel()
+		s := serve(t, "http", "", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/page", http.StatusSeeOther)
+		})
+		r, err := openBare(t, s.url, Auth{}).Referrers(t.Context(), repo, someHash, plenty)
+		if err != nil || r.Supported || len(r.Descriptors) != 0 || len(s.requests()) != 1 {
+			t.Errorf("%+v, %v, %d requests", r, err, len(s.requests()))
+		}
+	})
 	t.Run("an empty list is an answer", func(t *testing.T) {
 		t.Parallel()
 		s := serve(t, "http", "", always(200, map[string]string{"Content-Type": indexType + "; charset=utf-8"}, `{"manifests":[]}`))

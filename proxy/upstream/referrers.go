@@ -17,6 +17,8 @@ import (
 const (
 	maxPages  = 4
 	indexType = "application/vnd.oci.image.index.v1+json"
+
+	operationReferrers = "referrers"
 )
 
 // Referrers implements verify.Registry: distribution spec, "Listing Referrers".
@@ -28,7 +30,7 @@ func (u *Upstream) Referrers(ctx context.Context, repo policy.Repository, d dige
 			list.Truncated = true
 			return list, nil
 		}
-		resp, err := u.send(ctx, ask{method: http.MethodGet, url: at, operation: "referrers", accept: indexType, repo: repo}, http.StatusOK)
+		resp, err := u.send(ctx, ask{method: http.MethodGet, url: at, operation: operationReferrers, accept: indexType, repo: repo}, http.StatusOK)
 		if page == 0 && noReferrers(err) {
 			return verify.Referrers{}, nil
 		}

@@ -104,6 +104,12 @@ func (u *Upstream) follow(ctx context.Context, a ask, authorization string) (*ht
 		default:
 			return resp, nil
 		}
+		if resp.StatusCode == http.StatusSeeOther && a.operation == operationReferrers {
+			// GHCR has no referrers API and sends whoever asks to a web page. The
+			// page's answer, a 429 now and then, says nothing of signatures.
+			resp.StatusCode = http.StatusNotFound
+			return resp, nil
+		}
 		location, err := resp.Location()
 		discard(resp)
 		if err != nil {
