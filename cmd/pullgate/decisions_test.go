@@ -274,9 +274,8 @@ func linesOf(t *testing.T, path string) []string {
 	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
 }
 
-// A disk that is full in the middle of a line keeps no half of it, and what
-// comes later is whole. /dev/full is no regular file, so the writer is shown a
-// file whose handle cannot be written.
+// A file that cannot be written loses what it was given, says so, and takes
+// what comes later; test/e2e fills a real disk.
 func TestDecisionFileThatCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -2,10 +2,13 @@ package e2e
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -72,6 +75,90 @@ func TestWarnReplayEnforce(t *testing.T) {
 	if out, err := run(t, binary(t), "explain", "reg.test/team/signed:v1", "--config", enforce); exitCode(t, err) != 0 || !strings.Contains(out, "allowed") {
 		t.Errorf("explain what was pulled before the restart: %v\n%s", err, out)
 	}
+}
+
+// TestFullDisk: a disk without room for decisions costs no pull, leaves no half
+// of a line, and is written again when there is room.
+func TestFullDisk(t *testing.T) {
+	needRoot(t)
+	need(t, "mount", "umount")
+	registry := startGGCR(t)
+	_, public := keyPair(t)
+	pushIndex(t, registry+"/team/unsigned:v1", 1<<10)
+	disk := filepath.Join(t.TempDir(), "disk")
+	if err := os.Mkdir(disk, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := run(t, "mount", "-t", "tmpfs", "-o", "size=192k", "tmpfs", disk); err != nil {
+		lacking(t, "it needs to mount a small disk: "+out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", disk).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v: %s", err, out)
+		}
+	})
+	file, filler := filepath.Join(disk, "decisions.jsonl"), filepath.Join(disk, "filler")
+	writeFile(t, filler, strings.Repeat("x", 64<<10))
+	g := startGateWith(t, registry, "", signedBy(public)+"\ndecisions: {file: "+file+"}")
+	dropped := func() bool {
+		resp, err := http.Get("http://" + g.admin + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return !strings.Contains(string(text), `pullgate_decisions_dropped_total{reason="write_failed"} 0`)
+	}
+	pulls := 0
+	refuse := func() {
+		resp, err := http.Get("http://" + g.addr + "/v2/reg.test/team/unsigned/manifests/v1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if pulls++; resp.StatusCode != http.StatusForbidden {
+			t.Fatalf("pull %d: %s", pulls, resp.Status)
+		}
+	}
+	for !dropped() {
+		if pulls > 5000 {
+			t.Fatal("5000 decisions do not fill the disk")
+		}
+		for range 20 {
+			refuse()
+		}
+	}
+	full := newlines(t, file)
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	for began := time.Now(); newlines(t, file) <= full; time.Sleep(20 * time.Millisecond) {
+		if refuse(); time.Since(began) > 20*time.Second {
+			t.Fatal("nothing is written once there is room again")
+		}
+	}
+	g.stop(t, syscall.SIGTERM)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if !json.Valid([]byte(line)) || !strings.HasSuffix(line, "\n") {
+			t.Fatalf("half a line: %q", line)
+		}
+	}
+}
+
+func newlines(t *testing.T, file string) int {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Count(string(text), "\n")
 }
 
 // waitRecorded waits until the gate answers decisions about an image.
