@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -82,6 +84,7 @@ It exits 0 when all are held, 1 when one is not, 2 when that could not be told.`
 	}
 	f := cmd.Flags()
 	f.StringVar(&d.gate, "gate", "", "the gate's `URL`, as the node reaches it")
+	f.StringVar(&d.ca, "ca", "", "the `FILE` with the certificate authority of an https gate, besides the node's own")
 	f.StringVar(&d.canary, "canary", "", "the canary `IMAGE`, as the gate's configuration names it")
 	f.StringVarP(&config, "config", "c", "", "take both from the gate's configuration `FILE`")
 	f.StringVar(&d.root, "root", "/", "where the node's files are, e.g. `/host` in a container")
@@ -94,9 +97,11 @@ It exits 0 when all are held, 1 when one is not, 2 when that could not be told.`
 // doctor is one examination of one node.
 type doctor struct {
 	gate, canary, root string
+	ca                 string // PEM file, or ""
 	timeout            time.Duration
 	repo               policy.Repository
 	reference          string
+	client             *http.Client // for the gate alone
 }
 
 // finding is what came of one runtime.
@@ -141,10 +146,34 @@ func (d *doctor) check(ctx context.Context) error {
 	if d.repo, d.reference, err = parseImage(d.canary); err != nil {
 		return &exitError{exitDenied, err}
 	}
+	if d.client, err = clientTrusting(d.ca); err != nil {
+		return &exitError{exitDenied, fmt.Errorf("--ca: %w", err)}
+	}
 	if _, err := d.asked(ctx); err != nil {
 		return fmt.Errorf("the gate at %s: %w", d.gate, err)
 	}
 	return nil
+}
+
+// clientTrusting asks over https whom the system trusts, and who is certified in file.
+func clientTrusting(file string) (*http.Client, error) {
+	if file == "" {
+		return http.DefaultClient, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool() // none here: the file alone
+	}
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM", file)
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = &tls.Config{RootCAs: pool}
+	return &http.Client{Transport: transport}, nil
 }
 
 // asked is how often this node has asked for the canary, this time included.
@@ -156,8 +185,12 @@ func (d *doctor) asked(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("ask for the canary: %w", err)
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
+	resp, err := d.client.Do(req)
+	var untrusted *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &untrusted) && d.ca == "":
+		return 0, fmt.Errorf("ask for the canary: %w: name the gate's certificate authority with --ca", err)
+	case err != nil:
 		return 0, fmt.Errorf("ask for the canary: %w", err)
 	}
 	_ = resp.Body.Close()

@@ -157,16 +157,19 @@ func unusable(ctx context.Context, err error, output string) string {
 	case !errors.As(err, &exit):
 		return err.Error()
 	}
-	for sign, says := range map[string]string{
-		"permission denied":          "there is no right to use it: run doctor as root, or as who may pull",
-		"Cannot connect to the":      "its daemon does not run",
-		"cannot access socket":       "its daemon does not run, or there is no right to its socket",
-		"connection error: desc":     "its daemon does not run",
-		"no such file or directory:": "it is not set up",
-		"rootless":                   "it is not set up for this user",
+	if strings.Contains(output, "/v2/") {
+		return "" // it has asked a registry
+	}
+	for _, known := range []struct{ sign, says string }{
+		{"permission denied", "there is no right to use it: run doctor as root, or as who may pull"}, // first: others stand beside it
+		{"Cannot connect to the", "its daemon does not run"},
+		{"cannot access socket", "its daemon does not run, or there is no right to its socket"},
+		{"connection error: desc", "its daemon does not run"},
+		{"no such file or directory:", "it is not set up"},
+		{"rootless", "it is not set up for this user"},
 	} {
-		if strings.Contains(output, sign) && !strings.Contains(output, "/v2/") {
-			return says
+		if strings.Contains(output, known.sign) {
+			return known.says
 		}
 	}
 	return ""

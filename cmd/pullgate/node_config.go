@@ -241,11 +241,18 @@ func registriesConf(p nodePlan) nodeFile {
 	return nodeFile{"/etc/containers/registries.conf.d/900-pullgate.conf", b.String()}
 }
 
+// trustBelow is the command for runtimes that look for authorities in a folder
+// named after the registry.
+func (p nodePlan) trustBelow(dir string) string {
+	dir += "/" + p.gate.Host
+	return fmt.Sprintf("mkdir -p %s && ln -s %s %s/ca.crt", dir, p.ca, dir)
+}
+
 func containersCA(p nodePlan) []string {
 	if p.ca == "" {
 		return nil
 	}
-	return []string{fmt.Sprintf("let containers/image trust the gate: ln -s %s /etc/containers/certs.d/%s/ca.crt", p.ca, p.gate.Host)}
+	return []string{"let containers/image trust the gate: " + p.trustBelow("/etc/containers/certs.d")}
 }
 
 func podmanSetup(p nodePlan) (nodeSetup, error) {
@@ -267,7 +274,7 @@ func dockerSetup(p nodePlan) (nodeSetup, error) {
 	case p.insecure() && host != "localhost" && !strings.HasPrefix(host, "127."):
 		s.files = append(s.files, nodeFile{"/etc/docker/daemon.json", fmt.Sprintf("{\n  \"insecure-registries\": [%q]\n}\n", p.gate.Host)})
 	case p.ca != "":
-		s.notes = append(s.notes, fmt.Sprintf("let Docker trust the gate: ln -s %s /etc/docker/certs.d/%s/ca.crt", p.ca, p.gate.Host))
+		s.notes = append(s.notes, "let Docker trust the gate: "+p.trustBelow("/etc/docker/certs.d"))
 	}
 	s.notes = append(s.notes,
 		"registry-mirrors do NOT hold: what a mirror refuses, Docker pulls from the registry without a word",

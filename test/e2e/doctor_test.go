@@ -11,7 +11,7 @@ func TestDoctorNotAsked(t *testing.T) {
 	g := s.gate(t)
 	n := newNode(t, closed(), "podman")
 	n.configure(t, "podman", "--gate", "http://127.0.0.1:"+freePort(t))
-	d, exit := n.doctor(t, g, shelfCanary, "podman")
+	d, exit := n.doctor(t, shelfCanary, "podman", "--gate", "http://"+g.addr)
 	d.expect(t, exit, "NOT ASKED", "does not send docker.io to the gate")
 }
 
@@ -21,7 +21,7 @@ func TestDoctorUnderWarn(t *testing.T) {
 	g := startGateHosts(t, shelfHosts, s.registry, signedBy(s.public)+"\n    mode: warn\ncanary: "+shelfCanary)
 	n := newNode(t, closed(), "podman")
 	n.configure(t, "podman", "--gate", "http://"+g.addr)
-	d, exit := n.doctor(t, g, shelfCanary, "podman")
+	d, exit := n.doctor(t, shelfCanary, "podman", "--gate", "http://"+g.addr)
 	d.expect(t, exit, "held", "")
 }
 
@@ -46,7 +46,7 @@ func TestDoctorCannotTell(t *testing.T) {
 	t.Run("daemon down", func(t *testing.T) {
 		for runtime, tool := range map[string]string{"docker": "/usr/bin/docker", "containerd": "/usr/bin/ctr", "buildkit": "buildctl"} {
 			n := newNode(t, closed(), tool)
-			d, exit := n.doctor(t, g, shelfCanary, runtime)
+			d, exit := n.doctor(t, shelfCanary, runtime, "--gate", "http://"+g.addr)
 			if exit != 2 || d.Outcome != "UNKNOWN" || !strings.Contains(d.Says, "its daemon does not run") {
 				t.Errorf("%s: exit %d, %s: %s\n%s", runtime, exit, d.Outcome, d.Says, d.Output)
 			}
@@ -58,7 +58,7 @@ func TestDoctorCannotTell(t *testing.T) {
 		n.start(t, "/run/containerd/containerd.sock", "containerd")
 		startNodeDocker("--storage-driver", "vfs")(t, n, "")
 		for _, runtime := range []string{"docker", "containerd"} {
-			d, exit := n.as(t, "65534").doctor(t, g, shelfCanary, runtime)
+			d, exit := n.as(t, "65534").doctor(t, shelfCanary, runtime, "--gate", "http://"+g.addr)
 			if exit != 2 || d.Outcome != "UNKNOWN" || !strings.Contains(d.Says, "run doctor as root") {
 				t.Errorf("%s: exit %d, %s: %s\n%s", runtime, exit, d.Outcome, d.Says, d.Output)
 			}

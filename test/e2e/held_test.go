@@ -197,60 +197,98 @@ func (s *shelf) gate(t *testing.T) *gate {
 	return startGateHosts(t, shelfHosts, s.registry, signedBy(s.public)+"\ncanary: "+shelfCanary)
 }
 
+// place is how a node reaches the gate.
+type place struct {
+	name, scheme, host string
+}
+
+var places = []place{
+	{"loopback", "http", "127.0.0.1"},
+	{"plain", "http", "gate.test"}, // in the node's /etc/hosts
+	{"https", "https", "gate.test"},
+}
+
+// asks is the flags by which node-config and doctor learn of the gate.
+func (p place) asks(g *gate) []string {
+	_, port, _ := strings.Cut(g.addr, ":")
+	flags := []string{"--gate", p.scheme + "://" + p.host + ":" + port}
+	if p.scheme == "https" {
+		flags = append(flags, "--ca", "/etc/pullgate/ca.pem")
+	}
+	return flags
+}
+
+// gate starts one there, and lets the node find it.
+func (p place) gate(t *testing.T, s *shelf, n *node) *gate {
+	t.Helper()
+	more := ""
+	if p.scheme == "https" {
+		a, roots := newAuthority(t)
+		cert, key := a.files(t, p.host)
+		n.write(t, "/etc/pullgate/ca.pem", roots)
+		more = "\ntls: {certFile: " + cert + ", keyFile: " + key + "}"
+	}
+	n.write(t, "/etc/hosts", "127.0.0.1 localhost gate.test\n")
+	return startGateHosts(t, shelfHosts, s.registry, signedBy(s.public)+"\ncanary: "+shelfCanary+more)
+}
+
 // TestHeld: with the files that node-config prints, at the paths it prints, an
 // admitted image arrives, and a refused one or a gate that is down ends the
 // pull, although the registry can be reached beside the gate.
 func TestHeld(t *testing.T) {
 	s := newShelf(t)
 	for _, k := range allKept {
-		t.Run(k.name, func(t *testing.T) {
-			around := startInternet(t, s.registry)
-			n := newNode(t, around.env, k.tools...)
-			g := s.gate(t)
-			args := append(k.config, "--gate", "http://"+g.addr)
-			for _, h := range shelfHosts {
-				args = append(args, "--upstream", h)
-			}
-			k.start(t, n, n.configure(t, args...))
-			pull := func(host, image string) (string, error) {
-				name := host + "/" + image
-				if k.named {
-					name = g.addr + "/" + name
-				}
-				return n.run(t, k.pull(name)...)
-			}
-			for _, host := range shelfHosts {
-				if out, err := pull(host, "team/unsigned:v1"); err == nil || n.landed(t, s.parts["team/unsigned:v1"]) {
-					t.Errorf("%s: an image that is not signed arrives: %v\n%s", host, err, out)
-				} else if !g.willDecide("denied", host+"/team/unsigned") {
-					t.Errorf("%s: the pull failed, and not at the gate:\n%s", host, out)
-				}
-				if out, err := pull(host, "team/signed:v1"); err != nil || !n.landed(t, s.parts["team/signed:v1"]) {
-					t.Errorf("%s: an admitted image does not arrive: %v\n%s", host, err, out)
-				}
-			}
-			if !k.named {
-				d, exit := n.doctor(t, g, shelfCanary, k.doctor)
-				d.expect(t, exit, "held", "")
-			}
-			g.stop(t, syscall.SIGTERM)
-			for _, host := range shelfHosts {
-				if out, err := pull(host, "team/later:v1"); err == nil || n.landed(t, s.parts["team/later:v1"]) {
-					t.Errorf("%s: an image arrives while the gate is down: %v\n%s", host, err, out)
-				}
-			}
-			if asked := around.asked.Load(); asked > 0 {
-				t.Errorf("%d requests went around the gate", asked)
-			}
-			g.up(t)
-			if out, err := pull(shelfHosts[0], "team/later:v1"); err != nil || !n.landed(t, s.parts["team/later:v1"]) {
-				t.Errorf("the gate is up again, and the image does not arrive: %v\n%s", err, out)
-			}
-			if k.named { // its files keep no name that is not the gate's; without a way out there is none
-				d, exit := n.doctor(t, g, shelfCanary, k.doctor)
-				d.expect(t, exit, "BYPASSED", "")
-			}
-		})
+		for _, p := range places {
+			t.Run(k.name+"/"+p.name, func(t *testing.T) { testHeld(t, s, k, p) })
+		}
+	}
+}
+
+func testHeld(t *testing.T, s *shelf, k kept, p place) {
+	around := startInternet(t, s.registry)
+	n := newNode(t, around.env, k.tools...)
+	g := p.gate(t, s, n)
+	args := append(k.config[:len(k.config):len(k.config)], p.asks(g)...)
+	for _, h := range shelfHosts {
+		args = append(args, "--upstream", h)
+	}
+	k.start(t, n, n.configure(t, args...))
+	pull := func(host, image string) (string, error) {
+		name := host + "/" + image
+		if k.named {
+			_, at, _ := strings.Cut(p.asks(g)[1], "//")
+			name = at + "/" + name
+		}
+		return n.run(t, k.pull(name)...)
+	}
+	for _, host := range shelfHosts {
+		if out, err := pull(host, "team/unsigned:v1"); err == nil || n.landed(t, s.parts["team/unsigned:v1"]) {
+			t.Errorf("%s: an image that is not signed arrives: %v\n%s", host, err, out)
+		} else if !g.willDecide("denied", host+"/team/unsigned") {
+			t.Errorf("%s: the pull failed, and not at the gate:\n%s", host, out)
+		}
+		if out, err := pull(host, "team/signed:v1"); err != nil || !n.landed(t, s.parts["team/signed:v1"]) {
+			t.Errorf("%s: an admitted image does not arrive: %v\n%s", host, err, out)
+		}
+	}
+	if !k.named {
+		d, exit := n.doctor(t, shelfCanary, k.doctor, p.asks(g)...)
+		d.expect(t, exit, "held", "")
+	}
+	g.stop(t, syscall.SIGTERM)
+	if out, err := pull("docker.io", "team/later:v1"); err == nil || n.landed(t, s.parts["team/later:v1"]) {
+		t.Errorf("an image arrives while the gate is down: %v\n%s", err, out)
+	}
+	if asked := around.asked.Load(); asked > 0 {
+		t.Errorf("%d requests went around the gate", asked)
+	}
+	g.up(t)
+	if out, err := pull("docker.io", "team/later:v1"); err != nil || !n.landed(t, s.parts["team/later:v1"]) {
+		t.Errorf("the gate is up again, and the image does not arrive: %v\n%s", err, out)
+	}
+	if k.named { // names that are not the gate's are kept by no file: see TestClosed
+		d, exit := n.doctor(t, shelfCanary, k.doctor, p.asks(g)...)
+		d.expect(t, exit, "BYPASSED", "")
 	}
 }
 
@@ -265,7 +303,7 @@ func TestNaive(t *testing.T) {
 				g := s.gate(t)
 				n.write(t, bad.path, strings.ReplaceAll(bad.text, "GATE", g.addr))
 				k.start(t, n, mustRun(t, binary(t), append([]string{"node-config"}, append(k.config, "--gate", "http://"+g.addr)...)...))
-				d, exit := n.doctor(t, g, shelfCanary, k.doctor)
+				d, exit := n.doctor(t, shelfCanary, k.doctor, "--gate", "http://"+g.addr)
 				d.expect(t, exit, "BYPASSED", bad.advice)
 				if around.asked.Load() == 0 {
 					t.Error("nothing went around the gate: the test shows nothing")
@@ -287,7 +325,7 @@ func TestClosed(t *testing.T) {
 			n := newNode(t, closed(), k.tools...)
 			g := s.gate(t)
 			k.start(t, n, n.configure(t, append(k.config, "--gate", "http://"+g.addr)...))
-			d, exit := n.doctor(t, g, shelfCanary, k.doctor)
+			d, exit := n.doctor(t, shelfCanary, k.doctor, "--gate", "http://"+g.addr)
 			d.expect(t, exit, "held", "")
 		})
 	}

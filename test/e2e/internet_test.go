@@ -60,7 +60,7 @@ func startInternet(t *testing.T, registry string) *internet {
 	}))
 	t.Cleanup(tunnels.Close)
 	i.env = []string{
-		"HTTPS_PROXY=" + tunnels.URL, "https_proxy=" + tunnels.URL, "NO_PROXY=127.0.0.1,localhost", "no_proxy=127.0.0.1,localhost",
+		"HTTPS_PROXY=" + tunnels.URL, "https_proxy=" + tunnels.URL, "NO_PROXY=127.0.0.1,localhost,gate.test", "no_proxy=127.0.0.1,localhost,gate.test",
 		"SSL_CERT_FILE=" + writeFile(t, filepath.Join(t.TempDir(), "roots.pem"), roots),
 	}
 	return i
@@ -118,10 +118,30 @@ func newAuthority(t *testing.T) (a authority, roots string) {
 }
 
 func (a authority) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	template := &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{hello.ServerName}, NotBefore: a.cert.NotBefore, NotAfter: a.cert.NotAfter}
+	return a.certify(hello.ServerName)
+}
+
+func (a authority) certify(name string) (*tls.Certificate, error) {
+	template := &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{name}, NotBefore: a.cert.NotBefore, NotAfter: a.cert.NotAfter}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, a.key.Public(), a.key)
 	if err != nil {
 		return nil, err
 	}
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: a.key}, nil
+}
+
+// files are a certificate for name and its key, as servers read them.
+func (a authority) files(t *testing.T, name string) (cert, key string) {
+	t.Helper()
+	made, err := a.certify(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(made.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	return writeFile(t, filepath.Join(dir, "tls.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: made.Certificate[0]}))),
+		writeFile(t, filepath.Join(dir, "tls.key"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -19,6 +20,9 @@ type node struct {
 	root string   // holds the node's etc, var, run and bin
 	env  []string // besides this process's
 	user string   // whose commands they are, by number; "" is root
+	// setup is what an admin has typed on the node: shell, done anew before each
+	// command, since what it writes into /etc goes with that.
+	setup string
 }
 
 // The node's /etc is this machine's under the files below root/etc. Whatever a
@@ -30,6 +34,7 @@ mount -t overlay overlay -o "lowerdir=$NODE/etc:/etc,upperdir=$NODE/scratch/etc,
 mount --bind "$NODE/var" /var
 mount --bind "$NODE/run" /run
 PATH=$NODE/bin:$PATH
+eval "$SETUP"
 exec "$@"`
 
 // newNode is a node with the tools, each under the name after "=" if there is one:
@@ -46,7 +51,7 @@ func newNode(t *testing.T, env []string, tools ...string) *node {
 	if err := os.Chmod(root, 0o755); err != nil { // not everybody on it is root
 		t.Fatal(err)
 	}
-	n := &node{root: root, env: append([]string{"NODE=" + root, "TMPDIR=/var/tmp"}, env...)}
+	n := &node{root: root, env: env}
 	for _, dir := range []string{"etc", "var/lib", "var/tmp", "run", "bin", "scratch"} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
 			t.Fatal(err)
@@ -80,7 +85,9 @@ func newNode(t *testing.T, env []string, tools ...string) *node {
 func (n *node) as(t *testing.T, user string) *node {
 	t.Helper()
 	need(t, "setpriv")
-	return &node{n.root, n.env, user}
+	other := *n
+	other.user = user
+	return &other
 }
 
 func (n *node) command(args ...string) []string {
@@ -90,18 +97,22 @@ func (n *node) command(args ...string) []string {
 	return append([]string{"unshare", "--mount", "sh", "-c", enter, "sh"}, args...)
 }
 
+func (n *node) environ() []string {
+	return append([]string{"NODE=" + n.root, "SETUP=" + n.setup, "TMPDIR=/var/tmp"}, n.env...)
+}
+
 // run executes a command on the node and returns everything it printed.
 func (n *node) run(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	c := n.command(args...)
-	return runWith(t, n.env, c[0], c[1:]...)
+	return runWith(t, n.environ(), c[0], c[1:]...)
 }
 
 // start runs a daemon on the node until the test ends, and waits for its socket.
 func (n *node) start(t *testing.T, socket string, args ...string) {
 	t.Helper()
 	c := n.command(args...)
-	waitFile(t, start(t, n.env, c[0], c[1:]...), n.root+socket)
+	waitFile(t, start(t, n.environ(), c[0], c[1:]...), n.root+socket)
 }
 
 func (n *node) write(t *testing.T, path, text string) {
@@ -112,8 +123,16 @@ func (n *node) write(t *testing.T, path, text string) {
 // configure writes what node-config prints, and returns what it printed.
 func (n *node) configure(t *testing.T, args ...string) string {
 	t.Helper()
-	return mustRun(t, binary(t), append(append([]string{"node-config"}, args...), "--write", n.root)...)
+	printed := mustRun(t, binary(t), append(append([]string{"node-config"}, args...), "--write", n.root)...)
+	for _, command := range trustCommand.FindAllStringSubmatch(printed, -1) {
+		n.setup += command[1] + "\n"
+	}
+	return printed
 }
+
+// trustCommand is what node-config prints for runtimes that find a certificate
+// authority by its place.
+var trustCommand = regexp.MustCompile(`(?m)^note: .* trust the gate: (.+)$`)
 
 // landed reports whether any part of an image, by its hexadecimal digests, is
 // in a store of the node.
@@ -147,9 +166,10 @@ type diagnosis struct {
 }
 
 // doctor examines one runtime of the node.
-func (n *node) doctor(t *testing.T, g *gate, canary, runtime string) (d diagnosis, exit int) {
+func (n *node) doctor(t *testing.T, canary, runtime string, gate ...string) (d diagnosis, exit int) {
 	t.Helper()
-	out, err := n.run(t, binary(t), "doctor", runtime, "--gate", "http://"+g.addr, "--canary", canary, "--json", "--textfile", "/var/tmp/doctor.prom")
+	args := append([]string{binary(t), "doctor", runtime, "--canary", canary, "--json", "--textfile", "/var/tmp/doctor.prom"}, gate...)
+	out, err := n.run(t, args...)
 	var found []diagnosis
 	text, _, _ := strings.Cut(out, "pullgate:")
 	if jerr := json.Unmarshal([]byte(text), &found); jerr != nil || len(found) != 1 {
