@@ -56,18 +56,27 @@ func TestKeylessFixtures(t *testing.T) {
 	}
 }
 
+// configOf is the case as a policy file.
+func configOf(c keyless.Case) string {
+	text := "policies:\n" + c.PolicyFor("reg.example")
+	if c.TrustRoots != "" {
+		text = "trustRoots: " + c.TrustRoots + "\n" + text
+	}
+	return text
+}
+
 func keylessGate(t *testing.T, set *keyless.Set, c keyless.Case, up *upstream.Upstream) *verify.Gate {
 	t.Helper()
 	dir := t.TempDir()
 	if err := set.WriteFiles(dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "policies.yaml"), []byte(c.Config("reg.example")), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "policies.yaml"), []byte(configOf(c)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	policies, problems := policy.Load(policy.Input{ConfigFile: "test", Dir: dir, Files: []string{"policies.yaml"}})
 	if len(problems) > 0 {
-		t.Fatalf("%v\n%s", problems, c.Config("reg.example"))
+		t.Fatalf("%v\n%s", problems, configOf(c))
 	}
 	keeper, err := trust.New(trust.Config{})
 	if err != nil {
