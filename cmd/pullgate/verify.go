@@ -116,6 +116,8 @@ type result struct {
 	Policy  string          `json:"policy"`
 	Signer  string          `json:"signer,omitempty"`
 	Reasons []verify.Reason `json:"reasons,omitempty"`
+
+	Findings []verify.Finding `json:"findings,omitempty"`
 }
 
 func verifyOne(ctx context.Context, l *loaded, state string, repo policy.Repository, reference string, asJSON bool, out io.Writer) error {
@@ -130,7 +132,7 @@ func verifyOne(ctx context.Context, l *loaded, state string, repo policy.Reposit
 	if asJSON {
 		encoder := json.NewEncoder(out)
 		encoder.SetIndent("", "  ")
-		err = encoder.Encode(result{v.Image.String(), v.Digest.String(), v.Outcome.String(), v.Policy, v.Signer, v.Reasons})
+		err = encoder.Encode(result{v.Image.String(), v.Digest.String(), v.Outcome.String(), v.Policy, v.Signer, v.Reasons, v.Findings})
 	} else {
 		_, err = io.WriteString(out, describe(v, l.policies))
 	}
@@ -155,6 +157,15 @@ func describe(v verify.Verdict, set *policy.Set) string {
 	b.WriteString("\n")
 	if v.Signer != "" {
 		fmt.Fprintf(&b, "  by %s\n", v.Signer)
+	}
+	if len(v.Findings) > 1 { // one alone is the signer, or the reason
+		for _, f := range v.Findings {
+			mark := "not passed"
+			if f.Passed {
+				mark = "passed"
+			}
+			fmt.Fprintf(&b, "  %s: %s: %s\n", f.Authority, mark, f.Detail)
+		}
 	}
 	for _, r := range v.Reasons {
 		if r.Authority != "" {
