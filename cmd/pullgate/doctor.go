@@ -222,7 +222,7 @@ func (d *doctor) examine(ctx context.Context, r nodeRuntime) finding {
 		f.Says = result.unusable
 		return f
 	}
-	if r.byName { // it cannot be held by configuration: images are named through the gate
+	if r.byName { // where no file holds it, images are named through the gate
 		gate, err := url.Parse(d.gate)
 		if err != nil {
 			f.Says = err.Error()

@@ -26,7 +26,7 @@ type nodeRuntime struct {
 	pull   func(d *doctor, image, scratch string) []string
 	remove func(image string) []string // nil where nothing stays that has a name
 	lint   func(d *doctor) []string
-	byName bool // no configuration holds it: only names that carry the gate's host do
+	byName bool // not every version is held by a file: names that carry the gate's host are tried as well
 }
 
 const doctorNamespace = "pullgate-doctor"
@@ -190,8 +190,15 @@ func (d *doctor) file(name string) string { return filepath.Join(d.root, name) }
 
 // lintContainerd reads the hosts.toml that decides about the canary's registry.
 func lintContainerd(d *doctor) []string {
+	if advice, found := lintHosts(d, "/etc/containerd/certs.d"); found {
+		return advice
+	}
+	return []string{"no hosts.toml for " + d.repo.Host + " below " + d.file("/etc/containerd/certs.d") + ": pulls go straight to the registry"}
+}
+
+func lintHosts(d *doctor, dir string) (advice []string, found bool) {
 	for _, host := range []string{d.repo.Host, "_default"} {
-		name := d.file("/etc/containerd/certs.d/" + host + "/hosts.toml")
+		name := d.file(dir + "/" + host + "/hosts.toml")
 		text, err := os.ReadFile(name)
 		if err != nil {
 			continue
@@ -201,9 +208,8 @@ func lintContainerd(d *doctor) []string {
 			Host   map[string]map[string]any `toml:"host"`
 		}
 		if err := toml.Unmarshal(text, &hosts); err != nil {
-			return []string{name + " is not valid TOML: containerd ignores it and goes to the registry"}
+			return []string{name + " is not valid TOML: it is ignored, and pulls go to the registry"}, true
 		}
-		var advice []string
 		switch {
 		case hosts.Server == "":
 			advice = append(advice, name+" has no server: what the gate refuses is pulled from the registry itself; write server = \""+d.gate+"\"")
@@ -218,27 +224,29 @@ func lintContainerd(d *doctor) []string {
 				advice = append(advice, name+" also names "+other+", which is asked when the gate refuses")
 			}
 		}
-		return advice
+		return advice, true
 	}
-	return []string{"no hosts.toml for " + d.repo.Host + " below " + d.file("/etc/containerd/certs.d") + ": pulls go straight to the registry"}
+	return nil, false
 }
 
-// lintDocker: a mirror that refuses is taken for one that failed.
+// lintDocker: a mirror that refuses is taken for one that failed. The hosts.toml
+// is what Docker 29 reads.
 func lintDocker(d *doctor) []string {
+	advice, _ := lintHosts(d, "/etc/docker/certs.d")
 	text, err := os.ReadFile(d.file("/etc/docker/daemon.json"))
 	if err != nil {
-		return nil // nothing configured: nothing wrong
+		return advice // nothing configured: nothing wrong
 	}
 	var daemon struct {
 		Mirrors []string `json:"registry-mirrors"`
 	}
 	if err := json.Unmarshal(text, &daemon); err != nil {
-		return []string{d.file("/etc/docker/daemon.json") + " is not valid JSON"}
+		return append(advice, d.file("/etc/docker/daemon.json")+" is not valid JSON")
 	}
 	if len(daemon.Mirrors) > 0 {
-		return []string{"registry-mirrors do not hold: what a mirror refuses, Docker pulls from the registry; name images through the gate and close the node's way to registries"}
+		advice = append(advice, "registry-mirrors do not hold: what a mirror refuses, Docker pulls from the registry; name images through the gate and close the node's way to registries")
 	}
-	return nil
+	return advice
 }
 
 // lintBuildkit: a mirror that refuses is taken for one that failed.

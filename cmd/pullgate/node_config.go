@@ -89,7 +89,7 @@ Whether a node really is held, ` + "`pullgate doctor`" + ` finds out.`,
 	f.StringVar(&gate, "gate", "", "the gate's `URL` as the node reaches it, e.g. http://127.0.0.1:5000")
 	f.StringSliceVar(&plan.upstreams, "upstream", []string{"docker.io"}, "a registry `HOST` whose images go through the gate; may be repeated")
 	f.StringVar(&plan.ca, "ca", "", "the `FILE` on the node with the certificate authority of an https gate")
-	f.StringVar(&plan.version, "version", "", "the runtime's `VERSION`, where it matters: containerd 1.6, 1.7 or 2")
+	f.StringVar(&plan.version, "version", "", "the runtime's `VERSION`, where it matters: containerd 1.6, 1.7 or 2; docker 29")
 	f.StringVar(&dir, "write", "", "also write the files below `DIR`; files that say something else are left alone")
 	return cmd
 }
@@ -199,7 +199,7 @@ func versionOf(text, otherwise string) (major, minor int, err error) {
 		minor, err = strconv.Atoi(second)
 	}
 	if err != nil {
-		return 0, 0, fmt.Errorf("--version %q is no version: write it like 1.6 or 2.1", text)
+		return 0, 0, fmt.Errorf("--version %q is no version: write it like 1.6 or 29", text)
 	}
 	return major, minor, nil
 }
@@ -266,8 +266,16 @@ func crioSetup(p nodePlan) (nodeSetup, error) {
 		"not measured by this project, beyond Podman, which reads the same file: let `pullgate doctor crictl` tell whether it holds")}, nil
 }
 
-// dockerSetup has no file that holds: registry-mirrors are passed over on any error.
+// dockerSetup has no file that holds before Docker 29: registry-mirrors are
+// passed over on any error. Since then its containerd image store reads hosts.toml.
 func dockerSetup(p nodePlan) (nodeSetup, error) {
+	major, _, err := versionOf(p.version, "20.10")
+	if err != nil {
+		return nodeSetup{}, err
+	}
+	if major >= 29 {
+		return dockerHostsSetup(p), nil
+	}
 	var s nodeSetup
 	host := p.gate.Hostname()
 	switch {
@@ -281,9 +289,26 @@ func dockerSetup(p nodePlan) (nodeSetup, error) {
 		fmt.Sprintf("name images through the gate instead: docker pull %s/%s/team/app:v1", p.gate.Host, p.upstreams[0]),
 		"close the node's way to registries, so that other names lead nowhere",
 		"Docker pulls an image that was removed again by its digest from manifests it has kept: prune what was revoked",
+		"Docker 29 can be held by files: --version 29 prints them",
 	)
 	return s, nil
 }
+
+func dockerHostsSetup(p nodePlan) nodeSetup {
+	var s nodeSetup
+	for _, host := range p.upstreams {
+		s.files = append(s.files, nodeFile{"/etc/docker/certs.d/" + host + "/hosts.toml", hostsTOML(p)})
+	}
+	s.notes = []string{
+		"only Docker's containerd image store reads these files. It is the default of a new installation of Docker 29; `docker info` then has a driver-type io.containerd.snapshotter. With another store every pull goes to the registry",
+		"remove registry-mirrors from /etc/docker/daemon.json: they do NOT hold",
+		"registries that are not listed are pulled from directly: list every one that images come from, or close the node's way to the others",
+	}
+	return s
+}
+
+// buildkitPolicy is where node-config puts the source policy.
+const buildkitPolicy = "/etc/buildkit/pullgate-policy.json"
 
 func buildkitSetup(p nodePlan) (nodeSetup, error) {
 	var b strings.Builder
@@ -294,10 +319,16 @@ func buildkitSetup(p nodePlan) (nodeSetup, error) {
 	if p.ca != "" {
 		fmt.Fprintf(&b, "  ca = [%q]\n", p.ca)
 	}
-	return nodeSetup{files: []nodeFile{{"/etc/buildkit/buildkitd.toml", b.String()}}, notes: []string{
+	var rules []string
+	for _, host := range p.upstreams {
+		rules = append(rules, fmt.Sprintf("  {\"action\": \"CONVERT\",\n   \"selector\": {\"identifier\": \"docker-image://%s/*\"},\n   \"updates\": {\"identifier\": \"docker-image://%s/%s/${1}\"}}", host, p.gate.Host, host))
+	}
+	policy := "{\"rules\": [\n" + strings.Join(rules, ",\n") + "\n]}\n"
+	return nodeSetup{files: []nodeFile{{"/etc/buildkit/buildkitd.toml", b.String()}, {buildkitPolicy, policy}}, notes: []string{
 		"mirrors do NOT hold: what a mirror refuses, BuildKit pulls from the registry",
 		fmt.Sprintf("name images through the gate in Dockerfiles: FROM %s/%s/team/app:v1", p.gate.Host, p.upstreams[0]),
-		"or convert names with a source policy (buildctl build --source-policy-file), and close the builder's way to registries",
+		"or leave names as they are and build with the source policy, which puts the gate's before them: buildctl build --source-policy-file " + buildkitPolicy,
+		"a build that does neither is held by no file: close the builder's way to registries",
 	}}, nil
 }
 

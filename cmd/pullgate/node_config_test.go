@@ -2,11 +2,15 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/pelletier/go-toml/v2"
 )
 
 var update = flag.Bool("update", false, "write deploy/nodes anew")
@@ -21,8 +25,12 @@ func nodeConfig(t *testing.T, args ...string) (string, error) {
 // deploy/nodes shows what the command prints.
 func TestNodeFilesAreWhatIsPrinted(t *testing.T) {
 	t.Parallel()
+	shown := map[string][]string{"containerd-1.6": {"containerd", "--version", "1.6"}, "docker-29": {"docker", "--version", "29"}}
 	for _, name := range nodeRuntimeNames() {
-		out, err := nodeConfig(t, name, "--gate", "http://127.0.0.1:5000", "--upstream", "docker.io", "--upstream", "ghcr.io")
+		shown[name] = []string{name}
+	}
+	for name, args := range shown {
+		out, err := nodeConfig(t, append(args, "--gate", "http://127.0.0.1:5000", "--upstream", "docker.io", "--upstream", "ghcr.io")...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -35,8 +43,37 @@ func TestNodeFilesAreWhatIsPrinted(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if shown, err := os.ReadFile(file); err != nil || string(shown) != out {
-			t.Errorf("%s is not what `node-config %s` prints: %v; run the test with -update", file, name, err)
+		if text, err := os.ReadFile(file); err != nil || string(text) != out {
+			t.Errorf("%s is not what `node-config %s` prints: %v; run the test with -update", file, strings.Join(args, " "), err)
+		}
+	}
+}
+
+// The README shows two files; they are what the command prints, but for the comments.
+func TestReadmeShowsWhatIsPrinted(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(readme), "```toml\n")[1:]
+	for i, runtime := range []string{"containerd", "podman"} {
+		if i >= len(blocks) {
+			t.Fatalf("the README has %d TOML blocks", len(blocks))
+		}
+		block, _, _ := strings.Cut(blocks[i], "```")
+		out, err := nodeConfig(t, runtime, "--gate", "http://127.0.0.1:5000", "--upstream", "ghcr.io")
+		if err != nil {
+			t.Fatal(err)
+		}
+		path, file, _ := strings.Cut(strings.TrimPrefix(out, "==> "), "\n")
+		file, _, _ = strings.Cut(file, "\n\nnote: ")
+		var shown, printed map[string]any
+		if err := errors.Join(toml.Unmarshal([]byte(block), &shown), toml.Unmarshal([]byte(file), &printed)); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(block, "# "+path+"\n") || len(printed) == 0 || !reflect.DeepEqual(shown, printed) {
+			t.Errorf("the README's %s is not what `node-config %s` prints: %v, not %v", path, runtime, shown, printed)
 		}
 	}
 }
@@ -60,8 +97,10 @@ func TestNodeConfig(t *testing.T) {
 		{[]string{"cri-o", "--gate", gate}, []string{"location", "not measured"}, nil},
 		{[]string{"docker", "--gate", gate}, []string{"do NOT hold", "127.0.0.1:5000/docker.io/team/app"}, []string{"daemon.json"}},
 		{[]string{"docker", "--gate", "http://gate.example:5000"}, []string{"daemon.json", "insecure-registries"}, nil},
-		{[]string{"docker", "--gate", secure, "--ca", "/ca.pem"}, []string{"/etc/docker/certs.d/gate.example:5000/ca.crt"}, []string{"daemon.json"}},
-		{[]string{"buildkit", "--gate", gate}, []string{"http = true", "do NOT hold"}, []string{"mirrors ="}},
+		{[]string{"docker", "--gate", secure, "--ca", "/ca.pem"}, []string{"mkdir -p /etc/docker/certs.d/gate.example:5000 && ln -s /ca.pem /etc/docker/certs.d/gate.example:5000/ca.crt"}, []string{"insecure-registries"}},
+		{[]string{"docker", "--gate", gate, "--version", "29.1"}, []string{"/etc/docker/certs.d/docker.io/hosts.toml", "server = \"" + gate + "\"", "containerd image store"}, []string{"docker pull"}},
+		{[]string{"docker", "--gate", gate, "--version", "28"}, []string{"do NOT hold"}, []string{"hosts.toml"}},
+		{[]string{"buildkit", "--gate", gate}, []string{"http = true", "do NOT hold", "docker-image://127.0.0.1:5000/docker.io/${1}", "--source-policy-file /etc/buildkit/pullgate-policy.json"}, []string{"mirrors ="}},
 		{[]string{"k3s", "--gate", gate}, []string{"/etc/rancher/k3s/registries.yaml", "disable-default-registry-endpoint: true", "not measured"}, nil},
 		{[]string{"rke2", "--gate", gate}, []string{"/etc/rancher/rke2/registries.yaml"}, []string{"k3s"}},
 		{[]string{"talos", "--gate", gate}, []string{"skipFallback: true", "not measured"}, nil},
@@ -88,6 +127,7 @@ func TestNodeConfig(t *testing.T) {
 		{[]string{"rkt", "--gate", gate}, `"rkt" is not known; known are buildkit, containerd`},
 		{[]string{"containerd", "--gate", gate, "--version", "1.4"}, "1.6, 1.7 and 2 are"},
 		{[]string{"containerd", "--gate", gate, "--version", "new"}, "is no version"},
+		{[]string{"docker", "--gate", gate, "--version", "new"}, "is no version"},
 		{[]string{"containerd", "--gate", "gate.example"}, "--gate"},
 		{[]string{"containerd"}, "--gate"},
 		{[]string{"containerd", "--gate", gate + "/v2"}, "--gate"},
