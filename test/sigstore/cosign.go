@@ -23,7 +23,7 @@ type Services struct {
 
 // Cosign3 runs cosign 3's sign or attest, which writes a bundle.
 func (s *Stack) Cosign3(ctx context.Context, services Services, command string, args ...string) error {
-	config, err := s.signingConfig(services)
+	config, err := s.SigningConfig(services)
 	if err != nil {
 		return fmt.Errorf("make a signing config: %w", err)
 	}
@@ -69,8 +69,8 @@ func (s *Stack) cosign(ctx context.Context, tool string, args []string) error {
 	return nil
 }
 
-// signingConfig writes the file that tells cosign 3 whom to ask.
-func (s *Stack) signingConfig(services Services) (string, error) {
+// SigningConfig writes the file that tells cosign 3 whom to ask, and returns its name.
+func (s *Stack) SigningConfig(services Services) (string, error) {
 	service := func(url string, version uint32) []root.Service {
 		if url == "" {
 			return nil
