@@ -205,7 +205,7 @@ func (c certificateContent) Certificate() *x509.Certificate {
 		return c.leaf
 	}
 	named := *c.leaf
-	named.URIs = []*url.URL{{Scheme: "name", Opaque: "none"}}
+	named.URIs = []*url.URL{{Scheme: "https", Host: "none.invalid"}} // a host, for name constraints to read
 	return &named
 }
 
