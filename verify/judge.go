@@ -206,6 +206,7 @@ func survive(work func() error) (err error) {
 // signs notes that signer's statement counts as authority i's signature, if it does.
 func (j *judgement) signs(i int, signer sigs.Signer) bool {
 	if !j.authorities[i].Accepts(signer) {
+		j.findings[i].add(fmt.Errorf("it is an attestation (%.80q), not a signature", signer.PredicateType))
 		return false
 	}
 	if err := unannotated(j.policy.Annotations, signer.Annotations); err != nil {
