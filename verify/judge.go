@@ -470,7 +470,11 @@ func (j *judgement) shortcomings() []Reason {
 		case len(j.passes[i]) > 0:
 			text = "its signer stands for another authority already"
 		case text != "":
-			text = fmt.Sprintf("%s found, none counts: %s", plural(j.examined, "signature"), text)
+			counts := "none counts"
+			if len(j.signers) > 0 {
+				counts = "none counts for it"
+			}
+			text = fmt.Sprintf("%s found, %s: %s", plural(j.examined, "signature"), counts, text)
 		default:
 			continue
 		}

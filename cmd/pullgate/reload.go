@@ -148,6 +148,7 @@ func (r *reloader) watch(ctx context.Context, hup <-chan os.Signal) error {
 			continue
 		case <-hup:
 			r.seen = [sha256.Size]byte{} // asked for: load whatever is there
+			r.engine.trust.Ask()
 		case <-look.C:
 		case <-settled.C:
 		}

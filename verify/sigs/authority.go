@@ -330,6 +330,9 @@ func (a *Authority) byPKI(e *entity, image digest.Digest, s *Signer) error {
 	case a.pki.stamped == nil:
 		return fmt.Errorf("its evidence cannot be checked: %w", a.Incomplete())
 	}
+	if now := time.Now(); now.After(e.leaf.NotAfter) && len(e.stamps) == 0 {
+		return fmt.Errorf("its certificate ended on %s, and no timestamp proves that it was made before (%w)", e.leaf.NotAfter.UTC().Format(time.DateOnly), reason)
+	}
 	return reason
 }
 
@@ -379,8 +382,21 @@ func plainly(err error) error {
 		{"failed to verify signature", "it was made by another key, or altered"},
 	} {
 		if rest, ok := strings.CutPrefix(text, step.prefix); ok {
-			return fmt.Errorf("%s (%.160s)", step.words, printable(strings.TrimPrefix(rest, ": ")))
+			return fmt.Errorf("%s%s", step.words, detail(rest))
 		}
 	}
-	return fmt.Errorf("it cannot be verified (%.160s)", printable(text))
+	return fmt.Errorf("it cannot be verified%s", detail(text))
+}
+
+// detail is what sigstore-go adds, without what is for its programmers: dumps
+// of bytes, and errors that were none.
+func detail(text string) string {
+	for _, noise := range []string{"[", "%!", "; error:"} {
+		text, _, _ = strings.Cut(text, noise)
+	}
+	text = strings.TrimRight(strings.TrimPrefix(text, ": "), " :;,")
+	if text == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (%.160s)", printable(text))
 }

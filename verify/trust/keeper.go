@@ -146,11 +146,25 @@ func (k *Keeper) Use(set *policy.Set) (sigs.Trust, error) {
 		key.Source = reference
 		trust.Keys[reference] = key
 	}
+	k.wakeUp()
+	return trust, nil
+}
+
+// Ask has every source in use asked at once, whatever its time.
+func (k *Keeper) Ask() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, s := range k.sources {
+		s.due = time.Time{}
+	}
+	k.wakeUp()
+}
+
+func (k *Keeper) wakeUp() {
 	select {
 	case k.wake <- struct{}{}:
-	default:
+	default: // it is about to look
 	}
-	return trust, nil
 }
 
 func rootSource(r policy.TrustRoot, c Config) *source {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
@@ -25,6 +24,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/test/tufrepo"
 )
 
 // another is a good trusted root that is not publicGood.
@@ -110,10 +110,10 @@ func isChanged(k *Keeper) bool {
 
 func TestARootIsFetchedKeptAndRefreshed(t *testing.T) {
 	t.Parallel()
-	r := newRepository(t, publicGood)
-	set, dir := r.policies(t), t.TempDir()
+	r := tufrepo.New(t, publicGood)
+	set, dir := policies(t, r), t.TempDir()
 	k, _ := keeper(t, dir)
-	if fingerprint(t, k, set) != "" || r.requests.Load() != 0 {
+	if fingerprint(t, k, set) != "" || r.Requests.Load() != 0 {
 		t.Fatal("the mirror was asked by Use, which a reload waits for")
 	}
 	if err := k.Fill(t.Context()); err != nil {
@@ -123,14 +123,14 @@ func TestARootIsFetchedKeptAndRefreshed(t *testing.T) {
 	if first == "" || !isChanged(k) {
 		t.Fatal("not loaded, or nobody was told")
 	}
-	asked := r.requests.Load()
-	if err := k.Fill(t.Context()); err != nil || r.requests.Load() != asked {
+	asked := r.Requests.Load()
+	if err := k.Fill(t.Context()); err != nil || r.Requests.Load() != asked {
 		t.Errorf("what is there was asked for again: %v", err)
 	}
 	if err := again(t, k); err != nil || isChanged(k) {
 		t.Errorf("an unchanged root counts as changed (%v)", err)
 	}
-	r.publish(t, 2, another(t), time.Now().Add(time.Hour))
+	r.Publish(t, 2, another(t), time.Now().Add(time.Hour))
 	if err := again(t, k); err != nil || !isChanged(k) {
 		t.Fatalf("the new root was not noticed: %v", err)
 	}
@@ -140,7 +140,7 @@ func TestARootIsFetchedKeptAndRefreshed(t *testing.T) {
 	}
 
 	// The next start, with the mirror gone.
-	r.fail(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
+	r.Fail(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 	next, log := keeper(t, dir)
 	if got := fingerprint(t, next, set); got != second {
 		t.Errorf("started with %q, want what was kept, %q", got, second)
@@ -156,29 +156,25 @@ func TestARootIsFetchedKeptAndRefreshed(t *testing.T) {
 // TestAMirrorThatLies: whatever it answers, the last good root stays.
 func TestAMirrorThatLies(t *testing.T) {
 	t.Parallel()
-	for name, lie := range map[string]func(t *testing.T, r *tufRepository){
-		"rolled back": func(t *testing.T, r *tufRepository) { r.publish(t, 1, another(t), time.Now().Add(time.Hour)) },
-		"expired":     func(t *testing.T, r *tufRepository) { r.publish(t, 3, another(t), time.Now().Add(-time.Minute)) },
-		"signed by others": func(t *testing.T, r *tufRepository) {
-			for role := range r.keys {
-				_, key, err := ed25519.GenerateKey(nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				r.keys[role] = key
-			}
-			r.publish(t, 3, another(t), time.Now().Add(time.Hour))
+	for name, lie := range map[string]func(t *testing.T, r *tufrepo.Repository){
+		"rolled back": func(t *testing.T, r *tufrepo.Repository) { r.Publish(t, 1, another(t), time.Now().Add(time.Hour)) },
+		"expired":     func(t *testing.T, r *tufrepo.Repository) { r.Publish(t, 3, another(t), time.Now().Add(-time.Minute)) },
+		"signed by others": func(t *testing.T, r *tufrepo.Repository) {
+			r.Forge(t)
+			r.Publish(t, 3, another(t), time.Now().Add(time.Hour))
 		},
-		"a target that is no trusted root": func(t *testing.T, r *tufRepository) {
-			r.publish(t, 3, []byte(`{"hello":1}`), time.Now().Add(time.Hour))
+		"a target that is no trusted root": func(t *testing.T, r *tufrepo.Repository) {
+			r.Publish(t, 3, []byte(`{"hello":1}`), time.Now().Add(time.Hour))
 		},
-		"a target that is no JSON": func(t *testing.T, r *tufRepository) { r.publish(t, 3, []byte("<html>"), time.Now().Add(time.Hour)) },
-		"an empty trusted root": func(t *testing.T, r *tufRepository) {
-			r.publish(t, 3, []byte(`{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}`), time.Now().Add(time.Hour))
+		"a target that is no JSON": func(t *testing.T, r *tufrepo.Repository) {
+			r.Publish(t, 3, []byte("<html>"), time.Now().Add(time.Hour))
 		},
-		"a target that was exchanged": func(t *testing.T, r *tufRepository) {
-			r.publish(t, 3, another(t), time.Now().Add(time.Hour))
-			found, err := filepath.Glob(filepath.Join(r.dir, "targets", "*"))
+		"an empty trusted root": func(t *testing.T, r *tufrepo.Repository) {
+			r.Publish(t, 3, []byte(`{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}`), time.Now().Add(time.Hour))
+		},
+		"a target that was exchanged": func(t *testing.T, r *tufrepo.Repository) {
+			r.Publish(t, 3, another(t), time.Now().Add(time.Hour))
+			found, err := filepath.Glob(filepath.Join(r.Dir, "targets", "*"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -188,8 +184,8 @@ func TestAMirrorThatLies(t *testing.T) {
 				}
 			}
 		},
-		"an endless answer": func(_ *testing.T, r *tufRepository) {
-			r.fail(func(w http.ResponseWriter, q *http.Request) {
+		"an endless answer": func(_ *testing.T, r *tufrepo.Repository) {
+			r.Fail(func(w http.ResponseWriter, q *http.Request) {
 				for q.Context().Err() == nil {
 					if _, err := w.Write(make([]byte, 1<<20)); err != nil {
 						return
@@ -197,16 +193,16 @@ func TestAMirrorThatLies(t *testing.T) {
 				}
 			})
 		},
-		"not found": func(_ *testing.T, r *tufRepository) { r.fail(http.NotFound) },
-		"a redirect to itself": func(_ *testing.T, r *tufRepository) {
-			r.fail(func(w http.ResponseWriter, q *http.Request) { http.Redirect(w, q, q.URL.Path, http.StatusFound) })
+		"not found": func(_ *testing.T, r *tufrepo.Repository) { r.Fail(http.NotFound) },
+		"a redirect to itself": func(_ *testing.T, r *tufrepo.Repository) {
+			r.Fail(func(w http.ResponseWriter, q *http.Request) { http.Redirect(w, q, q.URL.Path, http.StatusFound) })
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRepository(t, publicGood)
-			r.publish(t, 2, publicGood, time.Now().Add(time.Hour))
-			set := r.policies(t)
+			r := tufrepo.New(t, publicGood)
+			r.Publish(t, 2, publicGood, time.Now().Add(time.Hour))
+			set := policies(t, r)
 			k, log := keeper(t, t.TempDir())
 			fingerprint(t, k, set)
 			if err := k.Fill(t.Context()); err != nil {
@@ -228,13 +224,13 @@ func TestAMirrorThatLies(t *testing.T) {
 
 func TestAMirrorThatStallsHoldsUpNobody(t *testing.T) {
 	t.Parallel()
-	r := newRepository(t, publicGood)
+	r := tufrepo.New(t, publicGood)
 	stalled := make(chan struct{})
-	r.fail(func(_ http.ResponseWriter, q *http.Request) {
+	r.Fail(func(_ http.ResponseWriter, q *http.Request) {
 		close(stalled)
 		<-q.Context().Done()
 	})
-	set := r.policies(t)
+	set := policies(t, r)
 	k, _ := keeper(t, t.TempDir())
 	fingerprint(t, k, set)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -252,8 +248,8 @@ func TestAMirrorThatStallsHoldsUpNobody(t *testing.T) {
 
 func TestRunLoadsWhatIsUsed(t *testing.T) {
 	t.Parallel()
-	r := newRepository(t, publicGood)
-	set := r.policies(t)
+	r := tufrepo.New(t, publicGood)
+	set := policies(t, r)
 	k, _ := keeper(t, "")
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -271,31 +267,31 @@ func TestRunLoadsWhatIsUsed(t *testing.T) {
 	if _, err := k.Use(load(t, t.TempDir(), "policies: []")); err != nil {
 		t.Fatal(err)
 	}
-	asked := r.requests.Load()
-	if err := again(t, k); err != nil || r.requests.Load() != asked {
+	asked := r.Requests.Load()
+	if err := again(t, k); err != nil || r.Requests.Load() != asked {
 		t.Errorf("a root that nobody uses is refreshed: %v", err)
 	}
 }
 
 func TestARepositoryInAFolder(t *testing.T) {
 	t.Parallel()
-	r := newRepository(t, publicGood)
-	set := r.policiesFrom(t, "directory: "+r.dir)
+	r := tufrepo.New(t, publicGood)
+	set := policiesFrom(t, r, "directory: "+r.Dir)
 	k, _ := keeper(t, t.TempDir())
 	fingerprint(t, k, set)
 	if err := k.Fill(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if fingerprint(t, k, set) == "" || r.requests.Load() != 0 {
+	if fingerprint(t, k, set) == "" || r.Requests.Load() != 0 {
 		t.Error("not loaded from the folder alone")
 	}
-	if err := os.Symlink("/etc/hostname", filepath.Join(r.dir, "9.root.json")); err != nil {
+	if err := os.Symlink("/etc/hostname", filepath.Join(r.Dir, "9.root.json")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (folder{openRoot(t, r.dir)}).DownloadFile(repository+"/9.root.json", 100, 0); err == nil {
+	if _, err := (folder{openRoot(t, r.Dir)}).DownloadFile(repository+"/9.root.json", 100, 0); err == nil {
 		t.Error("a link out of the folder is followed")
 	}
-	if _, err := (folder{openRoot(t, r.dir)}).DownloadFile(repository+"/../x", 100, 0); err == nil {
+	if _, err := (folder{openRoot(t, r.Dir)}).DownloadFile(repository+"/../x", 100, 0); err == nil {
 		t.Error("a path out of the folder is followed")
 	}
 }
@@ -376,8 +372,8 @@ policies:
 // TestWhatIsKeptIsChecked: a file in the state that is no root is none.
 func TestWhatIsKeptIsChecked(t *testing.T) {
 	t.Parallel()
-	r := newRepository(t, publicGood)
-	set, dir := r.policies(t), t.TempDir()
+	r := tufrepo.New(t, publicGood)
+	set, dir := policies(t, r), t.TempDir()
 	k, _ := keeper(t, dir)
 	fingerprint(t, k, set)
 	if err := k.Fill(t.Context()); err != nil {
@@ -396,8 +392,8 @@ func TestWhatIsKeptIsChecked(t *testing.T) {
 
 func TestAFrozenKeeperWritesNothing(t *testing.T) {
 	t.Parallel()
-	r := newRepository(t, publicGood)
-	set, dir := r.policies(t), t.TempDir()
+	r := tufrepo.New(t, publicGood)
+	set, dir := policies(t, r), t.TempDir()
 	k, err := New(Config{Dir: dir, Frozen: true})
 	if err != nil {
 		t.Fatal(err)
@@ -516,10 +512,10 @@ func TestOnlyKnownKeyServicesAreAsked(t *testing.T) {
 
 func TestBackOff(t *testing.T) {
 	t.Parallel()
-	r := newRepository(t, publicGood)
-	r.fail(http.NotFound)
+	r := tufrepo.New(t, publicGood)
+	r.Fail(http.NotFound)
 	k, _ := keeper(t, "")
-	fingerprint(t, k, r.policies(t))
+	fingerprint(t, k, policies(t, r))
 	var waits []time.Duration
 	for range 12 {
 		if again(t, k) == nil {
@@ -532,7 +528,7 @@ func TestBackOff(t *testing.T) {
 	if waits[0] != firstBackOff || waits[1] != 2*firstBackOff || waits[11] != longestBackOff {
 		t.Errorf("waits %v", waits)
 	}
-	r.fail(nil)
+	r.Fail(nil)
 	if err := again(t, k); err != nil {
 		t.Fatal(err)
 	}
@@ -550,8 +546,8 @@ func TestMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := newRepository(t, publicGood)
-	fingerprint(t, k, r.policies(t))
+	r := tufrepo.New(t, publicGood)
+	fingerprint(t, k, policies(t, r))
 	if err := again(t, k); err != nil {
 		t.Fatal(err)
 	}

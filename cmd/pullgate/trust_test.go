@@ -1,0 +1,79 @@
+package main
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pullgate/pullgate/test/fixtures/keyless"
+	"github.com/pullgate/pullgate/test/tufrepo"
+)
+
+// TestATrustRootFromItsMirrorToAPull: a root that is fetched in the background
+// admits as soon as it is there, a new one re-judges what was admitted at once,
+// and a mirror that is down or lies changes nothing. Nobody reloads anything,
+// and the gate is ready all the while.
+func TestATrustRootFromItsMirrorToAPull(t *testing.T) {
+	t.Parallel()
+	set := keyless.Load(t)
+	images := httptest.NewServer(set.Set)
+	t.Cleanup(images.Close)
+	at := slices.IndexFunc(set.Cases, func(c keyless.Case) bool { return c.Name == "v3-rekor2" })
+	question := set.Cases[at]
+	file := func(name string) []byte {
+		t.Helper()
+		b, err := set.File(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	repo := tufrepo.New(t, file("trusted_root.json"))
+	repo.Fail(http.NotFound)
+	r := startRig(t, func(r *rig) string {
+		writeIn(t, r.dir, "root.json", string(repo.Root))
+		return strings.Replace(r.base(), "http://REGISTRY", images.URL, 1) + `trustRoots: [{name: corp, tuf: {mirror: "` + repo.URL + `", root: root.json, refresh: 1m}}]
+policies:
+  - name: keyless
+    images: ["demo.example/**"]
+    authorities:
+      - keyless: {trustRoots: [corp], identities: [{issuer: "https://accounts.acme.example", subject: "dev@acme.example"}]}
+`
+	})
+	again := func() { // an admin's hang-up asks at once
+		t.Helper()
+		asked := repo.Requests.Load()
+		r.hup <- syscall.SIGHUP
+		for range 600 {
+			if repo.Requests.Load() > asked {
+				return
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		t.Fatal("the mirror was not asked")
+	}
+	image := question.Repository + "/manifests/" + question.Tag
+	if got := r.pull(t, image); got != http.StatusServiceUnavailable {
+		t.Errorf("before the root is there: %d, want 503", got)
+	}
+	if _, ready := get(t, "http://"+r.admin+"/readyz"); ready != "ok\n" {
+		t.Errorf("readyz says %q", ready)
+	}
+	repo.Fail(nil)
+	again()
+	r.until(t, image, http.StatusOK)
+	repo.Fail(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
+	again()
+	if got := r.pull(t, image); got != http.StatusOK {
+		t.Errorf("with the mirror down: %d", got)
+	}
+	// A root that knows another Sigstore: what was admitted is refused.
+	repo.Publish(t, 2, file("trusted_root_github.json"), time.Now().Add(time.Hour))
+	repo.Fail(nil)
+	again()
+	r.until(t, image, http.StatusForbidden)
+}
