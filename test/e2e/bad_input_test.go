@@ -165,3 +165,30 @@ func startFaulty(t *testing.T, registry string, status int, refuse func(r *http.
 	f.addr = strings.TrimPrefix(s.URL, "http://")
 	return f
 }
+
+// TestBadNodes: what node-config cannot help with, it says so, and writes nothing.
+func TestBadNodes(t *testing.T) {
+	const gate = "http://127.0.0.1:5000"
+	dir := t.TempDir()
+	hosts := writeFile(t, filepath.Join(dir, "etc/containerd/certs.d/docker.io/hosts.toml"), "server = \"https://registry-1.docker.io\"\n")
+	for _, row := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"rkt", "--gate", gate}, "known are buildkit, containerd, cri-o, docker"},
+		{[]string{"containerd", "--gate", gate, "--version", "1.5"}, "containerd 1.5 is not supported: 1.6, 1.7 and 2 are"},
+		{[]string{"containerd", "--gate", gate, "--version", "3"}, "containerd 3 is not supported"},
+		{[]string{"docker", "--gate", gate, "--version", "latest"}, "write it like 1.6 or 29"},
+		{[]string{"podman"}, "--gate"},
+		{[]string{"containerd", "--gate", gate, "--write", dir}, "bring the two together by hand; nothing was written"},
+		{[]string{"podman", "--gate", gate, "--write", hosts}, "write node configuration"},
+	} {
+		out, err := run(t, binary(t), append([]string{"node-config"}, row.args...)...)
+		if exitCode(t, err) != 1 || !strings.Contains(out, row.want) {
+			t.Errorf("%v: exit %d, want 1 and %q:\n%s", row.args, exitCode(t, err), row.want, out)
+		}
+	}
+	if text, err := os.ReadFile(hosts); err != nil || strings.Contains(string(text), gate) {
+		t.Errorf("a file of the node was written over: %v\n%s", err, text)
+	}
+}

@@ -168,11 +168,14 @@ func newShelf(t *testing.T) *shelf {
 	return s
 }
 
-// partsOf lists an index, its manifests, configs and layers.
-func partsOf(t *testing.T, registry, repo, digest string) []string {
+// listing is what an index or a manifest lists.
+type listing struct {
+	Manifests, Layers []struct{ Digest string }
+	Config            struct{ Digest string }
+}
+
+func listingOf(t *testing.T, registry, repo, digest string) listing {
 	t.Helper()
-	_, hex, _ := strings.Cut(digest, ":")
-	parts := []string{hex}
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+registry+"/v2/"+repo+"/manifests/"+digest, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -183,18 +186,33 @@ func partsOf(t *testing.T, registry, repo, digest string) []string {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	type descriptor struct{ Digest string }
-	var m struct {
-		Manifests, Layers []descriptor
-		Config            descriptor
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&m); err != nil || resp.StatusCode != http.StatusOK {
+	var l listing
+	if err := json.NewDecoder(resp.Body).Decode(&l); err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("%s: %s: %v", digest, resp.Status, err)
 	}
-	for _, child := range m.Manifests {
+	return l
+}
+
+// childrenOf is the digests of an index's manifests.
+func childrenOf(t *testing.T, registry, repo, index string) []string {
+	t.Helper()
+	var digests []string
+	for _, child := range listingOf(t, registry, repo, index).Manifests {
+		digests = append(digests, child.Digest)
+	}
+	return digests
+}
+
+// partsOf lists an index, its manifests, configs and layers, in hexadecimal.
+func partsOf(t *testing.T, registry, repo, digest string) []string {
+	t.Helper()
+	_, hex, _ := strings.Cut(digest, ":")
+	parts := []string{hex}
+	l := listingOf(t, registry, repo, digest)
+	for _, child := range l.Manifests {
 		parts = append(parts, partsOf(t, registry, repo, child.Digest)...)
 	}
-	for _, blob := range append(m.Layers, m.Config) {
+	for _, blob := range append(l.Layers, l.Config) {
 		if _, hex, ok := strings.Cut(blob.Digest, ":"); ok {
 			parts = append(parts, hex)
 		}

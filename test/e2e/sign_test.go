@@ -55,24 +55,11 @@ func TestInterchange(t *testing.T) {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				private, public := importKey(t, kind)
 				for _, format := range []string{"bundle", "legacy"} {
-					ref := fmt.Sprintf("%s/ours/%s-%s", registry, kind, format)
-					d := pushIndex(t, ref+":v1", 100)
-					mustRun(t, binary(t), "sign", "--key", private, "--format", format, "-a", "env=prod", "--recursive", ref+":v1")
-					verify := func(tool string, args ...string) {
-						t.Helper()
-						out, err := run(t, tool, append([]string{"verify", "--key", public, "--insecure-ignore-tlog=true", "-a", "env=prod"}, append(args, ref+"@"+d)...)...)
-						if err != nil {
-							t.Errorf("%s does not take what pullgate signed (%s, %s): %v\n%s", tool, kind, format, err, tail(out, 600))
-						}
-						if out, err := run(t, tool, append([]string{"verify", "--key", public, "--insecure-ignore-tlog=true", "-a", "env=test"}, append(args, ref+"@"+d)...)...); err == nil {
-							t.Errorf("%s finds an annotation that was not signed:\n%s", tool, out)
+					for _, recursive := range []bool{false, true} {
+						for _, annotated := range []bool{false, true} {
+							ours(t, registry, kind, format, private, public, recursive, annotated)
 						}
 					}
-					verify("cosign")
-					if format == "legacy" {
-						verify("cosign-v2")
-					}
-					mustRun(t, binary(t), "verify", "--key", public, "--plain-http", ref+"@"+d)
 				}
 				for way, sign := range signers {
 					ref := fmt.Sprintf("%s/theirs/%s-%s", registry, kind, strings.ReplaceAll(way, " ", "-"))
@@ -81,6 +68,39 @@ func TestInterchange(t *testing.T) {
 					mustRun(t, binary(t), "verify", "--key", public, "--plain-http", ref+"@"+d)
 				}
 			})
+		}
+	}
+}
+
+// ours signs with pullgate, and verifies with whatever understands the format.
+func ours(t *testing.T, registry, kind, format, private, public string, recursive, annotated bool) {
+	t.Helper()
+	repo := fmt.Sprintf("ours/%s-%s-%v-%v", kind, format, recursive, annotated)
+	index := pushIndex(t, registry+"/"+repo+":v1", 100)
+	flags := []string{"sign", "--key", private, "--format", format, fmt.Sprintf("--recursive=%v", recursive)}
+	if annotated {
+		flags = append(flags, "-a", "env=prod")
+	}
+	mustRun(t, binary(t), append(flags, registry+"/"+repo+":v1")...)
+	tools := []string{"cosign"}
+	if format == "legacy" {
+		tools = append(tools, "cosign-v2")
+	}
+	for _, d := range append([]string{index}, childrenOf(t, registry, repo, index)...) {
+		ref, signed := registry+"/"+repo+"@"+d, d == index || recursive
+		for _, tool := range tools {
+			for annotation, want := range map[string]bool{"": signed, "env=prod": signed && annotated, "env=test": false} {
+				args := []string{"verify", "--key", public, "--insecure-ignore-tlog=true"}
+				if annotation != "" {
+					args = append(args, "-a", annotation)
+				}
+				if out, err := run(t, tool, append(args, ref)...); (err == nil) != want {
+					t.Errorf("%s %s, annotation %q: verified %v, want %v\n%s", tool, ref, annotation, err == nil, want, tail(out, 600))
+				}
+			}
+		}
+		if out, err := run(t, binary(t), "verify", "--key", public, "--plain-http", ref); (err == nil) != signed {
+			t.Errorf("pullgate verify %s: %v, want %v\n%s", ref, err == nil, signed, out)
 		}
 	}
 }
