@@ -39,7 +39,7 @@ func startDistributionOn(t *testing.T, data, storage, more string) string {
 	port := freePort(t)
 	config := writeFile(t, filepath.Join(t.TempDir(), "config.yml"), `version: 0.1
 log: {level: error}
-storage: {filesystem: {rootdirectory: `+data+`}, `+storage+`}
+storage: {filesystem: {rootdirectory: "`+data+`"}, `+storage+`}
 http: {addr: "127.0.0.1:`+port+`", secret: x}
 `+more)
 	p := start(t, nil, "distribution", "serve", config)
