@@ -11,13 +11,14 @@ const module = "github.com/pullgate/pullgate/"
 
 // rooms may import only what stands below them: cmd → proxy → verify → policy.
 var rooms = map[string][]string{
-	"policy":         {},
-	"verify/sigs":    {"policy"},
-	"verify":         {"policy", "verify/sigs"},
-	"verify/trust":   {"policy", "verify/sigs"},
-	"proxy/upstream": {"policy", "verify"},
-	"proxy":          {"policy", "verify", "proxy/upstream"},
-	"cmd/pullgate":   {"policy", "verify", "verify/sigs", "verify/trust", "proxy", "proxy/upstream"},
+	"policy":               {},
+	"verify/sigs":          {"policy"},
+	"verify":               {"policy", "verify/sigs"},
+	"verify/trust":         {"policy", "verify/sigs"},
+	"proxy/upstream":       {"policy", "verify"},
+	"proxy":                {"policy", "verify", "proxy/upstream"},
+	"cmd/pullgate/imports": {"policy"},
+	"cmd/pullgate":         {"policy", "cmd/pullgate/imports", "verify", "verify/sigs", "verify/trust", "proxy", "proxy/upstream"},
 }
 
 // pure is what policy must do without: it is a decision, not a program.

@@ -62,6 +62,7 @@ a signature that your policy trusts is answered with 403 and the reason.
   pullgate replay --config NEW      what would another configuration change?
   pullgate node-config RUNTIME      the files that hold a runtime to the gate
   pullgate doctor                   can this node get around the gate?
+  pullgate import FORMAT FILE       turn another program's policies into pullgate's
   pullgate test CASES               does my configuration still decide as it should?
   pullgate warm IMAGE               let the gate learn an image before the first pull
 
@@ -78,7 +79,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serveCommand(), demoCommand(), checkCommand(), verifyCommand(), testCommand(), warmCommand(), explainCommand(), replayCommand(), generateKeyPairCommand(), signCommand(), nodeConfigCommand(), doctorCommand(), versionCommand())
+	root.AddCommand(serveCommand(), demoCommand(), checkCommand(), verifyCommand(), testCommand(), warmCommand(), explainCommand(), replayCommand(), generateKeyPairCommand(), signCommand(), nodeConfigCommand(), importCommand(), doctorCommand(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

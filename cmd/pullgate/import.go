@@ -1,0 +1,53 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pullgate/pullgate/cmd/pullgate/imports"
+)
+
+func importCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "import " + strings.Join(imports.Formats(), "|") + " FILE…",
+		Short: "Turn the policies of another program into pullgate's",
+		Long: `import reads policies and prints pullgate's own on stdout, as a policy file:
+
+  clusterimagepolicy   sigstore policy-controller's ClusterImagePolicy
+  kyverno              Kyverno's ClusterPolicy (verifyImages), ImageValidatingPolicy
+  policy.json          containers-policy.json(5) of Podman, Buildah, CRI-O
+  talos                Talos Linux's ImageVerificationConfig
+
+What is not carried is listed on stderr, with file and line, and stands as a
+comment where it was. What cannot be said as a list of which the first match
+decides is an error that says what to write instead, and then nothing is
+printed. Several files are one set of policies.
+It exits 0 when policies were printed, 1 when something has to be changed
+first.`,
+		Args: cobra.MinimumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var files []imports.File
+			for _, name := range args[1:] {
+				text, err := os.ReadFile(name)
+				if err != nil {
+					return &exitError{exitDenied, fmt.Errorf("import: %w", err)}
+				}
+				files = append(files, imports.File{Name: name, Text: text})
+			}
+			result := imports.Convert(args[0], files)
+			if len(result.Problems) > 0 {
+				printProblems(cmd.ErrOrStderr(), result.Problems)
+				return &exitError{exitDenied, errors.New("nothing was imported; see above")}
+			}
+			for _, loss := range result.Losses {
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s (not carried)\n", loss)
+			}
+			_, err := cmd.OutOrStdout().Write(result.YAML)
+			return err
+		},
+	}
+}

@@ -1,0 +1,175 @@
+package imports
+
+import (
+	"strings"
+
+	"github.com/pullgate/pullgate/policy"
+)
+
+// place is what a source pattern matches: repositories, and one digest of them
+// or every one.
+type place struct {
+	value
+	glob   policy.Glob
+	digest string // "": any
+	any    bool   // no tag stood in the pattern: pulls by tag and by digest alike
+}
+
+// globs translates a pattern over whole image names (host/path:tag or @digest),
+// in which ** is any run of characters and * one without "/". A pattern that
+// says which tag is refused, since policies never see tags.
+func (v value) globs(pattern string) []place {
+	head, last := "", pattern
+	if i := strings.LastIndex(pattern, "/"); i >= 0 {
+		head, last = pattern[:i+1], pattern[i+1:]
+	}
+	var p place
+	name, digest, hasDigest := strings.Cut(last, "@")
+	name, tag, hasTag := strings.Cut(name, ":")
+	switch {
+	case strings.Trim(digest, "*") == "" && hasDigest, hasDigest && digest == "sha256:*", hasDigest && digest == "sha256:**":
+	case hasDigest && strings.Contains(digest, "*"):
+		v.refuse("%q: a part of a digest cannot be asked for: write the whole digest", pattern)
+		return nil
+	case hasDigest && !isDigest(digest):
+		v.refuse("%q: %q is no digest: write sha256: and 64 hex digits", pattern, digest)
+		return nil
+	case hasDigest:
+		p.digest = digest
+	case hasTag && strings.Trim(tag, "*") != "":
+		v.refuse("%q says which tag: pullgate's policies never see tags, runtimes ask by digest as well; write %s%s* if the policy holds for every tag", pattern, head, name)
+		return nil
+	case hasTag && name == "":
+		v.refuse("%q has no repository", pattern)
+		return nil
+	case hasTag:
+		v.lose("%q matches pulls by tag; here it holds for pulls by digest as well", pattern)
+	case !strings.HasSuffix(name, "*"):
+		v.refuse("%q matches an image only without tag and digest, which is hardly meant: write %s* there, or %s:*, and import again", pattern, pattern, pattern)
+		return nil
+	default:
+		p.any = true
+	}
+	p.any = p.any || hasDigest
+	repository := head + name
+	if hasTag && hasDigest && tag != "" {
+		v.refuse("%q has a tag and a digest: remove the tag", pattern)
+		return nil
+	}
+	var all []place
+	for _, text := range dialect(repository) {
+		g, err := policy.ParseGlob(text)
+		if err != nil {
+			v.refuse("%v", err)
+			return nil
+		}
+		q := p
+		q.value, q.glob = v, g
+		all = append(all, q)
+	}
+	return all
+}
+
+// dialect writes a pattern over repositories in pullgate's dialect, in which
+// ** as a whole segment also matches no segment, and a host is one segment.
+func dialect(pattern string) []string {
+	if strings.Trim(pattern, "*") == "" && strings.Contains(pattern, "**") {
+		return []string{"**"}
+	}
+	for strings.Contains(pattern, "***") {
+		pattern = strings.ReplaceAll(pattern, "***", "**")
+	}
+	segments := strings.Split(pattern, "/")
+	for i := 1; i < len(segments)-1; i++ {
+		if segments[i] == "**" {
+			segments[i] = "*/**"
+		}
+	}
+	host, rest := segments[0], strings.Join(segments[1:], "/")
+	before, after, deep := strings.Cut(host, "**")
+	if !deep || host == "**" || len(segments) == 1 || strings.Contains(after, "**") {
+		return []string{strings.Join(segments, "/")}
+	}
+	return []string{before + "*" + after + "/" + rest, before + "*/**/*" + after + "/" + rest}
+}
+
+// crossing turns a pattern whose * crosses "/" into the dialect of globs.
+func crossing(pattern string) string {
+	for strings.Contains(pattern, "**") {
+		pattern = strings.ReplaceAll(pattern, "**", "*")
+	}
+	return strings.ReplaceAll(pattern, "*", "**")
+}
+
+func isDigest(s string) bool {
+	hex, ok := strings.CutPrefix(s, "sha256:")
+	return ok && len(hex) == 64 && strings.Trim(hex, "0123456789abcdef") == ""
+}
+
+// covers reports that p surely matches all that q matches.
+func (p place) covers(q place) bool {
+	return (p.digest == "" || p.digest == q.digest) && p.glob.Covers(q.glob)
+}
+
+// meets reports whether some image may match both. It may say so wrongly,
+// never the opposite.
+func (p place) meets(q place) bool {
+	if p.digest != "" && q.digest != "" && p.digest != q.digest {
+		return false
+	}
+	return overlap(p.glob.String(), q.glob.String())
+}
+
+// overlap walks two globs at once: a state is a position in each.
+func overlap(a, b string) bool {
+	// "/**/" also matches "/": as a run of anything after the "/" it matches more.
+	a, b = widen(a), widen(b)
+	type state struct{ i, j int }
+	seen := map[state]bool{}
+	var meet func(i, j int) bool
+	meet = func(i, j int) bool {
+		if i == len(a) && j == len(b) {
+			return true
+		}
+		if seen[state{i, j}] {
+			return false
+		}
+		seen[state{i, j}] = true
+		wildA, nextA := wild(a, i)
+		wildB, nextB := wild(b, j)
+		if wildA != 0 && meet(nextA, j) || wildB != 0 && meet(i, nextB) {
+			return true
+		}
+		switch {
+		case i == len(a) || j == len(b):
+			return false
+		case wildA != 0 && wildB != 0:
+			return false // both may end here, and what follows is tried above
+		case wildA != 0:
+			return (wildA == 2 || b[j] != '/') && meet(i, j+1)
+		case wildB != 0:
+			return (wildB == 2 || a[i] != '/') && meet(i+1, j)
+		}
+		return a[i] == b[j] && meet(i+1, j+1)
+	}
+	return meet(0, 0)
+}
+
+func widen(glob string) string {
+	glob = strings.ReplaceAll(glob, "/**/", "/**")
+	if rest, ok := strings.CutPrefix(glob, "**/"); ok {
+		return "**" + rest
+	}
+	return glob
+}
+
+// wild says which wildcard stands at i (1: *, 2: **, 0: none) and what follows.
+func wild(glob string, i int) (kind, next int) {
+	switch {
+	case strings.HasPrefix(glob[i:], "**"):
+		return 2, i + 2
+	case strings.HasPrefix(glob[i:], "*"):
+		return 1, i + 1
+	}
+	return 0, i
+}
