@@ -43,8 +43,9 @@ type signers struct {
 	reg   *hostile.Registry
 	up    *upstream.Upstream
 	keys  map[string]*ecdsa.PrivateKey
-	corp  authority
-	local authority
+	corp  authority // corp.pem
+	below authority // below.pem, certified by corp
+	local authority // the root "local"
 	times *ca.VirtualSigstore
 	trust sigs.Trust
 }
@@ -71,12 +72,15 @@ func newSigners(t *testing.T) *signers {
 		s.keys[name] = s.newKey()
 		s.write(name+".pub", s.publicPEM(s.keys[name].Public()))
 	}
-	s.corp, s.local = s.newAuthority("corporate"), s.newAuthority("local")
+	s.corp, s.local = s.newAuthority("corporate", nil), s.newAuthority("local", nil)
+	s.below = s.newAuthority("below", &s.corp)
+	s.write("below.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.below.cert.Raw}))
 	s.write("corp.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.corp.cert.Raw}))
-	s.write("other.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.newAuthority("corporate").cert.Raw}))
+	s.write("other.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.newAuthority("corporate", nil).cert.Raw}))
 	s.times, err = ca.NewVirtualSigstore()
 	s.check(err)
-	s.trust = sigs.Trust{Keys: map[string]policy.Key{}, Roots: map[string]*sigs.Root{"local": s.root("local", s.local), "strange": s.root("strange", s.newAuthority("strange"))}}
+	s.trust = sigs.Trust{Keys: map[string]policy.Key{}, Roots: map[string]*sigs.Root{
+		"local": s.root("local", s.local, nil), "strange": s.root("strange", s.newAuthority("strange", nil), nil), "logged": s.root("logged", s.local, s.times.RekorLogs())}}
 	kept, err := policy.ParseKey(s.publicPEM(s.keys["a"].Public()))
 	s.check(err)
 	s.trust.Keys["hashivault://a"] = kept
@@ -109,10 +113,14 @@ func (s *signers) publicPEM(public crypto.PublicKey) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 }
 
-func (s *signers) newAuthority(name string) authority {
+// newAuthority is one that parent certified, or itself.
+func (s *signers) newAuthority(name string, parent *authority) authority {
 	s.t.Helper()
 	a := authority{key: s.newKey()}
-	a.cert = s.certificate(a, a.key.Public(), func(c *x509.Certificate) {
+	if parent == nil {
+		parent = &a
+	}
+	a.cert = s.certificate(*parent, a.key.Public(), func(c *x509.Certificate) {
 		c.Subject, c.IsCA, c.BasicConstraintsValid, c.ExtKeyUsage = pkix.Name{CommonName: name}, true, true, nil
 		c.KeyUsage = x509.KeyUsageCertSign
 	})
@@ -138,11 +146,12 @@ func (s *signers) certificate(a authority, public crypto.PublicKey, change func(
 	return made
 }
 
-// root is a Sigstore trusted root by way of its file, with this authority.
-func (s *signers) root(name string, a authority) *sigs.Root {
+// root is a Sigstore trusted root by way of its file, with this authority and
+// these logs.
+func (s *signers) root(name string, a authority, logs map[string]*root.TransparencyLog) *sigs.Root {
 	s.t.Helper()
 	material, err := root.NewTrustedRoot(root.TrustedRootMediaType01, []root.CertificateAuthority{&root.FulcioCertificateAuthority{Root: a.cert, ValidityPeriodStart: a.cert.NotBefore}}, nil,
-		s.times.TimestampingAuthorities(), nil)
+		s.times.TimestampingAuthorities(), logs)
 	s.check(err)
 	text, err := material.MarshalJSON()
 	s.check(err)
@@ -177,7 +186,7 @@ func (s *signers) load(text string) *policy.Set {
 	s.check(yaml.Unmarshal([]byte(text), &doc))
 	var roots yaml.Node
 	s.write("root.json", []byte(`{}`))
-	s.check(yaml.Unmarshal([]byte(`[{name: local, file: root.json}, {name: strange, file: root.json}]`), &roots))
+	s.check(yaml.Unmarshal([]byte(`[{name: local, file: root.json}, {name: strange, file: root.json}, {name: logged, file: root.json}]`), &roots))
 	set, problems := policy.Load(policy.Input{ConfigFile: "test", Dir: s.dir, Inline: doc.Content[0], TrustRoots: roots.Content[0]})
 	if len(problems) > 0 {
 		s.t.Fatalf("%v in\n%s", problems, text)
