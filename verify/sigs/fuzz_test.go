@@ -15,6 +15,7 @@ import (
 
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 
+	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/test/fixtures"
 )
 
@@ -101,6 +102,9 @@ func FuzzSigned(f *testing.F) {
 	f.Add(statementOf(sum))
 	f.Add(statementWith(subject("sha256", sum, `{"env":"prod"}`)+","+subject("sha512", sum, ""), signPredicate, `{"a":1}`))
 	f.Add(statementWith(subject("sha256", sum, ""), "https://slsa.dev/provenance/v1", "{}"))
+	c := newCorporate(f)
+	s := c.signed(f)
+	certified := c.trusts(f)
 	at := func(v any, path ...string) any {
 		for _, name := range path {
 			m, _ := v.(map[string]any)
@@ -111,12 +115,22 @@ func FuzzSigned(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		var v any
 		_ = json.Unmarshal([]byte(text), &v)
-		if _, err := check(k, legacy(t, key, text), image); err == nil {
+		_, byKey := check(k, legacy(t, key, text), image)
+		_, byPKI := check(certified, s.legacy(t, text), image)
+		if (byKey == nil) != (byPKI == nil) {
+			t.Errorf("by key: %v, by certificate: %v: %q", byKey, byPKI, text)
+		}
+		if byKey == nil {
 			if at(v, "critical", "image", "docker-manifest-digest") != image.String() || at(v, "critical", "type") != payloadType {
 				t.Errorf("counts as a payload: %q", text)
 			}
 		}
-		if _, err := check(k, bundleOf(t, key, text), image); err == nil {
+		_, byKey = check(k, bundleOf(t, key, text), image)
+		_, byPKI = check(certified, s.bundle(t, text), image)
+		if byKey != nil && byPKI == nil { // sigstore-go reads the statement too, and refuses more
+			t.Errorf("by key: %v, but by certificate it counts: %q", byKey, text)
+		}
+		if byKey == nil {
 			subjects, _ := at(v, "subject").([]any)
 			// Protobuf's JSON knows a second spelling of the name.
 			if at(v, "predicateType") != signPredicate && at(v, "predicate_type") != signPredicate || !slices.ContainsFunc(subjects, func(s any) bool {
@@ -125,6 +139,67 @@ func FuzzSigned(f *testing.F) {
 			}) {
 				t.Errorf("counts as a statement: %q", text)
 			}
+		}
+	})
+}
+
+// FuzzEvidence: of a genuine signature with all its evidence, spliced anywhere,
+// nothing counts but what its signer signed, and nothing panics. The keys are
+// made anew in each process, so the input is the splice and not the signature.
+func FuzzEvidence(f *testing.F) {
+	c := newCorporate(f)
+	demanding := func(p *policy.Authority) { p.Timestamp = true }
+	statement := statementOf(c.image.Encoded())
+	people := c.keyless.signed(f)
+	engineers := altered(c.signed(f), func(s *signing) { s.unlogged, s.unstamped = false, false })
+	type genuine struct {
+		authority *Authority
+		candidate Candidate
+		signer    string
+		says      string
+	}
+	list := []genuine{
+		{c.keyless.trust(f, demanding), people.legacy(f, payload(c.image.String())), somebody, ""},
+		{c.keyless.trust(f, demanding), people.bundle(f, statement), somebody, statement},
+		{c.keyless.trust(f, demanding), people.envelope(f, statement), somebody, statement},
+		{identified(f, c.stack, demanding), c.bundleBy(f, somebody, someIssuer, statement), somebody, statement},
+		{c.trusts(f, mustBeStamped, mustBeLogged), engineers.legacy(f, payload(c.image.String())), release, ""},
+		{c.trusts(f, mustBeStamped, mustBeLogged), engineers.bundle(f, statement), release, statement},
+	}
+	parts := []string{"", AnnotationSignature, annotationCertificate, annotationChain, annotationLogEntry, annotationTimestamp}
+	for i, g := range list {
+		if _, err := check(g.authority, g.candidate, c.image); err != nil {
+			f.Fatalf("%d: %v", i, err)
+		}
+		for part := range parts {
+			f.Add(byte(i), byte(part), uint16(0), uint16(0), []byte(nil))
+			f.Add(byte(i), byte(part), uint16(20), uint16(5), []byte("x"))
+		}
+	}
+	f.Fuzz(func(t *testing.T, which, part byte, at, cut uint16, insert []byte) {
+		g := list[int(which)%len(list)]
+		splice := func(b []byte) []byte {
+			from := min(int(at), len(b))
+			return slices.Concat(b[:from], insert, b[min(from+int(cut), len(b)):])
+		}
+		c2 := change(g.candidate, func(c *Candidate) {
+			if name := parts[int(part)%len(parts)]; name != "" && c.Annotations != nil {
+				c.Annotations[name] = string(splice([]byte(c.Annotations[name])))
+			} else {
+				c.Payload = splice(c.Payload)
+			}
+		})
+		defer func() {
+			if p := recover(); p != nil {
+				t.Errorf("panic: %v", p)
+			}
+		}()
+		who, err := check(g.authority, c2, c.image)
+		if err != nil {
+			return
+		}
+		if who.Subject != g.signer || string(who.Statement) != g.says || g.says == "" && !bytes.Equal(c2.Payload, g.candidate.Payload) {
+			t.Errorf("counts as %+v: %q", who, c2.Payload)
 		}
 	})
 }
