@@ -137,15 +137,18 @@ func loose(p policy.Pattern) bool {
 	return p.Match("https://evil.example/acme/app/.github/workflows/release.yml@refs/heads/main") || p.Match("someone@evil.example")
 }
 
-// where splits a policy's place, file:line.
-func where(p *policy.Policy) (file string, line int) {
-	i := strings.LastIndexByte(p.Where, ':')
+// where splits a policy's place.
+func where(p *policy.Policy) (file string, line int) { return place(p.Where) }
+
+// place splits file:line.
+func place(where string) (file string, line int) {
+	i := strings.LastIndexByte(where, ':')
 	if i < 0 {
-		return p.Where, 0
+		return where, 0
 	}
-	line, err := strconv.Atoi(p.Where[i+1:])
+	line, err := strconv.Atoi(where[i+1:])
 	if err != nil {
-		return p.Where, 0
+		return where, 0
 	}
-	return p.Where[:i], line
+	return where[:i], line
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/proxy/upstream"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/sigs"
 	"github.com/pullgate/pullgate/verify/trust"
 )
 
@@ -76,6 +77,7 @@ func loadOver(file string, environ []string, t *telemetry, before *loaded) (*loa
 			more = append(more, c.problem(0, "%s: policy %q keeps signatures on %s, which is not among the upstreams", p.Where, p.Name, host))
 		}
 	}
+	more = append(more, l.checkTrust()...)
 	if _, err := l.certificate(); err != nil {
 		more = append(more, c.problem(c.line("tls"), "%v", err))
 	}
@@ -88,6 +90,35 @@ func loadOver(file string, environ []string, t *telemetry, before *loaded) (*loa
 	}
 	l.sum = fingerprint(l.files())
 	return l, nil
+}
+
+// checkTrust reports trust roots in files that are none, and authorities that
+// demand evidence which their root cannot give. Roots and keys that have to be
+// fetched are taken for good until they are.
+func (l *loaded) checkTrust() []policy.Problem {
+	var list []policy.Problem
+	given := sigs.Trust{Roots: map[string]*sigs.Root{}}
+	for _, r := range l.policies.TrustRoots() {
+		if r.JSON == nil {
+			continue
+		}
+		root, err := sigs.ParseRoot(r.Name, r.JSON)
+		if err != nil {
+			file, line := place(r.Where)
+			list = append(list, policy.Problem{File: file, Line: line, Message: fmt.Sprintf("trust root %q: %v", r.Name, err)})
+			continue
+		}
+		given.Roots[r.Name] = root
+	}
+	for _, p := range l.policies.Policies() {
+		for _, a := range p.Authorities {
+			if _, err := sigs.NewAuthority(a, nil, given); err != nil {
+				file, line := place(p.Where)
+				list = append(list, policy.Problem{File: file, Line: line, Message: fmt.Sprintf("policy %q: authority %q: %v", p.Name, a.Name, err)})
+			}
+		}
+	}
+	return list
 }
 
 func (l *loaded) limits() verify.Limits {

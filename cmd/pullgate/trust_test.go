@@ -77,3 +77,37 @@ policies:
 	again()
 	r.until(t, image, http.StatusForbidden)
 }
+
+// TestCheckLooksIntoTrustRoots: what the gate could not start with is said
+// beforehand, with its line.
+func TestCheckLooksIntoTrustRoots(t *testing.T) {
+	t.Parallel()
+	set := keyless.Load(t)
+	for name, tt := range map[string]struct {
+		root, authority string
+		line            int
+		want            string
+	}{
+		"good":                      {"trusted_root.json", `{keyless: {trustRoots: [corp], identities: [{issuer: i, subject: s}]}}`, 0, ""},
+		"no trusted root":           {"release.pub", `{keyless: {trustRoots: [corp], identities: [{issuer: i, subject: s}]}}`, 2, `trust root "corp": it is no trusted root`},
+		"no log in it":              {"trusted_root_github.json", `{key: release.pub, transparencyLog: require, trustRoot: corp}`, 4, "has no transparency log"},
+		"no log, for an identity":   {"trusted_root_github.json", `{keyless: {trustRoots: [corp], identities: [{issuer: i, subject: s}]}, transparencyLog: require}`, 4, "has no transparency log"},
+		"timestamps, and there are": {"trusted_root_github.json", `{key: release.pub, timestamp: require, trustRoot: corp}`, 0, ""},
+	} {
+		dir := t.TempDir()
+		if err := set.WriteFiles(dir); err != nil {
+			t.Fatal(err)
+		}
+		writeIn(t, dir, "pullgate.yaml", "upstreams: [{host: a.example}]\ntrustRoots: [{name: corp, file: "+tt.root+"}]\npolicies:\n  - {name: p, images: ['a.example/**'], authorities: ["+tt.authority+"]}\n")
+		_, problems := load(dir+"/pullgate.yaml", noTelemetry())
+		if tt.want == "" {
+			if len(problems) > 0 {
+				t.Errorf("%s: %v", name, problems)
+			}
+			continue
+		}
+		if len(problems) != 1 || problems[0].Line != tt.line || !strings.Contains(problems[0].Message, tt.want) {
+			t.Errorf("%s: %v, want line %d and %q", name, problems, tt.line, tt.want)
+		}
+	}
+}
