@@ -24,28 +24,29 @@ func (v value) globs(pattern string) []place {
 		head, last = pattern[:i+1], pattern[i+1:]
 	}
 	var p place
+	shown := v.node.Value
 	name, digest, hasDigest := strings.Cut(last, "@")
 	name, tag, hasTag := strings.Cut(name, ":")
 	switch {
 	case strings.Trim(digest, "*") == "" && hasDigest, hasDigest && digest == "sha256:*", hasDigest && digest == "sha256:**":
 	case hasDigest && strings.Contains(digest, "*"):
-		v.refuse("%q: a part of a digest cannot be asked for: write the whole digest", pattern)
+		v.refuse("%q: a part of a digest cannot be asked for: write the whole digest", shown)
 		return nil
 	case hasDigest && !isDigest(digest):
-		v.refuse("%q: %q is no digest: write sha256: and 64 hex digits", pattern, digest)
+		v.refuse("%q: %q is no digest: write sha256: and 64 hex digits", shown, digest)
 		return nil
 	case hasDigest:
 		p.digest = digest
 	case hasTag && strings.Trim(tag, "*") != "":
-		v.refuse("%q says which tag: pullgate's policies never see tags, runtimes ask by digest as well; write %s%s* if the policy holds for every tag", pattern, head, name)
+		v.refuse("%q says which tag: pullgate's policies never see tags, runtimes ask by digest as well; write %s%s* if the policy holds for every tag", shown, head, name)
 		return nil
 	case hasTag && name == "":
-		v.refuse("%q has no repository", pattern)
+		v.refuse("%q has no repository", shown)
 		return nil
 	case hasTag:
-		v.lose("%q matches pulls by tag; here it holds for pulls by digest as well", pattern)
+		v.lose("%q matches pulls by tag; here it holds for pulls by digest as well", shown)
 	case !strings.HasSuffix(name, "*"):
-		v.refuse("%q matches an image only without tag and digest, which is hardly meant: write %s* there, or %s:*, and import again", pattern, pattern, pattern)
+		v.refuse("%q matches an image only without tag and digest, which is hardly meant: write %s* there, or %s:*, and import again", shown, shown, shown)
 		return nil
 	default:
 		p.any = true
@@ -53,7 +54,7 @@ func (v value) globs(pattern string) []place {
 	p.any = p.any || hasDigest
 	repository := head + name
 	if hasTag && hasDigest && tag != "" {
-		v.refuse("%q has a tag and a digest: remove the tag", pattern)
+		v.refuse("%q has a tag and a digest: remove the tag", shown)
 		return nil
 	}
 	var all []place

@@ -56,6 +56,10 @@ func Convert(format string, files []File) Result {
 			r.problems = append(r.problems, policy.Problem{File: f.Name, Message: "holds no policy of this format"})
 		}
 	}
+	if len(r.problems) == 0 {
+		name(policies)
+		check(policies)
+	}
 	order := func(a, b policy.Problem) int {
 		position := func(p policy.Problem) int {
 			return slices.IndexFunc(files, func(f File) bool { return f.Name == p.File })

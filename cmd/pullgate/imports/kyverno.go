@@ -2,6 +2,7 @@ package imports
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -53,12 +54,16 @@ func (v value) auditing() bool {
 // everyPull is said of what selects resources of a cluster.
 const everyPull = "pullgate sees no cluster's resources: the policy holds for every pull of its images"
 
+// verifyImages is one entry of a rule, with what was lost beside it.
+type verifyImages struct {
+	name  string
+	at    value
+	notes []string
+}
+
 func readClusterPolicy(r *report, o kubernetes) []rule {
 	audit, said := true, false // Kyverno's default
-	var entries []struct {
-		name string
-		at   value
-	}
+	var entries []verifyImages
 	var notes []string
 	r.notes = &notes
 	defer func() { r.notes = nil }()
@@ -71,6 +76,8 @@ func readClusterPolicy(r *report, o kubernetes) []rule {
 				for _, e := range v.list() {
 					name := ""
 					var images []value
+					var own []string
+					r.notes = &own
 					e.object(fields{
 						"name":                   func(f value) { name = f.text() },
 						"match":                  lost(everyPull),
@@ -91,11 +98,9 @@ func readClusterPolicy(r *report, o kubernetes) []rule {
 						if len(images) > 1 {
 							full += fmt.Sprintf(" %d", i+1)
 						}
-						entries = append(entries, struct {
-							name string
-							at   value
-						}{full, image})
+						entries = append(entries, verifyImages{full, image, own})
 					}
+					r.notes = &notes
 				}
 			},
 			"applyRules":                     refusedIfNot("All", "every rule that matches holds here"),
@@ -115,7 +120,7 @@ func readClusterPolicy(r *report, o kubernetes) []rule {
 	r.notes = nil
 	var rules []rule
 	for _, e := range entries {
-		a := rule{value: e.at, name: e.name, warn: audit, notes: append([]string(nil), notes...)}
+		a := rule{value: e.at, name: e.name, warn: audit, notes: slices.Concat(notes, e.notes)}
 		readVerifyImages(r, &a, said)
 		rules = append(rules, a)
 	}

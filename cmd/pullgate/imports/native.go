@@ -148,6 +148,26 @@ func sorted(table map[string]string) []string {
 	return keys
 }
 
+// defaultName is what pullgate calls its default action; no policy may be called so.
+const defaultName = "defaultAction"
+
+// name gives every policy a name of its own, short enough for pullgate.
+func name(policies []native) {
+	taken := map[string]bool{"": true, policy.CanaryName: true, defaultName: true}
+	for i, p := range policies {
+		name := strings.TrimSpace(p.name)
+		if len(name) > 100 {
+			name = strings.ToValidUTF8(name[:100], "")
+		}
+		unique := name
+		for n := 2; taken[unique]; n++ {
+			unique = strings.TrimSpace(fmt.Sprintf("%s %d", name, n))
+		}
+		taken[unique] = true
+		policies[i].name = unique
+	}
+}
+
 // print writes a policy file.
 func print(format string, files []File, policies []native, roots []trustRoot) ([]byte, error) {
 	document := newMapping()
@@ -163,18 +183,7 @@ func print(format string, files []File, policies []native, roots []trustRoot) ([
 		document.put("trustRoots", list)
 	}
 	list := sequence()
-	taken := map[string]bool{"": true, policy.CanaryName: true, "default": true}
 	for _, p := range policies {
-		name := p.name
-		if len(name) > 100 {
-			name = strings.ToValidUTF8(name[:100], "")
-		}
-		unique := name
-		for i := 2; taken[unique]; i++ {
-			unique = strings.TrimSpace(fmt.Sprintf("%s %d", name, i))
-		}
-		taken[unique] = true
-		p.name = unique
 		list.Content = append(list.Content, p.node())
 	}
 	document.put("policies", list)

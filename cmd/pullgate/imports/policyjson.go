@@ -23,7 +23,7 @@ func readPolicyJSON(r *report, files []File) []native {
 					if last != nil {
 						v.refuse("a second default: import one policy.json at a time")
 					}
-					a := readRequirements(r, v, "default")
+					a := readRequirements(r, v, "everything else")
 					a.places = []place{everywhere(v)}
 					last = &a
 				},

@@ -33,7 +33,7 @@ type value struct {
 
 // lose lists a field that is not carried.
 func (v value) lose(format string, args ...any) {
-	text := v.path + ": " + fmt.Sprintf(format, args...)
+	text := v.message(format, args...)
 	v.r.losses = append(v.r.losses, policy.Problem{File: v.file, Line: v.line, Message: text})
 	if v.r.notes != nil && !slices.Contains(*v.r.notes, text) {
 		*v.r.notes = append(*v.r.notes, text)
@@ -42,7 +42,15 @@ func (v value) lose(format string, args ...any) {
 
 // refuse reports a field that cannot be carried.
 func (v value) refuse(format string, args ...any) {
-	v.r.problems = append(v.r.problems, policy.Problem{File: v.file, Line: v.line, Message: v.path + ": " + fmt.Sprintf(format, args...)})
+	v.r.problems = append(v.r.problems, policy.Problem{File: v.file, Line: v.line, Message: v.message(format, args...)})
+}
+
+func (v value) message(format string, args ...any) string {
+	text := fmt.Sprintf(format, args...)
+	if v.path == "" {
+		return text
+	}
+	return v.path + ": " + text
 }
 
 // fields says what becomes of each field of a mapping. It is the table of the

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/pullgate/pullgate/policy"
 )
 
@@ -73,10 +75,6 @@ func matching(s string) (text, expression string) {
 
 // expression carries a regular expression that matched anywhere in a text.
 func (v value) expression() string {
-	if v.text() == "" {
-		v.refuse("is empty: it matches everything; say who may sign")
-		return ""
-	}
 	text, err := anchored(v.text())
 	if err == nil {
 		_, err = policy.ParsePattern(text)
@@ -94,33 +92,28 @@ func (v value) who(plain func(string) (text, expression string), regexps [2]stri
 	before := len(v.r.problems)
 	known := fields{
 		"issuer": func(f value) {
-			if f.text() != "" {
-				text, expression := plain(f.text())
-				id.issuer, id.issuerRegExp = text, id.issuerRegExp+expression
-			}
+			id.issuer, id.issuerRegExp = plain(f.text())
 		},
 		"subject": func(f value) {
-			if f.text() != "" {
-				text, expression := plain(f.text())
-				id.subject, id.subjectRegExp = text, id.subjectRegExp+expression
-			}
+			id.subject, id.subjectRegExp = plain(f.text())
 		},
 	}
 	if regexps[0] != "" {
-		known[regexps[0]] = func(f value) { id.issuerRegExp += f.expression() }
+		known[regexps[0]] = func(f value) { id.issuerRegExp = f.expression() }
 	}
-	known[regexps[1]] = func(f value) { id.subjectRegExp += f.expression() }
+	known[regexps[1]] = func(f value) { id.subjectRegExp = f.expression() }
 	given := map[string]bool{}
 	for name, read := range known {
 		known[name] = func(f value) {
-			if f.node.Value != "" {
-				kind := strings.TrimSuffix(strings.TrimSuffix(name, "RegExp"), "Regex")
-				if given[kind] {
-					f.refuse("%s is there as text and as a regular expression: remove one", kind)
-					return
-				}
-				given[kind] = true
+			if f.node.Value == "" && f.node.Kind == yaml.ScalarNode {
+				return // as if it were not there
 			}
+			kind := strings.TrimSuffix(strings.TrimSuffix(name, "RegExp"), "Regex")
+			if given[kind] {
+				f.refuse("%s is there as text and as a regular expression: remove one", kind)
+				return
+			}
+			given[kind] = true
 			read(f)
 		}
 	}
