@@ -97,7 +97,7 @@ func readClusterImagePolicy(r *report, o kubernetes) rule {
 		}
 		for _, p := range a.places {
 			if !p.any {
-				p.refuse("static: pass would hold for every tag and digest: write %s* there if it should", strings.TrimSuffix(p.glob.String(), "*"))
+				p.refuse("static: pass would hold for every tag and digest: write %s@* there if it should", p.glob)
 			}
 		}
 	}

@@ -38,7 +38,7 @@ func (v value) globs(pattern string) []place {
 	case hasDigest:
 		p.digest = digest
 	case hasTag && strings.Trim(tag, "*") != "":
-		v.refuse("%q says which tag: pullgate's policies never see tags, runtimes ask by digest as well; write %s%s* if the policy holds for every tag", shown, head, name)
+		v.refuse("%q says which tag: pullgate's policies never see tags, runtimes ask by digest as well; write %s%s@* if the policy holds for every tag", shown, head, name)
 		return nil
 	case hasTag && name == "":
 		v.refuse("%q has no repository", shown)
@@ -46,7 +46,7 @@ func (v value) globs(pattern string) []place {
 	case hasTag:
 		v.lose("%q matches pulls by tag; here it holds for pulls by digest as well", shown)
 	case !strings.HasSuffix(name, "*"):
-		v.refuse("%q matches an image only without tag and digest, which is hardly meant: write %s* there, or %s:*, and import again", shown, shown, shown)
+		v.refuse("%q matches an image only without tag and digest, which is hardly meant: write %s@* there for every tag, and import again", shown, shown)
 		return nil
 	default:
 		p.any = true

@@ -98,7 +98,9 @@ func readImageValidatingPolicy(r *report, o kubernetes) []rule {
 	case len(a.places) == 0:
 		o.refuse("has no matchImageReferences: add them")
 	case len(a.needs) == 0:
-		o.refuse("has no validation about signatures: add one")
+		validations := o.value
+		validations.path = "spec.validations"
+		validations.refuse("say nothing about signatures: add one that does")
 	}
 	return []rule{a}
 }

@@ -37,7 +37,10 @@ func Formats() []string {
 // Convert reads files of one format, which are one set of policies. An unknown
 // format is a problem like any other.
 func Convert(format string, files []File) Result {
-	r := &report{}
+	return (&report{}).convert(format, files)
+}
+
+func (r *report) convert(format string, files []File) Result {
 	var policies []native
 	switch format {
 	case "clusterimagepolicy":

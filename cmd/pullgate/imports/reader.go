@@ -20,6 +20,10 @@ type report struct {
 	problems []policy.Problem
 	roots    []trustRoot
 	notes    *[]string // where the losses of the rule being read go as well
+
+	// visit, when set, is told which fields are known where: a test holds that
+	// each has a case.
+	visit func(path string, known fields)
 }
 
 // value is one node of a source, and where it stands.
@@ -86,6 +90,9 @@ func refusedIf(advice string) func(value) {
 func (v value) object(known fields) {
 	if !v.is(yaml.MappingNode, "a mapping") {
 		return
+	}
+	if v.r.visit != nil {
+		v.r.visit(v.path, known)
 	}
 	seen := map[string]int{}
 	for i := 0; i+1 < len(v.node.Content); i += 2 {
