@@ -122,6 +122,9 @@ func (a *rule) validation(v value, attestors map[string]authority, attestations 
 		v.refuse("%s", understood)
 		return
 	}
+	if !strings.HasPrefix(text, "images.containers.") {
+		v.lose("holds for every pull: pullgate does not see which container an image is for")
+	}
 	n := need{count: 1, kind: kind}
 	for name := range strings.SplitSeq(names, ",") {
 		name = strings.TrimSpace(name)

@@ -139,9 +139,22 @@ func together(rules []rule) native {
 			at = append(at, a.value)
 		}
 		p.add(a, len(verifying) > 1)
+		if first := verifying[0]; a.repository != first.repository {
+			a.refuse("signatures of %q are kept in %s, those of %q for the same images in %s: one policy looks in one place",
+				a.name, beside(a.repository), first.name, beside(first.repository))
+		}
+		p.repository = a.repository
 	}
 	p.ask(needs, at)
 	return p
+}
+
+// beside names where signatures are kept.
+func beside(repository string) string {
+	if repository == "" {
+		return "the image's own repository"
+	}
+	return repository
 }
 
 // add carries what a rule asks of every signature.
@@ -161,13 +174,6 @@ func (p *native) add(a rule, several bool) {
 		a.lose("the annotations of %q are asked of every signature, also of those that other policies for the same images ask for", a.name)
 		a.r.notes = nil
 	}
-	if a.repository != "" && p.repository != "" && a.repository != p.repository {
-		a.refuse("signatures are looked for in %s and in %s: one policy has one signatureRepository", p.repository, a.repository)
-	}
-	if a.repository == "" {
-		return
-	}
-	p.repository = a.repository
 }
 
 // ask turns needs, all of which must hold, into authorities with a threshold.
