@@ -8,7 +8,7 @@ import (
 )
 
 // writeCEL is what to do about conditions in another language.
-const writeCEL = "CUE and Rego cannot be carried: take it out, import, and write the condition as cel: under attestations (docs/import.md)"
+const writeCEL = "CUE and Rego cannot be carried: take it out, import, and write the condition as cel: under attestations (docs/policies.md)"
 
 // readClusterImagePolicies reads sigstore policy-controller's policies: an
 // image must satisfy every policy that matches it, by any of its authorities.
