@@ -33,8 +33,9 @@ func readImageValidatingPolicy(r *report, o kubernetes) []rule {
 			"failurePolicy":    lost("what cannot be told is answered with 503"),
 			"auditAnnotations": cluster,
 			"validationActions": func(v value) {
-				a.warn = true
-				for _, action := range v.texts() {
+				actions := v.texts()
+				a.warn = len(actions) > 0 // none: Kyverno denies
+				for _, action := range actions {
 					switch action {
 					case "Deny":
 						a.warn = false
