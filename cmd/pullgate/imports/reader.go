@@ -64,26 +64,8 @@ type fields map[string]func(value)
 // lost is for a field that is listed and not carried.
 func lost(why string) func(value) { return func(v value) { v.lose("%s", why) } }
 
-// lostIf is for a switch that means something only when it is on.
-func lostIf(why string) func(value) {
-	return func(v value) {
-		if v.flag() {
-			v.lose("%s", why)
-		}
-	}
-}
-
 // refused is for a field that cannot be carried.
 func refused(advice string) func(value) { return func(v value) { v.refuse("%s", advice) } }
-
-// refusedIf is for a switch that cannot be carried when it is on.
-func refusedIf(advice string) func(value) {
-	return func(v value) {
-		if v.flag() {
-			v.refuse("%s", advice)
-		}
-	}
-}
 
 // object reads a mapping, field by field in the order written. An empty value
 // (null) is a field that is not there.
