@@ -97,6 +97,9 @@ func (s source) attestations(p *Policy, n *yaml.Node, what string) {
 			case "type":
 				a.Name = f.value.Value
 				a.Type, _ = s.predicateType(f.value, label+": type")
+				if a.Type == SignaturePredicate {
+					s.problem(f.value, "%s: type: that is what a signature is: demand it by authorities", label)
+				}
 			case "authorities":
 				names, _ := s.texts(f.value, label+": authorities")
 				for _, name := range names {

@@ -70,6 +70,7 @@ func (l *loader) authority(s source, what string, n *yaml.Node, keys map[string]
 	var values []*yaml.Node
 	var kinds []string
 	var trustRoot *yaml.Node
+	var ignored field // evidence that shall not be asked for
 	for _, f := range fields {
 		label := what + ": " + f.name
 		switch f.name {
@@ -98,12 +99,15 @@ func (l *loader) authority(s source, what string, n *yaml.Node, keys map[string]
 		case "transparencyLog":
 			word, _ := s.choice(f.value, label, "ignore", "require")
 			a.TransparencyLog = word == "require"
-			if word == "ignore" && (len(a.Identities) > 0) {
-				s.problem(f.value, "%s: what a keyless signature must bring is the trust root's to say: remove it", label)
+			if word == "ignore" {
+				ignored = f
 			}
 		case "timestamp":
 			word, _ := s.choice(f.value, label, "ignore", "require")
 			a.Timestamp = word == "require"
+			if word == "ignore" {
+				ignored = f
+			}
 		case "accept":
 			if types := s.accept(f.value, label); len(types) > 0 {
 				a.Accept = types
@@ -113,6 +117,9 @@ func (l *loader) authority(s source, what string, n *yaml.Node, keys map[string]
 	if len(kinds) != 1 {
 		s.problem(n, "%s must have exactly one of key, keys, keyless, github, certificate, not %s", what, orNone(kinds))
 		return a, true
+	}
+	if ignored.value != nil && len(a.Identities) > 0 {
+		s.problem(ignored.value, "%s: %s: what a keyless signature must bring is the trust root's to say: remove it", what, ignored.name)
 	}
 	for _, value := range values {
 		if reference, ok := l.keyReference(s, value, what); ok {

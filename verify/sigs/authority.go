@@ -165,7 +165,7 @@ func (a *Authority) forPKI(roots []*Root) error {
 			a.pki.current, err = roots[0].beside(material, a.policy.TransparencyLog, false, verify.WithCurrentTime())
 		}
 	case !a.needsRoot():
-		a.pki.current, err = verify.NewVerifier(material, verify.WithCurrentTime())
+		a.pki.current, err = newVerifier(material, verify.WithCurrentTime())
 	}
 	if err != nil {
 		return fmt.Errorf("its PKI: %w", err)

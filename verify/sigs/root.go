@@ -111,11 +111,17 @@ func (r *Root) beside(material root.TrustedMaterial, demandLog, demandStamp bool
 }
 
 func (r *Root) verifier(material root.TrustedMaterial, options []verify.VerifierOption) (*verify.Verifier, error) {
-	v, err := verify.NewVerifier(material, options...)
+	v, err := newVerifier(material, options...)
 	if err != nil {
 		return nil, fmt.Errorf("trust root %q: %w", r.name, err)
 	}
 	return v, nil
+}
+
+// newVerifier is sigstore-go's, which need not build the predicate of a large
+// attestation: nobody reads it there.
+func newVerifier(material root.TrustedMaterial, options ...verify.VerifierOption) (*verify.Verifier, error) {
+	return verify.NewVerifier(material, append(options, verify.WithoutStatementPredicate())...)
 }
 
 // evidenceOnly is a root whose certificates do not count.
