@@ -37,6 +37,10 @@ func FuzzVerify(f *testing.F) {
 	want := parse(bundled.Payload).GetDsseEnvelope().GetPayload()
 	annotations := map[string]string{"env": "prod", "Team.Name": "Platform", "build.Number": "7"}
 
+	// Nobody whom these trust has signed anything.
+	elsewhere := newCorporate(f)
+	nobody := map[string]*Authority{"identity": elsewhere.keyless.trust(f), "PKI": elsewhere.trusts(f), "demanding key": witnessed(f, elsewhere.keyless, newECDSA(f, elliptic.P256()), true, true)}
+
 	signature := signed.Annotations[AnnotationSignature]
 	f.Add(signed.Payload, signature)
 	f.Add(bundled.Payload, "")
@@ -61,6 +65,16 @@ func FuzzVerify(f *testing.F) {
 			}
 		}()
 		c := Candidate{Payload: b, Annotations: map[string]string{AnnotationSignature: signature}}
+		for _, kind := range []Kind{Legacy, Bundle, Envelope} {
+			c.Kind = kind
+			for name, a := range nobody {
+				for _, image := range []digest.Digest{signedImage, bundledImage} {
+					if who, err := check(a, c, image); err == nil {
+						t.Errorf("counts for an %s as %+v: %q", name, who, b)
+					}
+				}
+			}
+		}
 		c.Kind = Legacy
 		if who, err := check(k, c, signedImage); err == nil {
 			if !bytes.Equal(b, signed.Payload) {

@@ -5,16 +5,20 @@ import (
 	"crypto/elliptic"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/json"
 	"encoding/pem"
 	"maps"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/digitorus/pkcs7"
 	"github.com/opencontainers/go-digest"
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
+	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/tlog"
 	"google.golang.org/protobuf/encoding/protojson"
 
@@ -519,4 +523,133 @@ func unmarshal(t testing.TB, b []byte, pb *protobundle.Bundle) {
 	if err := protojson.Unmarshal(b, pb); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestARootsWindowsHold: what a root trusted only until yesterday proves nothing
+// today (CVE-2026-54787 is the same of keys).
+func TestARootsWindowsHold(t *testing.T) {
+	t.Parallel()
+	k := newKeyless(t)
+	past := time.Now().Add(-2 * time.Minute)
+	for name, test := range map[string]struct {
+		change func(*material)
+		want   string
+	}{
+		"certificate authority": {func(m *material) {
+			m.authorities[0].(*root.FulcioCertificateAuthority).ValidityPeriodEnd = past
+		}, "was not issued by the trusted authority"},
+		"log":                 {func(m *material) { m.TrustedMaterial = ended{k.stack, past} }, "no transparency log entry proves it"},
+		"timestamp authority": {func(m *material) { m.noLog, m.TrustedMaterial = true, ended{k.stack, past} }, "no trusted timestamp"},
+	} {
+		a := trusting(t, []*Root{rootOf("local", k.stack, k.fulcio, test.change)})
+		for format, c := range k.signed(t).formats(t, k.image) {
+			t.Run(name+"/"+format, func(t *testing.T) { denied(t, a, c, k.image, test.want) })
+		}
+	}
+}
+
+// ended is a stack whose log and timestamp authority are trusted until at only.
+type ended struct {
+	stack
+	at time.Time
+}
+
+func (e ended) RekorLogs() map[string]*root.TransparencyLog {
+	logs := e.stack.RekorLogs()
+	for _, l := range logs {
+		l.ValidityPeriodEnd = e.at
+	}
+	return logs
+}
+
+func (e ended) TimestampingAuthorities() []root.TimestampingAuthority {
+	one := *e.stack.TimestampingAuthorities()[0].(*root.SigstoreTimestampingAuthority)
+	one.ValidityPeriodEnd = e.at
+	return []root.TimestampingAuthority{&one}
+}
+
+// TestATimestampsSignerIsTheAuthority: CVE-2026-39984, a token signed by somebody
+// with the authority's certificate beside his own, or named like it.
+func TestATimestampsSignerIsTheAuthority(t *testing.T) {
+	t.Parallel()
+	k := newKeyless(t)
+	a := k.trust(t, func(p *policy.Authority) { p.Timestamp = true })
+	genuine := k.TimestampingAuthorities()[0].(*root.SigstoreTimestampingAuthority).Leaf
+	forger := newECDSA(t, elliptic.P256())
+	like := &x509.Certificate{SerialNumber: genuine.SerialNumber, NotBefore: genuine.NotBefore, NotAfter: genuine.NotAfter, RawSubject: genuine.RawIssuer,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageTimeStamping}}
+	alike := certificateBy(t, like, &issuer{key: forger}, like, forger.Public())
+	mine := k.fulcio.leaf(t, forger.Public(), func(c *x509.Certificate) {
+		c.Subject, c.ExtKeyUsage = pkix.Name{CommonName: "a timestamper"}, []x509.ExtKeyUsage{x509.ExtKeyUsageTimeStamping}
+	})
+	for name, forge := range map[string]struct {
+		signer *x509.Certificate
+		beside []*x509.Certificate
+	}{
+		"the authority's beside his own": {mine, []*x509.Certificate{genuine}},
+		"his own alone":                  {mine, nil},
+		"one named like the authority's": {alike, nil},
+		"that and the authority's":       {alike, []*x509.Certificate{genuine}},
+	} {
+		s := altered(k.signed(t), func(s *signing) {
+			s.stamp = func(signature []byte) []byte {
+				return resigned(t, must(k.TimestampResponse(signature)), forge.signer, forger, forge.beside)
+			}
+		})
+		for format, c := range s.formats(t, k.image) {
+			t.Run(name+"/"+format, func(t *testing.T) { denied(t, a, c, k.image, "timestamp") })
+		}
+	}
+}
+
+// resigned is a token with another signature over what it says.
+func resigned(t testing.TB, response []byte, signer *x509.Certificate, key crypto.Signer, beside []*x509.Certificate) []byte {
+	t.Helper()
+	var r struct {
+		Status asn1.RawValue
+		Token  asn1.RawValue
+	}
+	if _, err := asn1.Unmarshal(response, &r); err != nil {
+		t.Fatal(err)
+	}
+	said, err := pkcs7.Parse(r.Token.FullBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := pkcs7.NewSignedData(said.Content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token.SetDigestAlgorithm(pkcs7.OIDDigestAlgorithmSHA256)
+	token.SetContentType(asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 16, 1, 4})
+	for _, c := range beside {
+		token.AddCertificate(c)
+	}
+	if err := token.AddSigner(signer, key, pkcs7.SignerInfoConfig{}); err != nil {
+		t.Fatal(err)
+	}
+	der, err := token.Finish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Token = asn1.RawValue{FullBytes: der}
+	return must(asn1.Marshal(r))
+}
+
+// TestAuthoritiesAreSafeForConcurrentUse: one authority, many candidates at
+// once. The race detector is the judge.
+func TestAuthoritiesAreSafeForConcurrentUse(t *testing.T) {
+	t.Parallel()
+	c := newCorporate(t)
+	identity, pki := c.keyless.trust(t), c.trusts(t, stampedBy)
+	var all sync.WaitGroup
+	for range 4 {
+		for _, candidate := range c.keyless.signed(t).formats(t, c.image) {
+			all.Go(func() { _, _ = check(pki, candidate, c.image); allowed(t, identity, candidate, c.image) })
+		}
+		for _, candidate := range altered(c.signed(t), func(s *signing) { s.unstamped = false }).formats(t, c.image) {
+			all.Go(func() { _, _ = check(identity, candidate, c.image); allowed(t, pki, candidate, c.image) })
+		}
+	}
+	all.Wait()
 }
