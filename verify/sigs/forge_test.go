@@ -1,7 +1,6 @@
 package sigs
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -417,12 +416,14 @@ func entryOf(t testing.TB, p tlog.RekorPayload, promise []byte) *protorekor.Tran
 	if err != nil {
 		t.Fatal(err)
 	}
-	var kind struct{ Kind, APIVersion string }
-	if err := json.NewDecoder(bytes.NewReader(body)).Decode(&kind); err != nil {
+	var said struct{ Kind, APIVersion any }
+	if err := json.Unmarshal(body, &said); err != nil {
 		t.Fatal(err)
 	}
+	kind, _ := said.Kind.(string)
+	version, _ := said.APIVersion.(string)
 	return &protorekor.TransparencyLogEntry{LogIndex: p.LogIndex, LogId: &protocommon.LogId{KeyId: id}, IntegratedTime: p.IntegratedTime,
-		KindVersion:       &protorekor.KindVersion{Kind: kind.Kind, Version: kind.APIVersion},
+		KindVersion:       &protorekor.KindVersion{Kind: kind, Version: version},
 		InclusionPromise:  &protorekor.InclusionPromise{SignedEntryTimestamp: promise},
 		CanonicalizedBody: body}
 }

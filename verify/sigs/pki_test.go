@@ -4,9 +4,11 @@ import (
 	"crypto/elliptic"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -283,4 +285,107 @@ func TestEveryByteOfTheEvidenceCounts(t *testing.T) {
 			t.Errorf("byte %d: %+v", at, who)
 		}
 	}
+}
+
+// TestMalformedEntriesAreOneReason: whatever a log has truly signed.
+func TestMalformedEntriesAreOneReason(t *testing.T) {
+	t.Parallel()
+	k := newKeyless(t)
+	a := k.trust(t)
+	s := k.signed(t)
+	statement := statementOf(k.image.Encoded())
+	signature := sign(t, s.key, pae(inToto, statement))
+	junk := []any{nil, "", "x", 0, -1, 1e300, true, []any{}, []any{nil}, []any{"x"}, []any{map[string]any{}}, map[string]any{}, map[string]any{"x": nil}}
+	for kind, body := range map[string]func() map[string]any{
+		"dsse":   func() map[string]any { return s.dsseBody(t, statement, signature) },
+		"intoto": func() map[string]any { return s.intotoBody(t, statement, signature) },
+		"hashedrekord": func() map[string]any {
+			return map[string]any{"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": map[string]any{"data": map[string]any{"hash": hashOf([]byte(statement))},
+				"signature": map[string]any{"content": signature, "publicKey": map[string]any{"content": s.verifier(t)}}}}
+		},
+		"rekor v2": func() map[string]any {
+			return map[string]any{"apiVersion": "0.0.2", "kind": "hashedrekord", "spec": map[string]any{"hashedRekordV002": map[string]any{
+				"data":      map[string]any{"algorithm": "SHA2_256", "digest": signature[:32]},
+				"signature": map[string]any{"content": signature, "verifier": map[string]any{"keyDetails": "PKIX_ECDSA_P256_SHA_256", "x509Certificate": map[string]any{"rawBytes": s.leaf.Raw}}}}}}
+		},
+	} {
+		whole := plainJSON(t, body())
+		for _, path := range paths(whole, nil) {
+			for i, value := range append(junk, absent{}) {
+				entry := replaced(plainJSON(t, body()), path, value)
+				t.Run(fmt.Sprintf("%s/%s/%d", kind, strings.Join(path, "."), i), func(t *testing.T) {
+					c := altered(s, func(s *signing) {
+						s.body = func(b map[string]any) {
+							clear(b)
+							if m, ok := entry.(map[string]any); ok {
+								for name, v := range m {
+									b[name] = v
+								}
+							}
+						}
+					}).bundle(t, statement)
+					defer func() {
+						if p := recover(); p != nil {
+							t.Errorf("panic: %v", p)
+						}
+					}()
+					if who, err := check(a, c, k.image); err == nil && (who.Subject != somebody || kind == "hashedrekord" || kind == "rekor v2") {
+						t.Errorf("counts as %+v", who)
+					}
+				})
+			}
+		}
+	}
+}
+
+// absent, as a value, takes a field away.
+type absent struct{}
+
+// plainJSON is v as JSON has it.
+func plainJSON(t testing.TB, v any) any {
+	t.Helper()
+	var plain any
+	if err := json.Unmarshal([]byte(encoded(t, v)), &plain); err != nil {
+		t.Fatal(err)
+	}
+	return plain
+}
+
+// paths lists where there is something in v.
+func paths(v any, at []string) [][]string {
+	list := [][]string{}
+	switch v := v.(type) {
+	case map[string]any:
+		for name, one := range v {
+			list = append(list, slices.Concat(at, []string{name}))
+			list = append(list, paths(one, slices.Concat(at, []string{name}))...)
+		}
+	case []any:
+		for i, one := range v {
+			list = append(list, paths(one, slices.Concat(at, []string{fmt.Sprint(i)}))...)
+		}
+	}
+	return list
+}
+
+// replaced puts value where path leads.
+func replaced(v any, path []string, value any) any {
+	if len(path) == 0 {
+		return value
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		if _, gone := value.(absent); gone && len(path) == 1 {
+			delete(v, path[0])
+		} else if len(path) == 1 {
+			v[path[0]] = value
+		} else {
+			v[path[0]] = replaced(v[path[0]], path[1:], value)
+		}
+		return v
+	case []any:
+		v[0] = replaced(v[0], path[1:], value)
+		return v
+	}
+	return value
 }
