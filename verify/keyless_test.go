@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -165,5 +166,31 @@ func TestAChangedRootIsAskedAnew(t *testing.T) {
 	}
 	if v, err := ask(with(first.Trust)); err != nil || v.Outcome != verify.Allowed || !v.CacheHit {
 		t.Errorf("under the first one again: %+v, %v", v, err)
+	}
+}
+
+// TestARefusalRemindsOfGitHubsAPI: where an attestation would count and nothing
+// at all is found, it may be that it was never pushed to the registry.
+func TestARefusalRemindsOfGitHubsAPI(t *testing.T) {
+	t.Parallel()
+	set := keyless.Load(t)
+	server := httptest.NewServer(set.Set)
+	t.Cleanup(server.Close)
+	base, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	up, err := upstream.New(upstream.Config{Host: "reg.example", URL: base})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const reminder = "push-to-registry: true"
+	for accept, reminds := range map[string]bool{"[signature, slsaprovenance1]": true, "[signature]": false} {
+		c := keyless.Case{Name: "empty", Repository: "acme/v3-rekor2", Tag: "v1", TrustRoots: "[{name: local, file: trusted_root.json}]",
+			Policy: "signatureRepository: reg.example/acme/empty\nauthorities: [{github: {owner: acme, trustRoots: [local]}, accept: " + accept + "}]"}
+		_, v, err := keylessGate(t, set, c, up).Manifest(t.Context(), policy.Repository{Host: "reg.example", Path: c.Repository}, c.Tag, policy.Client{})
+		if err != nil || v.Outcome != verify.Denied || strings.Contains(v.Message(), reminder) != reminds {
+			t.Errorf("%s: %s %q, %v", accept, v.Outcome, v.Message(), err)
+		}
 	}
 }
