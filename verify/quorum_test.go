@@ -208,12 +208,13 @@ func TestAttestationsBeside(t *testing.T) {
 		"false first, true later": {two + `[{type: slsaprovenance1, cel: 'predicate.level >= 2'}]`, func(d digest.Digest) []hostile.Layer {
 			return []hostile.Layer{s.sign(d, "a"), s.attestation(d, "a", slsa, `{"level":1}`), s.attestation(d, "b", slsa, `{"level":2}`)}
 		}, ""},
-		"image and type":                {two + `[{type: slsaprovenance1, cel: 'image.name == "reg.example/acme/app" && image.digest == "sha256:" + subject[0].digest.sha256 && predicateType == "` + slsa + `"'}]`, signedAnd("a", slsa, `{}`), ""},
-		"a cost without end":            {two + `[{type: slsaprovenance1, cel: 'predicate.l.all(a, predicate.l.all(b, predicate.l.all(c, predicate.l.all(d, a + b + c + d > 0))))'}]`, signedAnd("a", slsa, `{"l":[`+strings.Repeat("1,", 200)+`1]}`), "cannot be evaluated"},
-		"accepted as a signature":       {`authorities: [{key: a.pub, accept: [signature, slsaprovenance1]}]`, func(d digest.Digest) []hostile.Layer { return []hostile.Layer{s.attestation(d, "a", slsa, `{}`)} }, ""},
-		"accepted, and of another type": {`authorities: [{key: a.pub, accept: [slsaprovenance1]}]`, func(d digest.Digest) []hostile.Layer { return []hostile.Layer{s.attestation(d, "a", spdx, `{}`)} }, "is an attestation"},
-		"not accepted":                  {`authorities: [{key: a.pub}]`, func(d digest.Digest) []hostile.Layer { return []hostile.Layer{s.attestation(d, "a", slsa, `{}`)} }, "no signature found"},
-		"a signature where only those":  {`authorities: [{key: a.pub, accept: [slsaprovenance1]}]`, func(d digest.Digest) []hostile.Layer { return []hostile.Layer{s.sign(d, "a")} }, "accepts only attestations"},
+		"image and type":                           {two + `[{type: slsaprovenance1, cel: 'image.name == "reg.example/acme/app" && image.digest == "sha256:" + subject[0].digest.sha256 && predicateType == "` + slsa + `"'}]`, signedAnd("a", slsa, `{}`), ""},
+		"a cost without end":                       {two + `[{type: slsaprovenance1, cel: 'predicate.l.all(a, predicate.l.all(b, predicate.l.all(c, predicate.l.all(d, a + b + c + d > 0))))'}]`, signedAnd("a", slsa, `{"l":[`+strings.Repeat("1,", 200)+`1]}`), "cannot be evaluated"},
+		"accepted as a signature":                  {`authorities: [{key: a.pub, accept: [signature, slsaprovenance1]}]`, func(d digest.Digest) []hostile.Layer { return []hostile.Layer{s.attestation(d, "a", slsa, `{}`)} }, ""},
+		"accepted, and of another type":            {`authorities: [{key: a.pub, accept: [slsaprovenance1]}]`, func(d digest.Digest) []hostile.Layer { return []hostile.Layer{s.attestation(d, "a", spdx, `{}`)} }, "is an attestation"},
+		"nothing at all, where attestations count": {`authorities: [{key: a.pub, accept: [slsaprovenance1]}]`, func(digest.Digest) []hostile.Layer { return nil }, "attest with push-to-registry: true"},
+		"not accepted":                             {`authorities: [{key: a.pub}]`, func(d digest.Digest) []hostile.Layer { return []hostile.Layer{s.attestation(d, "a", slsa, `{}`)} }, "no signature found"},
+		"a signature where only those":             {`authorities: [{key: a.pub, accept: [slsaprovenance1]}]`, func(d digest.Digest) []hostile.Layer { return []hostile.Layer{s.sign(d, "a")} }, "accepts only attestations"},
 		"one statement as both": {`authorities: [{name: a, key: a.pub, accept: [slsaprovenance1]}], attestations: [{type: slsaprovenance1, cel: predicate.ok}]`, func(d digest.Digest) []hostile.Layer {
 			return []hostile.Layer{s.attestation(d, "a", slsa, `{"ok":true}`)}
 		}, ""},
