@@ -186,10 +186,12 @@ func TestAttestationsBeside(t *testing.T) {
 		parts  parts
 		want   string
 	}{
-		"there":                {two + `[{type: slsaprovenance1}]`, signedAnd("a", slsa, `{}`), ""},
-		"by the other":         {two + `[{type: slsaprovenance1}]`, signedAnd("b", slsa, `{}`), ""},
-		"by a stranger":        {two + `[{type: slsaprovenance1}]`, signedAnd("c", slsa, `{}`), "no attestation of this type by a or b"},
-		"by one who may not":   {two + `[{type: slsaprovenance1, authorities: [b]}]`, signedAnd("a", slsa, `{}`), "no attestation of this type by b"},
+		"there":              {two + `[{type: slsaprovenance1}]`, signedAnd("a", slsa, `{}`), ""},
+		"by the other":       {two + `[{type: slsaprovenance1}]`, signedAnd("b", slsa, `{}`), ""},
+		"by a stranger":      {two + `[{type: slsaprovenance1}]`, signedAnd("c", slsa, `{}`), "no attestation of this type by a or b"},
+		"by one who may not": {two + `[{type: slsaprovenance1, authorities: [b]}]`, signedAnd("a", slsa, `{}`), "no attestation of this type by b"},
+		"by one who may only sign with it": {`authorities: [{name: a, key: a.pub, accept: [signature, slsaprovenance1]}, {name: b, key: b.pub}], attestations: [{type: slsaprovenance1, authorities: [b]}]`,
+			signedAnd("a", slsa, `{}`), "no attestation of this type by b"},
 		"another type":         {two + `[{type: spdxjson}]`, signedAnd("a", vuln, `{}`), "attestation spdxjson"},
 		"one of two":           {two + `[{type: slsaprovenance1}, {type: vuln}]`, signedAnd("a", slsa, `{}`), "attestation vuln"},
 		"only the attestation": {two + `[{type: slsaprovenance1}]`, func(d digest.Digest) []hostile.Layer { return []hostile.Layer{s.attestation(d, "a", slsa, `{}`)} }, "not a signature"},

@@ -177,6 +177,51 @@ func TestEvidenceIsBoundedBeforeItIsComputedWith(t *testing.T) {
 	}
 }
 
+// TestAChainIsOnePath: of certificates that all lead to each other, one of each
+// name is tried, and a circle ends.
+func TestAChainIsOnePath(t *testing.T) {
+	t.Parallel()
+	top := newIssuer(t, "top", nil)
+	a := newIssuer(t, "a", top)
+	b := newIssuer(t, "b", a)
+	leaf := b.leaf(t, newECDSA(t, elliptic.P256()).Public())
+	certified := func(name string, by *issuer) *x509.Certificate { return newIssuer(t, name, by).cert }
+	var many []*x509.Certificate
+	for range 3 {
+		many = append(many, certified("a", b), certified("b", a), certified("a", top), certified("unrelated", top))
+	}
+	for name, test := range map[string]struct {
+		chain []*x509.Certificate
+		want  string
+	}{
+		"in order":           {[]*x509.Certificate{b.cert, a.cert, top.cert}, "b a"},
+		"in another":         {[]*x509.Certificate{top.cert, a.cert, b.cert}, "b a"},
+		"with a gap":         {[]*x509.Certificate{a.cert}, ""},
+		"none":               {nil, ""},
+		"in a circle":        {[]*x509.Certificate{certified("a", b), b.cert}, "b a"},
+		"each several times": {append([]*x509.Certificate{b.cert, a.cert}, many...), "b a"},
+	} {
+		var names []string
+		for _, c := range upwards(leaf, test.chain) {
+			names = append(names, c.Subject.CommonName)
+		}
+		if got := strings.Join(names, " "); got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+	k := newKeyless(t)
+	s := altered(k.signed(t), func(s *signing) {
+		s.chain = []*x509.Certificate{k.fulcio.cert, k.fulcio.cert, k.fulcio.cert, k.fulcio.parent.cert}
+	})
+	r, err := Read(s.legacy(t, payload(k.image.String())), k.image)
+	if err == nil {
+		err = r.entity.prove()
+	}
+	if err != nil || len(r.entity.chain) != 1 {
+		t.Errorf("%d certificates to build paths from, %v", len(r.entity.chain), err)
+	}
+}
+
 // TestOneLogOrStampTwiceCountsOnce: CVE-2026-49834. Four genuine entries and
 // stamps are at the bound, and the same one twice is refused or adds nothing.
 func TestOneLogOrStampTwiceCountsOnce(t *testing.T) {
