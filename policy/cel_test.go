@@ -49,8 +49,8 @@ func TestExpressions(t *testing.T) {
 		`predicate.empty[0] == 1`:                      "cannot be evaluated",
 		`image.tag == "v1"`:                            "cannot be evaluated",
 		`1 / (predicate.level - predicate.level) == 1`: "cannot be evaluated",
-		`predicate.list.all(a, predicate.list.all(b, predicate.list.all(c, predicate.list.all(d, a + b + c + d > 0))))`:                 "cannot be evaluated",
-		`predicate.list.map(a, predicate.list.map(b, predicate.list.map(c, [a, b, c]))).size() > 0`:                                     "cannot be evaluated",
+		`predicate.list.all(a, predicate.list.all(b, predicate.list.all(c, predicate.list.all(d, a + b + c + d > 0))))`:                  "cannot be evaluated",
+		`predicate.list.map(a, predicate.list.map(b, predicate.list.map(c, [a, b, c]))).size() > 0`:                                      "cannot be evaluated",
 		`predicate.list.exists(a, predicate.list.exists(b, predicate.list.exists(c, (predicate.name + string(a)).matches("(a|b)*zz"))))`: "cannot be evaluated",
 	} {
 		e, err := ParseExpression(expression)
