@@ -21,7 +21,7 @@ type Expression struct {
 // packages of an SBOM takes some 20,000).
 const (
 	maxExpression     = 16 << 10
-	maxExpressionCost = 2_000_000
+	maxExpressionCost = 1_000_000
 	interruptEvery    = 1000 // iterations of a comprehension between looks at the context
 )
 

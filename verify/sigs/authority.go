@@ -274,7 +274,9 @@ func (a *Authority) byIdentity(e *entity, image digest.Digest, s *Signer) error 
 		if !r.root.issued(e.leaf, e.chain) {
 			continue
 		}
-		if reason = run(r.verifier, e, image, verify.WithoutIdentitiesUnsafe()); reason == nil {
+		if e.costly() && !r.root.signed(e.leaf, e.chain) {
+			reason = errors.New("its certificate was not issued by the trusted authority")
+		} else if reason = run(r.verifier, e, image, verify.WithoutIdentitiesUnsafe()); reason == nil {
 			s.Subject, s.Issuer = claims.Subject, claims.Issuer
 			s.certified(e.leaf)
 			return nil

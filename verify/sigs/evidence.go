@@ -2,6 +2,8 @@ package sigs
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
@@ -147,6 +149,15 @@ func upwards(leaf *x509.Certificate, chain []*x509.Certificate) []*x509.Certific
 		}
 	}
 	return path
+}
+
+// costly reports evidence beyond what a signature brings as a rule: one log
+// entry, one timestamp, and a P-256 key. sigstore-go looks at all of it before
+// it looks at the certificate's chain, and anybody can name anybody in a
+// certificate of his own making.
+func (e *entity) costly() bool {
+	key, ok := e.leaf.PublicKey.(*ecdsa.PublicKey)
+	return len(e.logEntries) > 1 || len(e.stamps) > 1 || !ok || key.Curve != elliptic.P256()
 }
 
 func boundKey(public any) error {
