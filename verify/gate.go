@@ -32,7 +32,7 @@ type Limits struct {
 	ManifestBytes    int64         // largest manifest
 	Descriptors      int           // most parts one manifest may list
 	PayloadBytes     int64         // largest signature payload or bundle
-	VerdictBytes     int64         // all bytes fetched for one verdict
+	VerdictBytes     int64         // all bytes fetched for one verdict; where attestations count, each of the four places may hold PayloadBytes more
 	Signatures       int           // candidates examined per source
 	VerdictsInFlight int           // verdicts being made at once
 	VerifyTimeout    time.Duration // for one verdict, fetching included

@@ -106,6 +106,7 @@ type judgement struct {
 
 	findings []finding // by authority
 	lacking  []finding // by attestation
+	unread   finding   // of what could not be read at all
 }
 
 // finding is why candidates did not count.
@@ -154,6 +155,7 @@ func (j *judgement) ask(ctx context.Context, c sigs.Candidate) {
 	if err != nil {
 		j.mu.Lock()
 		defer j.mu.Unlock()
+		j.unread.add(err)
 		for i := range j.findings {
 			j.findings[i].add(err)
 		}
@@ -497,6 +499,8 @@ func (j *judgement) shortcomings() []Reason {
 		text := "no attestation of this type by " + strings.Join(a.Authorities, " or ")
 		if lacking := j.lacking[i].text(); lacking != "" {
 			text = lacking
+		} else if unread := j.unread.text(); unread != "" {
+			text += " (what does not count: " + unread + ")"
 		}
 		list = append(list, Reason{Authority: "attestation " + a.Name, Reason: text})
 	}

@@ -53,7 +53,11 @@ const (
 )
 
 func (s *search) source(where string) *source {
-	src := &source{search: s, where: where, budget: newBudget(s.gate.Limits.VerdictBytes / sources)}
+	share := s.gate.Limits.VerdictBytes / sources
+	if s.attestations { // the largest that may count, wherever it is, with small ones beside it
+		share += s.gate.Limits.PayloadBytes
+	}
+	src := &source{search: s, where: where, budget: newBudget(share)}
 	src.candidates.Store(int64(s.gate.Limits.Signatures))
 	return src
 }
