@@ -16,6 +16,7 @@ type Pattern struct {
 const (
 	maxPattern     = 2048 // bytes of a written pattern
 	maxPatternSize = 5000 // instructions of a compiled one
+	maxMatched     = 2048 // bytes of a text that an expression is tried on: names and addresses are shorter
 )
 
 // Exactly is the pattern that only text matches.
@@ -51,11 +52,12 @@ func (p Pattern) IsZero() bool { return p.text == "" && p.re == nil }
 // IsExpression reports that the pattern is a regular expression.
 func (p Pattern) IsExpression() bool { return p.re != nil }
 
-// Match reports whether the whole of s is meant. Nothing matches an empty s:
-// what a certificate does not say cannot be what was asked for.
+// Match reports whether the whole of s is meant. Nothing matches an empty s,
+// what a certificate does not say cannot be what was asked for, nor one of more
+// than 2 KiB.
 func (p Pattern) Match(s string) bool {
 	switch {
-	case s == "":
+	case s == "" || len(s) > maxMatched:
 		return false
 	case p.re != nil:
 		return p.re.MatchString(s)
