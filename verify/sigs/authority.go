@@ -37,7 +37,11 @@ func (t Trust) Generation(a policy.Authority) string {
 		parts = append(parts, part)
 	}
 	for _, reference := range a.KMS {
-		parts = append(parts, t.Keys[reference].ID)
+		part := "-" // written out: the next authority's key must not be taken for this one's
+		if key, ok := t.Keys[reference]; ok {
+			part = key.ID
+		}
+		parts = append(parts, part)
 	}
 	return strings.Join(parts, ",")
 }
