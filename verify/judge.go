@@ -101,6 +101,7 @@ type judgement struct {
 	signers  []sigs.Signer    // different ones, of signatures that count
 	passes   [][]int          // by authority: positions in signers
 	attested []string         // by attestation: who signed one that is as demanded
+	open     []bool           // by authority: something might have counted, had all been loaded
 	evidence []sigs.Candidate // what counted for something
 	ends     time.Time        // the first end of what counted; zero: none
 
@@ -124,7 +125,7 @@ const maxRecorded = 256
 func newJudgement(g *Gate, p *policy.Policy, repo policy.Repository, d digest.Digest) *judgement {
 	return &judgement{
 		gate: g, policy: p, authorities: g.authorities[p.Hash], repo: repo, image: d,
-		passes: make([][]int, len(p.Authorities)), findings: make([]finding, len(p.Authorities)),
+		passes: make([][]int, len(p.Authorities)), open: make([]bool, len(p.Authorities)), findings: make([]finding, len(p.Authorities)),
 		attested: make([]string, len(p.Attestations)), lacking: make([]finding, len(p.Attestations)),
 	}
 }
@@ -171,6 +172,7 @@ func (j *judgement) ask(ctx context.Context, c sigs.Candidate) {
 		if err != nil {
 			j.mu.Lock()
 			j.findings[i].add(err)
+			j.open[i] = j.open[i] || errors.Is(err, sigs.ErrNotLoaded)
 			j.mu.Unlock()
 			continue
 		}
@@ -350,14 +352,32 @@ func (j *judgement) standing() []int {
 	return standing
 }
 
-// incomplete says what is not loaded without which a refusal would be a guess.
+// incomplete says what is not loaded without which a refusal would be a guess:
+// with it, something that was found might count, and that might be enough.
 func (j *judgement) incomplete() error {
-	for _, a := range j.authorities {
-		if err := a.Incomplete(); err != nil {
-			return fmt.Errorf("authority %q: %w", a.Name(), err)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	hoped := judgement{policy: j.policy, authorities: j.authorities, signers: slices.Clone(j.signers), passes: slices.Clone(j.passes), attested: slices.Clone(j.attested)}
+	var missing error
+	for i, a := range j.authorities {
+		if !j.open[i] {
+			continue
+		}
+		if missing == nil {
+			missing = fmt.Errorf("authority %q: %w", a.Name(), a.Incomplete())
+		}
+		hoped.passes[i] = append(slices.Clone(j.passes[i]), len(hoped.signers)) // by somebody new
+		hoped.signers = append(hoped.signers, sigs.Signer{})
+		for n, want := range j.policy.Attestations {
+			if slices.Contains(want.Authorities, a.Name()) {
+				hoped.attested[n] = a.Name()
+			}
 		}
 	}
-	return nil
+	if missing == nil || !hoped.enough() {
+		return nil
+	}
+	return missing
 }
 
 // label names an authority as reasons do.

@@ -323,6 +323,9 @@ func TestATrustRootThatCannotBeHad(t *testing.T) {
 		writeIn(t, r.dir, "root.json", "{}")
 		return r.base() + `trustRoots: [{name: corp, tuf: {mirror: "http://127.0.0.1:1", root: root.json}}]
 policies:
+  - name: logged
+    images: ["demo.example/multi"]
+    authorities: [{key: key.pub, transparencyLog: require, trustRoot: corp}]
   - name: both
     images: ["demo.example/**"]
     authorities:
@@ -333,8 +336,11 @@ policies:
 	if got := r.pull(t, "signed/manifests/latest"); got != http.StatusOK {
 		t.Errorf("signed with the key: %d", got)
 	}
-	if got := r.pull(t, "unsigned/manifests/latest"); got != http.StatusServiceUnavailable {
+	if got := r.pull(t, "multi/manifests/latest"); got != http.StatusServiceUnavailable {
 		t.Errorf("what the missing root may have admitted: %d, want 503", got)
+	}
+	if got := r.pull(t, "unsigned/manifests/latest"); got != http.StatusForbidden {
+		t.Errorf("what no root could admit: %d, want 403", got)
 	}
 	if _, ready := get(t, "http://"+r.admin+"/readyz"); ready != "ok\n" {
 		t.Errorf("readyz says %q", ready)

@@ -186,6 +186,19 @@ func (m pkiMaterial) FulcioCertificateAuthorities() []root.CertificateAuthority 
 	return m.authorities
 }
 
+// ErrNotLoaded is wrapped by Verify's errors about what might have counted, had
+// a root or a key been loaded that is not. Any other error is final.
+var ErrNotLoaded = errors.New("not loaded")
+
+// undecided adds to a reason that something is missing which might have
+// spoken against it.
+func (a *Authority) undecided(reason error) error {
+	if len(a.missing) == 0 {
+		return reason
+	}
+	return fmt.Errorf("%w (%s: %w)", reason, strings.Join(a.missing, " and "), ErrNotLoaded)
+}
+
 // Incomplete says what has not been loaded yet; nil means that whatever the
 // authority does not admit is really refused.
 func (a *Authority) Incomplete() error {
@@ -235,13 +248,16 @@ func (a *Authority) byKey(e *entity, image digest.Digest, s *Signer) error {
 	who, err := a.keys.signed(e)
 	if err != nil {
 		if e.certified {
-			return errCertificate
+			err = errCertificate
+		}
+		if len(a.keys) < len(a.policy.Keys)+len(a.policy.KMS) {
+			return a.undecided(err)
 		}
 		return err
 	}
 	if a.needsRoot() { // else the signature is all that is asked for
 		if len(a.witness) == 0 {
-			return fmt.Errorf("its evidence cannot be checked: %w", a.Incomplete())
+			return a.undecided(errors.New("its evidence cannot be checked"))
 		}
 		if err := e.prove(); err != nil {
 			return err
@@ -287,7 +303,7 @@ func (a *Authority) byIdentity(e *entity, image digest.Digest, s *Signer) error 
 		}
 		reason = fmt.Errorf("it names %s, but %w", Signer{Subject: claims.Subject, Issuer: claims.Issuer}, reason)
 	}
-	return reason
+	return a.undecided(reason)
 }
 
 func (a *Authority) anyIdentity(claims policy.Claims) error {
@@ -334,12 +350,12 @@ func (a *Authority) byPKI(e *entity, image digest.Digest, s *Signer) error {
 			return nil
 		}
 	case a.pki.stamped == nil:
-		return fmt.Errorf("its evidence cannot be checked: %w", a.Incomplete())
+		return a.undecided(errors.New("its evidence cannot be checked"))
 	}
 	if now := time.Now(); now.After(e.leaf.NotAfter) && len(e.stamps) == 0 {
 		return fmt.Errorf("its certificate ended on %s, and no timestamp proves that it was made before (%w)", e.leaf.NotAfter.UTC().Format(time.DateOnly), reason)
 	}
-	return reason
+	return a.undecided(reason)
 }
 
 // soonest is when the first of the certificates ends that lead from leaf to a
