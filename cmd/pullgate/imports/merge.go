@@ -229,8 +229,8 @@ func (p *native) ask(needs []need, at []value) {
 		}
 		for _, a := range who {
 			if j := slices.IndexFunc(p.authorities, func(b authority) bool { return b.same() == a.same() }); j >= 0 {
-				if p.authorities[j].accept == n.kind {
-					continue
+				if p.authorities[j].accept == n.kind && p.authorities[j].required {
+					continue // its attestation is what it passes by
 				}
 				if p.authorities[j].name == "" {
 					p.authorities[j].name = fmt.Sprintf("signer %d", j+1)
