@@ -61,12 +61,12 @@ func readPolicyJSON(r *report, files []File) []native {
 	}
 	// The more specific scope first: a digest, then the longer name.
 	specific := func(a rule) int {
-		n := 0
-		for _, p := range a.places {
-			n = max(n, len(strings.Trim(p.glob.String(), "/*")))
-			if p.digest != "" {
-				n += 1000
-			}
+		if len(a.places) == 0 {
+			return 0 // refused
+		}
+		n := len(strings.Trim(a.places[0].glob.String(), "/*"))
+		if a.places[0].digest != "" {
+			n += 1000
 		}
 		return n
 	}
@@ -89,30 +89,38 @@ func everywhere(v value) place {
 }
 
 // scope translates a scope of the docker transport: a host, hosts below a
-// domain, a namespace, a repository, a tag or a digest.
+// domain, a namespace, a repository or a digest. What matches nothing there, and
+// would match something here, is refused.
 func (v value) scope(scope string) []place {
 	name, digest, hasDigest := strings.Cut(scope, "@")
-	path := strings.Count(name, "/")
-	last := name[strings.LastIndex(name, "/")+1:]
-	if path > 0 && strings.Contains(last, ":") {
+	host, path, hasPath := strings.Cut(name, "/")
+	domain, below := strings.CutPrefix(host, "*.")
+	switch {
+	case strings.Contains(path, ":"):
 		v.refuse("scope %q is one tag: pullgate's policies never see tags, runtimes ask by digest as well; write the repository", scope)
 		return nil
-	}
-	if hasDigest && !isDigest(digest) {
+	case hasDigest && !isDigest(digest):
 		v.refuse("scope %q: %q is no digest: write sha256: and 64 hex digits", scope, digest)
+		return nil
+	case strings.Contains(domain+path, "*") || below && (hasPath || strings.Contains(domain, ":")):
+		v.refuse("scope %q matches nothing: * stands for the beginning of a host alone, as in *.example.com, whatever the port", scope)
+		return nil
+	case policy.FamiliarHost(host) != host:
+		v.refuse("scope %q matches nothing: write %s", scope, policy.FamiliarHost(host)+strings.TrimPrefix(scope, host))
 		return nil
 	}
 	var globs []string
-	hub := strings.HasPrefix(name, "docker.io/")
+	hub := host == "docker.io" && hasPath && !strings.Contains(path, "/")
 	switch {
+	case hub && hasDigest:
+		v.refuse("scope %q matches nothing: write docker.io/library/%s@%s", scope, path, digest)
+		return nil
 	case hasDigest:
 		globs = []string{name}
-	case path == 0:
-		globs = []string{name + "/**"}
-	case hub && path == 1:
+	case below:
+		globs = []string{host + "/**", host + ":*/**"} // whatever the port
+	case !hasPath, hub:
 		globs = []string{name + "/**"} // Docker Hub's repositories have two parts
-	case hub:
-		globs = []string{name}
 	default:
 		globs = []string{name, name + "/**"}
 	}

@@ -96,13 +96,17 @@ func (v value) object(known fields) {
 	}
 }
 
-// each visits a mapping whose names are the writer's own.
+// each visits a mapping whose names are the writer's own, each of which says
+// something.
 func (v value) each(visit func(name string, f value)) {
 	known := fields{}
 	if v.node.Kind == yaml.MappingNode {
 		for i := 0; i+1 < len(v.node.Content); i += 2 {
-			name := v.node.Content[i].Value
-			known[name] = func(f value) { visit(name, f) }
+			key := v.node.Content[i]
+			known[key.Value] = func(f value) { visit(key.Value, f) }
+			if v.node.Content[i+1].ShortTag() == "!!null" {
+				value{v.r, v.file, strings.TrimPrefix(v.path+"."+key.Value, "."), v.node.Content[i+1], key.Line}.refuse("is empty: write what it is, or remove it")
+			}
 		}
 	}
 	v.object(known)
