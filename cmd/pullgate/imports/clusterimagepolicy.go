@@ -279,11 +279,11 @@ func (c *cipAuthority) evidence(v value, keyless bool, ca, log, stamp string, no
 	if !keyless {
 		switch {
 		case stamp != "":
-			c.stamp, c.root = true, v.r.trust(stamp, makeRoot)
+			c.stamp, c.root = true, v.r.trust(stamp, stamp, makeRoot)
 		case log != "":
 			c.log = true
 			if !public {
-				c.root = v.r.trust(hostOf(log), makeRoot)
+				c.root = v.r.trust(hostOf(log), hostOf(log), makeRoot)
 			}
 		}
 		return
@@ -301,12 +301,12 @@ func (c *cipAuthority) evidence(v value, keyless bool, ca, log, stamp string, no
 			name = stamp
 		}
 	}
-	root := v.r.trust(name, makeRoot)
+	root := v.r.trust(name, name, makeRoot)
 	c.roots = []string{root}
 	c.log = stamp == "" && noLog == nil
 	c.stamp = stamp != ""
 	for _, other := range []string{log, stamp} {
-		if other != "" && other != ca && v.r.trust(hostOf(other), makeRoot) != root {
+		if other != "" && other != ca && v.r.trust(hostOf(other), hostOf(other), makeRoot) != root {
 			v.refuse("names %s and %s: an authority has one trust root, which holds CA, logs and timestamp authority; give all of them that name", name, other)
 		}
 	}

@@ -179,7 +179,7 @@ func (a *rule) ivpAttestor(v value) (string, authority) {
 							}
 						},
 						"roots": func(k value) {
-							e.own = own
+							e.made(k, own)
 							k.lose("the certificates have to be put into a trust root: see trustRoots")
 						},
 					})
@@ -195,13 +195,13 @@ func (a *rule) ivpAttestor(v value) (string, authority) {
 				"ctlog": func(u value) {
 					log = true
 					intoRoot := func(k value) {
-						e.own = own
+						e.made(k, own)
 						k.lose("has to be put into a trust root: see trustRoots")
 					}
 					u.object(fields{
 						"url": func(k value) {
 							if !isAt(k.text(), publicRekor) && k.text() != "" {
-								e.own = hostOf(k.text())
+								e.made(k, hostOf(k.text()))
 							}
 						},
 						"rekorPubKey": intoRoot,
@@ -219,7 +219,7 @@ func (a *rule) ivpAttestor(v value) (string, authority) {
 						"mirror": func(k value) {},
 						"root":   func(k value) { k.object(fields{"path": func(value) {}, "data": func(value) {}}) },
 					})
-					e.own = own
+					e.made(u, own)
 					u.lose("the mirror has to be written under trustRoots as tuf: {mirror: …, root: FILE}")
 				},
 				"annotations": func(u value) { a.annotate(u) },

@@ -305,6 +305,19 @@ type evidence struct {
 	noLog, noSCT bool
 	own          string // names a trust root when it is not Sigstore's public one
 	stamp        bool
+	of           []string // what that trust root is made of
+}
+
+// root asks for the trust root that is not Sigstore's public one.
+func (e *evidence) root(v value) string {
+	slices.Sort(e.of)
+	return v.r.trust(e.own, strings.Join(e.of, ""), makeRoot)
+}
+
+// made says that a field becomes a part of the trust root of that name.
+func (e *evidence) made(f value, name string) {
+	e.own = name
+	e.of = append(e.of, f.words())
 }
 
 func (e *evidence) rekor(name string) func(value) {
@@ -312,11 +325,11 @@ func (e *evidence) rekor(name string) func(value) {
 		v.object(fields{
 			"url": func(f value) {
 				if !isAt(f.text(), publicRekor) && f.text() != "" {
-					e.own = hostOf(f.text())
+					e.made(f, hostOf(f.text()))
 				}
 			},
 			"pubkey": func(f value) {
-				e.own = name
+				e.made(f, name)
 				f.lose("the log's key has to be put into a trust root: see trustRoots")
 			},
 			"ignoreTlog": func(f value) { e.noLog = f.flag() },
@@ -329,11 +342,12 @@ func (e *evidence) ctlog(name string) func(value) {
 		v.object(fields{
 			"ignoreSCT": func(f value) { e.noSCT = f.flag() },
 			"pubkey": func(f value) {
-				e.own = name
+				e.made(f, name)
 				f.lose("the log's key has to be put into a trust root: see trustRoots")
 			},
 			"tsaCertChain": func(f value) {
-				e.own, e.stamp = name, true
+				e.stamp = true
+				e.made(f, name)
 				f.lose("the chain has to be put into a trust root: see trustRoots")
 			},
 		})
@@ -344,7 +358,7 @@ func (e *evidence) ctlog(name string) func(value) {
 func (e *evidence) ofKeys(v value, a *authority) {
 	a.log, a.stamp = !e.noLog, e.stamp
 	if e.own != "" && (a.log || a.stamp) {
-		a.root = v.r.trust(e.own, makeRoot)
+		a.root = e.root(v)
 	}
 }
 
@@ -359,7 +373,7 @@ func (e *evidence) ofIdentities(v value, a *authority) {
 	if e.own == "" {
 		return
 	}
-	a.roots = []string{v.r.trust(e.own, makeRoot)}
+	a.roots = []string{e.root(v)}
 	a.log, a.stamp = !e.noLog, e.stamp
 }
 
@@ -419,7 +433,7 @@ func readKyvernoKeyless(v value, rule string) (authority, bool) {
 		"rekor": e.rekor(rule),
 		"ctlog": e.ctlog(rule),
 		"roots": func(f value) {
-			e.own = rule
+			e.made(f, rule)
 			f.lose("the certificates have to be put into a trust root: see trustRoots")
 		},
 		"additionalExtensions": func(f value) {

@@ -52,6 +52,7 @@ type attestation struct {
 // trustRoot is one that the policies name.
 type trustRoot struct {
 	name, file, note string
+	of               string // what the source makes it of
 }
 
 // native is one policy of pullgate.
@@ -68,8 +69,10 @@ type native struct {
 	notes        []string
 }
 
-// trust asks for a trust root that has to be made, and returns its name.
-func (r *report) trust(name, note string) string {
+// trust asks for a trust root that has to be made, and returns its name. of is
+// what the source makes it of: two that differ never share a root, in which one
+// CA could make the identities that are asked of the other.
+func (r *report) trust(name, of, note string) string {
 	name = strings.Map(func(c rune) rune {
 		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '.' {
 			return c
@@ -79,10 +82,33 @@ func (r *report) trust(name, note string) string {
 	if name == "" || name == policy.PublicGood || name == policy.GitHubRoot {
 		name = "imported-" + name
 	}
-	if !slices.ContainsFunc(r.roots, func(t trustRoot) bool { return t.name == name }) {
-		r.roots = append(r.roots, trustRoot{name, name + ".trusted_root.json", note})
+	unique := name
+	for n := 2; ; n++ {
+		i := slices.IndexFunc(r.roots, func(t trustRoot) bool { return t.name == unique })
+		if i < 0 {
+			r.roots = append(r.roots, trustRoot{unique, unique + ".trusted_root.json", note, of})
+			return unique
+		}
+		if r.roots[i].of == of {
+			return unique
+		}
+		unique = fmt.Sprintf("%s-%d", name, n)
 	}
-	return name
+}
+
+// words are a field's name and all texts in it.
+func (v value) words() string {
+	var b strings.Builder
+	b.WriteString(v.path[strings.LastIndex(v.path, ".")+1:])
+	var walk func(*yaml.Node)
+	walk = func(n *yaml.Node) {
+		fmt.Fprintf(&b, " %q", strings.TrimSpace(n.Value))
+		for _, child := range n.Content {
+			walk(child)
+		}
+	}
+	walk(v.node)
+	return b.String() + "\n"
 }
 
 func text(s string) *yaml.Node {

@@ -177,6 +177,7 @@ func readSigstoreSigned(v value, scope string) need {
 	var a authority
 	kinds := 0
 	var rekor, fulcio, identitySaid bool
+	var of []string // what the trust root is made of
 	key := func(f value) {
 		if _, err := base64.StdEncoding.DecodeString(f.text()); err != nil {
 			f.refuse("is no base64: %v", err)
@@ -197,6 +198,7 @@ func readSigstoreSigned(v value, scope string) need {
 	}
 	log := func(f value) {
 		rekor = true
+		of = append(of, f.words())
 		f.lose("the log's key has to be put into a trust root: see trustRoots")
 	}
 	v.object(fields{
@@ -219,7 +221,10 @@ func readSigstoreSigned(v value, scope string) need {
 			kinds++
 			fulcio = true
 			var id identity
-			ca := func(u value) { u.lose("the CA's certificate has to be put into a trust root: see trustRoots") }
+			ca := func(u value) {
+				of = append(of, u.words())
+				u.lose("the CA's certificate has to be put into a trust root: see trustRoots")
+			}
 			f.object(fields{
 				"caPath":       ca,
 				"caData":       ca,
@@ -279,7 +284,8 @@ func readSigstoreSigned(v value, scope string) need {
 		v.refuse("fulcio demands a rekorPublicKey: containers-policy.json(5) says so")
 	}
 	if rekor || fulcio {
-		root := v.r.trust("policy-json-"+scope, makeRoot)
+		slices.Sort(of)
+		root := v.r.trust("policy-json-"+scope, scope+"\n"+strings.Join(of, ""), makeRoot)
 		a.log = true
 		if fulcio {
 			a.roots = []string{root}
