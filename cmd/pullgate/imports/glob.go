@@ -64,6 +64,9 @@ func (v value) globs(pattern string) []place {
 			v.refuse("%v", err)
 			return nil
 		}
+		if !v.oneHub(text) {
+			return nil
+		}
 		q := p
 		q.value, q.glob = v, g
 		all = append(all, q)
@@ -92,6 +95,27 @@ func dialect(pattern string) []string {
 		return []string{strings.Join(segments, "/")}
 	}
 	return []string{before + "*" + after + "/" + rest, before + "*/**/*" + after + "/" + rest}
+}
+
+// oneHub refuses a pattern whose wildcard host matches one of Docker Hub's names
+// and not the other: the sources have index.docker.io, policies docker.io.
+func (v value) oneHub(pattern string) bool {
+	if onHost(pattern, "docker.io") == onHost(pattern, "index.docker.io") {
+		return true
+	}
+	host, _, _ := strings.Cut(pattern, "/")
+	v.refuse("%s matches one name of Docker Hub and not the other, and for pullgate both are docker.io: write index.docker.io, or a domain that is not Docker Hub's", host)
+	return false
+}
+
+// onHost reports whether a pattern with a wildcard in its host reaches that host.
+func onHost(pattern, host string) bool {
+	wildcard, _, _ := strings.Cut(pattern, "/")
+	if !strings.Contains(wildcard, "*") {
+		return false
+	}
+	g, err := policy.ParseGlob(wildcard + "/**")
+	return err == nil && g.Match(host+"/library/image")
 }
 
 // crossing turns a pattern whose * crosses "/" into the dialect of globs.

@@ -206,7 +206,15 @@ func (a *rule) references(v value) {
 	pattern = crossing(pattern)
 	a.places = append(a.places, v.globs(pattern)...)
 	// Kyverno sees Docker Hub's own images as written, without library/.
-	if rest, ok := strings.CutPrefix(pattern, "docker.io/"); ok && !strings.Contains(rest, "/") && !strings.HasPrefix(rest, "*") && strings.Contains(rest, "*") {
+	host, rest, _ := strings.Cut(pattern, "/")
+	if rest == "" || strings.Contains(rest, "/") || strings.HasPrefix(rest, "*") {
+		return
+	}
+	hub := host == "docker.io" && strings.Contains(rest, "*")
+	for _, text := range dialect(pattern) {
+		hub = hub || onHost(text, "docker.io")
+	}
+	if hub {
 		a.places = append(a.places, v.globs("docker.io/library/"+rest)...)
 	}
 }

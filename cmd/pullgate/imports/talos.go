@@ -70,6 +70,7 @@ func readTalosRule(r *report, v value) (native, []place) {
 	defer func() { r.notes = nil }()
 	var places []place
 	skip, deny := false, false
+	var never *value // a pattern that matches nothing in Talos
 	var signers []authority
 	before := len(r.problems)
 	v.object(fields{
@@ -83,10 +84,16 @@ func readTalosRule(r *report, v value) (native, []place) {
 				f.refuse("%q has a digest, which Talos does not see: write the repository", f.text())
 				return
 			}
+			if strings.HasPrefix(pattern, "docker.io/") {
+				never = &f
+			}
 			for _, text := range dialect(pattern) {
 				g, err := policy.ParseGlob(text)
 				if err != nil {
 					f.refuse("%v", err)
+					return
+				}
+				if !f.oneHub(text) {
 					return
 				}
 				places = append(places, place{value: f, glob: g, any: true})
@@ -119,12 +126,17 @@ func readTalosRule(r *report, v value) (native, []place) {
 		v.refuse("must have exactly one of skip, deny, keyless and publicKey")
 	case len(places) == 0:
 		v.refuse("has no image: name the images")
+	case never != nil && skip:
+		never.refuse("matches nothing in Talos, where Docker Hub is index.docker.io, and would admit images here: write index.docker.io, or remove the rule")
 	case deny:
 		p.static = policy.Deny
 	case skip:
 		p.static = policy.Allow
 	default:
 		p.authorities = signers
+	}
+	if never != nil {
+		never.lose("matches nothing in Talos, where Docker Hub is index.docker.io; here it does, before all later rules")
 	}
 	return p, places
 }
