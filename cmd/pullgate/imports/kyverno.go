@@ -63,6 +63,7 @@ type verifyImages struct {
 
 func readClusterPolicy(r *report, o kubernetes) []rule {
 	audit, said := true, false // Kyverno's default
+	enforced := false          // what one rule says is the whole policy's action
 	var entries []verifyImages
 	var notes []string
 	r.notes = &notes
@@ -89,9 +90,12 @@ func readClusterPolicy(r *report, o kubernetes) []rule {
 						"reportProperties":       cluster,
 						"skipBackgroundRequests": cluster,
 						"mutate":                 lost("is not about images"),
-						"validate":               lost("is not about signatures: keep this rule in Kyverno"),
-						"generate":               lost("is not about images"),
-						"verifyImages":           func(f value) { images = f.list() },
+						"validate": func(f value) {
+							enforced = enforced || f.denies()
+							f.lose("is not about signatures: keep this rule in Kyverno")
+						},
+						"generate":     lost("is not about images"),
+						"verifyImages": func(f value) { images = f.list() },
 					})
 					for i, image := range images {
 						full := o.name + "/" + name
@@ -121,10 +125,37 @@ func readClusterPolicy(r *report, o kubernetes) []rule {
 	var rules []rule
 	for _, e := range entries {
 		a := rule{value: e.at, name: e.name, warn: audit, notes: slices.Concat(notes, e.notes)}
-		readVerifyImages(r, &a, said)
+		written := readVerifyImages(r, &a)
+		said, enforced = said || written, enforced || !a.warn
 		rules = append(rules, a)
 	}
+	for i := range rules {
+		a := &rules[i]
+		r.notes = &a.notes
+		switch {
+		case enforced && a.warn:
+			a.warn = false
+			a.lose("denies, as another rule of this policy does: Kyverno has one action for all of them")
+		case !said:
+			a.lose("no failureAction is written, which means Audit: it becomes mode: warn")
+		}
+		r.notes = nil
+	}
 	return rules
+}
+
+// denies reports whether a rule about something else may make its policy deny.
+func (v value) denies() bool {
+	may := v.node.Kind != yaml.MappingNode // written elsewhere
+	for i := 0; i+1 < len(v.node.Content); i += 2 {
+		switch v.node.Content[i].Value {
+		case "failureAction":
+			may = may || !strings.EqualFold(v.node.Content[i+1].Value, "audit")
+		case "failureActionOverrides":
+			may = true // in some namespace, perhaps
+		}
+	}
+	return may
 }
 
 // refusedIfNot is for a choice of which one alone can be carried.
@@ -136,8 +167,8 @@ func refusedIfNot(choice, why string) func(value) {
 	}
 }
 
-// readVerifyImages reads one entry of verifyImages.
-func readVerifyImages(r *report, a *rule, actionSaid bool) {
+// readVerifyImages reads one entry of verifyImages; said: it has an action of its own.
+func readVerifyImages(r *report, a *rule) (said bool) {
 	r.notes = &a.notes
 	defer func() { r.notes = nil }()
 	a.annotations = map[string]string{}
@@ -145,7 +176,7 @@ func readVerifyImages(r *report, a *rule, actionSaid bool) {
 	before := len(r.problems)
 	var attestations []value
 	a.object(fields{
-		"failureAction": func(v value) { a.warn, actionSaid = v.auditing(), true },
+		"failureAction": func(v value) { a.warn, said = v.auditing(), true },
 		"type": func(v value) {
 			if v.text() == "Notary" {
 				v.refuse("Notary's signatures are not verified: sign with cosign")
@@ -191,9 +222,7 @@ func readVerifyImages(r *report, a *rule, actionSaid bool) {
 	case len(a.needs) == 0:
 		a.refuse("has no attestors and no attestations: it verifies nothing; add who must sign")
 	}
-	if !actionSaid {
-		a.lose("no failureAction is written, which means Audit: it becomes mode: warn")
-	}
+	return said
 }
 
 // references adds a pattern over image names, in which * crosses "/".
