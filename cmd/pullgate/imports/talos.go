@@ -109,7 +109,7 @@ func readTalosRule(r *report, v value) (native, []place) {
 		"publicKey": func(f value) {
 			f.object(fields{"certificate": func(u value) {
 				if key, ok := u.publicKey(); ok {
-					signers = append(signers, authority{keys: []string{key}})
+					signers = append(signers, authority{keys: []string{key}, log: true}) // as Talos does
 				}
 			}})
 		},
