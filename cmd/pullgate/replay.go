@@ -58,7 +58,7 @@ something would, 2 when that could not be told.`,
 				return err
 			}
 			if len(history.images) == 0 {
-				return fmt.Errorf("%s: no decision about an image that could be judged again; %s", files[0], history.leftOut())
+				return history.nothing(files[0])
 			}
 			if err := history.judge(cmd.Context(), l, progressOn(cmd.ErrOrStderr())); err != nil {
 				return err

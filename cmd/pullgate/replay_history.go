@@ -162,6 +162,15 @@ func (h *history) above(image *pulledImage) []string {
 	return list
 }
 
+// nothing says why there is no image to judge.
+func (h *history) nothing(file string) error {
+	left := h.leftOut()
+	if left == "" {
+		left = "it holds none: pull through the gate first, or name the gate's own files with --decisions"
+	}
+	return fmt.Errorf("%s: no decision about an image that could be judged again; %s", file, left)
+}
+
 // leftOut says what was read and is not judged.
 func (h *history) leftOut() string {
 	var list []string

@@ -139,7 +139,7 @@ func TestReplayTheOtherWay(t *testing.T) {
 		t.Errorf("exit %d: %s", code, out)
 	}
 	for _, nothing := range []string{writeIn(t, dir, "empty.jsonl", ""), filepath.Join(dir, "missing.jsonl")} {
-		if code, out := commandExit(t, "replay", "--config", config, "--decisions", nothing); code != exitCouldNotTell {
+		if code, out := commandExit(t, "replay", "--config", config, "--decisions", nothing); code != exitCouldNotTell || strings.HasSuffix(strings.TrimSpace(out), ";") {
 			t.Errorf("%s: exit %d: %s", nothing, code, out)
 		}
 	}
