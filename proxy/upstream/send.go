@@ -3,6 +3,7 @@ package upstream
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -184,6 +185,10 @@ func (u *Upstream) fail(ctx context.Context, err error) error {
 	var withURL *url.Error
 	if errors.As(err, &withURL) {
 		err = withURL.Err
+	}
+	var noTLS tls.RecordHeaderError
+	if errors.As(err, &noTLS) || errors.Is(err, http.ErrSchemeMismatch) {
+		err = fmt.Errorf("%w: it speaks no TLS; where plain http is meant, write `url: http://…` for this upstream (verify --key: --plain-http)", err)
 	}
 	return &verify.UpstreamError{Status: http.StatusServiceUnavailable, HadAuth: u.auth.any(), Host: u.host, Err: err}
 }

@@ -159,3 +159,12 @@ func TestTLSConfigIsNotShared(t *testing.T) {
 		}
 	}
 }
+
+// Who meant plain http, and has not said so, is told where to.
+func TestPlainHTTPWhereTLSWasExpected(t *testing.T) {
+	t.Parallel()
+	plain := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) })
+	u := openBare(t, "https://"+plain.address, Auth{})
+	_, err := u.Manifest(t.Context(), repo, "v1", plenty)
+	wantText(t, wantUpstream(t, err, http.StatusServiceUnavailable), "write `url: http://…` for this upstream")
+}
