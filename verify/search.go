@@ -93,6 +93,11 @@ func (s *search) note(format string, args ...any) {
 	s.notes = append(s.notes, fmt.Sprintf(format, args...))
 }
 
+// tooMuch notes that the budget of this place is spent.
+func (s *source) tooMuch() {
+	s.note("%s holds more than %d KiB, its quarter of limits.verdictBytes; the rest was not examined", s.where, s.gate.Limits.VerdictBytes/sources>>10)
+}
+
 // legacyTag reads sha256-<hex>.sig or .att, where cosign v1 and v2 keep
 // signatures and attestations.
 func (s *source) legacyTag(ctx context.Context, suffix string, kind sigs.Kind) error {
@@ -148,7 +153,7 @@ type listing struct {
 func (s *source) manifest(ctx context.Context, reference string, limit int64) (*listing, error) {
 	granted := s.budget.reserve(limit)
 	if granted == 0 {
-		s.note("%s holds more data than limits.verdictBytes allows; the rest was not examined", s.where)
+		s.tooMuch()
 		return nil, nil
 	}
 	m, err := s.registry.Manifest(ctx, s.repo, reference, granted)
@@ -261,7 +266,7 @@ func (s *source) candidate(ctx context.Context, l Descriptor, kind sigs.Kind) er
 		return nil
 	}
 	if !s.budget.take(l.Size) {
-		s.note("%s holds more data than limits.verdictBytes allows; the rest was not examined", s.where)
+		s.tooMuch()
 		return nil
 	}
 	// Whatever the size that is listed, the digest decides: a registry that sends
