@@ -44,6 +44,14 @@ type Reason struct {
 	Reason    string `json:"reason"`
 }
 
+// String is the reason as a refusal says it.
+func (r Reason) String() string {
+	if r.Authority == "" {
+		return r.Reason
+	}
+	return r.Authority + ": " + r.Reason
+}
+
 // Finding is what one authority of the deciding policy came to, passed or not.
 type Finding struct {
 	Authority string `json:"authority"`
@@ -105,11 +113,7 @@ func (v Verdict) Message() string {
 	}
 	reasons := make([]string, 0, len(v.Reasons))
 	for _, r := range v.Reasons {
-		if r.Authority != "" {
-			reasons = append(reasons, fmt.Sprintf("%s: %s", r.Authority, r.Reason))
-			continue
-		}
-		reasons = append(reasons, r.Reason)
+		reasons = append(reasons, r.String())
 	}
 	return fmt.Sprintf("%s refused by policy %q: %s", name, v.Policy, strings.Join(reasons, "; "))
 }
