@@ -257,7 +257,7 @@ func advice(d *proxy.Decision) string {
 	case d.Outcome == "error" && d.Status < http.StatusInternalServerError:
 		return "The image or the request has to change; the gate cannot serve it as it is."
 	case d.Outcome == "error":
-		return "Pull again: this is never remembered. If it stays, see what failed above, and whether the registry is up.\n  " + now
+		return "Pull again: this is never remembered. If it stays, see what failed above: a registry that is down,\n  or a trust root or key that is not loaded (pullgate_trust_age_seconds).\n  " + now
 	case d.Unknown:
 		return "Pull the image by its tag, or run pullgate warm on it: a part is served when the gate knows an admitted image that lists it."
 	case d.Outcome == verify.Allowed.String():

@@ -309,7 +309,11 @@ func (k *Keeper) refresh(ctx context.Context, s *source) error {
 		s.failures++
 		wait := min(longestBackOff, firstBackOff<<min(s.failures-1, 10))
 		s.due = time.Now().Add(min(wait, s.every))
-		k.config.Log.Warn("a refresh failed; what was there stays in use", "what", s.name, "loaded", s.good != nil, "again in", wait.String(), "error", err)
+		then := "a refresh failed; what was there stays in use"
+		if s.good == nil {
+			then = "it cannot be loaded; pulls that need it are answered 503 until it is"
+		}
+		k.config.Log.Warn(then, "what", s.name, "again in", wait.String(), "error", err)
 	default:
 		s.failures, s.due = 0, time.Now().Add(s.every)
 		s.at = time.Now()

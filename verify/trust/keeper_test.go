@@ -452,13 +452,16 @@ policies:
     authorities: [{key: hashivault://app}]
 `)
 	dir := t.TempDir()
-	k, _ := keeper(t, dir)
+	k, log := keeper(t, dir)
 	trust, err := k.Use(set)
 	if err != nil || len(trust.Keys) != 0 || asked.Load() != 0 {
 		t.Fatalf("%v: keys %v, asked %d times", err, trust.Keys, asked.Load())
 	}
 	if err := k.Fill(t.Context()); err == nil { // sealed
 		t.Fatal("no error of a sealed service")
+	}
+	if text := log.String(); !strings.Contains(text, "answered 503 until it is") || strings.Contains(text, "stays in use") {
+		t.Errorf("there was nothing to stay in use: %s", text)
 	}
 	id := func(k *Keeper) string {
 		t.Helper()
