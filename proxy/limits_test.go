@@ -644,7 +644,7 @@ func TestFloodsAreBoundedAndStarveNoOtherSource(t *testing.T) {
 				layers = append(layers, hostile.Layer{MediaType: bundleType, Body: bytes.Repeat([]byte{byte(i)}, 256<<10)})
 			}
 			r.reg.PushArtifact("prod/app", "", hostile.Artifact{Type: bundleType, Layers: layers, Subject: image})
-		}, signUnderTag, "the referrers API holds more than 4096 KiB, its quarter of limits.verdictBytes"},
+		}, signUnderTag, "the referrers API holds more than 4096 KiB, its share of limits.verdictBytes"},
 		"a signature larger than any is": {20, func(image digest.Digest) {
 			r.reg.PushArtifact("prod/app", hostile.SignatureTag(image), hostile.Artifact{Layers: []hostile.Layer{
 				{MediaType: hostile.SimpleSigningType, Digest: digest.FromString("huge"), Size: 1 << 40}}})

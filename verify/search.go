@@ -41,6 +41,7 @@ type search struct {
 type source struct {
 	*search
 	where      string
+	share      int64 // bytes that may be fetched from here
 	budget     *budget
 	candidates atomic.Int64 // that may still be examined
 }
@@ -54,19 +55,22 @@ const (
 
 func (s *search) source(where string) *source {
 	share := s.gate.Limits.VerdictBytes / sources
-	if s.attestations { // the largest that may count, wherever it is, with small ones beside it
+	if s.attestations && where != sigTag { // the largest that may count, with small ones beside it
 		share += s.gate.Limits.PayloadBytes
 	}
-	src := &source{search: s, where: where, budget: newBudget(share)}
+	src := &source{search: s, where: where, share: share, budget: newBudget(share)}
 	src.candidates.Store(int64(s.gate.Limits.Signatures))
 	return src
 }
+
+// sigTag is the place that holds signatures alone.
+const sigTag = "the .sig tag"
 
 func (s *search) run(ctx context.Context) {
 	var all sync.WaitGroup
 	if s.image.Algorithm() == digest.SHA256 { // a sha512 .sig tag is longer than a tag may be
 		all.Go(func() {
-			s.fail(guard(func() error { return s.source("the .sig tag").legacyTag(ctx, ".sig", sigs.Legacy) }))
+			s.fail(guard(func() error { return s.source(sigTag).legacyTag(ctx, ".sig", sigs.Legacy) }))
 		})
 		if s.attestations {
 			all.Go(func() {
@@ -95,7 +99,7 @@ func (s *search) note(format string, args ...any) {
 
 // tooMuch notes that the budget of this place is spent.
 func (s *source) tooMuch() {
-	s.note("%s holds more than %d KiB, its quarter of limits.verdictBytes; the rest was not examined", s.where, s.gate.Limits.VerdictBytes/sources>>10)
+	s.note("%s holds more than %d KiB, its share of limits.verdictBytes; the rest was not examined", s.where, s.share>>10)
 }
 
 // legacyTag reads sha256-<hex>.sig or .att, where cosign v1 and v2 keep
