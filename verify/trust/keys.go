@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 
 	"github.com/sigstore/sigstore/pkg/signature/kms"
+	"github.com/sigstore/sigstore/pkg/signature/options"
 
 	// Each registers a key service. They are allow-listed again below: for any
 	// other scheme the loader would run a program of that name.
@@ -34,11 +35,7 @@ func fetchKey(ctx context.Context, reference string) ([]byte, error) {
 	if !known {
 		return nil, fmt.Errorf("key %s: no key service of that name is known", reference)
 	}
-	service, err := kms.Get(ctx, reference, crypto.SHA256)
-	if err != nil {
-		return nil, fmt.Errorf("key %s: %w", reference, err)
-	}
-	public, err := service.PublicKey()
+	public, err := publicKey(ctx, reference)
 	if err != nil {
 		return nil, fmt.Errorf("key %s: %w", reference, err)
 	}
@@ -47,4 +44,35 @@ func fetchKey(ctx context.Context, reference string) ([]byte, error) {
 		return nil, fmt.Errorf("key %s: %w", reference, err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), nil
+}
+
+// publicKey asks the service, until ctx ends: some of the services' clients look
+// at no context. One that never answers leaves its goroutine behind.
+func publicKey(ctx context.Context, reference string) (crypto.PublicKey, error) {
+	type answer struct {
+		key crypto.PublicKey
+		err error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		var a answer
+		defer func() {
+			if p := recover(); p != nil {
+				a.err = fmt.Errorf("its client: %v", p)
+			}
+			answers <- a
+		}()
+		service, err := kms.Get(ctx, reference, crypto.SHA256)
+		if err != nil {
+			a.err = err
+			return
+		}
+		a.key, a.err = service.PublicKey(options.WithContext(ctx))
+	}()
+	select {
+	case a := <-answers:
+		return a.key, a.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("it has not answered: %w", ctx.Err())
+	}
 }
