@@ -23,6 +23,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify/sigs"
@@ -33,7 +34,9 @@ const (
 	firstBackOff   = 30 * time.Second
 	longestBackOff = time.Hour
 	keyRefresh     = time.Hour
-	maxMaterial    = 8 << 20 // bytes of one root
+	askApart       = 5 * time.Second // between two refreshes of one source that somebody asked for
+	atOnce         = 8               // refreshes
+	maxMaterial    = 8 << 20         // bytes of one root
 )
 
 // Config is what a Keeper is made of.
@@ -64,12 +67,15 @@ type source struct {
 	root  string // the root's name; empty for a key
 	key   string // the key's reference; empty for a root
 	every time.Duration
-	fetch func(context.Context) ([]byte, error)
+
+	folder bool // it lies on this machine's disk
+	fetch  func(context.Context) ([]byte, error)
 
 	used     bool // by the configuration that was last asked for
 	good     []byte
 	at       time.Time // when good was last confirmed; zero: it came with the program
 	due      time.Time
+	asked    time.Time // when it was last begun to ask
 	failures int
 }
 
@@ -150,12 +156,15 @@ func (k *Keeper) Use(set *policy.Set) (sigs.Trust, error) {
 	return trust, nil
 }
 
-// Ask has every source in use asked at once, whatever its time.
+// Ask has every source in use asked at once, whatever its time, but none again
+// within seconds.
 func (k *Keeper) Ask() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, s := range k.sources {
-		s.due = time.Time{}
+		if soon := s.asked.Add(askApart); soon.Before(s.due) {
+			s.due = soon
+		}
 	}
 	k.wakeUp()
 }
@@ -169,7 +178,7 @@ func (k *Keeper) wakeUp() {
 
 func rootSource(r policy.TrustRoot, c Config) *source {
 	t := r.TUF
-	s := &source{name: "trust root " + r.Name, root: r.Name, every: t.Refresh}
+	s := &source{name: "trust root " + r.Name, root: r.Name, every: t.Refresh, folder: t.Directory != ""}
 	s.id = identify("root", t.Mirror, t.Directory, t.Target, string(t.Root))
 	cache := ""
 	if c.Dir != "" && !c.Frozen {
@@ -198,7 +207,13 @@ func identify(kind string, parts ...string) string {
 // disk, or with what it begins with.
 func (k *Keeper) source(s *source, first []byte) *source {
 	if known := k.sources[s.id]; known != nil {
-		known.used = true
+		known.used, known.every = true, s.every
+		if soon := time.Now().Add(s.every); soon.Before(known.due) {
+			known.due = soon
+		}
+		if known.folder { // it may be its change that made the configuration load again
+			known.due = time.Time{}
+		}
 		return known
 	}
 	s.used, s.good = true, first
@@ -240,11 +255,7 @@ func (s *source) check(text []byte) error {
 // Fill asks for what is in use and missing, and waits: for a command that runs
 // once. What is there already is not refreshed.
 func (k *Keeper) Fill(ctx context.Context) error {
-	var failed []error
-	for _, s := range k.due(func(s *source) bool { return s.good == nil }) {
-		failed = append(failed, k.refresh(ctx, s))
-	}
-	return errors.Join(failed...)
+	return k.refreshAll(ctx, k.due(func(s *source) bool { return s.good == nil }))
 }
 
 // Run refreshes until ctx ends.
@@ -259,13 +270,26 @@ func (k *Keeper) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		now := time.Now()
-		for _, s := range k.due(func(s *source) bool { return !s.due.After(now) }) {
-			if ctx.Err() == nil {
-				_ = k.refresh(ctx, s) // logged, and tried again
-			}
-		}
+		_ = k.refreshAll(ctx, k.due(func(s *source) bool { return !s.due.After(now) })) // logged, and tried again
 		timer.Reset(k.untilNext())
 	}
+}
+
+// refreshAll asks several at once, so that one that stalls holds up few others.
+func (k *Keeper) refreshAll(ctx context.Context, list []*source) error {
+	failed := make([]error, len(list))
+	var all errgroup.Group
+	all.SetLimit(atOnce)
+	for i, s := range list {
+		all.Go(func() error {
+			if failed[i] = ctx.Err(); failed[i] == nil {
+				failed[i] = k.refresh(ctx, s)
+			}
+			return nil
+		})
+	}
+	_ = all.Wait() // each has its own error
+	return errors.Join(failed...)
 }
 
 // due lists the sources in use that are as asked, in the order of their names.
@@ -299,6 +323,9 @@ func (k *Keeper) untilNext() time.Duration {
 func (k *Keeper) refresh(ctx context.Context, s *source) error {
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 	defer cancel()
+	k.mu.Lock()
+	s.asked = time.Now()
+	k.mu.Unlock()
 	text, err := s.ask(ctx)
 	k.mu.Lock()
 	defer k.mu.Unlock()
