@@ -49,7 +49,7 @@ func configFlag(cmd *cobra.Command, file *string) {
 
 func printProblems(w io.Writer, problems []policy.Problem) {
 	for _, p := range problems {
-		fmt.Fprintln(w, p.String())
+		fmt.Fprintln(w, printable(p.String()))
 	}
 }
 

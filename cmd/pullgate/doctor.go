@@ -268,7 +268,7 @@ func printFindings(w io.Writer, found []finding, asJSON bool) error {
 		if f.Outcome != held && f.Command != "" {
 			fmt.Fprintf(w, "             ran: %s\n", f.Command)
 			for line := range strings.Lines(f.Output) {
-				fmt.Fprintf(w, "             | %s\n", strings.TrimRight(line, "\r\n"))
+				fmt.Fprintf(w, "             | %s\n", printable(strings.TrimRight(line, "\r\n")))
 			}
 		}
 	}

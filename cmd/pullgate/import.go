@@ -44,7 +44,7 @@ first.`,
 				return &exitError{exitDenied, errors.New("nothing was imported; see above")}
 			}
 			for _, loss := range result.Losses {
-				fmt.Fprintf(cmd.ErrOrStderr(), "%s (not carried)\n", loss)
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s (not carried)\n", printable(loss.String()))
 			}
 			_, err := cmd.OutOrStdout().Write(result.YAML)
 			return err

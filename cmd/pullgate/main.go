@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -33,7 +34,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		fmt.Fprintln(os.Stderr, "pullgate:", err)
+		complain(os.Stderr, err)
 		code := exitCouldNotTell
 		var exit *exitError
 		if errors.As(err, &exit) {
@@ -41,6 +42,16 @@ func main() {
 		}
 		os.Exit(code)
 	}
+}
+
+// complain prints the error that ends the program. What arguments, files and
+// registries put into it does not reach the terminal as it is.
+func complain(w io.Writer, err error) {
+	lines := strings.Split("pullgate: "+err.Error(), "\n")
+	for i, line := range lines {
+		lines[i] = printable(line)
+	}
+	fmt.Fprintln(w, strings.Join(lines, "\n"))
 }
 
 const manual = `pullgate stands between container runtimes and registries, and lets only images

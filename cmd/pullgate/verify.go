@@ -81,7 +81,7 @@ that could not be told.`,
 func parseImage(image string) (policy.Repository, string, error) {
 	ref, err := name.ParseReference(image)
 	if err != nil {
-		return policy.Repository{}, "", fmt.Errorf("%q is no image name: %w", image, err)
+		return policy.Repository{}, "", fmt.Errorf("%.300q is no image name: %s", image, printable(shorten(err.Error(), 500))) // which repeats it as it is
 	}
 	repo, err := policy.ParseRepository(ref.Context().RegistryStr() + "/" + ref.Context().RepositoryStr())
 	return repo, ref.Identifier(), err

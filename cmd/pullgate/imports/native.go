@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 
@@ -228,10 +229,17 @@ func print(format string, files []File, policies []native, roots []trustRoot) ([
 	return out.Bytes(), encoder.Close()
 }
 
-// comment writes lines of a comment; what stands in a source cannot end one.
+// comment writes lines of a comment; what stands in a source cannot end one, nor
+// bring in what YAML or a terminal would not take.
 func comment(lines []string) string {
 	var all []string
 	for _, line := range lines {
+		line = strings.Map(func(r rune) rune {
+			if !unicode.IsPrint(r) && !unicode.IsSpace(r) {
+				return unicode.ReplacementChar
+			}
+			return r
+		}, line)
 		all = append(all, "# "+strings.Join(strings.Fields(line), " "))
 	}
 	return strings.Join(all, "\n")
