@@ -13,7 +13,8 @@ COPY --from=build /out/pullgate /pullgate
 COPY --from=build --chown=65532:65532 /out/state /var/lib/pullgate
 USER 65532:65532
 # The configuration is mounted; its listeners must not be loopback in a container.
-ENV PULLGATE_STATE_PATH=/var/lib/pullgate
+# There is no /tmp: verify, test and replay put what they need beside the state.
+ENV PULLGATE_STATE_PATH=/var/lib/pullgate TMPDIR=/var/lib/pullgate
 VOLUME /var/lib/pullgate
 EXPOSE 5000 5001
 ENTRYPOINT ["/pullgate"]
