@@ -126,7 +126,7 @@ func runCases(ctx context.Context, l *loaded, cases []testCase, out io.Writer) e
 			fmt.Fprintf(out, "%s: %s: %s\n%s", c.where, c.Image, problem, describe(v, l.policies))
 		}
 	}
-	fmt.Fprintf(out, "%d cases, %d as expected\n", len(cases), len(cases)-wrong-untold)
+	fmt.Fprintf(out, "%s, %d as expected\n", counted(len(cases), "case"), len(cases)-wrong-untold)
 	switch {
 	case wrong > 0:
 		return &exitError{exitDenied, fmt.Errorf("%d of %d cases went otherwise", wrong, len(cases))}

@@ -200,7 +200,7 @@ func TestCheckCommand(t *testing.T) {
 	if err := run(t.Context(), []string{"check", "--config", good}, &out, &errs); err != nil {
 		t.Fatalf("%v\n%s", err, errs.String())
 	}
-	if !strings.Contains(out.String(), "1 policies") {
+	if !strings.Contains(out.String(), "1 policy") {
 		t.Errorf("it says %q", out.String())
 	}
 	bad := writeIn(t, dir, "bad.yaml", "mode: off\nupstreams: [{host: a.example}]\npolicies: [{name: x}]\n")

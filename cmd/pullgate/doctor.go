@@ -47,10 +47,9 @@ gate always refuses (canary: in its configuration). Per runtime it says
 
 It tries containerd, docker, podman, buildah, skopeo, buildkit, nerdctl and
 crictl where they are found, or those that are named, and needs the rights to
-pull with them. With
---config (the gate's own, where it runs on this node) --gate and --canary are
-taken from there. --textfile writes a Prometheus textfile, for a timer that runs
-it for ever.
+pull with them. With --config (the gate's own, where it runs on this node)
+--gate and --canary are taken from there. --textfile writes metrics for
+Prometheus' textfile collector, where a timer runs doctor.
 
 It exits 0 when all are held, 1 when one is not, 2 when that could not be told.`,
 		Example: "  pullgate doctor --gate http://127.0.0.1:5000 --canary ghcr.io/acme/canary:v1\n  pullgate doctor containerd --config /etc/pullgate/pullgate.yaml --json",

@@ -26,6 +26,7 @@ What is not carried is listed on stderr, with file and line, and stands as a
 comment where it was. What cannot be said as a list of which the first match
 decides is an error that says what to write instead, and then nothing is
 printed. Several files are one set of policies.
+
 It exits 0 when policies were printed, 1 when something has to be changed
 first.`,
 		Args: cobra.MinimumNArgs(2),

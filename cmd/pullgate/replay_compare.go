@@ -147,7 +147,7 @@ func (c *comparison) print(out io.Writer, asJSON bool) error {
 	}
 	switch {
 	case len(c.Refused) > 0:
-		return &exitError{exitDenied, fmt.Errorf("%d images that were pulled would be refused", len(c.Refused))}
+		return &exitError{exitDenied, fmt.Errorf("%s that were pulled would be refused", counted(len(c.Refused), "image"))}
 	case len(c.Untold) > 0:
 		return fmt.Errorf("about %d images it could not be told", len(c.Untold))
 	case c.Images == 0:
@@ -157,7 +157,7 @@ func (c *comparison) print(out io.Writer, asJSON bool) error {
 }
 
 func (c *comparison) tell(b *strings.Builder) {
-	fmt.Fprintf(b, "%d images in %d requests, %s to %s\n", c.Images, c.Requests, c.From.UTC().Format(time.RFC3339), c.To.UTC().Format(time.RFC3339))
+	fmt.Fprintf(b, "%s in %s, %s to %s\n", counted(c.Images, "image"), counted(c.Requests, "request"), c.From.UTC().Format(time.RFC3339), c.To.UTC().Format(time.RFC3339))
 	for _, group := range []struct {
 		title string
 		list  []change
@@ -201,6 +201,9 @@ func (c *change) tell(b *strings.Builder) {
 func counted(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
+	}
+	if stem, ok := strings.CutSuffix(what, "y"); ok {
+		return fmt.Sprintf("%d %sies", n, stem)
 	}
 	return fmt.Sprintf("%d %ss", n, what)
 }

@@ -30,8 +30,9 @@ func serveCommand() *cobra.Command {
 then running pulls have the configured drain time to finish.
 
 SIGHUP, and any change of the configuration, its policies, keys or certificates,
-loads them again; SIGHUP also asks TUF mirrors and key services at once. A file with a problem is refused whole: the old configuration
-stays, the log lists every problem, and /readyz says so.
+loads them again; SIGHUP also asks TUF mirrors and key services at once. A file
+with a problem is refused whole: the old configuration stays, the log lists every
+problem, and /readyz says so.
 
 Health, readiness, metrics and decisions are on a port of their own
 (admin.listen): /healthz, /readyz, /metrics, /decisions. Every decision is one

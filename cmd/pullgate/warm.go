@@ -43,7 +43,7 @@ opens the state itself.`,
 					failed = errors.Join(failed, fmt.Errorf("%s: %w", image, err))
 					continue
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s: admitted, %d manifests known\n", image, n)
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: admitted, %s known\n", image, counted(n, "manifest"))
 			}
 			err = errors.Join(failed, done())
 			if err != nil && onlyDenied(failed) {
