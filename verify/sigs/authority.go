@@ -1,7 +1,6 @@
 package sigs
 
 import (
-	"bytes"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
@@ -13,7 +12,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/verify"
-	"github.com/sigstore/sigstore/pkg/cryptoutils"
 
 	"github.com/pullgate/pullgate/policy"
 )
@@ -329,10 +327,11 @@ func (a *Authority) byPKI(e *entity, image digest.Digest, s *Signer) error {
 	if err := e.prove(); err != nil {
 		return err
 	}
-	names := cryptoutils.GetSubjectAlternateNames(e.leaf)
+	authorities := slices.Concat(e.chain, a.policy.PKI.Intermediates, a.policy.PKI.Roots)
+	names := namesOf(e.leaf, authorities)
 	i := slices.IndexFunc(names, a.policy.PKI.Subject.Match)
 	if i < 0 {
-		return fmt.Errorf("its certificate is for %.150q, not %s", strings.Join(names, ", "), a.policy.PKI.Subject)
+		return unlike(e.leaf, names, a.policy.PKI.Subject)
 	}
 	reason := errors.New("no timestamp proves when it was made")
 	if a.pki.stamped != nil && len(e.stamps) > 0 {
@@ -345,7 +344,7 @@ func (a *Authority) byPKI(e *entity, image digest.Digest, s *Signer) error {
 	switch {
 	case a.pki.current != nil:
 		if reason = run(a.pki.current, e, image, verify.WithoutIdentitiesUnsafe()); reason == nil {
-			s.Subject, s.Until = names[i], soonest(e.leaf, slices.Concat(e.chain, a.policy.PKI.Intermediates, a.policy.PKI.Roots))
+			s.Subject, s.Until = names[i], soonest(e.leaf, authorities)
 			s.certified(e.leaf)
 			return nil
 		}
@@ -362,20 +361,9 @@ func (a *Authority) byPKI(e *entity, image digest.Digest, s *Signer) error {
 // root.
 func soonest(leaf *x509.Certificate, others []*x509.Certificate) time.Time {
 	end := leaf.NotAfter
-	seen := map[string]bool{}
-	for names := [][]byte{leaf.RawIssuer}; len(names) > 0; names = names[1:] {
-		if seen[string(names[0])] {
-			continue
-		}
-		seen[string(names[0])] = true
-		for _, c := range others {
-			if !bytes.Equal(c.RawSubject, names[0]) {
-				continue
-			}
-			if c.NotAfter.Before(end) {
-				end = c.NotAfter
-			}
-			names = append(names, c.RawIssuer)
+	for _, c := range above(leaf, others) {
+		if c.NotAfter.Before(end) {
+			end = c.NotAfter
 		}
 	}
 	return end

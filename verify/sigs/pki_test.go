@@ -8,12 +8,15 @@ import (
 	"encoding/pem"
 	"fmt"
 	"net"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"encoding/asn1"
 	"github.com/pullgate/pullgate/policy"
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
 )
 
 // corporate is a PKI of one's own: a root in the policy, an intermediate that
@@ -388,4 +391,48 @@ func replaced(v any, path []string, value any) any {
 		return v
 	}
 	return value
+}
+
+// TestAnUnconstrainedNameBesideAConstrainedOne: name constraints say nothing of
+// an other name (RFC 5280, 4.2.1.10; Go knows none of that kind), so an authority
+// that may only name its own could write anybody's beside it.
+func TestAnUnconstrainedNameBesideAConstrainedOne(t *testing.T) {
+	t.Parallel()
+	c := newCorporate(t, func(c *x509.Certificate) {
+		c.PermittedEmailAddresses, c.PermittedDNSDomainsCritical = []string{"branch.example"}, true
+	})
+	other, err := cryptoutils.MarshalOtherNameSAN(release, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []asn1.RawValue
+	if _, err := asn1.Unmarshal(other.Value, &names); err != nil {
+		t.Fatal(err)
+	}
+	names = append(names, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 1, Bytes: []byte("someone@branch.example")})
+	value, err := asn1.Marshal(names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := func(c *x509.Certificate) {
+		c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: cryptoutils.SANOID, Value: value})
+	}
+	for kind, names := range map[string]template{
+		"other name": leaf,
+		"URI":        func(c *x509.Certificate) { c.URIs = []*url.URL{{Path: release}} },
+		"DNS":        func(c *x509.Certificate) { c.DNSNames = []string{release} },
+		"all": func(c *x509.Certificate) {
+			c.DNSNames, c.EmailAddresses = []string{release}, []string{"someone@branch.example"}
+		},
+	} {
+		for format, candidate := range c.signed(t, names).formats(t, c.image) {
+			t.Run(kind+"/"+format, func(t *testing.T) {
+				denied(t, c.trusts(t), candidate, c.image, "only names of the kinds it constrains count")
+			})
+		}
+	}
+	own := c.trusts(t, func(p *policy.Authority) { p.PKI.Subject = policy.Exactly("someone@branch.example") })
+	for _, candidate := range c.signed(t, email("someone@branch.example")).formats(t, c.image) {
+		allowed(t, own, candidate, c.image)
+	}
 }
