@@ -265,8 +265,15 @@ func (s *source) candidate(ctx context.Context, l Descriptor, kind sigs.Kind) er
 	if kind == sigs.Legacy || !s.attestations {
 		limit = min(limit, sigs.MaxPayload)
 	}
-	if CheckDigest(l.Digest) != nil || l.Size < 0 || l.Size > limit {
-		s.note("%s lists a signature without a proper digest, or larger than any is", s.where)
+	switch {
+	case CheckDigest(l.Digest) != nil || l.Size < 0:
+		s.note("%s lists a signature without a proper digest or size", s.where)
+		return nil
+	case l.Size > limit && limit == s.gate.Limits.PayloadBytes:
+		s.note("%s lists something of %d KiB, more than limits.payloadBytes allows; it was not examined", s.where, l.Size>>10)
+		return nil
+	case l.Size > limit:
+		s.note("%s lists a signature that is larger than any is", s.where)
 		return nil
 	}
 	if !s.budget.take(l.Size) {

@@ -63,3 +63,16 @@ func TestAnAttestationThatCannotBeReadIsNamed(t *testing.T) {
 		t.Error(v.Message())
 	}
 }
+
+// TestAnAttestationThatIsTooLargeIsSaid: whoever attached it learns which limit
+// it is over.
+func TestAnAttestationThatIsTooLargeIsSaid(t *testing.T) {
+	s := newSigners(t)
+	gate := s.gate(`[{name: p, images: ["reg.example/**"], authorities: [{name: k, key: a.pub}], attestations: [{type: cyclonedx}]}]`)
+	image := s.image()
+	s.attach(image, s.sign(image, "a"))
+	s.attach(image, s.attestation(image, "a", "https://cyclonedx.org/bom", bill(7<<20)))
+	if v := s.verdict(gate, image); v.Admitted() || !strings.Contains(v.Message(), "KiB, more than limits.payloadBytes allows") {
+		t.Error(v.Message())
+	}
+}
