@@ -131,7 +131,8 @@ func (l *loader) tuf(s source, n *yaml.Node, what string) *TUF {
 			text, _ := s.text(f.value, label)
 			u, err := url.Parse(text)
 			if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-				s.problem(f.value, "%s must be an https address, not %s", label, brief(f.value))
+				// Not repeated: it may hold a password, and problems are logged.
+				s.problem(f.value, "%s must be an https address without user, query or fragment", label)
 			}
 			t.Mirror = strings.TrimSuffix(text, "/")
 		case "directory":

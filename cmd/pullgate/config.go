@@ -407,7 +407,7 @@ func (c *config) checkUpstreams() []policy.Problem {
 		}
 		if u.URL != "" {
 			if parsed, err := url.Parse(u.URL); err != nil || parsed.Host == "" || parsed.Scheme != "https" && parsed.Scheme != "http" || parsed.RawQuery != "" || parsed.Fragment != "" || parsed.User != nil {
-				add(at("url"), "url %q must be http:// or https://, a host and perhaps a path", u.URL)
+				add(at("url"), "url must be http:// or https://, a host and perhaps a path, without user, query or fragment") // not repeated: it may hold a password
 			}
 		}
 		switch a := u.Auth; a.Type {

@@ -1,0 +1,45 @@
+package policy
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func problemsOf(t *testing.T, text string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "p.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, problems := Load(Input{ConfigFile: "config.yaml", Dir: dir, Files: []string{"p.yaml"}})
+	var all strings.Builder
+	for _, p := range problems {
+		all.WriteString(p.String() + "\n")
+	}
+	return all.String()
+}
+
+// TestAMirrorsPasswordIsNotRepeated: problems are logged.
+func TestAMirrorsPasswordIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{"https://robot:hunter2@tuf.example", "https://robot:hunter2@tuf.example:x y"} {
+		got := problemsOf(t, "policies: []\ntrustRoots: [{name: corp, tuf: {mirror: \""+address+"\", root: root.json}}]\n")
+		if !strings.Contains(got, "mirror must be") || strings.Contains(got, "hunter2") {
+			t.Errorf("said:\n%s", got)
+		}
+	}
+}
+
+// TestAFieldThatDoesNothingIsFoundWhereverItStands: fields have no order.
+func TestAFieldThatDoesNothingIsFoundWhereverItStands(t *testing.T) {
+	t.Parallel()
+	const who = `keyless: {identities: [{issuer: "https://i.example", subject: a@b.example}]}`
+	for _, authority := range []string{who + ", transparencyLog: ignore", "transparencyLog: ignore, " + who} {
+		got := problemsOf(t, "policies: [{name: p, images: [\"reg.example/**\"], authorities: [{"+authority+"}]}]\n")
+		if !strings.Contains(got, "is the trust root's to say") {
+			t.Errorf("%s: %q", authority, got)
+		}
+	}
+}
