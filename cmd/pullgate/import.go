@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -33,7 +34,7 @@ first.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var files []imports.File
 			for _, name := range args[1:] {
-				text, err := os.ReadFile(name)
+				text, err := readSource(name)
 				if err != nil {
 					return &exitError{exitDenied, fmt.Errorf("import: %w", err)}
 				}
@@ -51,4 +52,20 @@ first.`,
 			return err
 		},
 	}
+}
+
+// readSource reads a file, or as much of it as import needs to say that it is
+// too large. Nobody waits for a pipe.
+func readSource(name string) ([]byte, error) {
+	if info, err := os.Stat(name); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file: write what it gives into one", name)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, imports.MaxFile+1))
 }

@@ -2,46 +2,33 @@ package main
 
 import (
 	"bytes"
-	"errors"
-	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
-func TestImport(t *testing.T) {
-	dir := t.TempDir()
-	file := func(name, text string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
+// TestImportReadsFilesAlone: a device without end is not read into memory, and
+// nobody waits for whoever might write into a pipe.
+func TestImportReadsFilesAlone(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	runImport := func(args ...string) (stdout, stderr string, err error) {
-		var out, errs bytes.Buffer
-		err = run(t.Context(), append([]string{"import"}, args...), &out, &errs)
-		return out.String(), errs.String(), err
-	}
-
-	good := file("talos.yaml", "apiVersion: v1alpha1\nkind: ImageVerificationConfig\nrules: [{image: 'ghcr.io/*', deny: true}]\n")
-	stdout, stderr, err := runImport("talos", good)
-	if err != nil || !strings.Contains(stdout, "static: deny") || !strings.Contains(stderr, "talos.yaml:3: rules: an image that no rule matches") {
-		t.Errorf("%v\n%s%s", err, stdout, stderr)
-	}
-	file("imported.yaml", stdout)
-	config := file("pullgate.yaml", "upstreams: [{host: ghcr.io}]\npolicyFiles: [imported.yaml]\n")
-	var out bytes.Buffer
-	if err := run(t.Context(), []string{"check", "--config", config}, &out, &out); err != nil {
-		t.Errorf("what was imported is refused: %v\n%s", err, out.String())
-	}
-
-	bad := file("bad.yaml", "apiVersion: v1alpha1\nkind: ImageVerificationConfig\nrules: [{image: 'ghcr.io/*'}]\n")
-	for _, args := range [][]string{{"talos", bad}, {"talos", filepath.Join(dir, "missing.yaml")}, {"nonsense", good}, {"talos", good, bad}} {
-		stdout, stderr, err := runImport(args...)
-		var exit *exitError
-		if !errors.As(err, &exit) || exit.code != exitDenied || stdout != "" {
-			t.Errorf("%v: %v\n%s%s", args, err, stdout, stderr)
+	for _, name := range []string{pipe, "/dev/zero", t.TempDir()} {
+		done := make(chan error, 1)
+		go func() {
+			var out bytes.Buffer
+			done <- run(t.Context(), []string{"import", "kyverno", name}, &out, &out)
+		}()
+		select {
+		case err := <-done:
+			if err == nil || !strings.Contains(err.Error(), "regular file") {
+				t.Errorf("%s: %v", name, err)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatalf("%s is still being read", name)
 		}
 	}
 }

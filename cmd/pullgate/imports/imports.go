@@ -13,8 +13,8 @@ import (
 	"github.com/pullgate/pullgate/policy"
 )
 
-// maxFile bounds one file, in bytes.
-const maxFile = 4 << 20
+// MaxFile bounds one file, in bytes.
+const MaxFile = 4 << 20
 
 // File is a file to import.
 type File struct {

@@ -186,8 +186,8 @@ func (r *report) documents(f File) []value {
 		r.problems = append(r.problems, policy.Problem{File: f.Name, Line: line, Message: fmt.Sprintf(format, args...)})
 		return nil
 	}
-	if len(f.Text) > maxFile {
-		return fail(0, "is larger than %d KiB", maxFile>>10)
+	if len(f.Text) > MaxFile {
+		return fail(0, "is larger than %d KiB", MaxFile>>10)
 	}
 	var all []value
 	decoder := yaml.NewDecoder(bytes.NewReader(f.Text))
