@@ -26,6 +26,7 @@ const (
 	decisionsMost     = 1000     // answered at once
 	decisionsBytes    = 16 << 20 // answered at once
 	decisionsFindTime = 20 * time.Second
+	decisionsSendTime = 10 * time.Second // for an answer to be taken
 )
 
 // decisionQuery says which decisions are wanted; what is empty matches all.
@@ -85,7 +86,9 @@ func (q decisionQuery) find(ctx context.Context, lines iter.Seq2[[]byte, error])
 	size := 0
 	for line, failed := range lines {
 		if failed != nil {
-			err = errors.Join(err, failed)
+			if err = errors.Join(err, failed); len(found) == 0 {
+				return nil, true, err // what is newest might stand there, and say the opposite
+			}
 			continue
 		}
 		if ctx.Err() != nil {
@@ -110,7 +113,7 @@ func (q decisionQuery) find(ctx context.Context, lines iter.Seq2[[]byte, error])
 // decodeDecision reads a line that may come from anybody.
 func decodeDecision(line []byte) (proxy.Decision, bool) {
 	var d proxy.Decision
-	if len(line) > maxDecisionBytes || json.Unmarshal(line, &d) != nil || d.ID == "" || d.Kind == "" || d.Outcome == "" {
+	if len(line) > maxDecisionBytes || json.Unmarshal(line, &d) != nil || d.ID == "" || d.Kind == "" || !slices.Contains(decisionOutcomes, d.Outcome) {
 		return d, false
 	}
 	return harmless(d), true
@@ -154,7 +157,8 @@ func (d *decisions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
-	_ = json.NewEncoder(w).Encode(answer) // a client that left needs no answer
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(decisionsSendTime)) // others wait for their search
+	_ = json.NewEncoder(w).Encode(answer)                                                 // a client that left needs no answer
 }
 
 func queryOf(u *url.URL) (decisionQuery, error) {
