@@ -29,9 +29,8 @@ func check(policies []native) {
 	}
 	_, problems := policy.Load(policy.Input{ConfigFile: "the output", Inline: list})
 	for _, problem := range problems {
-		if problem.Line > 0 {
-			policies[problem.Line-1].places[0].refuse("pullgate would refuse what it becomes: %s", problem.Message)
-		}
+		at := max(problem.Line, 1) - 1 // one that is about none of them is said of the first
+		policies[at].places[0].refuse("pullgate would refuse what it becomes: %s", problem.Message)
 	}
 }
 

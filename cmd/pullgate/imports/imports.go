@@ -80,6 +80,10 @@ func (r *report) convert(format string, files []File) Result {
 		result.Problems = []policy.Problem{{File: files[0].Name, Message: fmt.Sprintf("cannot be written as YAML: %v", err)}}
 		return result
 	}
+	if len(text) > MaxFile {
+		result.Problems = []policy.Problem{{File: files[0].Name, Message: fmt.Sprintf("becomes more than the %d KiB that pullgate reads of a policy file: import parts of it", MaxFile>>10)}}
+		return result
+	}
 	result.YAML = text
 	return result
 }
