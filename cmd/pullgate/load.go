@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/pullgate/pullgate/policy"
@@ -121,6 +122,29 @@ func (l *loaded) checkTrust() []policy.Problem {
 	return list
 }
 
+// unfit names the fetched roots that cannot give what some policy demands of
+// them: a root may lose its log or its timestamp authority from one day to the
+// next.
+func (l *loaded) unfit(trusted sigs.Trust) []string {
+	var names []string
+	for _, r := range l.policies.TrustRoots() {
+		if r.JSON != nil || trusted.Roots[r.Name] == nil {
+			continue
+		}
+		alone := sigs.Trust{Roots: map[string]*sigs.Root{r.Name: trusted.Roots[r.Name]}, Keys: trusted.Keys}
+		for _, p := range l.policies.Policies() {
+			if slices.ContainsFunc(p.Authorities, func(a policy.Authority) bool {
+				_, err := sigs.NewAuthority(a, nil, alone)
+				return err != nil && slices.Contains(a.TrustRoots, r.Name)
+			}) {
+				names = append(names, r.Name)
+				break
+			}
+		}
+	}
+	return names
+}
+
 func (l *loaded) limits() verify.Limits {
 	c := l.config.Limits
 	return verify.Limits{
@@ -136,6 +160,9 @@ func (l *loaded) gate(e *engine) (*verify.Gate, error) {
 	trusted, err := e.trust.Use(l.policies)
 	if err != nil {
 		return nil, err
+	}
+	for _, name := range l.unfit(trusted) { // could not tell, rather than no gate at all
+		delete(trusted.Roots, name)
 	}
 	return verify.New(verify.Config{
 		Policies: l.policies, Trust: trusted, Mode: l.mode, Store: e.store, Cache: e.cache, Limits: l.limits(),

@@ -21,6 +21,7 @@ import (
 
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy"
+	"github.com/pullgate/pullgate/verify"
 )
 
 const (
@@ -231,9 +232,18 @@ func (r *reloader) replace(fresh *loaded, problems []policy.Problem) {
 // remembered under the roots they were made with, so none outlives its root.
 func (r *reloader) judgeAgain() {
 	l := r.current()
-	gate, err := l.gate(r.engine)
+	trusted, err := r.engine.trust.Use(l.policies)
+	if err == nil {
+		if unfit := l.unfit(trusted); len(unfit) > 0 {
+			err = fmt.Errorf("trust root %s lacks a log or a timestamp authority that a policy demands", strings.Join(unfit, ", "))
+		}
+	}
+	var gate *verify.Gate
+	if err == nil {
+		gate, err = l.gate(r.engine)
+	}
 	if err != nil {
-		r.log.Error("a trust root or key that was fetched does not suit the policies; the one before stays in force", "error", err)
+		r.log.Error("a trust root or key that was fetched does not suit the policies; the one before stays in force until the next start", "error", err)
 		return
 	}
 	r.handler.Swap(l.snapshot(gate))

@@ -78,6 +78,45 @@ policies:
 	r.until(t, image, http.StatusForbidden)
 }
 
+// TestAFetchedRootThatDoesNotSuit: a root that lost its log leaves open what it
+// should have proved. The gate starts all the same, and decides what is left.
+func TestAFetchedRootThatDoesNotSuit(t *testing.T) {
+	t.Parallel()
+	set := keyless.Load(t)
+	lost, err := set.File("trusted_root_github.json") // it has no log
+	if err != nil {
+		t.Fatal(err)
+	}
+	repo := tufrepo.New(t, lost)
+	r := startRig(t, func(r *rig) string {
+		writeIn(t, r.dir, "root.json", string(repo.Root))
+		writeIn(t, r.dir, "key.pub", r.key)
+		return r.base() + `trustRoots: [{name: corp, tuf: {mirror: "` + repo.URL + `", root: root.json}}]
+policies:
+  - {name: logged, images: ["demo.example/signed"], authorities: [{key: key.pub, transparencyLog: require, trustRoot: corp}]}
+  - {name: plain, images: ["demo.example/**"], authorities: [{key: key.pub}]}
+`
+	})
+	for range 600 {
+		if r.log.say("does not suit the policies") {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if !r.log.say("does not suit the policies") {
+		t.Error("nothing is said of it")
+	}
+	if got := r.pull(t, "signed/manifests/latest"); got != http.StatusServiceUnavailable {
+		t.Errorf("what only that root could prove: %d, want 503", got)
+	}
+	if got := r.pull(t, "multi/manifests/latest"); got != http.StatusOK {
+		t.Errorf("what needs no root: %d", got)
+	}
+	if got := r.pull(t, "unsigned/manifests/latest"); got != http.StatusForbidden {
+		t.Errorf("what nobody signed: %d", got)
+	}
+}
+
 // TestCheckLooksIntoTrustRoots: what the gate could not start with is said
 // beforehand, with its line.
 func TestCheckLooksIntoTrustRoots(t *testing.T) {
