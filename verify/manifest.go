@@ -8,7 +8,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/pullgate/pullgate/verify/sigs"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // Kind is what a manifest is, decided by its content and its media type together.
@@ -46,7 +46,7 @@ const (
 // kinds at once (GHSA-qq97-vm5h-rrhg), duplicate or case-variant keys, a media
 // type that contradicts the response's, schema 1, more than max descriptors.
 func ParseManifest(b []byte, contentType string, max int) (Structure, error) {
-	if err := sigs.CheckStrict(b, maxManifestDepth, maxManifestTokens); err != nil {
+	if err := oci.CheckStrict(b, maxManifestDepth, maxManifestTokens); err != nil {
 		return Structure{}, fmt.Errorf("%w: %w", ErrManifest, err)
 	}
 	var m struct {

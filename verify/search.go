@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/oci"
 	"github.com/pullgate/pullgate/verify/sigs"
 )
 
@@ -182,7 +183,7 @@ func (s *source) manifest(ctx context.Context, reference string, limit int64) (*
 		return nil, err
 	}
 	var l listing
-	if err := sigs.CheckStrict(
+	if err := oci.CheckStrict(
 		m.Bytes,
 		maxManifestDepth,
 		maxListingTokens,
