@@ -10,7 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // serveTags passes a tag list on: names only, never content.
@@ -56,9 +56,9 @@ type tagList struct {
 // referrersIndex is the answer of the referrers API, written here from what
 // was read: inline data and everything else unknown is gone.
 type referrersIndex struct {
-	SchemaVersion int                 `json:"schemaVersion"`
-	MediaType     string              `json:"mediaType"`
-	Manifests     []verify.Descriptor `json:"manifests"`
+	SchemaVersion int              `json:"schemaVersion"`
+	MediaType     string           `json:"mediaType"`
+	Manifests     []oci.Descriptor `json:"manifests"`
 }
 
 const indexType = "application/vnd.oci.image.index.v1+json"
@@ -86,9 +86,9 @@ func serveReferrers(s *Snapshot, w http.ResponseWriter, r *http.Request, req req
 			message: "the upstream has no referrers API; use the referrers tag",
 		}
 	}
-	index := referrersIndex{SchemaVersion: 2, MediaType: indexType, Manifests: []verify.Descriptor{}}
+	index := referrersIndex{SchemaVersion: 2, MediaType: indexType, Manifests: []oci.Descriptor{}}
 	for _, d := range list.Descriptors {
-		if verify.CheckDigest(d.Digest) == nil && (req.artifact == "" || req.artifact == d.ArtifactType) {
+		if oci.CheckDigest(d.Digest) == nil && (req.artifact == "" || req.artifact == d.ArtifactType) {
 			index.Manifests = append(index.Manifests, d)
 		}
 	}

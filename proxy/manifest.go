@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // serveManifest resolves once, judges those bytes, and serves those bytes.
@@ -23,7 +24,7 @@ func serveManifest(s *Snapshot, w http.ResponseWriter, r *http.Request, req requ
 	return nil
 }
 
-func writeManifest(w http.ResponseWriter, r *http.Request, m verify.Manifest, v verify.Verdict, seen *observation) {
+func writeManifest(w http.ResponseWriter, r *http.Request, m oci.Manifest, v verify.Verdict, seen *observation) {
 	h := w.Header()
 	etag := `"` + m.Digest.String() + `"`
 	values := []string{m.MediaType, m.Digest.String(), etag, strconv.Itoa(len(m.Bytes)), seen.id}

@@ -10,7 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullgate/pullgate/policy"
-	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // kind is what a request asks for.
@@ -127,7 +127,7 @@ func (req *request) checkReference() error {
 			return nil
 		}
 	}
-	if verify.CheckDigest(digest.Digest(req.reference)) != nil {
+	if oci.CheckDigest(digest.Digest(req.reference)) != nil {
 		return badRequest("DIGEST_INVALID", "the digest is not sha256: or sha512: and lower-case hex")
 	}
 	return nil

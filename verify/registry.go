@@ -6,6 +6,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // Registry is what the gate needs of an upstream. All bytes it returns are
@@ -14,7 +15,7 @@ type Registry interface {
 	// Manifest fetches a manifest by tag or digest, at most max bytes. The
 	// implementation hashes the bytes itself and, asked by digest, refuses
 	// others (*UpstreamError with Status 502).
-	Manifest(ctx context.Context, repo policy.Repository, reference string, max int64) (Manifest, error)
+	Manifest(ctx context.Context, repo policy.Repository, reference string, max int64) (oci.Manifest, error)
 	// Resolve asks for the digest of a tag with one HEAD. ok is false when
 	// the upstream does not say; then Manifest must be asked.
 	Resolve(ctx context.Context, repo policy.Repository, tag string) (d digest.Digest, ok bool, err error)
@@ -24,6 +25,5 @@ type Registry interface {
 	// supported is false when the registry answered that it has none (404,
 	// 405, 501, 400 or a 200 that is no index). truncated is true when the list went on beyond
 	// the limits.
-	Referrers(ctx context.Context, repo policy.Repository, d digest.Digest, max int64) (list Referrers, err error)
+	Referrers(ctx context.Context, repo policy.Repository, d digest.Digest, max int64) (list oci.Referrers, err error)
 }
-

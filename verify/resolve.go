@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // notFoundTTL is how long an upstream's 404 is believed: a client that asks
@@ -66,7 +67,7 @@ func (q *question) resolve(ctx context.Context, reference string) (*remembered, 
 // load returns the manifest d of repo: from memory, from beside the facts, or
 // from upstream; hashed in any case.
 func (q *question) load(ctx context.Context, d digest.Digest) (*remembered, error) {
-	if err := CheckDigest(d); err != nil {
+	if err := oci.CheckDigest(d); err != nil {
 		return nil, err
 	}
 	if m, err := q.known(d); m != nil || err != nil {
@@ -95,7 +96,7 @@ func (q *question) known(d digest.Digest) (*remembered, error) {
 	if !ok {
 		return nil, nil
 	}
-	s, err := ParseManifest(kept.Bytes, kept.MediaType, q.Limits.Descriptors)
+	s, err := oci.ParseManifest(kept.Bytes, kept.MediaType, q.Limits.Descriptors)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +130,7 @@ func (q *question) fetchOnce(
 	}
 	return fly(ctx, q, key, func(ctx context.Context) (*remembered, error) {
 		m, err := fetch(ctx, registry)
-		if IsNotFound(err) {
+		if oci.IsNotFound(err) {
 			q.Cache.missing.SetWithTTL(key, missing{err: err, until: q.Now().Add(notFoundTTL)}, 1, notFoundTTL)
 		}
 		return m, err
@@ -148,7 +149,7 @@ func (g *Gate) fetch(
 	}
 	var m *remembered
 	err = g.slot(ctx, func() error { // parsing takes many times the bytes: as many at once as there are CPUs
-		s, err := ParseManifest(got.Bytes, got.MediaType, g.Limits.Descriptors)
+		s, err := oci.ParseManifest(got.Bytes, got.MediaType, g.Limits.Descriptors)
 		if err != nil {
 			return err
 		}
@@ -174,6 +175,6 @@ func (g *Gate) registry(repo policy.Repository) (Registry, error) {
 // unavailable reports network errors, timeouts and 5xx: the upstream said
 // nothing about the image.
 func unavailable(err error) bool {
-	var u *UpstreamError
+	var u *oci.UpstreamError
 	return errors.As(err, &u) && u.Status == http.StatusServiceUnavailable || errors.Is(err, context.DeadlineExceeded)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 const (
@@ -98,7 +99,7 @@ func (h *history) add(d *proxy.Decision) bool {
 	if d.Digest == "" || d.Signer == "referrers index" { // which is admitted by its tag alone
 		name.reference = d.Reference
 	}
-	if verify.CheckDigest(digest.Digest(name.reference)) != nil &&
+	if oci.CheckDigest(digest.Digest(name.reference)) != nil &&
 		(d.Digest != "" || !tagOfImage.MatchString(name.reference)) {
 		return false
 	}
@@ -136,7 +137,7 @@ func (p *pulledImage) add(d *proxy.Decision) {
 		p.parents,
 		d.Parent,
 		maxPulledParents,
-		verify.CheckDigest(digest.Digest(d.Parent)) == nil && d.Parent != d.Digest,
+		oci.CheckDigest(digest.Digest(d.Parent)) == nil && d.Parent != d.Digest,
 	)
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pullgate/pullgate/policy"
-	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 func warmCommand() *cobra.Command {
@@ -177,7 +177,7 @@ func warmOne(ctx context.Context, ask asker, image string) (int, error) {
 		}
 		seen[digest.FromBytes(body)] = true
 		var index struct {
-			Manifests []verify.Descriptor `json:"manifests"`
+			Manifests []oci.Descriptor `json:"manifests"`
 		}
 		if err := json.Unmarshal(body, &index); err != nil {
 			return fmt.Errorf("read %s: %w", reference, err)

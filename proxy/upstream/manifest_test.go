@@ -16,7 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 func always(status int, header map[string]string, body string) http.HandlerFunc {
@@ -239,7 +239,7 @@ func TestAnswersBeyondTheLimitAreRefused(t *testing.T) {
 				}
 				for _, err := range []error{errManifest, errBlob, errTags} {
 					wantUpstream(t, err, http.StatusBadGateway)
-					if !errors.Is(err, verify.ErrTooLarge) {
+					if !errors.Is(err, oci.ErrTooLarge) {
 						t.Errorf("%v does not wrap ErrTooLarge", err)
 					}
 				}
@@ -263,7 +263,7 @@ func TestEndlessAnswerEnds(t *testing.T) {
 		}
 	})
 	_, err := openBare(t, s.url, Auth{}).Manifest(t.Context(), repo, "latest", 1000)
-	if !errors.Is(err, verify.ErrTooLarge) {
+	if !errors.Is(err, oci.ErrTooLarge) {
 		t.Error(err)
 	}
 }
@@ -386,7 +386,7 @@ func TestStatuses(t *testing.T) {
 						if e.HadAuth != (auth.Type == Basic) {
 							t.Errorf("HadAuth %v", e.HadAuth)
 						}
-						if verify.IsNotFound(err) != (tt.status == 404) {
+						if oci.IsNotFound(err) != (tt.status == 404) {
 							t.Error("IsNotFound is wrong")
 						}
 					}
@@ -777,7 +777,7 @@ func TestReadsInFlightAreBounded(t *testing.T) {
 	for range 3 { // room is given back
 		mustManifest(t, u)
 	}
-	if _, err := u.Manifest(t.Context(), repo, "latest", 1); !errors.Is(err, verify.ErrTooLarge) {
+	if _, err := u.Manifest(t.Context(), repo, "latest", 1); !errors.Is(err, oci.ErrTooLarge) {
 		t.Error(err)
 	}
 	mustManifest(t, u) // after a failure too
@@ -819,7 +819,7 @@ func TestTooLargeByItsLengthIsNotRead(t *testing.T) {
 	defer cancel()
 	_, err := openBare(t, s.url, Auth{}).Manifest(ctx, repo, "latest", plenty)
 	wantUpstream(t, err, http.StatusBadGateway)
-	if !errors.Is(err, verify.ErrTooLarge) {
+	if !errors.Is(err, oci.ErrTooLarge) {
 		t.Error(err)
 	}
 }
