@@ -31,7 +31,7 @@ func (c *cutOff) Unwrap() error { return c.err }
 // serveBlob judges a blob as a part of an admitted image, then streams it from
 // upstream with constant memory.
 func serveBlob(s *Snapshot, w http.ResponseWriter, r *http.Request, req request, seen *observation) error {
-	d := digest.Digest(req.reference)
+	d := req.ref.Digest
 	m, v, err := s.Gate.Blob(seen.ctx, req.repo, d, req.client)
 	if err != nil {
 		return err

@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/pullgate/pullgate/verify/oci"
 )
 
@@ -75,7 +73,7 @@ func serveReferrers(s *Snapshot, w http.ResponseWriter, r *http.Request, req req
 	limit := s.Gate.Limits.ManifestBytes
 	ctx, cancel := context.WithTimeout(seen.ctx, s.Gate.Limits.VerifyTimeout)
 	defer cancel()
-	list, err := s.Upstreams[req.repo.Host].Referrers(ctx, req.repo, digest.Digest(req.reference), limit)
+	list, err := s.Upstreams[req.repo.Host].Referrers(ctx, req.repo, req.ref.Digest, limit)
 	if err != nil {
 		return err
 	}
@@ -97,7 +95,7 @@ func serveReferrers(s *Snapshot, w http.ResponseWriter, r *http.Request, req req
 	}
 	body, err := json.Marshal(index)
 	if err != nil {
-		return fmt.Errorf("write referrers of %s@%s: %w", req.repo, req.reference, err)
+		return fmt.Errorf("write referrers of %s: %w", req.repo.At(req.ref.Digest), err)
 	}
 	writeList(w, r, indexType, body)
 	return nil

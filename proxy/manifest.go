@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify"
 	"github.com/pullgate/pullgate/verify/oci"
 )
@@ -12,7 +13,7 @@ import (
 // serveManifest resolves once, judges those bytes, and serves those bytes.
 // HEAD waits for the same verdict: a client with a warm store asks nothing else.
 func serveManifest(s *Snapshot, w http.ResponseWriter, r *http.Request, req request, seen *observation) error {
-	m, v, err := s.Gate.Manifest(seen.ctx, req.repo, req.reference, req.client)
+	m, v, err := s.Gate.Manifest(seen.ctx, policy.Image{Repository: req.repo, Reference: req.ref}, req.client)
 	if err != nil {
 		return err
 	}

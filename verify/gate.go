@@ -127,19 +127,18 @@ func attestedBy(p *policy.Policy, authority string) []string {
 	return types
 }
 
-// Manifest resolves reference (a tag or a digest) in repo once and decides
+// Manifest resolves image, by tag or digest, once and decides
 // about exactly those bytes, within Limits.VerifyTimeout. When the verdict
 // admits, every part the manifest lists has been recorded durably. The bytes
 // are the caller's to read, not to change. Errors: *UpstreamError, ErrManifest,
 // ErrDigest, anything else is "could not tell".
 func (g *Gate) Manifest(
 	ctx context.Context,
-	repo policy.Repository,
-	reference string,
+	image policy.Image,
 	client policy.Client,
 ) (oci.Manifest, Verdict, error) {
-	q := g.question(repo, client)
-	m, v, err := q.manifest(ctx, reference)
+	q := g.question(image.Repository, client)
+	m, v, err := q.manifest(ctx, image.Reference)
 	v.Upstream = q.waited
 	return m, v, err
 }
@@ -182,15 +181,15 @@ func (g *Gate) question(repo policy.Repository, client policy.Client) *question 
 	}
 }
 
-func (q *question) manifest(ctx context.Context, reference string) (oci.Manifest, Verdict, error) {
+func (q *question) manifest(ctx context.Context, ref policy.Reference) (oci.Manifest, Verdict, error) {
 	if !q.couldAllow() { // nothing of it can be admitted: the upstream need not be asked
-		return oci.Manifest{}, q.refusedUnseen(reference), nil
+		return oci.Manifest{}, q.refusedUnseen(ref), nil
 	}
-	m, err := q.resolve(ctx, reference)
+	m, err := q.resolve(ctx, ref)
 	if err != nil {
 		return oci.Manifest{}, Verdict{}, err
 	}
-	if m.Kind == oci.Index && !m.Platforms && !m.Inline && isFallbackTag(reference) && q.couldAllow() {
+	if m.Kind == oci.Index && !m.Platforms && !m.Inline && isFallbackTag(ref.Tag) && q.couldAllow() {
 		if v, ok := q.static(q.policyOf(m), m.Digest); ok && !v.Admitted() {
 			return m.Manifest, v, nil
 		}
@@ -252,13 +251,8 @@ func (q *question) blob(ctx context.Context, d digest.Digest) (oci.Manifest, Ver
 }
 
 // refusedUnseen is the denial of whatever a repository holds.
-func (q *question) refusedUnseen(reference string) Verdict {
-	v := Verdict{Image: q.repo}
-	if d := digest.Digest(reference); oci.CheckDigest(d) == nil {
-		v.Digest = d
-	} else {
-		v.Tag = reference
-	}
+func (q *question) refusedUnseen(ref policy.Reference) Verdict {
+	v := Verdict{Image: q.repo, Digest: ref.Digest, Tag: ref.Tag}
 	p := q.policyFor(v.Digest)
 	v.Policy, v.PolicyHash, v.Reasons = p.Name, p.Hash, []Reason{{Reason: deniedBecause(p)}}
 	return v

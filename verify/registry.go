@@ -12,10 +12,10 @@ import (
 // Registry is what the gate needs of an upstream. All bytes it returns are
 // untrusted; sizes are bounded by the implementation before they are read.
 type Registry interface {
-	// Manifest fetches a manifest by tag or digest, at most max bytes. The
+	// Manifest fetches a manifest by tag or digest, at most limit bytes. The
 	// implementation hashes the bytes itself and, asked by digest, refuses
 	// others (*UpstreamError with Status 502).
-	Manifest(ctx context.Context, repo policy.Repository, reference string, max int64) (oci.Manifest, error)
+	Manifest(ctx context.Context, image policy.Image, limit int64) (oci.Manifest, error)
 	// Resolve asks for the digest of a tag with one HEAD. ok is false when
 	// the upstream does not say; then Manifest must be asked.
 	Resolve(ctx context.Context, repo policy.Repository, tag string) (d digest.Digest, ok bool, err error)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -21,11 +20,11 @@ const notFoundTTL = 3 * time.Second
 // resolve turns a reference into the bytes it stands for now: by digest from
 // memory, state or upstream; by tag with one coalesced HEAD when the manifest
 // is known already, else with one GET.
-func (q *question) resolve(ctx context.Context, reference string) (*remembered, error) {
-	if strings.Contains(reference, ":") {
-		return q.load(ctx, digest.Digest(reference))
+func (q *question) resolve(ctx context.Context, ref policy.Reference) (*remembered, error) {
+	if ref.Digest != "" {
+		return q.load(ctx, ref.Digest)
 	}
-	key := "tag|" + q.repo.String() + ":" + reference
+	key := "tag|" + q.repo.Tagged(ref.Tag).String()
 	was, seen := q.Cache.tags.Get(key)
 	age := q.Now().Sub(was.at)
 	if seen && age < q.TagTTL {
@@ -38,7 +37,7 @@ func (q *question) resolve(ctx context.Context, reference string) (*remembered, 
 			// A third of the time: what follows an upstream that stalls needs some.
 			ctx, cancel := context.WithTimeout(ctx, q.Limits.VerifyTimeout/3)
 			defer cancel()
-			d, ok, err := registry.Resolve(ctx, q.repo, reference)
+			d, ok, err := registry.Resolve(ctx, q.repo, ref.Tag)
 			if err != nil {
 				return nil, err
 			}
@@ -49,7 +48,7 @@ func (q *question) resolve(ctx context.Context, reference string) (*remembered, 
 				return nil, err
 			}
 		}
-		return q.fetch(ctx, registry, q.repo, reference)
+		return q.fetch(ctx, registry, q.repo.Tagged(ref.Tag))
 	})
 	if err == nil {
 		q.Cache.tags.Set(key, tagged{digest: m.Digest, at: q.Now()}, 1)
@@ -78,7 +77,7 @@ func (q *question) load(ctx context.Context, d digest.Digest) (*remembered, erro
 		"manifest|"+imageKey(q.repo, d),
 		false,
 		func(ctx context.Context, registry Registry) (*remembered, error) {
-			return q.fetch(ctx, registry, q.repo, d.String())
+			return q.fetch(ctx, registry, q.repo.At(d))
 		},
 	)
 }
@@ -137,13 +136,8 @@ func (q *question) fetchOnce(
 	})
 }
 
-func (g *Gate) fetch(
-	ctx context.Context,
-	registry Registry,
-	repo policy.Repository,
-	reference string,
-) (*remembered, error) {
-	got, err := registry.Manifest(ctx, repo, reference, g.Limits.ManifestBytes)
+func (g *Gate) fetch(ctx context.Context, registry Registry, image policy.Image) (*remembered, error) {
+	got, err := registry.Manifest(ctx, image, g.Limits.ManifestBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +154,7 @@ func (g *Gate) fetch(
 	if err != nil {
 		return nil, err
 	}
-	g.Cache.putManifest(repo, m)
+	g.Cache.putManifest(image.Repository, m)
 	return m, nil
 }
 

@@ -115,7 +115,7 @@ func (s *source) tooMuch() {
 // legacyTag reads sha256-<hex>.sig or .att, where cosign v1 and v2 keep
 // signatures and attestations.
 func (s *source) legacyTag(ctx context.Context, suffix string, kind sigs.Kind) error {
-	m, err := s.manifest(ctx, "sha256-"+s.image.Encoded()+suffix, s.gate.Limits.ManifestBytes)
+	m, err := s.manifest(ctx, policy.Reference{Tag: "sha256-" + s.image.Encoded() + suffix}, s.gate.Limits.ManifestBytes)
 	if err != nil || m == nil {
 		return err
 	}
@@ -144,7 +144,8 @@ func (s *source) fallbackTag(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	m, err := s.manifest(ctx, s.image.Algorithm().String()+"-"+s.image.Encoded()[:64], s.gate.Limits.ManifestBytes)
+	fallback := s.image.Algorithm().String() + "-" + s.image.Encoded()[:64]
+	m, err := s.manifest(ctx, policy.Reference{Tag: fallback}, s.gate.Limits.ManifestBytes)
 	if err != nil || m == nil {
 		return err
 	}
@@ -164,13 +165,13 @@ type listing struct {
 
 // manifest fetches a listing of at most limit bytes by tag or digest. Nil
 // without an error means that there is none, or none that can be read.
-func (s *source) manifest(ctx context.Context, reference string, limit int64) (*listing, error) {
+func (s *source) manifest(ctx context.Context, ref policy.Reference, limit int64) (*listing, error) {
 	granted := s.budget.reserve(limit)
 	if granted == 0 {
 		s.tooMuch()
 		return nil, nil
 	}
-	m, err := s.registry.Manifest(ctx, s.repo, reference, granted)
+	m, err := s.registry.Manifest(ctx, policy.Image{Repository: s.repo, Reference: ref}, granted)
 	s.budget.giveBack(granted - int64(len(m.Bytes)))
 	if errors.Is(err, oci.ErrTooLarge) && (granted < limit || limit == s.gate.Limits.ManifestBytes) {
 		s.note("%s holds a manifest that is larger than the limits allow; it was not examined", s.where)
@@ -238,7 +239,7 @@ func (s *source) referrer(ctx context.Context, d oci.Descriptor) error {
 	}
 	// Somewhat more than listed: a registry that sends more than it has has not
 	// said that there is no signature.
-	m, err := s.manifest(ctx, d.Digest.String(), min(max(d.Size, leastManifest), s.gate.Limits.ManifestBytes))
+	m, err := s.manifest(ctx, policy.Reference{Digest: d.Digest}, min(max(d.Size, leastManifest), s.gate.Limits.ManifestBytes))
 	if err != nil || m == nil {
 		return err
 	}

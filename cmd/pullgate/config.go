@@ -400,7 +400,7 @@ func (c *config) check() []policy.Problem {
 		add(c.line("clients", "htpasswdFile"), "clients.htpasswdFile is not supported yet")
 	}
 	if c.Canary != "" {
-		if repo, _, err := parseImage(c.Canary); err != nil {
+		if repo, err := parseImage(c.Canary); err != nil {
 			add(c.line("canary"), "canary: %v", err)
 		} else if !slices.ContainsFunc(c.Upstreams, func(u upstreamConfig) bool { return policy.FamiliarHost(u.Host) == repo.Host }) {
 			add(c.line("canary"), "canary %s is on %s, which is not among the upstreams", c.Canary, repo.Host)

@@ -46,9 +46,9 @@ func loadOver(file string, environ []string, t *telemetry, before *loaded) (*loa
 	if c == nil || c.nodes == nil {
 		return nil, problems
 	}
-	canary, _, err := parseImage(c.Canary)
+	canary, err := parseImage(c.Canary)
 	if c.Canary == "" || err != nil { // an error has been reported by check
-		canary = policy.Repository{}
+		canary = policy.Image{}
 	}
 	set, more := policy.Load(policy.Input{
 		ConfigFile:        file,
@@ -59,7 +59,7 @@ func loadOver(file string, environ []string, t *telemetry, before *loaded) (*loa
 		FilesLine:         c.line("policyFiles"),
 		DefaultAction:     c.DefaultAction,
 		DefaultActionLine: c.line("defaultAction"),
-		Canary:            canary,
+		Canary:            canary.Repository,
 		CanaryLine:        c.line("canary"),
 	})
 	problems = append(problems, more...)

@@ -73,17 +73,16 @@ type recorder struct {
 
 func (r *recorder) Manifest(
 	ctx context.Context,
-	repo policy.Repository,
-	reference string,
+	image policy.Image,
 	limit int64,
 ) (oci.Manifest, error) {
-	m, err := r.registry.Manifest(ctx, repo, reference, limit)
+	m, err := r.registry.Manifest(ctx, image, limit)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.note(err)
 	if err == nil {
-		r.into.Manifests[recordKey(repo, reference)] = recordedManifest{m.MediaType, m.Bytes}
-		r.into.Manifests[recordKey(repo, m.Digest.String())] = recordedManifest{m.MediaType, m.Bytes}
+		r.into.Manifests[recordKey(image.Repository, image.Reference.String())] = recordedManifest{m.MediaType, m.Bytes}
+		r.into.Manifests[recordKey(image.Repository, m.Digest.String())] = recordedManifest{m.MediaType, m.Bytes}
 	}
 	return m, err
 }
@@ -133,21 +132,20 @@ type replayer struct{ from *recording }
 
 func (r replayer) Manifest(
 	_ context.Context,
-	repo policy.Repository,
-	reference string,
+	image policy.Image,
 	limit int64,
 ) (oci.Manifest, error) {
-	m, ok := r.from.Manifests[recordKey(repo, reference)]
+	m, ok := r.from.Manifests[recordKey(image.Repository, image.Reference.String())]
 	if !ok {
-		return oci.Manifest{}, notRecorded(repo)
+		return oci.Manifest{}, notRecorded(image.Repository)
 	}
 	if int64(len(m.Bytes)) > limit {
-		return oci.Manifest{}, &oci.UpstreamError{Status: 502, Host: repo.Host, Err: oci.ErrTooLarge}
+		return oci.Manifest{}, &oci.UpstreamError{Status: 502, Host: image.Host, Err: oci.ErrTooLarge}
 	}
 	got := oci.Manifest{Bytes: m.Bytes, MediaType: m.MediaType, Digest: digest.FromBytes(m.Bytes)}
-	if d := digest.Digest(reference); oci.CheckDigest(d) == nil {
+	if d := image.Digest; d != "" {
 		if d.Algorithm().FromBytes(m.Bytes) != d {
-			return oci.Manifest{}, errors.New("the recording holds other bytes for " + reference)
+			return oci.Manifest{}, errors.New("the recording holds other bytes for " + d.String())
 		}
 		got.Digest = d
 	}

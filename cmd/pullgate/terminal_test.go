@@ -25,7 +25,7 @@ func TestNothingSteersTheTerminal(t *testing.T) {
 			t.Errorf("%s: %q", what, printed)
 		}
 	}
-	_, _, err := parseImage("ghcr.io/a" + steer + "\nx")
+	_, err := parseImage("ghcr.io/a" + steer + "\nx")
 	if err == nil {
 		t.Fatal("that is no image name")
 	}

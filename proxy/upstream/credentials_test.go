@@ -598,7 +598,7 @@ func TestNoErrorShowsASecret(t *testing.T) {
 					}
 				})
 				u := openBare(t, s.url, basicCredentials(t))
-				_, errManifest := u.Manifest(t.Context(), repo, someHash.String(), plenty)
+				_, errManifest := u.Manifest(t.Context(), repo.At(someHash), plenty)
 				_, _, errResolve := u.Resolve(t.Context(), repo, "latest")
 				_, errBlob := u.Blob(t.Context(), repo, someHash, plenty)
 				_, errReferrers := u.Referrers(t.Context(), repo, someHash, plenty)

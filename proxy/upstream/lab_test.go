@@ -291,6 +291,16 @@ func wantText(t *testing.T, err error, text string) {
 	}
 }
 
+// referred is the image that the text refers to in repo.
+func referred(t *testing.T, reference string) policy.Image {
+	t.Helper()
+	ref, err := policy.ParseReference(reference)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return policy.Image{Repository: repo, Reference: ref}
+}
+
 func sendManifest(w http.ResponseWriter, b []byte) {
 	w.Header().Set("Content-Type", ociManifest)
 	_, _ = w.Write(b)

@@ -63,7 +63,7 @@ func (r *slowRegistry) giveUp(t *testing.T, n int, cause error) time.Duration {
 	var all sync.WaitGroup
 	for range n {
 		all.Go(func() {
-			if _, err := r.up.Manifest(ctx, repo, "slow", plenty); err == nil {
+			if _, err := r.up.Manifest(ctx, repo.Tagged("slow"), plenty); err == nil {
 				t.Error("an answer to a question that was given up")
 			}
 		})
@@ -111,7 +111,7 @@ func TestAnswersNobodyNeedsKeepTheirConnection(t *testing.T) {
 		release <- struct{}{}
 		r.within(t, 1, time.Minute)
 		time.Sleep(10 * time.Millisecond) // until the answer is here
-		if _, err := r.up.Manifest(t.Context(), repo, "other", plenty); err != nil {
+		if _, err := r.up.Manifest(t.Context(), repo.Tagged("other"), plenty); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -207,7 +207,7 @@ func TestABodyEndsWithItsContext(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		failed := make(chan error, 1)
 		go func() {
-			_, err := r.up.Manifest(ctx, repo, "slow", plenty)
+			_, err := r.up.Manifest(ctx, repo.Tagged("slow"), plenty)
 			failed <- err
 		}()
 		<-r.asked

@@ -4,7 +4,6 @@ import (
 	"context"
 	"mime"
 	"net/http"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -20,16 +19,15 @@ const acceptManifests = "application/vnd.oci.image.index.v1+json, application/vn
 // Manifest implements verify.Registry.
 func (u *Upstream) Manifest(
 	ctx context.Context,
-	repo policy.Repository,
-	reference string,
+	image policy.Image,
 	limit int64,
 ) (oci.Manifest, error) {
 	resp, err := u.send(ctx, ask{
 		method:    http.MethodGet,
-		url:       u.at(repo, "manifests", reference),
+		url:       u.at(image.Repository, "manifests", image.Reference.String()),
 		operation: "manifests",
 		accept:    acceptManifests,
-		repo:      repo,
+		repo:      image.Repository,
 	}, http.StatusOK)
 	if err != nil {
 		return oci.Manifest{}, err
@@ -39,8 +37,8 @@ func (u *Upstream) Manifest(
 		return oci.Manifest{}, err
 	}
 	m := oci.Manifest{Bytes: b, MediaType: mediaType(resp), Digest: digest.FromBytes(b)}
-	if strings.Contains(reference, ":") {
-		m.Digest = digest.Digest(reference)
+	if image.Digest != "" {
+		m.Digest = image.Digest
 		return m, u.matches(m.Digest, b)
 	}
 	if said := resp.Header.Get("Docker-Content-Digest"); said != "" { // whoever lies about this may lie about anything
