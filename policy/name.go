@@ -19,8 +19,14 @@ type Repository struct {
 	Path string // one or more components, e.g. library/nginx
 }
 
-// String is the full name, e.g. docker.io/library/nginx.
-func (r Repository) String() string { return r.Host + "/" + r.Path }
+// String is the full name, e.g. docker.io/library/nginx; empty when r names
+// nothing.
+func (r Repository) String() string {
+	if r.IsZero() {
+		return ""
+	}
+	return r.Host + "/" + r.Path
+}
 
 // IsZero reports whether r names nothing.
 func (r Repository) IsZero() bool { return r == Repository{} }

@@ -261,7 +261,7 @@ func (q *question) refusedUnseen(ref policy.Reference) Verdict {
 // deniedBecause is the reason of a static deny.
 func deniedBecause(p *policy.Policy) string {
 	switch {
-	case p.Where == "":
+	case p.Where.IsZero():
 		return "no policy matches it, and defaultAction is not allow"
 	case len(p.Digests) > 0:
 		return "this digest is denied"

@@ -77,19 +77,10 @@ func newDecisionQuery(id, image, outcome string, limit int) (decisionQuery, erro
 }
 
 func (q decisionQuery) matches(d *proxy.Decision) bool {
-	repo, reference := q.texts()
+	repo, reference := q.image.Repository.String(), q.image.Reference.String()
 	return (q.id == "" || d.ID == q.id) && (repo == "" || d.Image == repo) &&
 		(q.outcome == "" || d.Outcome == q.outcome) &&
 		(reference == "" || d.Reference == reference || d.Digest == reference)
-}
-
-// texts are the repository and the reference as a record has them; empty where
-// any will do.
-func (q decisionQuery) texts() (repo, reference string) {
-	if !q.image.Repository.IsZero() {
-		repo = q.image.Repository.String()
-	}
-	return repo, q.image.Reference.String()
 }
 
 // find returns what matches among lines, in their order; more says that there
@@ -99,7 +90,7 @@ func (q decisionQuery) find(
 	ctx context.Context,
 	lines iter.Seq2[[]byte, error],
 ) (found []proxy.Decision, more bool, err error) {
-	repo, reference := q.texts()
+	repo, reference := q.image.Repository.String(), q.image.Reference.String()
 	size := 0
 	for line, failed := range lines {
 		if failed != nil {

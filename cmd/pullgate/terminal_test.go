@@ -40,7 +40,7 @@ func TestNothingSteersTheTerminal(t *testing.T) {
 		t.Errorf("two errors are not two lines: %q", out.String())
 	}
 	out.Reset()
-	printProblems(&out, []policy.Problem{{File: "a" + steer, Line: 1, Message: "b\n" + steer}})
+	printProblems(&out, []policy.Problem{policy.Position{File: "a" + steer, Line: 1}.Problem("%s", "b\n"+steer)})
 	harmlessOn("a problem", out.String())
 	if strings.Count(out.String(), "\n") != 1 {
 		t.Errorf("one problem is not one line: %q", out.String())
