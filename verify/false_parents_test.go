@@ -11,10 +11,10 @@ import (
 	"github.com/pullgate/pullgate/verify"
 )
 
-// TestPoisonedParents: a state that names false parents admits nothing. Only
+// TestFalseParents: a state that names false parents admits nothing. Only
 // the parent's own bytes say what it lists, and only its own verdict, made
 // today, says whether that counts.
-func TestPoisonedParents(t *testing.T) {
+func TestFalseParents(t *testing.T) {
 	t.Parallel()
 	s := newSigners(t)
 	repo := policy.Repository{Host: "reg.example", Path: signersRepo}
