@@ -1,10 +1,13 @@
 package verify
 
-import "github.com/pullgate/pullgate/policy"
+import (
+	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/oci"
+)
 
 // Learn writes into the state that parent lists parts, true or not: what a
 // poisoned state says.
-func (s *Store) Learn(repo policy.Repository, parent Manifest, parts Structure) error {
+func (s *Store) Learn(repo policy.Repository, parent oci.Manifest, parts oci.Structure) error {
 	_, _, err := s.learn(repo, parent, parts, nil)
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/test/hostile"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // TestFalseParents: a state that names false parents admits nothing. Only
@@ -27,12 +28,12 @@ func TestFalseParents(t *testing.T) {
 	refused := s.reg.PushIndex(signersRepo, "", evil.Digest)
 	policies := fmt.Sprintf(`[{name: some, digests: [%q, %q], static: allow}]`, image.Digest, index)
 
-	manifest := func(d digest.Digest) verify.Manifest {
-		return verify.Manifest{Bytes: s.reg.Manifest(signersRepo, d), MediaType: hostile.IndexType, Digest: d}
+	manifest := func(d digest.Digest) oci.Manifest {
+		return oci.Manifest{Bytes: s.reg.Manifest(signersRepo, d), MediaType: hostile.IndexType, Digest: d}
 	}
-	ofImage := verify.Manifest{Bytes: image.Manifest, MediaType: hostile.ImageType, Digest: image.Digest}
-	asManifests := func(list ...digest.Digest) verify.Structure { return verify.Structure{Manifests: list} }
-	asBlobs := func(list ...digest.Digest) verify.Structure { return verify.Structure{Blobs: list} }
+	ofImage := oci.Manifest{Bytes: image.Manifest, MediaType: hostile.ImageType, Digest: image.Digest}
+	asManifests := func(list ...digest.Digest) oci.Structure { return oci.Structure{Manifests: list} }
+	asBlobs := func(list ...digest.Digest) oci.Structure { return oci.Structure{Blobs: list} }
 	forged := manifest(refused)
 	forged.Digest = index
 	nameless := manifest(refused)
@@ -41,8 +42,8 @@ func TestFalseParents(t *testing.T) {
 	gone.Bytes, gone.Digest = nil, digest.FromString("gone")
 
 	for name, test := range map[string]struct {
-		parent verify.Manifest
-		parts  verify.Structure
+		parent oci.Manifest
+		parts  oci.Structure
 		asked  digest.Digest
 		blob   bool // asked for as a blob
 		want   verify.Outcome
@@ -118,7 +119,7 @@ func TestFalseParents(t *testing.T) {
 			if test.blob {
 				_, v, err = gate.Blob(t.Context(), repo, test.asked, policy.Client{})
 			} else {
-				_, v, err = gate.Manifest(t.Context(), repo, test.asked.String(), policy.Client{})
+				_, v, err = gate.Manifest(t.Context(), repo.At(test.asked), policy.Client{})
 			}
 			if err != nil || v.Outcome != test.want {
 				t.Errorf("%s, %v; want %s: %s", v.Outcome, err, test.want, v.Message())

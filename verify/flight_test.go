@@ -11,6 +11,7 @@ import (
 
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 const everyHost = `[{name: p, images: ["**"], authorities: [{key: a.pub}]}]`
@@ -33,13 +34,13 @@ type slow struct {
 
 func (r slow) Referrers(
 	ctx context.Context, repo policy.Repository, d digest.Digest, most int64,
-) (verify.Referrers, error) {
+) (oci.Referrers, error) {
 	r.asked <- struct{}{}
 	select {
 	case <-r.come:
 		return r.Registry.Referrers(ctx, repo, d, most)
 	case <-ctx.Done():
-		return verify.Referrers{}, ctx.Err()
+		return oci.Referrers{}, ctx.Err()
 	}
 }
 
@@ -74,10 +75,10 @@ func TestVerdictsInFlight(t *testing.T) {
 
 		var all sync.WaitGroup
 		check(registry, func(host string) {
-			image := s.image().String()
+			image := s.image()
 			all.Go(func() {
 				repo := policy.Repository{Host: host, Path: signersRepo}
-				_, v, err := gate.Manifest(t.Context(), repo, image, policy.Client{})
+				_, v, err := gate.Manifest(t.Context(), repo.At(image), policy.Client{})
 				if err != nil || v.Outcome != verify.Denied {
 					t.Errorf("after its turn: %s, %v", v.Outcome, err)
 				}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // fragile is a registry whose answers to some questions are more than their
@@ -27,14 +28,14 @@ func (r fragile) stand(question string) {
 }
 
 func (r fragile) Manifest(
-	ctx context.Context, repo policy.Repository, reference string, most int64,
-) (verify.Manifest, error) {
-	if reference == r.image.String() {
+	ctx context.Context, asked policy.Image, most int64,
+) (oci.Manifest, error) {
+	if asked.Digest == r.image {
 		r.stand("manifest")
 	} else {
 		r.stand("signature")
 	}
-	return r.Registry.Manifest(ctx, repo, reference, most)
+	return r.Registry.Manifest(ctx, asked, most)
 }
 
 func (r fragile) Blob(
@@ -46,7 +47,7 @@ func (r fragile) Blob(
 
 func (r fragile) Referrers(
 	ctx context.Context, repo policy.Repository, d digest.Digest, most int64,
-) (verify.Referrers, error) {
+) (oci.Referrers, error) {
 	r.stand("referrers")
 	return r.Registry.Referrers(ctx, repo, d, most)
 }
@@ -64,7 +65,7 @@ func TestPanic(t *testing.T) {
 			config := s.served(everyHost, fragile{s.up, image, at})
 
 			repo := policy.Repository{Host: "reg.example", Path: signersRepo}
-			_, v, err := s.configured(config).Manifest(t.Context(), repo, image.String(), policy.Client{})
+			_, v, err := s.configured(config).Manifest(t.Context(), repo.At(image), policy.Client{})
 			if err == nil || v.Admitted() || !strings.Contains(err.Error(), "a hostile "+at) {
 				t.Errorf("%s, %v; want an error that names the panic", v.Outcome, err)
 			}
