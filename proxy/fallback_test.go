@@ -3,7 +3,6 @@ package proxy_test
 import (
 	"fmt"
 	"net/http"
-	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -29,18 +28,20 @@ func TestFallbackIndex(t *testing.T) {
 	})
 
 	const entry = `{"mediaType":%q,"digest":%q,"size":2`
+	const mention = `{"digest":"sha256:0000000000000000000000000000000000000000000000000000000000000000"}`
 	for name, text := range map[string]string{
 		"content of an entry":     `"manifests":[` + entry + `,"data":"e30="}]`,
 		"empty content":           `"manifests":[` + entry + `,"data":""}]`,
 		"content of the subject":  `"manifests":[],"subject":` + entry + `,"data":"e30="}`,
-		"content after a mention": `"manifests":[{"digest":"sha256:` + strings.Repeat("0", 64) + `"},` + entry + `,"data":"e30="}]`,
+		"content after a mention": `"manifests":[` + mention + `,` + entry + `,"data":"e30="}]`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
 			subject := r.signed("v1")
 			tag := hostile.FallbackTag(subject.Digest)
-			body := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,`+text+`}`, hostile.IndexType, hostile.ImageType, subject.Digest)
+			text = fmt.Sprintf(text, hostile.ImageType, subject.Digest)
+			body := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,%s}`, hostile.IndexType, text)
 			r.reg.PushRaw("prod/app", tag, hostile.IndexType, []byte(body))
 
 			r.refusedAt(name, manifests("prod/app", tag))
