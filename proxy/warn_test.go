@@ -38,14 +38,22 @@ func (g got) warned(t *testing.T, what string, words ...string) {
 
 func TestWarnAdmitsAndSaysSo(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(*options){"policy": withPolicies(warnProd), "gate": withMode(policy.Warn)} {
+	for name, change := range map[string]func(*options){
+		"policy": withPolicies(warnProd),
+		"gate":   withMode(policy.Warn),
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, change)
 			bad, good := r.reg.PushImage("prod/app", "bad"), r.signed("good")
 			index := r.reg.PushIndex("prod/app", "multi", bad.Digest)
 			r.get(blobs("prod/app", bad.Layers[0])).warned(t, "an unknown part")
-			for _, path := range []string{manifests("prod/app", "bad"), manifests("prod/app", bad.Digest), manifests("prod/app", "multi"), manifests("prod/app", index)} {
+			for _, path := range []string{
+				manifests("prod/app", "bad"),
+				manifests("prod/app", bad.Digest),
+				manifests("prod/app", "multi"),
+				manifests("prod/app", index),
+			} {
 				r.head(path).warned(t, path, "refused by policy", "no signature found")
 				r.get(path).warned(t, path, "refused by policy", "no signature found")
 			}
@@ -156,7 +164,8 @@ func TestWarnNeverWeakensStaticDenyOfADigest(t *testing.T) {
 	r.refusedAt("the denied index", manifests("prod/app", "multi"))
 	r.refusedAt("the denied index", manifests("prod/app", index))
 	r.refusedAt("the denied index as a blob", blobs("prod/app", index))
-	r.refusedAt("the denied index by sha512", manifests("prod/app", digest.SHA512.FromBytes(r.reg.Manifest("prod/app", index))))
+	other := digest.SHA512.FromBytes(r.reg.Manifest("prod/app", index))
+	r.refusedAt("the denied index by sha512", manifests("prod/app", other))
 }
 
 // A verification that could not be done admits under warn, whatever kept it
@@ -166,8 +175,16 @@ func TestWarnAdmitsWhatCouldNotBeVerified(t *testing.T) {
 	signatures := func(q hostile.Request) bool {
 		return hostile.SignatureTags(q) || q.Kind == hostile.Referrers || q.Kind == hostile.Blobs
 	}
-	for _, trick := range []hostile.Trick{hostile.Status(500), hostile.StallAtOnce, hostile.Truncate, hostile.Gzip, hostile.LieAboutDigest.At(hostile.SignatureTags),
-		hostile.TooManyRequests("60"), hostile.Status(403), hostile.Status(401)} {
+	for _, trick := range []hostile.Trick{
+		hostile.Status(500),
+		hostile.StallAtOnce,
+		hostile.Truncate,
+		hostile.Gzip,
+		hostile.LieAboutDigest.At(hostile.SignatureTags),
+		hostile.TooManyRequests("60"),
+		hostile.Status(403),
+		hostile.Status(401),
+	} {
 		t.Run(trick.Name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, withPolicies(warnProd), ifStalling(trick))
@@ -217,18 +234,30 @@ func TestWarnServesNoWrongBytes(t *testing.T) {
 // "Warnings"): at most 4096 bytes of quoted text.
 func TestWarningIsOneBoundedHeader(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, withPolicies(`[{name: 'a "quoted" \ é name', images: ["reg.example/prod/**"], mode: warn, authorities: [{name: 'k', key: KEY}]}]`))
+	r := newRig(
+		t,
+		withPolicies(
+			`[{name: 'a "quoted" \ é name', images: ["reg.example/prod/**"], mode: warn, authorities: [{name: 'k', `+
+				`key: KEY}]}]`,
+		),
+	)
 	image := r.reg.PushImage("prod/app", "v1")
 	var layers []hostile.Layer
 	for range 20 {
-		payload := strings.Replace(string(hostile.Payload("prod/app", image.Digest)), image.Digest.String(), `\"\r\nX-Evil: 1\"\u2028`+strings.Repeat("é", 500)+random16(), 1)
+		payload := strings.Replace(
+			string(hostile.Payload("prod/app", image.Digest)),
+			image.Digest.String(),
+			`\"\r\nX-Evil: 1\"\u2028`+strings.Repeat("é", 500)+random16(),
+			1,
+		)
 		layers = append(layers, hostile.SignatureLayer([]byte(payload), r.key))
 	}
 	r.reg.PushArtifact("prod/app", hostile.SignatureTag(image.Digest), hostile.Artifact{Layers: layers})
 	g := r.get(manifests("prod/app", "v1"))
 	g.warned(t, "v1", "quoted", "for another image")
 	w := g.header.Get("Warning")
-	if len(w) > 4096 || len(g.header.Values("Warning")) != 1 || g.header.Get("X-Evil") != "" || strings.Trim(w, printable) != "" {
+	if len(w) > 4096 || len(g.header.Values("Warning")) != 1 || g.header.Get("X-Evil") != "" ||
+		strings.Trim(w, printable) != "" {
 		t.Errorf("%d bytes: %q", len(w), w)
 	}
 }
