@@ -138,7 +138,7 @@ func TestBusySlots(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			repo := policy.Repository{Host: "reg.example", Path: signersRepo}
-			_, v, err := busy.Manifest(t.Context(), repo, image.String(), policy.Client{})
+			_, v, err := busy.Manifest(t.Context(), repo.At(image), policy.Client{})
 			if !errors.Is(err, context.DeadlineExceeded) || v.Admitted() {
 				t.Errorf("without a slot: %s, %v", v.Outcome, err)
 			}

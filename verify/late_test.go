@@ -11,6 +11,7 @@ import (
 
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // lateRegistry gives an answer as it is, but only when the time for it has run
@@ -21,10 +22,10 @@ type lateRegistry struct {
 }
 
 func (l lateRegistry) Manifest(
-	ctx context.Context, repo policy.Repository, reference string, limit int64,
-) (verify.Manifest, error) {
-	m, err := l.Registry.Manifest(context.WithoutCancel(ctx), repo, reference, limit)
-	l.wait(ctx, reference)
+	ctx context.Context, image policy.Image, limit int64,
+) (oci.Manifest, error) {
+	m, err := l.Registry.Manifest(context.WithoutCancel(ctx), image, limit)
+	l.wait(ctx, image.Reference.String())
 	return m, err
 }
 
@@ -71,7 +72,7 @@ func TestLateAnswers(t *testing.T) {
 			t.Parallel()
 			repo := policy.Repository{Host: "reg.example", Path: signersRepo}
 
-			_, v, err := slow.Manifest(t.Context(), repo, image.String(), policy.Client{})
+			_, v, err := slow.Manifest(t.Context(), repo.At(image), policy.Client{})
 
 			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("%s, %v; want an error that says that the time is up: %v", v.Outcome, err, v.Reasons)

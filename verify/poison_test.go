@@ -9,6 +9,12 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/oci"
+)
+
+const (
+	ociImage = "application/vnd.oci.image.manifest.v1+json"
+	ociIndex = "application/vnd.oci.image.index.v1+json"
 )
 
 var poisonedRepo = policy.Repository{Host: "reg.example", Path: "acme/app"}
@@ -60,16 +66,16 @@ func (f fact) outcome(t *testing.T) Outcome {
 	t.Helper()
 	parent, part := digest.FromBytes(f.parent), digest.FromBytes(f.part)
 	gate := poisonedGate(t, fmt.Sprintf(`[{name: one, digests: [%q], static: allow}]`, parent))
-	poison(t, gate, f.part, ociImage, Structure{})
+	poison(t, gate, f.part, ociImage, oci.Structure{})
 
 	var v Verdict
 	var err error
 	if f.kind == partBlob {
-		poison(t, gate, f.parent, "", Structure{Blobs: []digest.Digest{part}})
+		poison(t, gate, f.parent, "", oci.Structure{Blobs: []digest.Digest{part}})
 		_, v, err = gate.Blob(t.Context(), poisonedRepo, part, policy.Client{})
 	} else {
-		poison(t, gate, f.parent, "", Structure{Manifests: []digest.Digest{part}})
-		_, v, err = gate.Manifest(t.Context(), poisonedRepo, part.String(), policy.Client{})
+		poison(t, gate, f.parent, "", oci.Structure{Manifests: []digest.Digest{part}})
+		_, v, err = gate.Manifest(t.Context(), poisonedRepo.At(part), policy.Client{})
 	}
 
 	if err != nil {
@@ -92,9 +98,9 @@ func TestPoisonedMediaType(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			gate := poisonedGate(t, `[{name: all, images: ["reg.example/**"], static: allow}]`)
-			poison(t, gate, image, mediaType, Structure{})
+			poison(t, gate, image, mediaType, oci.Structure{})
 
-			m, v, err := gate.Manifest(t.Context(), poisonedRepo, d.String(), policy.Client{})
+			m, v, err := gate.Manifest(t.Context(), poisonedRepo.At(d), policy.Client{})
 
 			if err != nil || !v.Admitted() || m.MediaType != ociImage {
 				t.Errorf("%s, %v, with the media type %q; want %q", v.Outcome, err, m.MediaType, ociImage)
@@ -111,9 +117,9 @@ func imageOf(config string) []byte {
 
 // poison writes a manifest into the gate's state with facts that need not be
 // true.
-func poison(t *testing.T, gate *Gate, manifest []byte, mediaType string, facts Structure) {
+func poison(t *testing.T, gate *Gate, manifest []byte, mediaType string, facts oci.Structure) {
 	t.Helper()
-	m := Manifest{
+	m := oci.Manifest{
 		Bytes:     manifest,
 		MediaType: mediaType,
 		Digest:    digest.FromBytes(manifest),
