@@ -75,7 +75,9 @@ func TestCostlyEvidence(t *testing.T) {
 		return s
 	}
 	twice := map[string]func(*protobundle.VerificationMaterial){
-		"two log entries": func(m *protobundle.VerificationMaterial) { m.TlogEntries = repeatedOf(m.TlogEntries[0], 2) },
+		"two log entries": func(m *protobundle.VerificationMaterial) {
+			m.TlogEntries = repeatedOf(m.TlogEntries[0], 2)
+		},
 		"two timestamps": func(m *protobundle.VerificationMaterial) {
 			d := m.TimestampVerificationData
 			d.Rfc3161Timestamps = repeatedOf(d.Rfc3161Timestamps[0], 2)
