@@ -15,6 +15,7 @@ import (
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/proxy/upstream"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/facts"
 	"github.com/pullgate/pullgate/verify/sigs"
 	"github.com/pullgate/pullgate/verify/trust"
 )
@@ -232,13 +233,13 @@ type logWriter interface{ Write([]byte) (int, error) }
 // engine is what outlives a configuration: the state, the memory, and the
 // roots and keys that are fetched.
 type engine struct {
-	store *verify.Store
+	store *facts.Bolt
 	cache *verify.Cache
 	trust *trust.Keeper
 }
 
 func (l *loaded) engine(statePath string, keep trust.Config) (*engine, error) {
-	store, err := verify.OpenStore(statePath, int64(l.config.State.MaxBytes))
+	store, err := facts.OpenBolt(statePath, int64(l.config.State.MaxBytes))
 	if err != nil {
 		return nil, err
 	}
