@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -183,17 +184,38 @@ func TestForeignVersion(t *testing.T) {
 func TestPoisonedManifest(t *testing.T) {
 	t.Parallel()
 	b := openBolt(t, t.TempDir(), 1<<20)
-	d := digest.FromString("true")
-	for name, record := range map[string]string{
-		"other bytes":   "type\x00false",
-		"no media type": "true",
-		"no bytes":      "type\x00",
-		"empty":         "",
+	for name, row := range map[string]struct{ record, truth string }{
+		"other bytes":      {"type\x00false", "true"},
+		"no media type":    {"true", "true"},
+		"no bytes":         {"type\x00", "true"},
+		"empty":            {"", "true"},
+		"nothing's digest": {"type\x00", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b.write(t, manifestsBucket, imageKey(testRepo, d), []byte(record))
+			d := digest.FromString(row.truth)
+			b.write(t, manifestsBucket, imageKey(testRepo, d), []byte(row.record))
 			if m, ok, err := b.Manifest(t.Context(), testRepo, d); ok || err != nil || m.Bytes != nil {
 				t.Fatalf("%q, ok=%v err=%v", m.Bytes, ok, err)
+			}
+		})
+	}
+}
+
+// TestMissingBuckets: a damaged state is no empty one.
+func TestMissingBuckets(t *testing.T) {
+	t.Parallel()
+	for name, damage := range map[string]func(tx *bolt.Tx) error{
+		"generation": func(tx *bolt.Tx) error { return tx.DeleteBucket(generations[0]) },
+		"records":    func(tx *bolt.Tx) error { return tx.Bucket(generations[0]).DeleteBucket(parentsBucket) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := openBolt(t, t.TempDir(), 1<<20)
+			if err := b.db.Update(damage); err != nil {
+				t.Fatal(err)
+			}
+			got, err := b.Parents(t.Context(), testRepo, PartManifest, digest.FromString("child"))
+			if err == nil {
+				t.Errorf("%v without an error", got)
 			}
 		})
 	}
@@ -245,5 +267,32 @@ func TestGenerations(t *testing.T) {
 	}
 	if now := b.Epoch(t.Context()); now == before.Epoch {
 		t.Errorf("the epoch is %d still, though facts were forgotten", now)
+	}
+}
+
+// TestElderParents: a part that is learned again keeps the parents that the
+// elder generation holds, and both generations answer.
+func TestElderParents(t *testing.T) {
+	t.Parallel()
+	b := openBolt(t, t.TempDir(), 64<<10)
+	child, other := digest.FromString("child"), digest.FromString("other")
+	elder, alone := indexOf(0, child, other), indexOf(0, child, digest.FromString("alone"))
+	first := b.mustLearn(t, elder)
+	b.mustLearn(t, indexOf(32<<10, digest.FromString("filler"))) // the next fact begins a generation
+
+	if learned := b.mustLearn(t, alone); learned.Epoch != first.Epoch+1 {
+		t.Fatalf("epoch %d after %d; want the next", learned.Epoch, first.Epoch)
+	}
+
+	for d, want := range map[digest.Digest][]digest.Digest{
+		child: {alone.Manifest.Digest, elder.Manifest.Digest},
+		other: {elder.Manifest.Digest},
+	} {
+		if got, err := b.Parents(t.Context(), testRepo, PartManifest, d); err != nil || !slices.Equal(got, want) {
+			t.Errorf("parents %v, %v; want %v", got, err, want)
+		}
+	}
+	if _, ok, err := b.Manifest(t.Context(), testRepo, elder.Manifest.Digest); !ok || err != nil {
+		t.Errorf("a manifest of the elder generation: %v, %v; want it", ok, err)
 	}
 }

@@ -192,10 +192,10 @@ func moved(list []digest.Digest, d digest.Digest) []digest.Digest {
 
 func testManifests(t *testing.T, s facts.Store) {
 	for name, content := range map[string][]byte{
-		"text":         []byte(`{"schemaVersion":2}`),
-		"any bytes":    {0, 'a', 0, 0xff, '\n'},
-		"the largest":  bytes.Repeat([]byte("a"), facts.MaxManifestBytes),
-		"one is a NUL": {0},
+		"text":        []byte(`{"schemaVersion":2}`),
+		"any bytes":   {0, 'a', 0, 0xff, '\n'},
+		"the largest": bytes.Repeat([]byte("a"), facts.MaxManifestBytes),
+		"a zero byte": {0},
 	} {
 		for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
 			f := fact(content, oci.Structure{Kind: oci.Image})
@@ -286,7 +286,8 @@ func testEvidence(t *testing.T, s facts.Store) {
 }
 
 func testEvidenceAge(t *testing.T, s facts.Store) {
-	f := signed(index(digest.FromString("child")), facts.Signature{Format: facts.SimpleSigning, Payload: []byte("payload")})
+	signature := facts.Signature{Format: facts.SimpleSigning, Payload: []byte("payload")}
+	f := signed(index(digest.FromString("child")), signature)
 	learn(t, s, f)
 
 	for name, row := range map[string]struct {
