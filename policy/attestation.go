@@ -47,7 +47,10 @@ func (s source) predicateType(n *yaml.Node, what string) (string, bool) {
 	if uri := predicateTypes()[text]; uri != "" {
 		return uri, true
 	}
-	if u, err := url.Parse(text); err == nil && u.Scheme != "" && (u.Host != "" || u.Opaque != "") && printable(text) && len(text) <= maxPattern {
+	if u, err := url.Parse(
+		text,
+	); err == nil && u.Scheme != "" && (u.Host != "" || u.Opaque != "") && printable(text) &&
+		len(text) <= maxPattern {
 		return text, true
 	}
 	var names []string
@@ -55,7 +58,13 @@ func (s source) predicateType(n *yaml.Node, what string) (string, bool) {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	s.problem(n, "%s: unknown type %s: write one of %s, or the predicate type's URI", what, brief(n), strings.Join(names, ", "))
+	s.problem(
+		n,
+		"%s: unknown type %s: write one of %s, or the predicate type's URI",
+		what,
+		brief(n),
+		strings.Join(names, ", "),
+	)
 	return "", false
 }
 

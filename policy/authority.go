@@ -7,8 +7,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-var authorityFields = []string{"name", "key", "keys", "keyless", "github", "certificate", "accept",
-	"required", "transparencyLog", "timestamp", "trustRoot"}
+var authorityFields = []string{
+	"name", "key", "keys", "keyless", "github", "certificate", "accept",
+	"required", "transparencyLog", "timestamp", "trustRoot",
+}
 
 // authorities reads the list into p and finds names and keys used twice.
 func (l *loader) authorities(s source, p *Policy, what string, n *yaml.Node) {
@@ -119,7 +121,12 @@ func (l *loader) authority(s source, what string, n *yaml.Node, keys map[string]
 		return a, true
 	}
 	if ignored.value != nil && len(a.Identities) > 0 {
-		s.problem(ignored.value, "%s: %s: what a keyless signature must bring is the trust root's to say: remove it", what, ignored.name)
+		s.problem(
+			ignored.value,
+			"%s: %s: what a keyless signature must bring is the trust root's to say: remove it",
+			what,
+			ignored.name,
+		)
 	}
 	for _, value := range values {
 		if reference, ok := l.keyReference(s, value, what); ok {
@@ -156,7 +163,11 @@ func (l *loader) evidence(s source, a *Authority, trustRoot *yaml.Node, kind, wh
 		}
 	case trustRoot != nil:
 		if a.PKI == nil && !a.TransparencyLog && !a.Timestamp {
-			s.problem(trustRoot, "%s: trustRoot has no effect without transparencyLog: require or timestamp: require", what)
+			s.problem(
+				trustRoot,
+				"%s: trustRoot has no effect without transparencyLog: require or timestamp: require",
+				what,
+			)
 		}
 		if name, ok := s.text(trustRoot, what+": trustRoot"); ok {
 			a.TrustRoots = []string{name}
@@ -180,7 +191,8 @@ func (l *loader) keyReference(s source, n *yaml.Node, what string) (string, bool
 	default:
 		return "", false
 	}
-	if len(n.Value) > maxPattern || !printable(n.Value) || strings.ContainsAny(n.Value, " \t") || strings.HasSuffix(n.Value, "://") {
+	if len(n.Value) > maxPattern || !printable(n.Value) || strings.ContainsAny(n.Value, " \t") ||
+		strings.HasSuffix(n.Value, "://") {
 		s.problem(n, "%s: %s is no key reference", what, brief(n))
 	}
 	return n.Value, true

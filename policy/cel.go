@@ -60,7 +60,12 @@ func ParseExpression(text string) (*Expression, error) {
 	if t := ast.OutputType(); !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
 		return nil, fmt.Errorf("is of type %s: it must be true or false", t)
 	}
-	program, err := env.Program(ast, cel.CostLimit(maxExpressionCost), cel.InterruptCheckFrequency(interruptEvery), cel.EvalOptions(cel.OptOptimize))
+	program, err := env.Program(
+		ast,
+		cel.CostLimit(maxExpressionCost),
+		cel.InterruptCheckFrequency(interruptEvery),
+		cel.EvalOptions(cel.OptOptimize),
+	)
 	if err != nil {
 		return nil, fmt.Errorf("cannot be used: %w", err)
 	}

@@ -10,14 +10,20 @@ import (
 func TestExpressions(t *testing.T) {
 	t.Parallel()
 	numbers := "[" + strings.Repeat("1,", 299) + "1]"
-	text := `{"level":2,"ratio":0.5,"big":1e300,"name":"acme","none":null,"list":` + numbers + `,"nested":{"a":{"b":true}},"x-y":"z","empty":[]}`
+	text := `{"level":2,"ratio":0.5,"big":1e300,"name":"acme","none":null,"list":` +
+		numbers + `,"nested":{"a":{"b":true}},"x-y":"z","empty":[]}`
 	var predicate any
 	if err := json.Unmarshal([]byte(text), &predicate); err != nil {
 		t.Fatal(err)
 	}
 	const digest = "0000000000000000000000000000000000000000000000000000000000000000"
-	statement := Statement{Predicate: predicate, PredicateType: "https://slsa.dev/provenance/v1", Image: "reg.example/acme/app", Digest: "sha256:" + digest,
-		Subject: []any{map[string]any{"name": "app", "digest": map[string]any{"sha256": digest}}}}
+	statement := Statement{
+		Predicate:     predicate,
+		PredicateType: "https://slsa.dev/provenance/v1",
+		Image:         "reg.example/acme/app",
+		Digest:        "sha256:" + digest,
+		Subject:       []any{map[string]any{"name": "app", "digest": map[string]any{"sha256": digest}}},
+	}
 	for expression, want := range map[string]string{
 		`true`:                   "",
 		`predicate.level == 2`:   "",
@@ -49,9 +55,11 @@ func TestExpressions(t *testing.T) {
 		`predicate.empty[0] == 1`:                      "cannot be evaluated",
 		`image.tag == "v1"`:                            "cannot be evaluated",
 		`1 / (predicate.level - predicate.level) == 1`: "cannot be evaluated",
-		`predicate.list.all(a, predicate.list.all(b, predicate.list.all(c, predicate.list.all(d, a + b + c + d > 0))))`:                  "cannot be evaluated",
-		`predicate.list.map(a, predicate.list.map(b, predicate.list.map(c, [a, b, c]))).size() > 0`:                                      "cannot be evaluated",
-		`predicate.list.exists(a, predicate.list.exists(b, predicate.list.exists(c, (predicate.name + string(a)).matches("(a|b)*zz"))))`: "cannot be evaluated",
+		`predicate.list.all(a, predicate.list.all(b, predicate.list.all(c, predicate.list.all(d, a + b + c + d ` +
+			`> 0))))`: "cannot be evaluated",
+		`predicate.list.map(a, predicate.list.map(b, predicate.list.map(c, [a, b, c]))).size() > 0`: "cannot be evaluated",
+		`predicate.list.exists(a, predicate.list.exists(b, predicate.list.exists(c, (predicate.name + ` +
+			`string(a)).matches("(a|b)*zz"))))`: "cannot be evaluated",
 	} {
 		e, err := ParseExpression(expression)
 		if err != nil {

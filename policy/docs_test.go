@@ -73,7 +73,13 @@ func TestPoliciesOfTheManual(t *testing.T) {
 func tryExpression(t *testing.T, a policy.Attestation) {
 	t.Helper()
 	statement := func(predicate any) policy.Statement {
-		return policy.Statement{Predicate: predicate, PredicateType: a.Type, Subject: []any{}, Image: "registry.acme.example/app", Digest: "sha256:" + strings.Repeat("0", 64)}
+		return policy.Statement{
+			Predicate:     predicate,
+			PredicateType: a.Type,
+			Subject:       []any{},
+			Image:         "registry.acme.example/app",
+			Digest:        "sha256:" + strings.Repeat("0", 64),
+		}
 	}
 	read := func(name string) any {
 		text, err := os.ReadFile(filepath.Join("testdata", "predicates", name))
@@ -89,7 +95,12 @@ func tryExpression(t *testing.T, a policy.Attestation) {
 	if err := a.CEL.Holds(t.Context(), statement(read(a.Name+".json"))); err != nil {
 		t.Errorf("%s: %v", a.Name, err)
 	}
-	for name, predicate := range map[string]any{"another document": read(a.Name + ".other.json"), "an empty one": map[string]any{}, "none": nil, "text": "x"} {
+	for name, predicate := range map[string]any{
+		"another document": read(a.Name + ".other.json"),
+		"an empty one":     map[string]any{},
+		"none":             nil,
+		"text":             "x",
+	} {
 		if a.CEL.Holds(t.Context(), statement(predicate)) == nil {
 			t.Errorf("%s: true of %s", a.Name, name)
 		}
@@ -109,7 +120,14 @@ func exampleFiles(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"cosign.pub", "release-2026.pub", "release-2027.pub", "partner.pub", "roots.pem", "intermediates.pem"} {
+	for _, name := range []string{
+		"cosign.pub",
+		"release-2026.pub",
+		"release-2027.pub",
+		"partner.pub",
+		"roots.pem",
+		"intermediates.pem",
+	} {
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
 			t.Fatal(err)
@@ -119,7 +137,13 @@ func exampleFiles(t *testing.T) string {
 			write(name, "PUBLIC KEY", der, err)
 			continue
 		}
-		c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, NotAfter: time.Now().Add(time.Hour)}
+		c := &x509.Certificate{
+			SerialNumber:          big.NewInt(1),
+			Subject:               pkix.Name{CommonName: name},
+			IsCA:                  true,
+			BasicConstraintsValid: true,
+			NotAfter:              time.Now().Add(time.Hour),
+		}
 		der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
 		write(name, "CERTIFICATE", der, err)
 	}

@@ -48,7 +48,12 @@ func ParseGlob(s string) (Glob, error) {
 	}
 	if host == "docker.io" && hasPath && !strings.Contains(path, "/") && !strings.Contains(path, "**") {
 		if strings.Contains(path, "*") {
-			return Glob{}, fmt.Errorf("glob %q matches nothing, Docker Hub names have two parts: write docker.io/library/%s, or docker.io/** for all of it", s, path)
+			return Glob{}, fmt.Errorf(
+				"glob %q matches nothing, Docker Hub names have two parts: write docker.io/library/%s, or "+
+					"docker.io/** for all of it",
+				s,
+				path,
+			)
 		}
 		path = "library/" + path
 	}
@@ -84,8 +89,17 @@ func checkGlobText(s string) error {
 		return fmt.Errorf("glob %q does not start with a registry host: write %s for Docker Hub, or host/%s", s, hub, s)
 	}
 	if !hasPath {
-		if name, _, tagged := strings.Cut(host, ":"); tagged && !strings.ContainsAny(name, ".*") && name != "localhost" {
-			return fmt.Errorf("glob %q has a tag and no registry host, or no path: write docker.io/library/%s or %s/**", s, name, s)
+		if name, _, tagged := strings.Cut(
+			host,
+			":",
+		); tagged && !strings.ContainsAny(name, ".*") &&
+			name != "localhost" {
+			return fmt.Errorf(
+				"glob %q has a tag and no registry host, or no path: write docker.io/library/%s or %s/**",
+				s,
+				name,
+				s,
+			)
 		}
 		return fmt.Errorf("glob %q has no path: write %s/** for every repository of that host", s, s)
 	}

@@ -41,10 +41,25 @@ const (
 // issuer and subject are no claims, an identity has them by name.
 func ClaimNames() []string {
 	return []string{
-		claimBuildSigner, "buildSignerDigest", "runnerEnvironment", claimRepository, "sourceRepositoryDigest", claimRef,
-		"sourceRepositoryIdentifier", claimOwner, "sourceRepositoryOwnerIdentifier", "buildConfigURI", "buildConfigDigest",
-		claimTrigger, "runInvocationURI", "sourceRepositoryVisibilityAtSigning",
-		"githubWorkflowTrigger", "githubWorkflowSHA", "githubWorkflowName", "githubWorkflowRepository", "githubWorkflowRef",
+		claimBuildSigner,
+		"buildSignerDigest",
+		"runnerEnvironment",
+		claimRepository,
+		"sourceRepositoryDigest",
+		claimRef,
+		"sourceRepositoryIdentifier",
+		claimOwner,
+		"sourceRepositoryOwnerIdentifier",
+		"buildConfigURI",
+		"buildConfigDigest",
+		claimTrigger,
+		"runInvocationURI",
+		"sourceRepositoryVisibilityAtSigning",
+		"githubWorkflowTrigger",
+		"githubWorkflowSHA",
+		"githubWorkflowName",
+		"githubWorkflowRepository",
+		"githubWorkflowRef",
 	}
 }
 
@@ -73,9 +88,10 @@ type GitHub struct {
 	Server     string // the forge's address, "https://github.com"
 	Owner      string // of the source repository; empty when Repository is set
 	Repository string // owner/name of the source repository; empty when Owner is set
-	Workflow   string // path in the source repository, or owner/name/path of a reusable one, "@ref" glob after it; empty: any
-	Ref        string // glob over the source's ref, "refs/tags/v*"; empty: any
-	Trigger    string // event, "push"; empty: any
+	// path in the source repository, or owner/name/path of a reusable one, "@ref" glob after it; empty: any
+	Workflow string
+	Ref      string // glob over the source's ref, "refs/tags/v*"; empty: any
+	Trigger  string // event, "push"; empty: any
 
 	workflowRef, ref []token
 }
@@ -167,5 +183,8 @@ func gitHubServer(issuer string) (string, error) {
 	if u.Path == "/_services/token" {
 		return "https://" + u.Host, nil
 	}
-	return "", fmt.Errorf("is no issuer of GitHub Actions: %s, https://token.actions.TENANT.ghe.com, or https://SERVER/_services/token", gitHubIssuer)
+	return "", fmt.Errorf(
+		"is no issuer of GitHub Actions: %s, https://token.actions.TENANT.ghe.com, or https://SERVER/_services/token",
+		gitHubIssuer,
+	)
 }

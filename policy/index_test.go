@@ -9,9 +9,29 @@ import (
 // The index finds what going through the list in order finds.
 func TestIndexKeepsTheOrder(t *testing.T) {
 	t.Parallel()
-	globs := []string{"**", "*/**", "a.example/**", "a.example/team/**", "a.example/team/app", "a.example/team/*", "a.example/t*/app", "a.example/app",
-		"*.example/team/app", "b.example/team/**", "a.example/**/app", "b.example/other/app"}
-	names := []string{"a.example/team/app", "a.example/team/sub/app", "a.example/app", "b.example/team/app", "b.example/other/app", "c.example/x", "a.example/tea/app"}
+	globs := []string{
+		"**",
+		"*/**",
+		"a.example/**",
+		"a.example/team/**",
+		"a.example/team/app",
+		"a.example/team/*",
+		"a.example/t*/app",
+		"a.example/app",
+		"*.example/team/app",
+		"b.example/team/**",
+		"a.example/**/app",
+		"b.example/other/app",
+	}
+	names := []string{
+		"a.example/team/app",
+		"a.example/team/sub/app",
+		"a.example/app",
+		"b.example/team/app",
+		"b.example/other/app",
+		"c.example/x",
+		"a.example/tea/app",
+	}
 	digests := []string{"", testDigest('1'), testDigest('2')}
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 3000 {

@@ -20,8 +20,10 @@ var (
 
 	gitHubOwner      = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9_-]{0,99})$`)
 	gitHubRepository = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9_-]{0,99})/[A-Za-z0-9._-]{1,100}$`)
-	gitHubWorkflow   = regexp.MustCompile(`^(?:[A-Za-z0-9][A-Za-z0-9_-]{0,99}/[A-Za-z0-9._-]{1,100}/)?\.github/workflows/[A-Za-z0-9._ -]+\.ya?ml$`)
-	gitRef           = regexp.MustCompile(`^refs/[^\s~^:?\[\\]+$`)
+	gitHubWorkflow   = regexp.MustCompile(
+		`^(?:[A-Za-z0-9][A-Za-z0-9_-]{0,99}/[A-Za-z0-9._-]{1,100}/)?\.github/workflows/[A-Za-z0-9._ -]+\.ya?ml$`,
+	)
+	gitRef = regexp.MustCompile(`^refs/[^\s~^:?\[\\]+$`)
 )
 
 // keyless reads keyless: {trustRoots, identities}.
@@ -101,7 +103,12 @@ func (s source) identity(n *yaml.Node, what string) (Identity, bool) {
 		s.problem(n, "%s has no issuer: anybody can run an identity provider that names any subject; add issuer", what)
 		return id, false
 	case !given["subject"] && !given["subjectRegExp"] && len(id.Claims) == 0:
-		s.problem(n, "%s has no subject and no claims: everybody with an account at the issuer could sign; add subject, subjectRegExp or claims", what)
+		s.problem(
+			n,
+			"%s has no subject and no claims: everybody with an account at the issuer could sign; add subject, "+
+				"subjectRegExp or claims",
+			what,
+		)
 		return id, false
 	}
 	return id, true
@@ -114,7 +121,13 @@ func (s source) exact(n *yaml.Node, what string) Pattern {
 		return Pattern{}
 	}
 	if ok && strings.Contains(text, "*") {
-		s.problem(n, "%s: %s is compared exactly, * included: for a pattern write %sRegExp", what, brief(n), what[strings.LastIndex(what, " ")+1:])
+		s.problem(
+			n,
+			"%s: %s is compared exactly, * included: for a pattern write %sRegExp",
+			what,
+			brief(n),
+			what[strings.LastIndex(what, " ")+1:],
+		)
 	}
 	return Exactly(text)
 }
@@ -174,7 +187,14 @@ func (l *loader) github(s source, a *Authority, n *yaml.Node, what string) {
 			text, _ := s.text(f.value, what+": workflow")
 			path, ref, hasRef := strings.Cut(text, "@")
 			if !gitHubWorkflow.MatchString(path) || hasRef && !gitRef.MatchString(ref) {
-				s.problem(f.value, "%s: workflow must look like .github/workflows/release.yml, or owner/repo/.github/workflows/release.yml for a reusable one, @refs/tags/v* after it if its ref matters, not %s", what, brief(f.value))
+				s.problem(
+					f.value,
+					"%s: workflow must look like .github/workflows/release.yml, or "+
+						"owner/repo/.github/workflows/release.yml for a reusable one, @refs/tags/v* after it if "+
+						"its ref matters, not %s",
+					what,
+					brief(f.value),
+				)
 			}
 			g.Workflow = text
 			if hasRef {
@@ -192,7 +212,11 @@ func (l *loader) github(s source, a *Authority, n *yaml.Node, what string) {
 		}
 	}
 	if (g.Owner == "") == (g.Repository == "") {
-		s.problem(n, "%s must have either owner or repository: a workflow alone can be called from any repository", what)
+		s.problem(
+			n,
+			"%s must have either owner or repository: a workflow alone can be called from any repository",
+			what,
+		)
 	}
 	server, err := gitHubServer(issuer)
 	if err != nil {

@@ -33,7 +33,9 @@ func ParseKey(text []byte) (Key, error) {
 	}
 	block, rest := pem.Decode([]byte(body))
 	if strings.Count(body, pemBegin) > 1 || block != nil && len(rest) > 0 {
-		return Key{}, errors.New("has something after its first PEM block: put one key into each file, list several under keys")
+		return Key{}, errors.New(
+			"has something after its first PEM block: put one key into each file, list several under keys",
+		)
 	}
 	if block == nil {
 		return Key{}, errors.New("is not valid PEM: copy it again, whole")
@@ -60,7 +62,9 @@ func parsePublic(block *pem.Block) (public any, err error) {
 	case block.Type == "RSA PUBLIC KEY":
 		public, err = x509.ParsePKCS1PublicKey(block.Bytes)
 	case strings.HasSuffix(block.Type, "PRIVATE KEY"):
-		return nil, errors.New("is a private key, which has no place here: give the public key (cosign public-key --key …)")
+		return nil, errors.New(
+			"is a private key, which has no place here: give the public key (cosign public-key --key …)",
+		)
 	case strings.HasSuffix(block.Type, "CERTIFICATE"):
 		return nil, errors.New("is a certificate, not a public key: extract its key (openssl x509 -pubkey -noout)")
 	default:

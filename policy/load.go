@@ -73,20 +73,32 @@ func Load(in Input) (*Set, []Problem) {
 	switch in.DefaultAction {
 	case "", denyByDefault, warnByDefault, allowByDefault:
 	default:
-		inline.problem(atLine(in.DefaultActionLine), "defaultAction must be deny or warn or allow, not %q", in.DefaultAction)
+		inline.problem(
+			atLine(in.DefaultActionLine),
+			"defaultAction must be deny or warn or allow, not %q",
+			in.DefaultAction,
+		)
 	}
 	l.checkRoots()
 	l.checkOrder()
 	if len(l.problems) > 0 {
 		slices.SortStableFunc(l.problems, func(a, b Problem) int {
-			return cmp.Or(cmp.Compare(slices.Index(l.order, a.File), slices.Index(l.order, b.File)), cmp.Compare(a.Line, b.Line))
+			return cmp.Or(
+				cmp.Compare(slices.Index(l.order, a.File), slices.Index(l.order, b.File)),
+				cmp.Compare(a.Line, b.Line),
+			)
 		})
 		return &Set{files: l.files}, l.problems
 	}
 	if l.canary != nil {
 		l.policies = append([]*Policy{l.canary}, l.policies...)
 	}
-	return (&Set{policies: l.policies, fallback: defaultPolicy(in.DefaultAction), files: l.files, roots: l.roots}).index(), nil
+	return (&Set{
+		policies: l.policies,
+		fallback: defaultPolicy(in.DefaultAction),
+		files:    l.files,
+		roots:    l.roots,
+	}).index(), nil
 }
 
 // loader gathers what the files hold.
@@ -104,8 +116,12 @@ type loader struct {
 // canaryPolicy denies in writing, so that no warn mode weakens it.
 func canaryPolicy(in Input) *Policy {
 	name := in.Canary.String()
-	p := &Policy{Name: CanaryName, Where: fmt.Sprintf("%s:%d", in.ConfigFile, in.CanaryLine), Static: Deny,
-		Images: []Glob{{text: name, literal: name, tokens: compileGlob(name)}}}
+	p := &Policy{
+		Name:   CanaryName,
+		Where:  fmt.Sprintf("%s:%d", in.ConfigFile, in.CanaryLine),
+		Static: Deny,
+		Images: []Glob{{text: name, literal: name, tokens: compileGlob(name)}},
+	}
 	p.Hash = hashPolicy(p)
 	return p
 }
@@ -276,8 +292,12 @@ func (l *loader) checkOrder() {
 				names = append(names, fmt.Sprintf("%q (%s)", q.Name, q.Where))
 			}
 			slices.Sort(names)
-			at.source.problem(at.node, "policy %q is never reached: %s before it matches everything it matches; move it up or remove it",
-				p.Name, strings.Join(slices.Compact(names), " and "))
+			at.source.problem(
+				at.node,
+				"policy %q is never reached: %s before it matches everything it matches; move it up or remove it",
+				p.Name,
+				strings.Join(slices.Compact(names), " and "),
+			)
 		}
 		earlier.add(p)
 	}

@@ -27,7 +27,10 @@ func TestLoadEverything(t *testing.T) {
 	write(t, dir, "policies/b.yaml", `policies: [{name: b, images: ["b.example/**"], static: deny}]`)
 	write(t, dir, "policies/a.yaml", `[{name: a, images: ["a.example/**"], authorities: [{key: ../a.pub}]}]`)
 	write(t, dir, "last.yaml", "policies: []")
-	set, problems := Load(Input{ConfigFile: "config.yaml", Dir: dir, Files: []string{"policies/*.yaml", "policies/a.yaml", "last.yaml", "none*.yaml"},
+	set, problems := Load(Input{
+		ConfigFile: "config.yaml",
+		Dir:        dir,
+		Files:      []string{"policies/*.yaml", "policies/a.yaml", "last.yaml", "none*.yaml"},
 		Inline: node(t, `
 - name: full
   images: ["reg.example/prod/**", "reg.example/x"]
@@ -47,7 +50,8 @@ func TestLoadEverything(t *testing.T) {
       accept: [signature]
     - key: |
 `+inline+`
-`)})
+`),
+	})
 	report(t, problems)
 	var names []string
 	for _, p := range set.Policies() {
@@ -59,14 +63,22 @@ func TestLoadEverything(t *testing.T) {
 	p := set.Policies()[0]
 	if p.Where != "config.yaml:2" || len(p.Images) != 2 || len(p.Digests) != 2 || p.Mode != Warn || p.Static != Verify ||
 		!p.Expires.Equal(time.Date(2027, 3, 2, 0, 0, 0, 0, time.UTC)) || p.Threshold != 1 || !p.OwnChildren ||
-		p.SignatureRepository != (Repository{Host: "sigs.example", Path: "all"}) || p.Annotations["Env.Name"] != "Prod.1" || len(p.Hash) != 64 {
+		p.SignatureRepository != (Repository{
+			Host: "sigs.example",
+			Path: "all",
+		}) ||
+		p.Annotations["Env.Name"] != "Prod.1" ||
+		len(p.Hash) != 64 {
 		t.Errorf("read as %+v", p)
 	}
 	if a := p.Authorities; len(a) != 2 || a[0].Name != "release" || len(a[0].Keys) != 2 || a[0].Keys[1].Source != "b.pub" ||
-		len(a[1].Keys) != 1 || a[1].Keys[0].Source != "inline" || !strings.HasPrefix(a[1].Name, "key ") || len(a[1].Keys[0].ID) != 64 {
+		len(a[1].Keys) != 1 || a[1].Keys[0].Source != "inline" ||
+		!strings.HasPrefix(a[1].Name, "key ") ||
+		len(a[1].Keys[0].ID) != 64 {
 		t.Errorf("authorities read as %+v", a)
 	}
-	if q := set.Policies()[1]; q.Threshold != 1 || q.Authorities[0].Name != "../a.pub" || !strings.HasSuffix(q.Where, "policies/a.yaml:1") {
+	if q := set.Policies()[1]; q.Threshold != 1 || q.Authorities[0].Name != "../a.pub" ||
+		!strings.HasSuffix(q.Where, "policies/a.yaml:1") {
 		t.Errorf("read as %+v", q)
 	}
 	for _, file := range []string{"a.pub", "b.pub", "policies/a.yaml", "policies/b.yaml", "last.yaml"} {
@@ -89,27 +101,57 @@ func TestLoadErrors(t *testing.T) {
 		{"null", "~", 1, "policies must be a list, not empty"},
 		{"no mapping", "- one", 1, "a policy must be a mapping"},
 		{"alias", "- &a " + one + "static: deny}\n- *a", 2, "aliases are not supported"},
-		{"alias inside", "- " + one + "static: &s deny}\n- {name: t, images: [a.b/d],\n   static: *s}", 3, "not an alias"},
+		{
+			"alias inside",
+			"- " + one + "static: &s deny}\n- {name: t, images: [a.b/d],\n   static: *s}",
+			3,
+			"not an alias",
+		},
 		{"merge", "- {name: one,\n   <<: {static: deny}, " + image + "}", 2, "merge keys"},
 		{"unknown", "- " + one + "static: deny,\n   Images: []}", 2, `unknown field "Images"`},
-		{"duplicate", "- " + one + "static: deny,\n   static: allow}", 2, `field "static" is there twice, first at line 1`},
+		{
+			"duplicate",
+			"- " + one + "static: deny,\n   static: allow}",
+			2,
+			`field "static" is there twice, first at line 1`,
+		},
 		{"no name", "-\n  {" + image + "static: deny}", 2, "no name"},
 		{"empty name", "- {name: '', " + image + "static: deny}", 1, "printable"},
 		{"control name", "- {name: \"a\\nb\", " + image + "static: deny}", 1, "printable"},
 		{"number name", "- {name: 1, " + image + "static: deny}", 1, "must be text"},
 		{"reserved name", "- {name: defaultAction, " + image + "static: deny}", 1, "taken"},
-		{"same name", "- " + one + "static: deny}\n- {name: one, images: [a.b/d], static: deny}", 2, "already used at config.yaml:1"},
+		{
+			"same name",
+			"- " + one + "static: deny}\n- {name: one, images: [a.b/d], static: deny}",
+			2,
+			"already used at config.yaml:1",
+		},
 		{"matches nothing", "- {name: one, static: deny}", 1, "no images and no digests"},
 		{"empty images", "- {name: one, images: [], static: deny}", 1, "is empty"},
 		{"empty digests", "- " + one + "digests: [], static: deny}", 1, "is empty"},
 		{"images text", "- {name: one, images: a.b/c, static: deny}", 1, "must be a list"},
 		{"tag", "- {name: one, static: deny, images: [\n   'a.b/c:v1']}", 2, "has a tag"},
 		{"no host", "- {name: one, static: deny, images: [nginx]}", 1, "docker.io/library/nginx"},
-		{"digest case", "- {name: one, static: deny, digests: ['sha256:" + strings.Repeat("A", 64) + "']}", 1, "not a digest"},
-		{"digest length", "- {name: one, static: deny, digests: ['sha512:" + strings.Repeat("a", 64) + "']}", 1, "not a digest"},
+		{
+			"digest case",
+			"- {name: one, static: deny, digests: ['sha256:" + strings.Repeat("A", 64) + "']}",
+			1,
+			"not a digest",
+		},
+		{
+			"digest length",
+			"- {name: one, static: deny, digests: ['sha512:" + strings.Repeat("a", 64) + "']}",
+			1,
+			"not a digest",
+		},
 		{"neither", "- " + one + "}", 1, "neither static nor authorities"},
 		{"static value", "- " + one + "static: yes}", 1, `allow or deny, not "yes"`},
-		{"static with authorities", "- " + one + "static: deny,\n   " + keyed + "}", 2, "authorities has no effect with static"},
+		{
+			"static with authorities",
+			"- " + one + "static: deny,\n   " + keyed + "}",
+			2,
+			"authorities has no effect with static",
+		},
 		{"static with threshold", "- " + one + "static: deny, threshold: 1}", 1, "threshold has no effect"},
 		{"static with annotations", "- " + one + "static: allow, annotations: {a: b}}", 1, "annotations has no effect"},
 		{"static with mode", "- " + one + "static: deny, mode: warn}", 1, "mode: warn has no effect"},
@@ -122,61 +164,246 @@ func TestLoadErrors(t *testing.T) {
 		{"threshold zero", "- " + one + keyed + ", threshold: 0}", 1, "at least 1"},
 		{"threshold type", "- " + one + keyed + ", threshold: '1'}", 1, "whole number"},
 		{"threshold above", "- " + one + keyed + ", threshold: 2}", 1, "above the number of authorities, 1"},
-		{"threshold three", "- " + one + "authorities: [{key: a.pub}, {key: b.pub}],\n   threshold: 3}", 2, "above the number of authorities"},
+		{
+			"threshold three",
+			"- " + one + "authorities: [{key: a.pub}, {key: b.pub}],\n   threshold: 3}",
+			2,
+			"above the number of authorities",
+		},
 		{"annotation type", "- " + one + keyed + ", annotations: {a: 1}}", 1, "must be text"},
 		{"signatureRepository", "- " + one + keyed + ", signatureRepository: sigs}", 1, "registry host"},
 		{"attestations", "- " + one + keyed + ",\n   attestations: []}", 2, "is empty"},
 		{"attestation without a type", "- " + one + keyed + ",\n   attestations: [{cel: 'true'}]}", 2, "has no type"},
-		{"attestation of an unknown type", "- " + one + keyed + ",\n   attestations: [{type: sbom}]}", 2, "unknown type \"sbom\""},
-		{"attestation by nobody known", "- " + one + keyed + ",\n   attestations: [{type: vuln, authorities: [ci]}]}", 2, "unknown authority \"ci\""},
-		{"attestation, cel broken", "- " + one + keyed + ",\n   attestations: [{type: vuln, cel: 'predicate.'}]}", 2, "cel: does not compile"},
-		{"attestation, cel no truth", "- " + one + keyed + ",\n   attestations: [{type: vuln, cel: '1 + 1'}]}", 2, "must be true or false"},
-		{"attestation, cel of an unknown name", "- " + one + keyed + ",\n   attestations: [{type: vuln, cel: 'tag == \"v1\"'}]}", 2, "undeclared reference"},
+		{
+			"attestation of an unknown type",
+			"- " + one + keyed + ",\n   attestations: [{type: sbom}]}",
+			2,
+			"unknown type \"sbom\"",
+		},
+		{
+			"attestation by nobody known",
+			"- " + one + keyed + ",\n   attestations: [{type: vuln, authorities: [ci]}]}",
+			2,
+			"unknown authority \"ci\"",
+		},
+		{
+			"attestation, cel broken",
+			"- " + one + keyed + ",\n   attestations: [{type: vuln, cel: 'predicate.'}]}",
+			2,
+			"cel: does not compile",
+		},
+		{
+			"attestation, cel no truth",
+			"- " + one + keyed + ",\n   attestations: [{type: vuln, cel: '1 + 1'}]}",
+			2,
+			"must be true or false",
+		},
+		{
+			"attestation, cel of an unknown name",
+			"- " + one + keyed + ",\n   attestations: [{type: vuln, cel: 'tag == \"v1\"'}]}",
+			2,
+			"undeclared reference",
+		},
 		{"no authorities", "- " + one + "authorities: []}", 1, "is empty"},
 		{"empty authority", "- " + one + "authorities: [{}]}", 1, "exactly one of key"},
 		{"key and keys", "- " + one + "authorities: [{key: a.pub, keys: [b.pub]}]}", 1, "exactly one of key"},
 		{"empty keys", "- " + one + "authorities: [{keys: []}]}", 1, "is empty"},
 		{"authority field", "- " + one + "authorities: [{key: a.pub, cel: x}]}", 1, `unknown field "cel"`},
-		{"authority name", "- " + one + "authorities: [{key: a.pub, name: x},\n   {key: b.pub, name: x}]}", 2, "already used at line 1"},
-		{"same key", "- " + one + "authorities: [{key: a.pub},\n   {key: sub/../a.pub}]}", 2, "same key is already in this policy at line 1"},
+		{
+			"authority name",
+			"- " + one + "authorities: [{key: a.pub, name: x},\n   {key: b.pub, name: x}]}",
+			2,
+			"already used at line 1",
+		},
+		{
+			"same key",
+			"- " + one + "authorities: [{key: a.pub},\n   {key: sub/../a.pub}]}",
+			2,
+			"same key is already in this policy at line 1",
+		},
 		{"same key again", "- " + one + "authorities: [{keys: [a.pub,\n   a-copy.pub]}]}", 2, "same key"},
 		{"keyless", "- " + one + "authorities: [{keyless: {}}]}", 1, "has no identities"},
 		{"identity empty", "- " + one + "authorities: [{keyless: {identities: [{}]}}]}", 1, "has no issuer"},
-		{"identity without an issuer", "- " + one + "authorities: [{keyless: {identities: [{subject: a@b.example}]}}]}", 1, "has no issuer"},
-		{"identity without a subject", "- " + one + "authorities: [{keyless: {identities: [{issuer: 'https://i.example'}]}}]}", 1, "has no subject and no claims"},
-		{"identity, both issuers", "- " + one + "authorities: [{keyless: {identities: [{issuer: x, issuerRegExp: x, subject: y}]}}]}", 1, "both issuer and issuerRegExp"},
-		{"identity, a star", "- " + one + "authorities: [{keyless: {identities: [{issuer: x, subject: 'https://github.com/acme/*'}]}}]}", 1, "write subjectRegExp"},
-		{"identity, a broken expression", "- " + one + "authorities: [{keyless: {identities: [{issuer: x, subjectRegExp: '('}]}}]}", 1, "no valid regular expression"},
-		{"identity, a huge expression", "- " + one + "authorities: [{keyless: {identities: [{issuer: x, subjectRegExp: '((a{100}){10}){10}'}]}}]}", 1, "regular expression"},
-		{"identity, an unknown claim", "- " + one + "authorities: [{keyless: {identities: [{issuer: x, claims: {repo: x}}]}}]}", 1, "unknown field \"repo\""},
-		{"unknown trust root", "- " + one + "authorities: [{keyless: {trustRoots: [corp], identities: [{issuer: x, subject: y}]}}]}", 1, "unknown trust root \"corp\""},
-		{"identity, an expression of two lines", "- " + one + "authorities: [{keyless: {identities: [{issuer: x, subjectRegExp: \"a\\nb\"}]}}]}", 1, `must be printable: write \n for a line break`},
-		{"identity, an expression that escapes", "- " + one + "authorities: [{keyless: {identities: [{issuer: x, subjectRegExp: 'a)|(b'}]}}]}", 1, "no valid regular expression"},
-		{"identity, an expression that quotes its end", "- " + one + "authorities: [{keyless: {identities: [{issuer: x, subjectRegExp: 'a\\Q'}]}}]}", 1, "no valid regular expression"},
-		{"identity without evidence", "- " + one + "authorities: [{transparencyLog: ignore,\n   github: {owner: acme}}]}", 1, "is the trust root's to say"},
-		{"identity without a time", "- " + one + "authorities: [{github: {owner: acme},\n   timestamp: ignore}]}", 2, "is the trust root's to say"},
-		{"attestation that is a signature", "- " + one + keyed + ",\n   attestations: [{type: 'https://sigstore.dev/cosign/sign/v1'}]}", 2, "demand it by authorities"},
-		{"attestation, cel without end", "- " + one + keyed + ",\n   attestations: [{type: vuln, cel: '" + strings.Repeat("(", 5000) + "'}]}", 2, "cel: does not compile"},
-		{"attestation, cel too long", "- " + one + keyed + ",\n   attestations: [{type: vuln, cel: '" + strings.Repeat("!", 17000) + "true'}]}", 2, "cel: is 17004 bytes long"},
+		{
+			"identity without an issuer",
+			"- " + one + "authorities: [{keyless: {identities: [{subject: a@b.example}]}}]}",
+			1,
+			"has no issuer",
+		},
+		{
+			"identity without a subject",
+			"- " + one + "authorities: [{keyless: {identities: [{issuer: 'https://i.example'}]}}]}",
+			1,
+			"has no subject and no claims",
+		},
+		{
+			"identity, both issuers",
+			"- " + one + "authorities: [{keyless: {identities: [{issuer: x, issuerRegExp: x, subject: y}]}}]}",
+			1,
+			"both issuer and issuerRegExp",
+		},
+		{
+			"identity, a star",
+			"- " + one + "authorities: [{keyless: {identities: [{issuer: x, subject: 'https://github.com/acme/*'}]}}]}",
+			1,
+			"write subjectRegExp",
+		},
+		{
+			"identity, a broken expression",
+			"- " + one + "authorities: [{keyless: {identities: [{issuer: x, subjectRegExp: '('}]}}]}",
+			1,
+			"no valid regular expression",
+		},
+		{
+			"identity, a huge expression",
+			"- " + one + "authorities: [{keyless: {identities: [{issuer: x, subjectRegExp: '((a{100}){10}){10}'}]}}]}",
+			1,
+			"regular expression",
+		},
+		{
+			"identity, an unknown claim",
+			"- " + one + "authorities: [{keyless: {identities: [{issuer: x, claims: {repo: x}}]}}]}",
+			1,
+			"unknown field \"repo\"",
+		},
+		{
+			"unknown trust root",
+			"- " + one + "authorities: [{keyless: {trustRoots: [corp], identities: [{issuer: x, subject: y}]}}]}",
+			1,
+			"unknown trust root \"corp\"",
+		},
+		{
+			"identity, an expression of two lines",
+			"- " + one + "authorities: [{keyless: {identities: [{issuer: x, subjectRegExp: \"a\\nb\"}]}}]}",
+			1,
+			`must be printable: write \n for a line break`,
+		},
+		{
+			"identity, an expression that escapes",
+			"- " + one + "authorities: [{keyless: {identities: [{issuer: x, subjectRegExp: 'a)|(b'}]}}]}",
+			1,
+			"no valid regular expression",
+		},
+		{
+			"identity, an expression that quotes its end",
+			"- " + one + "authorities: [{keyless: {identities: [{issuer: x, subjectRegExp: 'a\\Q'}]}}]}",
+			1,
+			"no valid regular expression",
+		},
+		{
+			"identity without evidence",
+			"- " + one + "authorities: [{transparencyLog: ignore,\n   github: {owner: acme}}]}",
+			1,
+			"is the trust root's to say",
+		},
+		{
+			"identity without a time",
+			"- " + one + "authorities: [{github: {owner: acme},\n   timestamp: ignore}]}",
+			2,
+			"is the trust root's to say",
+		},
+		{
+			"attestation that is a signature",
+			"- " + one + keyed + ",\n   attestations: [{type: 'https://sigstore.dev/cosign/sign/v1'}]}",
+			2,
+			"demand it by authorities",
+		},
+		{
+			"attestation, cel without end",
+			"- " + one + keyed + ",\n   attestations: [{type: vuln, cel: '" + strings.Repeat("(", 5000) + "'}]}",
+			2,
+			"cel: does not compile",
+		},
+		{
+			"attestation, cel too long",
+			"- " + one + keyed + ",\n   attestations: [{type: vuln, cel: '" + strings.Repeat("!", 17000) + "true'}]}",
+			2,
+			"cel: is 17004 bytes long",
+		},
 		{"github", "- " + one + "authorities: [{github: {}}]}", 1, "either owner or repository"},
-		{"github, workflow alone", "- " + one + "authorities: [{github: {workflow: .github/workflows/a.yml}}]}", 1, "either owner or repository"},
-		{"github, owner and repository", "- " + one + "authorities: [{github: {owner: acme, repository: acme/app}}]}", 1, "either owner or repository"},
-		{"github, owner with a star", "- " + one + "authorities: [{github: {owner: 'ac*'}}]}", 1, "must look like acme"},
-		{"github, workflow without its folder", "- " + one + "authorities: [{github: {owner: acme, workflow: release.yml}}]}", 1, "must look like .github/workflows/"},
-		{"github, branch for a ref", "- " + one + "authorities: [{github: {owner: acme, ref: main}}]}", 1, "refs/heads/main"},
-		{"github, another issuer", "- " + one + "authorities: [{github: {owner: acme, issuer: 'https://accounts.example'}}]}", 1, "no issuer of GitHub Actions"},
+		{
+			"github, workflow alone",
+			"- " + one + "authorities: [{github: {workflow: .github/workflows/a.yml}}]}",
+			1,
+			"either owner or repository",
+		},
+		{
+			"github, owner and repository",
+			"- " + one + "authorities: [{github: {owner: acme, repository: acme/app}}]}",
+			1,
+			"either owner or repository",
+		},
+		{
+			"github, owner with a star",
+			"- " + one + "authorities: [{github: {owner: 'ac*'}}]}",
+			1,
+			"must look like acme",
+		},
+		{
+			"github, workflow without its folder",
+			"- " + one + "authorities: [{github: {owner: acme, workflow: release.yml}}]}",
+			1,
+			"must look like .github/workflows/",
+		},
+		{
+			"github, branch for a ref",
+			"- " + one + "authorities: [{github: {owner: acme, ref: main}}]}",
+			1,
+			"refs/heads/main",
+		},
+		{
+			"github, another issuer",
+			"- " + one + "authorities: [{github: {owner: acme, issuer: 'https://accounts.example'}}]}",
+			1,
+			"no issuer of GitHub Actions",
+		},
 		{"certificate", "- " + one + "authorities: [{certificate: {}}]}", 1, "has no rootsFile"},
-		{"certificate for anybody", "- " + one + "authorities: [{certificate: {rootsFile: a.pub}}]}", 1, "either subject or subjectRegExp"},
-		{"certificate, key for roots", "- " + one + "authorities: [{certificate: {rootsFile: a.pub, subject: x}}]}", 1, "not only certificates"},
+		{
+			"certificate for anybody",
+			"- " + one + "authorities: [{certificate: {rootsFile: a.pub}}]}",
+			1,
+			"either subject or subjectRegExp",
+		},
+		{
+			"certificate, key for roots",
+			"- " + one + "authorities: [{certificate: {rootsFile: a.pub, subject: x}}]}",
+			1,
+			"not only certificates",
+		},
 		{"accept", "- " + one + "authorities: [{key: a.pub, accept: [signature,\n   sbom]}]}", 2, "unknown type"},
-		{"accept twice", "- " + one + "authorities: [{key: a.pub, accept: [slsaprovenance,\n   slsaprovenance02]}]}", 2, "there twice"},
+		{
+			"accept twice",
+			"- " + one + "authorities: [{key: a.pub, accept: [slsaprovenance,\n   slsaprovenance02]}]}",
+			2,
+			"there twice",
+		},
 		{"required", "- " + one + "authorities: [{key: a.pub, required: maybe}]}", 1, "true or false"},
 		{"log", "- " + one + "authorities: [{key: a.pub, transparencyLog: maybe}]}", 1, "ignore or require"},
 		{"timestamp", "- " + one + "authorities: [{key: a.pub, timestamp: maybe}]}", 1, "ignore or require"},
-		{"trustRoot", "- " + one + "authorities: [{key: a.pub, transparencyLog: require, trustRoot: corp}]}", 1, "unknown trust root \"corp\""},
-		{"trustRoot for nothing", "- " + one + "authorities: [{key: a.pub, trustRoot: public-good}]}", 1, "has no effect"},
-		{"trustRoot for an identity", "- " + one + "authorities: [{github: {owner: acme}, trustRoot: public-good}]}", 1, "write trustRoots under github"},
-		{"kms twice", "- " + one + "authorities: [{keys: ['awskms:///alias/x', 'awskms:///alias/x']}]}", 1, "the same key is already"},
+		{
+			"trustRoot",
+			"- " + one + "authorities: [{key: a.pub, transparencyLog: require, trustRoot: corp}]}",
+			1,
+			"unknown trust root \"corp\"",
+		},
+		{
+			"trustRoot for nothing",
+			"- " + one + "authorities: [{key: a.pub, trustRoot: public-good}]}",
+			1,
+			"has no effect",
+		},
+		{
+			"trustRoot for an identity",
+			"- " + one + "authorities: [{github: {owner: acme}, trustRoot: public-good}]}",
+			1,
+			"write trustRoots under github",
+		},
+		{
+			"kms twice",
+			"- " + one + "authorities: [{keys: ['awskms:///alias/x', 'awskms:///alias/x']}]}",
+			1,
+			"the same key is already",
+		},
 		{"kms of an unknown kind", "- " + one + "authorities: [{key: 'evil://x'}]}", 1, "is no key"},
 		{"pkcs11", "- " + one + "authorities: [{key: 'pkcs11:token=x'}]}", 1, "pkcs11 keys are not read"},
 		{"url", "- " + one + "authorities: [{key: 'https://a.b/c'}]}", 1, "is no key"},
@@ -184,12 +411,39 @@ func TestLoadErrors(t *testing.T) {
 		{"missing key", "- " + one + "authorities:\n   [{key: gone.pub}]}", 2, "no such file"},
 		{"directory key", "- " + one + "authorities: [{key: .}]}", 1, "not a regular file"},
 		{"large key", "- " + one + "authorities: [{key: large.pub}]}", 1, "larger than 64 KiB"},
-		{"inline private key", "- " + one + "authorities: [{key: \"-----BEGIN PRIVATE KEY-----\\nAAAA\\n-----END PRIVATE KEY-----\"}]}", 1, "private key"},
-		{"unreachable", "- {name: w, images: ['a.b/**'], static: deny}\n- " + one + keyed + "}", 2, `never reached: "w" (config.yaml:1)`},
-		{"unreachable by two", "- {name: w, images: ['a.b/**'], static: allow, expires: 2020-01-01}\n- {name: x, images: ['b.c/**'], static: deny}\n" +
-			"- {name: y, images: [b.c/d, a.b/c], static: deny}", 3, `"w" (config.yaml:1) and "x" (config.yaml:2)`},
-		{"unreachable digest", "- {name: w, digests: ['" + testDigest('1') + "'], static: deny}\n- " + one + "digests: ['" + testDigest('1') + "'], static: allow}", 2, "never reached"},
-		{"unreachable anywhere", "- {name: w, images: ['**'], static: deny}\n- {name: x, digests: ['" + testDigest('1') + "'], static: allow}", 2, "never reached"},
+		{
+			"inline private key",
+			"- " + one + "authorities: [{key: \"-----BEGIN PRIVATE KEY-----\\nAAAA\\n-----END PRIVATE KEY-----\"}]}",
+			1,
+			"private key",
+		},
+		{
+			"unreachable",
+			"- {name: w, images: ['a.b/**'], static: deny}\n- " + one + keyed + "}",
+			2,
+			`never reached: "w" (config.yaml:1)`,
+		},
+		{
+			"unreachable by two",
+			"- {name: w, images: ['a.b/**'], static: allow, expires: 2020-01-01}\n" +
+				"- {name: x, images: ['b.c/**'], static: deny}\n" +
+				"- {name: y, images: [b.c/d, a.b/c], static: deny}",
+			3,
+			`"w" (config.yaml:1) and "x" (config.yaml:2)`,
+		},
+		{
+			"unreachable digest",
+			"- {name: w, digests: ['" + testDigest('1') + "'], static: deny}\n- " + one + "digests: ['" + testDigest('1') + "'], static: allow}",
+			2,
+			"never reached",
+		},
+		{
+			"unreachable anywhere",
+			"- {name: w, images: ['**'], static: deny}\n- {name: x, digests: ['" +
+				testDigest('1') + "'], static: allow}",
+			2,
+			"never reached",
+		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			set, problems := Load(Input{ConfigFile: "config.yaml", Dir: keyDir(t), Inline: node(t, row.yaml)})
@@ -217,7 +471,10 @@ func TestReachable(t *testing.T) {
 - {name: e, images: ["a.b/**"], static: deny}
 `, "")
 	// Nobody knows what a policy with a bad glob matches.
-	_, problems := Load(Input{ConfigFile: "c", Inline: node(t, `[{name: a, images: [nginx], static: deny}, {name: b, images: [a.b/c], static: deny}]`)})
+	_, problems := Load(Input{
+		ConfigFile: "c",
+		Inline:     node(t, `[{name: a, images: [nginx], static: deny}, {name: b, images: [a.b/c], static: deny}]`),
+	})
 	if len(problems) != 1 {
 		t.Errorf("problems %v, want one", problems)
 	}
@@ -235,20 +492,30 @@ func TestLoadFiles(t *testing.T) {
 		"roots":                  {"policies: []\ntrustRoots: [{file: x}]\n", "has no name", 2},
 		"a root of neither kind": {"trustRoots:\n- {name: x}\n", "either file or tuf", 2},
 		"a root without a start": {"trustRoots:\n- {name: x, tuf: {mirror: 'https://m.example'}}\n", "has no root", 2},
-		"a root twice":           {"trustRoots:\n- {name: x, tuf: {mirror: 'https://m.example', root: /dev/null}}\n- {name: x, tuf: {mirror: 'https://m.example'}}\n", "already defined", 3},
-		"a root of nowhere":      {"trustRoots:\n- {name: x, tuf: {mirror: 'ftp://m.example'}}\n", "https address", 2},
-		"other":                  {"more: 1\n", "must have policies:", 1},
-		"scalar":                 {"text\n", "must be a list", 1},
-		"documents":              {"policies: []\n---\npolicies: []\n", "second YAML document", -1},
-		"large":                  {strings.Repeat("#", maxPolicyFile+1), "larger than", 0},
-		"key":                    {"\n- {name: a, images: [a.b/c], authorities: [{key: gone.pub}]}", "gone.pub: no such file", 2},
+		"a root twice": {
+			"trustRoots:\n- {name: x, tuf: {mirror: 'https://m.example', root: /dev/null}}\n" +
+				"- {name: x, tuf: {mirror: 'https://m.example'}}\n",
+			"already defined",
+			3,
+		},
+		"a root of nowhere": {"trustRoots:\n- {name: x, tuf: {mirror: 'ftp://m.example'}}\n", "https address", 2},
+		"other":             {"more: 1\n", "must have policies:", 1},
+		"scalar":            {"text\n", "must be a list", 1},
+		"documents":         {"policies: []\n---\npolicies: []\n", "second YAML document", -1},
+		"large":             {strings.Repeat("#", maxPolicyFile+1), "larger than", 0},
+		"key": {
+			"\n- {name: a, images: [a.b/c], authorities: [{key: gone.pub}]}",
+			"gone.pub: no such file",
+			2,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			write(t, dir, "p.yaml", row.text)
 			_, problems := Load(Input{ConfigFile: "c.yaml", Dir: dir, Files: []string{"*.yaml"}})
 			if !slices.ContainsFunc(problems, func(p Problem) bool {
-				return p.File == filepath.Join(dir, "p.yaml") && (row.line < 0 || p.Line == row.line) && strings.Contains(p.Message, row.want)
+				return p.File == filepath.Join(dir, "p.yaml") && (row.line < 0 || p.Line == row.line) &&
+					strings.Contains(p.Message, row.want)
 			}) {
 				t.Errorf("problems %v, want %q at line %d", problems, row.want, row.line)
 			}
@@ -261,9 +528,20 @@ func TestLoadFiles(t *testing.T) {
 	if len(set.Policies()) != 1 {
 		t.Error("a directory's name was taken for a pattern")
 	}
-	_, problems = Load(Input{ConfigFile: "c.yaml", Dir: odd, Files: []string{"gone.yaml", "[", ""}, FilesLine: 7, DefaultAction: "maybe", DefaultActionLine: 9})
-	want := []string{`c.yaml:7: policyFiles: "gone.yaml" does not exist`, `c.yaml:7: policyFiles: "[" is not a valid glob`,
-		"c.yaml:7: policyFiles has an empty entry", "c.yaml:9: defaultAction must be"}
+	_, problems = Load(Input{
+		ConfigFile:        "c.yaml",
+		Dir:               odd,
+		Files:             []string{"gone.yaml", "[", ""},
+		FilesLine:         7,
+		DefaultAction:     "maybe",
+		DefaultActionLine: 9,
+	})
+	want := []string{
+		`c.yaml:7: policyFiles: "gone.yaml" does not exist`,
+		`c.yaml:7: policyFiles: "[" is not a valid glob`,
+		"c.yaml:7: policyFiles has an empty entry",
+		"c.yaml:9: defaultAction must be",
+	}
 	if len(problems) != len(want) {
 		t.Fatalf("problems %v", problems)
 	}
@@ -278,7 +556,12 @@ func TestEveryProblemInOrder(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "b.yaml", "- {name: one, images: [b.b/c], static: maybe}\n")
 	write(t, dir, "a.yaml", "\n- {name: x, images: [x], static: deny}\n- {name: one, images: [a.b/d], mode: no}\n")
-	_, problems := Load(Input{ConfigFile: "c", Dir: dir, Inline: node(t, "- {name: one, images: [a.b/c], static: deny, more: 1}"), Files: []string{"*.yaml"}})
+	_, problems := Load(Input{
+		ConfigFile: "c",
+		Dir:        dir,
+		Inline:     node(t, "- {name: one, images: [a.b/c], static: deny, more: 1}"),
+		Files:      []string{"*.yaml"},
+	})
 	var got []string
 	for _, p := range problems {
 		got = append(got, fmt.Sprintf("%s:%d", filepath.Base(p.File), p.Line))
@@ -347,7 +630,10 @@ func TestParseKey(t *testing.T) {
 func FuzzLoad(f *testing.F) {
 	f.Add("- {name: one, images: [a.b/c], static: deny}")
 	f.Add("policies:\n- name: a\n  digests: ['" + testDigest('1') + "']\n  static: allow\n  expires: 2027-01-01\n")
-	f.Add("- {name: a, images: ['**'], authorities: [{key: \"-----BEGIN PUBLIC KEY-----\\nAA==\\n-----END PUBLIC KEY-----\"}], annotations: {a.b: c}}")
+	f.Add(
+		"- {name: a, images: ['**'], authorities: [{key: \"-----BEGIN PUBLIC KEY-----\\nAA==\\n-----END PUBLIC " +
+			"KEY-----\"}], annotations: {a.b: c}}",
+	)
 	f.Add("&a [*a, {<<: *a}]")
 	f.Fuzz(func(t *testing.T, text string) {
 		dir := t.TempDir()
@@ -362,7 +648,9 @@ func FuzzLoad(f *testing.F) {
 		names := map[string]bool{}
 		for _, p := range set.Policies() {
 			if p.Name == "" || names[p.Name] || len(p.Images)+len(p.Digests) == 0 || (p.Static == Verify) != (len(p.Authorities) > 0) ||
-				p.Static == Verify && p.Threshold < 1 || p.Static != Verify && p.Mode == Warn || p.Hash != hashPolicy(p) {
+				p.Static == Verify && p.Threshold < 1 ||
+				p.Static != Verify && p.Mode == Warn ||
+				p.Hash != hashPolicy(p) {
 				t.Fatalf("loaded %+v", p)
 			}
 			names[p.Name] = true
@@ -373,7 +661,12 @@ func FuzzLoad(f *testing.F) {
 // load reads inline policies that must be right; a.pub and b.pub exist.
 func load(t testing.TB, text, action string) *Set {
 	t.Helper()
-	set, problems := Load(Input{ConfigFile: "config.yaml", Dir: keyDir(t), Inline: node(t, text), DefaultAction: action})
+	set, problems := Load(Input{
+		ConfigFile:    "config.yaml",
+		Dir:           keyDir(t),
+		Inline:        node(t, text),
+		DefaultAction: action,
+	})
 	report(t, problems)
 	return set
 }

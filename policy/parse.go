@@ -15,8 +15,10 @@ import (
 // in headers and log lines.
 const maxName = 128
 
-var policyFields = []string{"name", "images", "digests", "static", "expires", "mode", "threshold",
-	"authorities", "annotations", "attestations", "signatureRepository", "children"}
+var policyFields = []string{
+	"name", "images", "digests", "static", "expires", "mode", "threshold",
+	"authorities", "annotations", "attestations", "signatureRepository", "children",
+}
 
 var digestForm = regexp.MustCompile(`^(?:sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})$`)
 
@@ -86,7 +88,12 @@ func (l *loader) policyField(s source, p *Policy, what string, f field) {
 		for _, n := range nodes {
 			if text, ok := s.text(n, label); ok {
 				if !digestForm.MatchString(text) {
-					s.problem(n, "%s: %s is not a digest: write sha256: and 64 lower-case hex digits, or sha512: and 128", label, brief(n))
+					s.problem(
+						n,
+						"%s: %s is not a digest: write sha256: and 64 lower-case hex digits, or sha512: and 128",
+						label,
+						brief(n),
+					)
 					continue
 				}
 				p.Digests = append(p.Digests, text)
@@ -136,16 +143,31 @@ func checkPolicy(s source, p *Policy, what string, n *yaml.Node, given map[strin
 		s.problem(n, "policy has no name: add one")
 	}
 	if given["images"] == nil && given["digests"] == nil {
-		s.problem(n, "%s has no images and no digests: it would match nothing; for everything write images: [\"**\"]", what)
+		s.problem(
+			n,
+			"%s has no images and no digests: it would match nothing; for everything write images: [\"**\"]",
+			what,
+		)
 	}
 	static := given["static"]
 	if static == nil && given["authorities"] == nil {
 		s.problem(n, "%s has neither static nor authorities: add one", what)
 	}
 	if static != nil {
-		for _, name := range []string{"authorities", "threshold", "annotations", "attestations", "signatureRepository"} {
+		for _, name := range []string{
+			"authorities",
+			"threshold",
+			"annotations",
+			"attestations",
+			"signatureRepository",
+		} {
 			if key := given[name]; key != nil {
-				s.problem(key, "%s: %s has no effect with static, which verifies nothing: remove one of the two", what, name)
+				s.problem(
+					key,
+					"%s: %s has no effect with static, which verifies nothing: remove one of the two",
+					what,
+					name,
+				)
 			}
 		}
 		if key := given["mode"]; key != nil && p.Mode == Warn {
@@ -157,7 +179,13 @@ func checkPolicy(s source, p *Policy, what string, n *yaml.Node, given map[strin
 	}
 	if key := given["threshold"]; key != nil && given["authorities"] != nil && p.Threshold > 1 {
 		if p.Threshold > len(p.Authorities) {
-			s.problem(key, "%s: threshold %d is above the number of authorities, %d", what, p.Threshold, len(p.Authorities))
+			s.problem(
+				key,
+				"%s: threshold %d is above the number of authorities, %d",
+				what,
+				p.Threshold,
+				len(p.Authorities),
+			)
 		}
 	}
 }
@@ -193,7 +221,13 @@ func (s source) name(n *yaml.Node, label string) string {
 		return ""
 	}
 	if text == "" || len(text) > maxName || !printable(text) || strings.TrimSpace(text) != text {
-		s.problem(n, "%s must be 1 to %d printable characters without spaces around them, not %s", label, maxName, brief(n))
+		s.problem(
+			n,
+			"%s must be 1 to %d printable characters without spaces around them, not %s",
+			label,
+			maxName,
+			brief(n),
+		)
 	}
 	return text
 }

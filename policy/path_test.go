@@ -10,7 +10,26 @@ import (
 var specPath = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
 
 func FuzzValidPath(f *testing.F) {
-	for _, seed := range []string{"", "a", "library/nginx", "a.b_c__d--e/f", "a_-b", "a..b", "a/", "/a", "a//b", "A", "a.", ".a", "a___b", "a-_b", "a/-b", "é", "a\x00b", strings.Repeat("a", 256)} {
+	for _, seed := range []string{
+		"",
+		"a",
+		"library/nginx",
+		"a.b_c__d--e/f",
+		"a_-b",
+		"a..b",
+		"a/",
+		"/a",
+		"a//b",
+		"A",
+		"a.",
+		".a",
+		"a___b",
+		"a-_b",
+		"a/-b",
+		"é",
+		"a\x00b",
+		strings.Repeat("a", 256),
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, path string) {

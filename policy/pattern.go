@@ -30,7 +30,9 @@ func ParsePattern(expression string) (Pattern, error) {
 	case len(expression) > maxPattern:
 		return Pattern{}, fmt.Errorf("is %d bytes long: %d at most", len(expression), maxPattern)
 	case !printable(expression):
-		return Pattern{}, fmt.Errorf("must be printable: write \\n for a line break and \\x{…} for what else cannot be seen")
+		return Pattern{}, fmt.Errorf(
+			"must be printable: write \\n for a line break and \\x{…} for what else cannot be seen",
+		)
 	}
 	tree, err := syntax.Parse(expression, syntax.Perl)
 	if err != nil {

@@ -61,7 +61,13 @@ func TestReachFindsWhatAskingEachWould(t *testing.T) {
 			}
 			got, want := r.unreachable(p), unreachableSimply(p, r.policies)
 			if !slices.Equal(got, want) {
-				t.Fatalf("policy %s after %s: unreachable for %s, want %s", inWords(p), inWords(r.policies...), inWords(got...), inWords(want...))
+				t.Fatalf(
+					"policy %s after %s: unreachable for %s, want %s",
+					inWords(p),
+					inWords(r.policies...),
+					inWords(got...),
+					inWords(want...),
+				)
 			}
 			found[len(got)]++
 			if len(p.Images)+len(p.Digests) > 0 || random.IntN(30) == 0 { // seldom one that leaves nothing

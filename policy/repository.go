@@ -62,7 +62,10 @@ func validSeparator(s string) bool {
 func ParseRepository(s string) (Repository, error) {
 	host, path, ok := strings.Cut(s, "/")
 	if !ok || !(strings.ContainsAny(host, ".:") || host == "localhost") {
-		return Repository{}, fmt.Errorf("repository %q does not start with a registry host: write host/path, e.g. docker.io/library/nginx", s)
+		return Repository{}, fmt.Errorf(
+			"repository %q does not start with a registry host: write host/path, e.g. docker.io/library/nginx",
+			s,
+		)
 	}
 	r := Repository{Host: FamiliarHost(host), Path: path}
 	if r.Host == "docker.io" && !strings.Contains(path, "/") {
@@ -74,7 +77,10 @@ func ParseRepository(s string) (Repository, error) {
 	return r, nil
 }
 
-var errPath = errors.New("the path may hold lower-case letters, digits and single separators . _ - between them, in components parted by /, 255 bytes at most")
+var errPath = errors.New(
+	"the path may hold lower-case letters, digits and single separators . _ - between them, in components parted " +
+		"by /, 255 bytes at most",
+)
 
 // FamiliarHost lower-cases a registry host and folds Docker Hub's other names
 // into docker.io.

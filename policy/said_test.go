@@ -25,7 +25,10 @@ func problemsOf(t *testing.T, text string) string {
 func TestAMirrorsPasswordIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{"https://robot:hunter2@tuf.example", "https://robot:hunter2@tuf.example:x y"} {
-		got := problemsOf(t, "policies: []\ntrustRoots: [{name: corp, tuf: {mirror: \""+address+"\", root: root.json}}]\n")
+		got := problemsOf(
+			t,
+			"policies: []\ntrustRoots: [{name: corp, tuf: {mirror: \""+address+"\", root: root.json}}]\n",
+		)
 		if !strings.Contains(got, "mirror must be") || strings.Contains(got, "hunter2") {
 			t.Errorf("said:\n%s", got)
 		}

@@ -100,14 +100,36 @@ func TestCouldAllow(t *testing.T) {
 // TestHashCoversEveryField changes each field of Policy, of its authorities
 // and keys, found by reflection so that a new one cannot be forgotten.
 func TestHashCoversEveryField(t *testing.T) {
-	without := map[string]bool{"Where": true, "Hash": true, "Authorities.Keys.Source": true, "Authorities.Keys.Public": true}
+	without := map[string]bool{
+		"Where":                   true,
+		"Hash":                    true,
+		"Authorities.Keys.Source": true,
+		"Authorities.Keys.Public": true,
+	}
 	sample := func() *Policy {
-		return &Policy{Name: "n", Images: []Glob{glob(t, "a.b/c")}, Digests: []string{"d"},
-			Authorities: []Authority{{Name: "a", Keys: []Key{{ID: "k"}}, KMS: []string{"s"}, TrustRoots: []string{"r"}, Accept: []string{"t"},
-				Identities: []Identity{{Issuer: Exactly("i"), Subject: Exactly("s"), Claims: map[string]Pattern{"buildTrigger": Exactly("push")}, GitHub: &GitHub{Server: "x"}}},
-				PKI:        &Certificate{Roots: []*x509.Certificate{{Raw: []byte("r")}}, Intermediates: []*x509.Certificate{{Raw: []byte("m")}}, Subject: Exactly("s")}}},
+		return &Policy{
+			Name: "n", Images: []Glob{glob(t, "a.b/c")}, Digests: []string{"d"},
+			Authorities: []Authority{{
+				Name:       "a",
+				Keys:       []Key{{ID: "k"}},
+				KMS:        []string{"s"},
+				TrustRoots: []string{"r"},
+				Accept:     []string{"t"},
+				Identities: []Identity{{
+					Issuer:  Exactly("i"),
+					Subject: Exactly("s"),
+					Claims:  map[string]Pattern{"buildTrigger": Exactly("push")},
+					GitHub:  &GitHub{Server: "x"},
+				}},
+				PKI: &Certificate{
+					Roots:         []*x509.Certificate{{Raw: []byte("r")}},
+					Intermediates: []*x509.Certificate{{Raw: []byte("m")}},
+					Subject:       Exactly("s"),
+				},
+			}},
 			Attestations: []Attestation{{Name: "n", Type: "t", Authorities: []string{"a"}, CEL: expression(t, "true")}},
-			Threshold:    1, Annotations: map[string]string{"a": "b"}}
+			Threshold:    1, Annotations: map[string]string{"a": "b"},
+		}
 	}
 	before := hashPolicy(sample())
 	seen := map[string]string{before: "nothing"}
@@ -148,14 +170,23 @@ func TestHashCoversEveryField(t *testing.T) {
 				walk(name, value.Type().Elem(), func(p *Policy) reflect.Value { return field(p).Elem() })
 			case Pattern:
 				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf(Exactly("another"))) })
-				change(name+" as an expression", func(p *Policy) { field(p).Set(reflect.ValueOf(expressionPattern(t, value.Interface().(Pattern).text))) })
+				change(
+					name+" as an expression",
+					func(p *Policy) { field(p).Set(reflect.ValueOf(expressionPattern(t, value.Interface().(Pattern).text))) },
+				)
 			case map[string]Pattern:
-				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf(map[string]Pattern{"buildTrigger": Exactly("x")})) })
+				change(
+					name,
+					func(p *Policy) { field(p).Set(reflect.ValueOf(map[string]Pattern{"buildTrigger": Exactly("x")})) },
+				)
 				change(name+" key", func(p *Policy) {
 					field(p).Set(reflect.ValueOf(map[string]Pattern{"runnerEnvironment": Exactly("push")}))
 				})
 			case []*x509.Certificate:
-				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf([]*x509.Certificate{{Raw: []byte("another")}})) })
+				change(
+					name,
+					func(p *Policy) { field(p).Set(reflect.ValueOf([]*x509.Certificate{{Raw: []byte("another")}})) },
+				)
 			case *Expression:
 				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf(expression(t, "false"))) })
 			case []Glob:

@@ -108,7 +108,11 @@ func (l *loader) trustRoot(s source, n *yaml.Node) {
 	if kinds != 1 {
 		s.problem(n, "%s must have either file or tuf", what)
 	}
-	if i := slices.IndexFunc(l.roots, func(other TrustRoot) bool { return other.Name == r.Name }); i >= 0 && r.Name != "" {
+	if i := slices.IndexFunc(
+		l.roots,
+		func(other TrustRoot) bool { return other.Name == r.Name },
+	); i >= 0 &&
+		r.Name != "" {
 		s.problem(n, "%s is already defined at %s: names must differ", what, l.roots[i].Where)
 		return
 	}
@@ -130,7 +134,9 @@ func (l *loader) tuf(s source, n *yaml.Node, what string) *TUF {
 		case "mirror":
 			text, _ := s.text(f.value, label)
 			u, err := url.Parse(text)
-			if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+			if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil ||
+				u.RawQuery != "" ||
+				u.Fragment != "" {
 				// Not repeated: it may hold a password, and problems are logged.
 				s.problem(f.value, "%s must be an https address without user, query or fragment", label)
 			}
@@ -159,7 +165,13 @@ func (l *loader) tuf(s source, n *yaml.Node, what string) *TUF {
 			text, _ := s.text(f.value, label)
 			d, err := time.ParseDuration(text)
 			if err != nil || d < minRefresh {
-				s.problem(f.value, "%s must be a duration of at least %s, such as 12h, not %s", label, minRefresh, brief(f.value))
+				s.problem(
+					f.value,
+					"%s must be a duration of at least %s, such as 12h, not %s",
+					label,
+					minRefresh,
+					brief(f.value),
+				)
 				d = defaultRefresh
 			}
 			t.Refresh = d
@@ -169,7 +181,12 @@ func (l *loader) tuf(s source, n *yaml.Node, what string) *TUF {
 		s.problem(n, "%s must have either mirror or directory", what)
 	}
 	if !given["root"] {
-		s.problem(n, "%s has no root: name the root.json that you were given with the mirror; without it nothing that the mirror says can be trusted", what)
+		s.problem(
+			n,
+			"%s has no root: name the root.json that you were given with the mirror; without it nothing that the "+
+				"mirror says can be trusted",
+			what,
+		)
 	}
 	return t
 }
@@ -184,7 +201,13 @@ func (l *loader) checkRoots() {
 	}
 	for _, u := range l.rootUses {
 		if !slices.Contains(known, u.name) {
-			u.source.problem(u.node, "%s: unknown trust root %q (known: %s): define it under trustRoots", u.what, u.name, strings.Join(known, ", "))
+			u.source.problem(
+				u.node,
+				"%s: unknown trust root %q (known: %s): define it under trustRoots",
+				u.what,
+				u.name,
+				strings.Join(known, ", "),
+			)
 		}
 	}
 }

@@ -24,12 +24,29 @@ func TestSignaturesPass(t *testing.T) {
 	config := hostile.SignatureConfig(digest.FromBytes(payload))
 	legacy := r.reg.Sign("prod/app", image.Digest, newKey(t)) // not by our key, and still a signature
 	referrer := r.reg.Attach("prod/app", image.Digest, r.key)
-	statement := base64.StdEncoding.EncodeToString([]byte(`{"_type":"https://in-toto.io/Statement/v0.1","subject":[{"name":"a","digest":{"sha256":"` + image.Digest.Encoded() + `"}}],"predicateType":"x","predicate":{}}`))
-	envelope := []byte(`{"payloadType":"application/vnd.in-toto+json","payload":"` + statement + `","signatures":[{"keyid":"","sig":"eA=="}]}`)
-	attestation := r.reg.PushArtifact("prod/app", strings.Replace(image.Digest.String(), ":", "-", 1)+".att", hostile.Artifact{
-		Layers: []hostile.Layer{{MediaType: "application/vnd.dsse.envelope.v1+json", Body: envelope}}})
-	for _, path := range []string{manifests("prod/app", hostile.SignatureTag(image.Digest)), manifests("prod/app", legacy),
-		manifests("prod/app", referrer), manifests("prod/app", attestation)} {
+	statement := base64.StdEncoding.EncodeToString(
+		[]byte(
+			`{"_type":"https://in-toto.io/Statement/v0.1","subject":[{"name":"a","digest":{"sha256":"` +
+				image.Digest.Encoded() + `"}}],"predicateType":"x","predicate":{}}`,
+		),
+	)
+	envelope := []byte(
+		`{"payloadType":"application/vnd.in-toto+json","payload":"` +
+			statement + `","signatures":[{"keyid":"","sig":"eA=="}]}`,
+	)
+	attestation := r.reg.PushArtifact(
+		"prod/app",
+		strings.Replace(image.Digest.String(), ":", "-", 1)+".att",
+		hostile.Artifact{
+			Layers: []hostile.Layer{{MediaType: "application/vnd.dsse.envelope.v1+json", Body: envelope}},
+		},
+	)
+	for _, path := range []string{
+		manifests("prod/app", hostile.SignatureTag(image.Digest)),
+		manifests("prod/app", legacy),
+		manifests("prod/app", referrer),
+		manifests("prod/app", attestation),
+	} {
 		if g := r.get(path); g.status != 200 {
 			t.Fatalf("%s: %d %s", path, g.status, g.body)
 		}
@@ -43,7 +60,11 @@ func TestSignaturesPass(t *testing.T) {
 	check()
 	r.restart()
 	check()
-	r.reg.PushArtifact("closed/app", hostile.SignatureTag(image.Digest), hostile.Artifact{Layers: []hostile.Layer{hostile.SignatureLayer(payload, r.key)}})
+	r.reg.PushArtifact(
+		"closed/app",
+		hostile.SignatureTag(image.Digest),
+		hostile.Artifact{Layers: []hostile.Layer{hostile.SignatureLayer(payload, r.key)}},
+	)
 	r.refusedAt("a signature where nothing is allowed", manifests("closed/app", hostile.SignatureTag(image.Digest)))
 	r.refusedAt("its payload", blobs("closed/app", digest.FromBytes(payload)))
 }
@@ -72,12 +93,22 @@ func TestImageDressedUpAsSignatureIsRefused(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	subject := r.signed("v1")
-	bad := r.reg.PushImage("prod/app", "bad", tarball(t, "{}"), tarball(t, `{"critical":{"type":"cosign container image signature"}}`), random(3000))
+	bad := r.reg.PushImage(
+		"prod/app",
+		"bad",
+		tarball(t, "{}"),
+		tarball(t, `{"critical":{"type":"cosign container image signature"}}`),
+		random(3000),
+	)
 	runnable := r.reg.Blob("prod/app", bad.Config)
 	payload := hostile.Payload("prod/app", subject.Digest)
 	honest := hostile.Layer{MediaType: hostile.SimpleSigningType, Body: payload}
 	dressed := func(mediaType string, i int) hostile.Layer {
-		return hostile.Layer{MediaType: mediaType, Digest: bad.Layers[i], Size: len(r.reg.Blob("prod/app", bad.Layers[i]))}
+		return hostile.Layer{
+			MediaType: mediaType,
+			Digest:    bad.Layers[i],
+			Size:      len(r.reg.Blob("prod/app", bad.Layers[i])),
+		}
 	}
 	body := func(mediaType string, b []byte) hostile.Layer { return hostile.Layer{MediaType: mediaType, Body: b} }
 	const dsse, bundle = "application/vnd.dsse.envelope.v1+json", "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -90,28 +121,76 @@ func TestImageDressedUpAsSignatureIsRefused(t *testing.T) {
 		"a tar that starts with {}, envelope": {Layers: []hostile.Layer{dressed(dsse, 0)}},
 		"a tar that starts with a payload":    {Layers: []hostile.Layer{dressed(simple, 1)}},
 		"a layer's own type":                  {Layers: []hostile.Layer{honest, dressed(hostile.LayerType, 2)}},
-		"its config as the config":            {ConfigType: hostile.ConfigType, Config: runnable, Layers: []hostile.Layer{honest}},
-		"its config as the empty config":      {ConfigType: hostile.EmptyType, Config: runnable, Layers: []hostile.Layer{honest}},
-		"its config as a signature's":         {ConfigType: hostile.SignatureType, Config: runnable, Layers: []hostile.Layer{honest}},
-		"a tar as the empty config":           {ConfigType: hostile.EmptyType, Config: tarball(t, "{}"), Layers: []hostile.Layer{honest}},
-		"diff_ids of other layers":            {ConfigType: hostile.ConfigType, Config: hostile.SignatureConfig(bad.Layers[2]), Layers: []hostile.Layer{honest}},
-		"a config that runs something":        {ConfigType: hostile.ConfigType, Config: []byte(`{"config":{"Cmd":["/x"]},"rootfs":{"diff_ids":["` + digest.FromBytes(payload).String() + `"]}}`), Layers: []hostile.Layer{honest}},
-		"no layers":                           {Layers: []hostile.Layer{}},
-		"payload and a script after it":       {Layers: []hostile.Layer{body(simple, append(bytes.Clone(payload), "\n#!/bin/sh\n"...))}},
-		"payload of another type":             {Layers: []hostile.Layer{body(simple, bytes.Replace(payload, []byte("cosign container image"), []byte("something"), 1))}},
-		"payload of no image":                 {Layers: []hostile.Layer{body(simple, bytes.Replace(payload, []byte(subject.Digest), []byte("sha256:x"), 1))}},
-		"payload with its digest twice":       {Layers: []hostile.Layer{body(simple, bytes.Replace(payload, []byte(`"image":{`), []byte(`"image":{},"image":{`), 1))}},
-		"payload, by the subject another":     {Layers: []hostile.Layer{honest}, Subject: bad.Digest},
-		"a blob under another size":           {Layers: []hostile.Layer{{MediaType: simple, Digest: digest.FromBytes(payload), Size: 3}}},
-		"a blob that is too large":            {Layers: []hostile.Layer{{MediaType: simple, Digest: bad.Layers[2], Size: 1 << 40}}},
-		"a negative size":                     {Layers: []hostile.Layer{{MediaType: simple, Digest: bad.Layers[2], Size: -1}}},
-		"a blob that is missing":              {Layers: []hostile.Layer{honest, {MediaType: simple, Digest: digest.FromString("gone"), Size: 4}}},
-		"an envelope of no statement":         {Layers: []hostile.Layer{body(dsse, []byte(`{"payloadType":"application/vnd.in-toto+json","payload":"e30=","signatures":[{"sig":"eA=="}]}`))}},
-		"an envelope with more in it":         {Layers: []hostile.Layer{body(dsse, []byte(`{"payloadType":"application/vnd.in-toto+json","payload":"e30=","signatures":[{"sig":"eA=="}],"more":"x"}`))}},
-		"a bundle of nothing":                 {Layers: []hostile.Layer{body(bundle, []byte(`{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json"}`))}},
-		"an artifact type alone":              {Type: hostile.SignatureType, ConfigType: hostile.ConfigType, Config: runnable, Layers: []hostile.Layer{dressed(hostile.LayerType, 2)}},
-		"an unknown config type":              {ConfigType: "application/vnd.example+json", Layers: []hostile.Layer{honest}},
-		"more signatures than are looked at":  {Layers: bytesOf(65, honest)},
+		"its config as the config": {
+			ConfigType: hostile.ConfigType,
+			Config:     runnable,
+			Layers:     []hostile.Layer{honest},
+		},
+		"its config as the empty config": {
+			ConfigType: hostile.EmptyType,
+			Config:     runnable,
+			Layers:     []hostile.Layer{honest},
+		},
+		"its config as a signature's": {
+			ConfigType: hostile.SignatureType,
+			Config:     runnable,
+			Layers:     []hostile.Layer{honest},
+		},
+		"a tar as the empty config": {
+			ConfigType: hostile.EmptyType,
+			Config:     tarball(t, "{}"),
+			Layers:     []hostile.Layer{honest},
+		},
+		"diff_ids of other layers": {
+			ConfigType: hostile.ConfigType,
+			Config:     hostile.SignatureConfig(bad.Layers[2]),
+			Layers:     []hostile.Layer{honest},
+		},
+		"a config that runs something": {
+			ConfigType: hostile.ConfigType,
+			Config: []byte(`{"config":{"Cmd":["/x"]},"rootfs":{"diff_ids":["` +
+				digest.FromBytes(payload).String() + `"]}}`),
+			Layers: []hostile.Layer{honest},
+		},
+		"no layers":                       {Layers: []hostile.Layer{}},
+		"payload and a script after it":   {Layers: []hostile.Layer{body(simple, append(bytes.Clone(payload), "\n#!/bin/sh\n"...))}},
+		"payload of another type":         {Layers: []hostile.Layer{body(simple, bytes.Replace(payload, []byte("cosign container image"), []byte("something"), 1))}},
+		"payload of no image":             {Layers: []hostile.Layer{body(simple, bytes.Replace(payload, []byte(subject.Digest), []byte("sha256:x"), 1))}},
+		"payload with its digest twice":   {Layers: []hostile.Layer{body(simple, bytes.Replace(payload, []byte(`"image":{`), []byte(`"image":{},"image":{`), 1))}},
+		"payload, by the subject another": {Layers: []hostile.Layer{honest}, Subject: bad.Digest},
+		"a blob under another size": {Layers: []hostile.Layer{{
+			MediaType: simple,
+			Digest:    digest.FromBytes(payload),
+			Size:      3,
+		}}},
+		"a blob that is too large": {Layers: []hostile.Layer{{
+			MediaType: simple,
+			Digest:    bad.Layers[2],
+			Size:      1 << 40,
+		}}},
+		"a negative size": {Layers: []hostile.Layer{{
+			MediaType: simple,
+			Digest:    bad.Layers[2],
+			Size:      -1,
+		}}},
+		"a blob that is missing": {Layers: []hostile.Layer{
+			honest,
+			{MediaType: simple, Digest: digest.FromString("gone"), Size: 4},
+		}},
+		"an envelope of no statement": {Layers: []hostile.Layer{body(dsse, []byte(`{"payloadType":"application/vnd.in-toto+json","payload":"e30=","signatures":[{"sig":"eA=="}]}`))}},
+		"an envelope with more in it": {Layers: []hostile.Layer{body(dsse, []byte(`{"payloadType":"application/vnd.in-toto+json","payload":"e30=","signatures":[{"sig":"eA=="}],"more":"x"}`))}},
+		"a bundle of nothing":         {Layers: []hostile.Layer{body(bundle, []byte(`{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json"}`))}},
+		"an artifact type alone": {
+			Type:       hostile.SignatureType,
+			ConfigType: hostile.ConfigType,
+			Config:     runnable,
+			Layers:     []hostile.Layer{dressed(hostile.LayerType, 2)},
+		},
+		"an unknown config type": {
+			ConfigType: "application/vnd.example+json",
+			Layers:     []hostile.Layer{honest},
+		},
+		"more signatures than are looked at": {Layers: bytesOf(65, honest)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			const tag = "sha256-0000000000000000000000000000000000000000000000000000000000000000.sig"
@@ -150,7 +229,12 @@ func TestRunnableImageUnderSignatureTagIsJudged(t *testing.T) {
 		r.refusedAt("under a .sig tag", manifests("prod/app", hostile.SignatureTag(digest.FromString(x))))
 	}
 	good := r.reg.PushRaw("prod/app", hostile.SignatureTag(digest.FromString("w")), hostile.ImageType, signed.Manifest)
-	r.get(manifests("prod/app", hostile.SignatureTag(digest.FromString("w")))).served(t, r.reg.Manifest("prod/app", good))
+	r.get(
+		manifests("prod/app", hostile.SignatureTag(digest.FromString("w"))),
+	).served(
+		t,
+		r.reg.Manifest("prod/app", good),
+	)
 }
 
 // What is attached to a refused image admits nothing of it, and what is
@@ -165,11 +249,19 @@ func TestArtifactsAdmitNothingOfTheirSubject(t *testing.T) {
 	if g := r.get(manifests("prod/app", signature)); g.status != 200 { // a true signature, by somebody
 		t.Fatalf("%d %s", g.status, g.body)
 	}
-	sbom := r.reg.PushArtifact("prod/app", "", hostile.Artifact{Type: "application/spdx+json", Subject: good.Digest,
-		Layers: []hostile.Layer{{MediaType: "application/spdx+json", Body: []byte(`{"spdx":1}`)}}})
+	sbom := r.reg.PushArtifact("prod/app", "", hostile.Artifact{
+		Type: "application/spdx+json", Subject: good.Digest,
+		Layers: []hostile.Layer{{MediaType: "application/spdx+json", Body: []byte(`{"spdx":1}`)}},
+	})
 	r.get(manifests("prod/app", "good")).served(t, good.Manifest)
 	r.refusedAt("an artifact attached to an admitted image", manifests("prod/app", sbom))
-	for _, path := range []string{manifests("prod/app", "bad"), manifests("prod/app", bad.Digest), blobs("prod/app", bad.Digest), blobs("prod/app", bad.Config), blobs("prod/app", bad.Layers[0])} {
+	for _, path := range []string{
+		manifests("prod/app", "bad"),
+		manifests("prod/app", bad.Digest),
+		blobs("prod/app", bad.Digest),
+		blobs("prod/app", bad.Config),
+		blobs("prod/app", bad.Layers[0]),
+	} {
 		r.refusedAt("the subject", path)
 	}
 }
@@ -185,8 +277,13 @@ func TestFallbackIndexAdmitsNoChild(t *testing.T) {
 	for range 2 {
 		r.head(manifests("prod/app", tag)).served(t, nil)
 		r.get(manifests("prod/app", tag)).served(t, r.reg.Manifest("prod/app", list))
-		for _, path := range []string{manifests("prod/app", bad.Digest), blobs("prod/app", bad.Config), blobs("prod/app", bad.Layers[0]),
-			manifests("prod/app", list), blobs("prod/app", list)} {
+		for _, path := range []string{
+			manifests("prod/app", bad.Digest),
+			blobs("prod/app", bad.Config),
+			blobs("prod/app", bad.Layers[0]),
+			manifests("prod/app", list),
+			blobs("prod/app", list),
+		} {
 			r.refusedAt("below a fallback tag", path)
 		}
 		r.restart()
@@ -231,7 +328,12 @@ func TestFallbackIndexOfIndexAdmitsNoChild(t *testing.T) {
 // can tell.
 func TestUnreadableSignatureIsNoDenial(t *testing.T) {
 	t.Parallel()
-	for _, trick := range []hostile.Trick{hostile.Status(500), hostile.FlipBlob, hostile.Truncate, hostile.StallMidBody} {
+	for _, trick := range []hostile.Trick{
+		hostile.Status(500),
+		hostile.FlipBlob,
+		hostile.Truncate,
+		hostile.StallMidBody,
+	} {
 		r := newRig(t, ifStalling(trick))
 		image := r.reg.PushImage("prod/app", "v1")
 		d := r.reg.Sign("prod/app", image.Digest, r.key)
@@ -256,7 +358,11 @@ func TestPayloadIsSimpleSigning(t *testing.T) {
 		}
 	}
 	d := digest.FromString("x")
-	if err := json.Unmarshal(hostile.Payload("prod/app", d), &p); err != nil || p.Critical.Image["docker-manifest-digest"] != d.String() {
+	if err := json.Unmarshal(
+		hostile.Payload("prod/app", d),
+		&p,
+	); err != nil ||
+		p.Critical.Image["docker-manifest-digest"] != d.String() {
 		t.Fatal(p, err)
 	}
 }

@@ -54,7 +54,11 @@ func BenchmarkWarm(b *testing.B) {
 		b.Fatal(err)
 	}
 	var doc yaml.Node
-	text, err := yaml.Marshal([]any{map[string]any{"name": "p", "images": []string{"reg.example/**"}, "authorities": []any{map[string]any{"key": string(key)}}}})
+	text, err := yaml.Marshal([]any{map[string]any{
+		"name":        "p",
+		"images":      []string{"reg.example/**"},
+		"authorities": []any{map[string]any{"key": string(key)}},
+	}})
 	if err != nil || yaml.Unmarshal(text, &doc) != nil {
 		b.Fatal(err)
 	}
@@ -75,14 +79,26 @@ func BenchmarkWarm(b *testing.B) {
 	gate, err := verify.New(verify.Config{
 		Policies: policies, Store: store, Cache: cache, TTL: time.Hour, DenyTTL: time.Hour,
 		Registry: func(string) (verify.Registry, bool) { return up, true },
-		Limits: verify.Limits{ManifestBytes: 4 << 20, Descriptors: 2000, PayloadBytes: 8 << 20, VerdictBytes: 16 << 20, Signatures: 64,
-			VerdictsInFlight: 64, VerifyTimeout: 10 * time.Second, ClientMisses: 1000},
+		Limits: verify.Limits{
+			ManifestBytes:    4 << 20,
+			Descriptors:      2000,
+			PayloadBytes:     8 << 20,
+			VerdictBytes:     16 << 20,
+			Signatures:       64,
+			VerdictsInFlight: 64,
+			VerifyTimeout:    10 * time.Second,
+			ClientMisses:     1000,
+		},
 	})
 	if err != nil {
 		b.Fatal(err)
 	}
 	meter := sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader()))
-	handler, err := proxy.New(proxy.Config{Log: slog.New(slog.NewTextHandler(&counter{}, nil)), Tracer: tracenoop.NewTracerProvider(), Meter: meter},
+	handler, err := proxy.New(proxy.Config{
+		Log:    slog.New(slog.NewTextHandler(&counter{}, nil)),
+		Tracer: tracenoop.NewTracerProvider(),
+		Meter:  meter,
+	},
 		&proxy.Snapshot{Gate: gate, Upstreams: map[string]*upstream.Upstream{"reg.example": up}})
 	if err != nil {
 		b.Fatal(err)

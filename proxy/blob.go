@@ -65,8 +65,10 @@ func serveBlob(s *Snapshot, w http.ResponseWriter, r *http.Request, req request,
 	}
 	defer blob.Body.Close()
 	if v.Size > 0 && blob.Size >= 0 && blob.Size != v.Size {
-		return &verify.UpstreamError{Status: http.StatusBadGateway, Host: req.repo.Host,
-			Err: fmt.Errorf("blob %s has %d bytes there, its manifest says %d", d, blob.Size, v.Size)}
+		return &verify.UpstreamError{
+			Status: http.StatusBadGateway, Host: req.repo.Host,
+			Err: fmt.Errorf("blob %s has %d bytes there, its manifest says %d", d, blob.Size, v.Size),
+		}
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
@@ -90,7 +92,13 @@ func serveBlob(s *Snapshot, w http.ResponseWriter, r *http.Request, req request,
 	if length < 0 && v.Size > 0 {
 		length = v.Size
 	}
-	out := &stream{w: w, length: length, body: &watched{blob.Body, watchdog}, control: http.NewResponseController(w), watchdog: watchdog}
+	out := &stream{
+		w:        w,
+		length:   length,
+		body:     &watched{blob.Body, watchdog},
+		control:  http.NewResponseController(w),
+		watchdog: watchdog,
+	}
 	if whole(blob.Status, blob.ContentRange) {
 		out.verifier = d.Verifier()
 	}
@@ -160,7 +168,10 @@ func (s *stream) write(b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
-	if err := s.control.SetWriteDeadline(time.Now().Add(blobStalled)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := s.control.SetWriteDeadline(
+		time.Now().Add(blobStalled),
+	); err != nil &&
+		!errors.Is(err, http.ErrNotSupported) {
 		return fmt.Errorf("set deadline: %w", err)
 	}
 	_, err := s.w.Write(b)
@@ -192,7 +203,12 @@ func refusesAll(s *Snapshot, req request) error {
 	}
 	v := verify.Verdict{Image: req.repo, Policy: s.Gate.Policies.For(req.repo, "", req.client).Name}
 	return &answer{
-		status: http.StatusForbidden, code: "DENIED",
-		message: fmt.Sprintf("%s refused by policy %q: no policy could admit an image of this repository", v.Image, v.Policy),
+		status: http.StatusForbidden,
+		code:   "DENIED",
+		message: fmt.Sprintf(
+			"%s refused by policy %q: no policy could admit an image of this repository",
+			v.Image,
+			v.Policy,
+		),
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
-
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -48,8 +47,13 @@ func TestBlobsOfAdmittedImageAreServed(t *testing.T) {
 			r.reg.On(trick)
 			g := r.get(blobs("prod/app", image.Layers[0]))
 			g.served(t, layer)
-			for name, value := range map[string]string{"Content-Type": "application/octet-stream", "Docker-Content-Digest": image.Layers[0].String(),
-				"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff", "Accept-Ranges": "bytes"} {
+			for name, value := range map[string]string{
+				"Content-Type":           "application/octet-stream",
+				"Docker-Content-Digest":  image.Layers[0].String(),
+				"Cache-Control":          "private, no-cache",
+				"X-Content-Type-Options": "nosniff",
+				"Accept-Ranges":          "bytes",
+			} {
 				if got := g.header.Get(name); got != value {
 					t.Errorf("%s is %q, want %q", name, got, value)
 				}
@@ -73,8 +77,10 @@ func TestBlobBeforeAnyManifestIsUnknown(t *testing.T) {
 	for range 2 {
 		g := r.get(blobs("prod/app", image.Layers[0]))
 		e := g.refused(t, http.StatusForbidden, "DENIED").Errors[0]
-		if !strings.Contains(e.Message, "not part of an image this gate has admitted; pull it by tag, or run `pullgate warm <image>`") ||
-			len(e.Detail.Reasons) != 1 || e.Detail.Reasons[0].Reason != "unknown_part" {
+		if !strings.Contains(e.Message, "not part of an image this gate has admitted; pull it by tag, or run "+
+			"`pullgate warm <image>`") ||
+			len(e.Detail.Reasons) != 1 ||
+			e.Detail.Reasons[0].Reason != "unknown_part" {
 			t.Errorf("%+v", e)
 		}
 		if e.Detail.Decision == "" || e.Detail.Decision != g.header.Get("Pullgate-Decision") {
@@ -95,9 +101,17 @@ func TestPartsOfRefusedImageAreRefused(t *testing.T) {
 	image := r.reg.PushImage("prod/app", "v1")
 	index := r.reg.PushIndex("prod/app", "multi", image.Digest)
 	for range 2 {
-		for _, path := range []string{manifests("prod/app", "v1"), manifests("prod/app", "multi"), manifests("prod/app", image.Digest), manifests("prod/app", index),
-			blobs("prod/app", image.Config), blobs("prod/app", image.Layers[0]), blobs("prod/app", image.Layers[1]),
-			blobs("prod/app", image.Digest), blobs("prod/app", index)} {
+		for _, path := range []string{
+			manifests("prod/app", "v1"),
+			manifests("prod/app", "multi"),
+			manifests("prod/app", image.Digest),
+			manifests("prod/app", index),
+			blobs("prod/app", image.Config),
+			blobs("prod/app", image.Layers[0]),
+			blobs("prod/app", image.Layers[1]),
+			blobs("prod/app", image.Digest),
+			blobs("prod/app", index),
+		} {
 			r.refusedAt("of a refused image", path)
 		}
 		r.restart()
@@ -145,12 +159,18 @@ func TestManifestAskedAsBlobIsJudgedAsManifest(t *testing.T) {
 func TestSubjectURLsAndDataAdmitNothing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a descriptor's URL was asked") }))
+	elsewhere := httptest.NewServer(
+		http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a descriptor's URL was asked") }),
+	)
 	defer elsewhere.Close()
 	bad := r.reg.PushImage("prod/app", "")
 	foreign := digest.FromString("foreign layer")
-	image := r.reg.PushArtifact("prod/app", "v1", hostile.Artifact{ConfigType: hostile.ConfigType, Config: []byte(`{"os":"linux"}`), Subject: bad.Digest,
-		Layers: []hostile.Layer{{MediaType: hostile.LayerType, Digest: foreign, Size: 13}}})
+	image := r.reg.PushArtifact("prod/app", "v1", hostile.Artifact{
+		ConfigType: hostile.ConfigType,
+		Config:     []byte(`{"os":"linux"}`),
+		Subject:    bad.Digest,
+		Layers:     []hostile.Layer{{MediaType: hostile.LayerType, Digest: foreign, Size: 13}},
+	})
 	body := bytes.Replace(r.reg.Manifest("prod/app", image), []byte(`"digest":"`+foreign.String()+`"`),
 		[]byte(`"urls":["`+elsewhere.URL+`/x"],"data":"Zm9yZWlnbiBsYXllcg==","digest":"`+foreign.String()+`"`), 1)
 	d := r.reg.PushRaw("prod/app", "v1", hostile.ImageType, body)
@@ -211,7 +231,14 @@ func TestRanges(t *testing.T) {
 	} {
 		g := r.get(path, "Range", c.spec)
 		if g.status != c.status || g.header.Get("Content-Range") != c.contentRange && c.status != 416 {
-			t.Errorf("%s: %d, Content-Range %q, want %d, %q", c.spec, g.status, g.header.Get("Content-Range"), c.status, c.contentRange)
+			t.Errorf(
+				"%s: %d, Content-Range %q, want %d, %q",
+				c.spec,
+				g.status,
+				g.header.Get("Content-Range"),
+				c.status,
+				c.contentRange,
+			)
 			continue
 		}
 		if c.status == 416 {
@@ -227,12 +254,19 @@ func TestRanges(t *testing.T) {
 	}
 	r.get(path, "Range", "bytes=0-1", "Range", "bytes=5-6")
 	for _, q := range r.reg.Requests() {
-		if spec := q.Header.Values("Range"); len(spec) > 1 || len(spec) == 1 && (strings.ContainsAny(spec[0], ", \t") || !strings.HasPrefix(spec[0], "bytes=")) {
+		if spec := q.Header.Values(
+			"Range",
+		); len(spec) > 1 ||
+			len(spec) == 1 && (strings.ContainsAny(spec[0], ", \t") || !strings.HasPrefix(spec[0], "bytes=")) {
 			t.Errorf("%s was asked with Range %q", q, spec)
 		}
 	}
 	r.refusedAt("a range of an unknown part", blobs("prod/app", digest.FromString("unknown")))
-	if g := r.get(blobs("prod/app", digest.FromString("unknown")), "Range", "bytes=0-1"); g.status != http.StatusForbidden {
+	if g := r.get(
+		blobs("prod/app", digest.FromString("unknown")),
+		"Range",
+		"bytes=0-1",
+	); g.status != http.StatusForbidden {
 		t.Errorf("a range of an unknown part: %d", g.status)
 	}
 }
@@ -247,8 +281,17 @@ func TestWrongBlobIsCutOff(t *testing.T) {
 			layer := random(size)
 			r, image := admitted(t, layer)
 			at := hostile.For(image.Layers[0])
-			for _, trick := range []hostile.Trick{hostile.FlipBlob, hostile.Shorten, hostile.Lengthen, hostile.OtherBytes("application/octet-stream", random(100)),
-				hostile.HTML, hostile.Truncate, hostile.TruncateChunked, hostile.TooShortLength, hostile.TooLongLength} {
+			for _, trick := range []hostile.Trick{
+				hostile.FlipBlob,
+				hostile.Shorten,
+				hostile.Lengthen,
+				hostile.OtherBytes("application/octet-stream", random(100)),
+				hostile.HTML,
+				hostile.Truncate,
+				hostile.TruncateChunked,
+				hostile.TooShortLength,
+				hostile.TooLongLength,
+			} {
 				for _, then := range []hostile.Trick{hostile.NoDigest, hostile.Chunked} {
 					for _, header := range [][]string{nil, {"Range", "bytes=0-"}} {
 						r.reg.Off()
@@ -258,9 +301,22 @@ func TestWrongBlobIsCutOff(t *testing.T) {
 							continue
 						}
 						if g.err == nil {
-							t.Errorf("%s, %s, %v: a clean %d with %d bytes", trick.Name, then.Name, header, g.status, len(g.body))
+							t.Errorf(
+								"%s, %s, %v: a clean %d with %d bytes",
+								trick.Name,
+								then.Name,
+								header,
+								g.status,
+								len(g.body),
+							)
 						} else if !errors.Is(g.err, io.ErrUnexpectedEOF) {
-							t.Errorf("%s, %s, %v: reading it failed with %v, want an unexpected EOF", trick.Name, then.Name, header, g.err)
+							t.Errorf(
+								"%s, %s, %v: reading it failed with %v, want an unexpected EOF",
+								trick.Name,
+								then.Name,
+								header,
+								g.err,
+							)
 						}
 						if trick.Name == hostile.FlipBlob.Name && len(g.body) >= size {
 							t.Errorf("%s, %s, %v: its last bytes left before the check", trick.Name, then.Name, header)
@@ -283,7 +339,13 @@ func TestTruncatedRangeIsCutOff(t *testing.T) {
 		r.reg.On(trick.At(hostile.For(image.Layers[0])))
 		g, err := r.try(t.Context(), http.MethodGet, blobs("prod/app", image.Layers[0]), "Range", "bytes=1000-150999")
 		if err == nil && g.status < 300 && g.err == nil {
-			t.Errorf("%s: a clean %d with %d of 150000 bytes (Content-Range %s)", trick.Name, g.status, len(g.body), g.header.Get("Content-Range"))
+			t.Errorf(
+				"%s: a clean %d with %d of 150000 bytes (Content-Range %s)",
+				trick.Name,
+				g.status,
+				len(g.body),
+				g.header.Get("Content-Range"),
+			)
 		}
 	}
 }
@@ -323,7 +385,12 @@ func TestBlobAnswersThatAreNoBlob(t *testing.T) {
 		{hostile.Status(204), 502, "UNAVAILABLE", ""},
 		{hostile.Status(302), 502, "UNAVAILABLE", ""},
 		{hostile.Status(302, "Location", "ftp://127.0.0.1/x"), 502, "UNAVAILABLE", ""},
-		{hostile.Status(302, "Location", "http://169.254.169.254/latest/meta-data/"), 503, "UNAVAILABLE", "5"}, // never to link-local
+		{
+			hostile.Status(302, "Location", "http://169.254.169.254/latest/meta-data/"),
+			503,
+			"UNAVAILABLE",
+			"5",
+		}, // never to link-local
 		{hostile.Status(302, "Location", "/v2/"), 200, "", ""},
 	} {
 		layer := random(1000)
@@ -360,7 +427,12 @@ func TestBlobRedirectIsFollowedHereAndCarriesNothing(t *testing.T) {
 	if g.header.Get("Location") != "" {
 		t.Error("the redirect was passed on")
 	}
-	if g := r.get(blobs("prod/app", image.Layers[0]), "Range", "bytes=5-9"); g.status != 206 || !bytes.Equal(g.body, layer[5:10]) {
+	if g := r.get(
+		blobs("prod/app", image.Layers[0]),
+		"Range",
+		"bytes=5-9",
+	); g.status != 206 ||
+		!bytes.Equal(g.body, layer[5:10]) {
 		t.Errorf("a range behind a redirect: %d, %d bytes", g.status, len(g.body))
 	}
 	for _, q := range store.Requests() {
@@ -386,11 +458,15 @@ func TestHalfClosedClientGetsNoCleanAnswer(t *testing.T) {
 		path  func(hostile.Image) string
 		after string // what the client waits for before it closes its half
 	}{
-		"manifest that could not be verified": {hostile.StallAtOnce, func(hostile.Image) string { return manifests("prod/app", "other") }, ""},
-		"blob cut short":                      {hostile.TruncateChunked, layer, ""},
-		"stalled blob":                        {hostile.StallMidBody, layer, ""},
-		"blob stalled in its middle":          {hostile.StallMidBody, layer, "HTTP/1.1 200 OK\r\n"},
-		"chunked blob stalled in its middle":  {hostile.StallChunked, layer, "HTTP/1.1 200 OK\r\n"},
+		"manifest that could not be verified": {
+			hostile.StallAtOnce,
+			func(hostile.Image) string { return manifests("prod/app", "other") },
+			"",
+		},
+		"blob cut short":                     {hostile.TruncateChunked, layer, ""},
+		"stalled blob":                       {hostile.StallMidBody, layer, ""},
+		"blob stalled in its middle":         {hostile.StallMidBody, layer, "HTTP/1.1 200 OK\r\n"},
+		"chunked blob stalled in its middle": {hostile.StallChunked, layer, "HTTP/1.1 200 OK\r\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -441,7 +517,14 @@ func TestStalledErrorBodyHoldsNobody(t *testing.T) {
 			r.reg.On(hostile.Status(status, "Location", "/v2/").At(at), hostile.StallMidBody.At(at))
 			ctx, cancel := context.WithTimeout(t.Context(), pace(2*time.Second))
 			defer cancel()
-			if _, err := r.try(ctx, http.MethodGet, blobs("prod/app", image.Layers[0])); errors.Is(err, context.DeadlineExceeded) {
+			if _, err := r.try(
+				ctx,
+				http.MethodGet,
+				blobs("prod/app", image.Layers[0]),
+			); errors.Is(
+				err,
+				context.DeadlineExceeded,
+			) {
 				t.Error("no answer within a second")
 			}
 		})

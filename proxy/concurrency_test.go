@@ -18,7 +18,8 @@ import (
 // lookups are the questions a verdict costs: everything but a client's blobs.
 func lookups(image hostile.Image) hostile.Match {
 	return func(q hostile.Request) bool {
-		return q.Kind != hostile.Blobs || q.Reference != image.Config.String() && q.Reference != image.Layers[0].String()
+		return q.Kind != hostile.Blobs ||
+			q.Reference != image.Config.String() && q.Reference != image.Layers[0].String()
 	}
 }
 
@@ -40,8 +41,10 @@ func TestColdPullOfManyClientsIsOneFlight(t *testing.T) {
 				method, path string
 				want         []byte
 			}{
-				{http.MethodHead, manifests("prod/app", "v1"), nil}, {http.MethodGet, manifests("prod/app", image.Digest), image.Manifest},
-				{http.MethodGet, blobs("prod/app", image.Config), r.reg.Blob("prod/app", image.Config)}, {http.MethodGet, blobs("prod/app", image.Layers[0]), layer},
+				{http.MethodHead, manifests("prod/app", "v1"), nil},
+				{http.MethodGet, manifests("prod/app", image.Digest), image.Manifest},
+				{http.MethodGet, blobs("prod/app", image.Config), r.reg.Blob("prod/app", image.Config)},
+				{http.MethodGet, blobs("prod/app", image.Layers[0]), layer},
 			} {
 				g, err := r.try(t.Context(), c.method, c.path)
 				if err != nil || g.err != nil || g.status != 200 || !bytes.Equal(g.body, c.want) {
@@ -131,7 +134,10 @@ func TestFullHouseIsCouldNotTell(t *testing.T) {
 	r.reg.On(hostile.StallAtOnce.At(hostile.For(hostile.SignatureTag(slow.Digest))))
 	var all sync.WaitGroup
 	all.Go(func() {
-		if g := r.get(manifests("prod/app", "slow")); g.status != 503 && g.status != 200 { // the referrers may be asked first and say nothing
+		if g := r.get(
+			manifests("prod/app", "slow"),
+		); g.status != 503 &&
+			g.status != 200 { // the referrers may be asked first and say nothing
 			t.Errorf("slow: %d %s", g.status, g.body)
 		}
 	})
@@ -158,7 +164,8 @@ func TestReloadWhilePulling(t *testing.T) {
 		all.Go(func() {
 			for !stop.Load() {
 				g, err := r.try(t.Context(), http.MethodGet, manifests("prod/app", image.Digest))
-				if err != nil || g.status != 200 && g.status != 403 || g.status == 200 && !bytes.Equal(g.body, image.Manifest) {
+				if err != nil || g.status != 200 && g.status != 403 ||
+					g.status == 200 && !bytes.Equal(g.body, image.Manifest) {
 					t.Errorf("%d %v %s", g.status, err, g.body)
 					return
 				}
@@ -197,10 +204,12 @@ func TestRacedTagNeverServesTheBadImage(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if g.status == 200 && (digest.FromBytes(g.body) != good.Digest || g.header.Get("Docker-Content-Digest") != good.Digest.String()) {
+				if g.status == 200 &&
+					(digest.FromBytes(g.body) != good.Digest || g.header.Get("Docker-Content-Digest") != good.Digest.String()) {
 					t.Errorf("%s: served %s", reference, digest.FromBytes(g.body))
 				}
-				if reference == good.Digest.String() && g.status != 200 || reference == bad.Digest.String() && g.status != 403 {
+				if reference == good.Digest.String() && g.status != 200 ||
+					reference == bad.Digest.String() && g.status != 403 {
 					t.Errorf("%s: %d %s", reference, g.status, g.body)
 				}
 			}

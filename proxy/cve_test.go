@@ -52,8 +52,16 @@ func dsse(t *testing.T, key *ecdsa.PrivateKey, material, payloadType, payload st
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Appendf(nil, `{"mediaType":%q,"verificationMaterial":{%s},"dsseEnvelope":{"payload":%q,"payloadType":%q,"signatures":[{"sig":%q}]}}`,
-		bundleType, material, base64.StdEncoding.EncodeToString([]byte(payload)), payloadType, base64.StdEncoding.EncodeToString(signature))
+	return fmt.Appendf(
+		nil,
+		`{"mediaType":%q,"verificationMaterial":{%s},"dsseEnvelope":{"payload":%q,"payloadType":%q,`+
+			`"signatures":[{"sig":%q}]}}`,
+		bundleType,
+		material,
+		base64.StdEncoding.EncodeToString([]byte(payload)),
+		payloadType,
+		base64.StdEncoding.EncodeToString(signature),
+	)
 }
 
 const (
@@ -63,12 +71,17 @@ const (
 )
 
 func statementOf(d digest.Digest, predicateType string) string {
-	return `{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{"sha256":"` + d.Encoded() + `"}}],"predicateType":"` + predicateType + `","predicate":{}}`
+	return `{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{"sha256":"` +
+		d.Encoded() + `"}}],"predicateType":"` + predicateType + `","predicate":{}}`
 }
 
 // bundled attaches a bundle to an image.
 func (r *rig) bundled(image digest.Digest, bundle []byte) {
-	r.reg.PushArtifact("prod/app", "", hostile.Artifact{Type: bundleType, Layers: []hostile.Layer{{MediaType: bundleType, Body: bundle}}, Subject: image})
+	r.reg.PushArtifact("prod/app", "", hostile.Artifact{
+		Type:    bundleType,
+		Layers:  []hostile.Layer{{MediaType: bundleType, Body: bundle}},
+		Subject: image,
+	})
 }
 
 // layered puts layers under an image's .sig tag.
@@ -162,16 +175,26 @@ func TestKnownVulnerabilities(t *testing.T) {
 			good, bad := r.signed(""), r.reg.PushImage("prod/app", "")
 			forged := hostile.SignatureLayer(hostile.Payload("prod/app", bad.Digest), newKey(t))
 			genuine := hostile.SignatureLayer(hostile.Payload("prod/app", good.Digest), r.key)
-			set := `{"SignedEntryTimestamp":"eA==","Payload":{"body":"` + base64.StdEncoding.EncodeToString(genuine.Body) + `","integratedTime":1,"logIndex":1,"logID":"x"}}`
+			set := `{"SignedEntryTimestamp":"eA==","Payload":{"body":"` +
+				base64.StdEncoding.EncodeToString(genuine.Body) + `","integratedTime":1,"logIndex":1,"logID":"x"}}`
 			forged.Annotations["dev.sigstore.cosign/bundle"] = set
 			foreign := genuine // the entry's own signature over it, moved here
-			foreign.Annotations = map[string]string{"dev.sigstore.cosign/bundle": set, "dev.cosignproject.cosign/signature": genuine.Annotations["dev.cosignproject.cosign/signature"]}
+			foreign.Annotations = map[string]string{
+				"dev.sigstore.cosign/bundle":         set,
+				"dev.cosignproject.cosign/signature": genuine.Annotations["dev.cosignproject.cosign/signature"],
+			}
 			r.layered(bad.Digest, forged, foreign)
 			r.refuses(t, bad, "none counts")
 			r.serves(t, good)
 		},
 		"CVE-2022-35929 CVE-2022-35930 an attestation is no signature": func(t *testing.T, r *rig) {
-			for _, predicate := range []string{"https://slsa.dev/provenance/v1", "https://cosign.sigstore.dev/attestation/vuln/v1", "", signPredicate + "/", signPredicate + "2"} {
+			for _, predicate := range []string{
+				"https://slsa.dev/provenance/v1",
+				"https://cosign.sigstore.dev/attestation/vuln/v1",
+				"",
+				signPredicate + "/",
+				signPredicate + "2",
+			} {
 				image := r.reg.PushImage("prod/app", "")
 				r.bundled(image.Digest, dsse(t, r.key, hintOnly, inToto, statementOf(image.Digest, predicate)))
 				r.refuses(t, image, "none counts")
@@ -192,7 +215,8 @@ func TestKnownVulnerabilities(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r.bundled(blob.Digest, fmt.Appendf(nil, `{"mediaType":%q,"verificationMaterial":{%s},"messageSignature":{"messageDigest":{"algorithm":"SHA2_256","digest":%q},"signature":%q}}`,
+			r.bundled(blob.Digest, fmt.Appendf(nil, `{"mediaType":%q,"verificationMaterial":{%s},`+
+				`"messageSignature":{"messageDigest":{"algorithm":"SHA2_256","digest":%q},"signature":%q}}`,
 				bundleType, hintOnly, base64.StdEncoding.EncodeToString(sum[:]), base64.StdEncoding.EncodeToString(signature)))
 			r.refuses(t, blob, "none counts")
 			moved := r.reg.PushImage("prod/app", "")
@@ -219,10 +243,15 @@ func TestKnownVulnerabilities(t *testing.T) {
 			image := r.reg.PushImage("prod/app", "")
 			large := r.reg.PushBlob("prod/app", random(2<<20))
 			r.layered(image.Digest, hostile.Layer{MediaType: hostile.SimpleSigningType, Digest: large, Size: 1 << 30},
-				hostile.Layer{MediaType: hostile.SimpleSigningType, Digest: large, Size: 100}, hostile.Layer{MediaType: hostile.SimpleSigningType, Digest: large, Size: -5})
+				hostile.Layer{
+					MediaType: hostile.SimpleSigningType,
+					Digest:    large,
+					Size:      100,
+				}, hostile.Layer{MediaType: hostile.SimpleSigningType, Digest: large, Size: -5})
 			r.refuses(t, image, "no signature that could be examined")
 		},
-		"CVE-2024-29903 CVE-2023-42813 CVE-2023-42814 CVE-2023-42815 CVE-2023-42816 a manifest of heaps is no manifest": func(t *testing.T, r *rig) {
+		"CVE-2024-29903 CVE-2023-42813 CVE-2023-42814 CVE-2023-42815 CVE-2023-42816 a manifest of heaps is no " +
+			"manifest": func(t *testing.T, r *rig) {
 			image := r.signed("v1")
 			for _, trick := range []hostile.Trick{hostile.ManyLayers, hostile.HugeManifest} {
 				r.reg.On(trick.At(hostile.For("v1")))
@@ -254,7 +283,8 @@ func TestKnownVulnerabilities(t *testing.T) {
 		},
 		"CVE-2026-22703 a log entry of another bundle makes up for nothing": func(t *testing.T, r *rig) {
 			image := r.reg.PushImage("prod/app", "")
-			entry := `,"tlogEntries":[{"logIndex":"1","logId":{"keyId":"eA=="},"kindVersion":{"kind":"dsse","version":"0.0.1"},"integratedTime":"1","canonicalizedBody":"e30="}]`
+			entry := `,"tlogEntries":[{"logIndex":"1","logId":{"keyId":"eA=="},"kindVersion":{"kind":"dsse",` +
+				`"version":"0.0.1"},"integratedTime":"1","canonicalizedBody":"e30="}]`
 			r.bundled(image.Digest, dsse(t, newKey(t), hintOnly+entry, inToto, statementOf(image.Digest, signPredicate)))
 			r.refuses(t, image, "none counts")
 			ours := r.reg.PushImage("prod/app", "") // nor does one, spelt as every client spells it, unmake our own
@@ -263,10 +293,27 @@ func TestKnownVulnerabilities(t *testing.T) {
 		},
 		"CVE-2026-39395 a truly signed payload that says something else does not count": func(t *testing.T, r *rig) {
 			for _, c := range []struct{ payloadType, payload string }{
-				{inToto, "no JSON"}, {inToto, ""}, {inToto, "null"}, {inToto, "[]"}, {inToto, `{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"` + signPredicate + `","predicate":{}}`},
-				{inToto, `{"critical":{"image":{"docker-manifest-digest":"IMAGE"},"type":"cosign container image signature"}}`},
-				{"application/vnd.dev.cosign.simplesigning.v1+json", `{"critical":{"image":{"docker-manifest-digest":"IMAGE"},"type":"cosign container image signature"}}`},
-				{"text/plain", "STATEMENT"}, {inToto + ";x=y", "STATEMENT"},
+				{inToto, "no JSON"},
+				{inToto, ""},
+				{inToto, "null"},
+				{inToto, "[]"},
+				{
+					inToto,
+					`{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"` +
+						signPredicate + `","predicate":{}}`,
+				},
+				{
+					inToto,
+					`{"critical":{"image":{"docker-manifest-digest":"IMAGE"},"type":"cosign container image ` +
+						`signature"}}`,
+				},
+				{
+					"application/vnd.dev.cosign.simplesigning.v1+json",
+					`{"critical":{"image":{"docker-manifest-digest":"IMAGE"},"type":"cosign container image ` +
+						`signature"}}`,
+				},
+				{"text/plain", "STATEMENT"},
+				{inToto + ";x=y", "STATEMENT"},
 			} {
 				image := r.reg.PushImage("prod/app", "")
 				payload := strings.NewReplacer("IMAGE", image.Digest.String(), "STATEMENT", statementOf(image.Digest, signPredicate)).Replace(c.payload)
@@ -285,23 +332,34 @@ func TestKnownVulnerabilities(t *testing.T) {
 				t.Fatal(err)
 			}
 			raw := base64.StdEncoding.EncodeToString(public)
-			pemText := base64.StdEncoding.EncodeToString([]byte("-----BEGIN PUBLIC KEY-----\n" + raw + "\n-----END PUBLIC KEY-----\n"))
-			for _, material := range []string{`"certificate":{"rawBytes":"` + raw + `"}`, `"certificate":{"rawBytes":"` + pemText + `"}`,
-				`"x509CertificateChain":{"certificates":[{"rawBytes":"` + raw + `"}]}`, `"publicKey":{"hint":"` + raw + `"}`, `"publicKey":{"rawBytes":"` + raw + `"}`} {
+			pemText := base64.StdEncoding.EncodeToString([]byte("-----BEGIN PUBLIC KEY-----\n" +
+				raw + "\n-----END PUBLIC KEY-----\n"))
+			for _, material := range []string{
+				`"certificate":{"rawBytes":"` + raw + `"}`,
+				`"certificate":{"rawBytes":"` + pemText + `"}`,
+				`"x509CertificateChain":{"certificates":[{"rawBytes":"` + raw + `"}]}`,
+				`"publicKey":{"hint":"` + raw + `"}`,
+				`"publicKey":{"rawBytes":"` + raw + `"}`,
+			} {
 				image := r.reg.PushImage("prod/app", "")
 				r.bundled(image.Digest, dsse(t, attacker, material, inToto, statementOf(image.Digest, signPredicate)))
 				r.refuses(t, image, "none counts")
 			}
 			image := r.reg.PushImage("prod/app", "")
 			layer := hostile.SignatureLayer(hostile.Payload("prod/app", image.Digest), attacker)
-			layer.Annotations["dev.sigstore.cosign/certificate"] = "-----BEGIN PUBLIC KEY-----\n" + raw + "\n-----END PUBLIC KEY-----\n"
+			layer.Annotations["dev.sigstore.cosign/certificate"] = "-----BEGIN PUBLIC KEY-----\n" +
+				raw + "\n-----END PUBLIC KEY-----\n"
 			r.layered(image.Digest, layer)
 			r.refuses(t, image, "none counts")
 		},
 		"CVE-2022-47633 GHSA-wfqx-gjrf-g28r a tag that changes between looks": func(t *testing.T, r *rig) {
 			good, bad := r.signed(""), r.reg.PushImage("prod/app", "")
-			for _, trick := range []hostile.Trick{hostile.Swap("v1", good.Digest, bad.Digest), hostile.Swap("v1", bad.Digest, good.Digest),
-				hostile.Alternate("v1", good.Digest, bad.Digest), hostile.Alternate("v1", bad.Digest, good.Digest)} {
+			for _, trick := range []hostile.Trick{
+				hostile.Swap("v1", good.Digest, bad.Digest),
+				hostile.Swap("v1", bad.Digest, good.Digest),
+				hostile.Alternate("v1", good.Digest, bad.Digest),
+				hostile.Alternate("v1", bad.Digest, good.Digest),
+			} {
 				r.reg.On(trick)
 				for i := range 8 {
 					method := []string{http.MethodHead, http.MethodGet}[i%2]
@@ -336,7 +394,11 @@ func TestKnownVulnerabilities(t *testing.T) {
 			good, bad := r.signed(""), r.reg.PushImage("prod/app", "")
 			r.reg.PushRaw("prod/app", hostile.SignatureTag(bad.Digest), hostile.ImageType, r.reg.Manifest("prod/app", r.reg.Sign("prod/app", good.Digest, r.key)))
 			r.refuses(t, bad, "for another image")
-			for _, d := range []string{strings.ToUpper(bad.Digest.Encoded()), bad.Digest.Encoded() + " ", bad.Digest.Encoded()[:63]} {
+			for _, d := range []string{
+				strings.ToUpper(bad.Digest.Encoded()),
+				bad.Digest.Encoded() + " ",
+				bad.Digest.Encoded()[:63],
+			} {
 				image := r.reg.PushImage("prod/app", "")
 				r.layered(image.Digest, hostile.SignatureLayer(hostile.Payload("prod/app", digest.Digest("sha256:"+d)), r.key))
 				r.refuses(t, image, "for another image")
@@ -357,7 +419,11 @@ func TestKnownVulnerabilities(t *testing.T) {
 			th := newThief(t)
 			elsewhere := strings.Replace(th.URL, "127.0.0.1", "localhost", 1)
 			r.signed("v1")
-			for i, realm := range []string{elsewhere, elsewhere + "/127.0.0.1", strings.Replace(elsewhere, "http://", "http://127.0.0.1@", 1)} {
+			for i, realm := range []string{
+				elsewhere,
+				elsewhere + "/127.0.0.1",
+				strings.Replace(elsewhere, "http://", "http://127.0.0.1@", 1),
+			} {
 				r.withCredentials(t, func(http.Handler) http.Handler {
 					return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 						challenges(w, `Bearer realm="`+realm+`/token",service="127.0.0.1"`)
@@ -405,9 +471,14 @@ func TestKnownVulnerabilities(t *testing.T) {
 		"GHSA-qq97-vm5h-rrhg GHSA-5j5w-g665-5m35 a manifest that is two things is none": func(t *testing.T, r *rig) {
 			image, index := string(imageWith(1, "")), string(indexWith(1, ""))
 			for i, c := range []struct{ contentType, body string }{
-				{hostile.ImageType, strings.TrimSuffix(image, "}") + `,"manifests":[]}`}, {hostile.IndexType, strings.TrimSuffix(index, "}") + `,"layers":[]}`},
-				{hostile.IndexType, strings.TrimSuffix(index, "}") + `,"config":{}}`}, {hostile.IndexType, image}, {hostile.ImageType, index},
-				{hostile.ImageType, strings.Replace(image, `"layers"`, `"Layers"`, 1)}, {hostile.ImageType, strings.TrimSuffix(image, "}") + `,"layers":[]}`}, {hostile.ImageType, image + index},
+				{hostile.ImageType, strings.TrimSuffix(image, "}") + `,"manifests":[]}`},
+				{hostile.IndexType, strings.TrimSuffix(index, "}") + `,"layers":[]}`},
+				{hostile.IndexType, strings.TrimSuffix(index, "}") + `,"config":{}}`},
+				{hostile.IndexType, image},
+				{hostile.ImageType, index},
+				{hostile.ImageType, strings.Replace(image, `"layers"`, `"Layers"`, 1)},
+				{hostile.ImageType, strings.TrimSuffix(image, "}") + `,"layers":[]}`},
+				{hostile.ImageType, image + index},
 			} {
 				d := r.reg.PushRaw("prod/app", fmt.Sprint("both", i), c.contentType, []byte(c.body))
 				r.reg.Sign("prod/app", d, r.key) // truly signed, and still
@@ -418,8 +489,20 @@ func TestKnownVulnerabilities(t *testing.T) {
 		},
 		"CVE-2024-3727 a digest is checked before it is part of a path": func(t *testing.T, r *rig) {
 			hex := strings.Repeat("a", 64)
-			for _, d := range []string{"sha256:../../etc/passwd", "sha256:" + hex[:63], "sha256:" + hex + "a", "sha256:" + strings.ToUpper(hex), "md5:" + hex[:32], "sha384:" + strings.Repeat("a", 96),
-				"sha256:" + hex[:62] + "/.", "SHA256:" + hex, "sha256+x:" + hex, ":" + hex, "sha256:", "sha256:" + hex[:61] + "%2e"} {
+			for _, d := range []string{
+				"sha256:../../etc/passwd",
+				"sha256:" + hex[:63],
+				"sha256:" + hex + "a",
+				"sha256:" + strings.ToUpper(hex),
+				"md5:" + hex[:32],
+				"sha384:" + strings.Repeat("a", 96),
+				"sha256:" + hex[:62] + "/.",
+				"SHA256:" + hex,
+				"sha256+x:" + hex,
+				":" + hex,
+				"sha256:",
+				"sha256:" + hex[:61] + "%2e",
+			} {
 				for _, kind := range []string{"manifests", "blobs", "referrers"} {
 					if g := r.raw(http.MethodGet, "/v2/reg.example/prod/app/"+kind+"/"+d); g.status != 400 && g.status != 404 {
 						t.Errorf("%s/%s: %d", kind, d, g.status)
@@ -430,7 +513,11 @@ func TestKnownVulnerabilities(t *testing.T) {
 				r.reg.Sign("prod/app", listed, r.key)
 				r.get(manifests("prod/app", listed)).refused(t, http.StatusBadRequest, "MANIFEST_INVALID")
 				image := r.reg.PushImage("prod/app", "")
-				r.layered(image.Digest, hostile.Layer{MediaType: hostile.SimpleSigningType, Digest: digest.Digest(d), Size: 3})
+				r.layered(image.Digest, hostile.Layer{
+					MediaType: hostile.SimpleSigningType,
+					Digest:    digest.Digest(d),
+					Size:      3,
+				})
 				r.refuses(t, image, "without a proper digest")
 			}
 			for _, q := range r.reg.Requests() {
@@ -491,7 +578,12 @@ func TestKnownVulnerabilities(t *testing.T) {
 			if len(mixed) > 0 {
 				t.Errorf("tokens of one repository were shown for another: %q", mixed)
 			}
-			for _, secret := range []string{"secret-", gatePassword, base64.StdEncoding.EncodeToString([]byte("gate:" + gatePassword)), "of-the-client"} {
+			for _, secret := range []string{
+				"secret-",
+				gatePassword,
+				base64.StdEncoding.EncodeToString([]byte("gate:" + gatePassword)),
+				"of-the-client",
+			} {
 				if strings.Contains(r.log.String(), secret) {
 					t.Errorf("%q is in the log", secret)
 				}
@@ -534,11 +626,32 @@ func TestKnownVulnerabilities(t *testing.T) {
 		},
 		"containerd PR 12790, Harbor's User-Agent skip: nothing a client says skips the policy": func(t *testing.T, r *rig) {
 			image := r.reg.PushImage("prod/app", "v1")
-			for _, header := range [][2]string{{"User-Agent", "cosign/v3.0.0"}, {"User-Agent", "notation/1.0"}, {"User-Agent", "trivy/0.1 (scanner)"}, {"Authorization", "Basic YWRtaW46YWRtaW4="},
-				{"X-Forwarded-For", "127.0.0.1"}, {"X-Original-Url", "/v2/"}, {"X-Rewrite-Url", "/v2/"}, {"X-Http-Method-Override", "OPTIONS"}, {"X-Pullgate-Skip", "true"}, {"Pullgate-Decision", "x"},
-				{"Accept", "application/vnd.dev.cosign.artifact.sig.v1+json"}, {"Range", "bytes=0-0"}, {"If-None-Match", `"` + image.Digest.String() + `"`}, {"Cache-Control", "only-if-cached"},
-				{"Host", "localhost"}, {"Host", "reg.example"}, {"Connection", "upgrade"}, {"Content-Type", hostile.SimpleSigningType}} {
-				for _, path := range []string{manifests("prod/app", "v1"), manifests("prod/app", image.Digest), blobs("prod/app", image.Layers[0]), blobs("prod/app", image.Config)} {
+			for _, header := range [][2]string{
+				{"User-Agent", "cosign/v3.0.0"},
+				{"User-Agent", "notation/1.0"},
+				{"User-Agent", "trivy/0.1 (scanner)"},
+				{"Authorization", "Basic YWRtaW46YWRtaW4="},
+				{"X-Forwarded-For", "127.0.0.1"},
+				{"X-Original-Url", "/v2/"},
+				{"X-Rewrite-Url", "/v2/"},
+				{"X-Http-Method-Override", "OPTIONS"},
+				{"X-Pullgate-Skip", "true"},
+				{"Pullgate-Decision", "x"},
+				{"Accept", "application/vnd.dev.cosign.artifact.sig.v1+json"},
+				{"Range", "bytes=0-0"},
+				{"If-None-Match", `"` + image.Digest.String() + `"`},
+				{"Cache-Control", "only-if-cached"},
+				{"Host", "localhost"},
+				{"Host", "reg.example"},
+				{"Connection", "upgrade"},
+				{"Content-Type", hostile.SimpleSigningType},
+			} {
+				for _, path := range []string{
+					manifests("prod/app", "v1"),
+					manifests("prod/app", image.Digest),
+					blobs("prod/app", image.Layers[0]),
+					blobs("prod/app", image.Config),
+				} {
 					if g := r.get(path, header[0], header[1]); g.status != 403 {
 						t.Errorf("%s: %s: %s: %d", header[0], header[1], path, g.status)
 					}
@@ -563,7 +676,10 @@ func policiesDecide(t *testing.T, r *rig) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stranger := fmt.Sprintf("%q", "-----BEGIN PUBLIC KEY-----\n"+base64.StdEncoding.EncodeToString(der)+"\n-----END PUBLIC KEY-----\n")
+	stranger := fmt.Sprintf(
+		"%q",
+		"-----BEGIN PUBLIC KEY-----\n"+base64.StdEncoding.EncodeToString(der)+"\n-----END PUBLIC KEY-----\n",
+	)
 	stranger = strings.ReplaceAll(stranger, "KEY", `K\x45Y`) // KEY stands for the rig's
 	const all = `images: ["reg.example/prod/**"]`
 	d, e := image.Digest.String(), other.Digest.String()
@@ -574,28 +690,139 @@ func policiesDecide(t *testing.T, r *rig) {
 		unsigned int // of the other
 		mode     policy.Mode
 	}{
-		{"as it should be", `[{name: a, ` + all + `, authorities: [{key: KEY}], annotations: {env: prod}}]`, 200, 403, policy.Enforce},
+		{
+			"as it should be",
+			`[{name: a, ` + all + `, authorities: [{key: KEY}], annotations: {env: prod}}]`,
+			200,
+			403,
+			policy.Enforce,
+		},
 		{"key", `[{name: a, ` + all + `, authorities: [{key: ` + stranger + `}]}]`, 403, 403, policy.Enforce},
 		{"keys", `[{name: a, ` + all + `, authorities: [{keys: [` + stranger + `, KEY]}]}]`, 200, 403, policy.Enforce},
-		{"annotations, value", `[{name: a, ` + all + `, authorities: [{key: KEY}], annotations: {env: Prod}}]`, 403, 403, policy.Enforce},
-		{"annotations, one more", `[{name: a, ` + all + `, authorities: [{key: KEY}], annotations: {env: prod, team: x}}]`, 403, 403, policy.Enforce},
-		{"images", `[{name: a, images: ["reg.example/prod/other"], authorities: [{key: KEY}]}]`, 403, 403, policy.Enforce},
-		{"images are anchored", `[{name: a, images: ["reg.example/prod/ap", "reg.example/prod", "xreg.example/prod/app", "reg.example/prod/app/*"], static: allow}]`, 403, 403, policy.Enforce},
+		{
+			"annotations, value",
+			`[{name: a, ` + all + `, authorities: [{key: KEY}], annotations: {env: Prod}}]`,
+			403,
+			403,
+			policy.Enforce,
+		},
+		{
+			"annotations, one more",
+			`[{name: a, ` + all + `, authorities: [{key: KEY}], annotations: {env: prod, team: x}}]`,
+			403,
+			403,
+			policy.Enforce,
+		},
+		{
+			"images",
+			`[{name: a, images: ["reg.example/prod/other"], authorities: [{key: KEY}]}]`,
+			403,
+			403,
+			policy.Enforce,
+		},
+		{
+			"images are anchored",
+			`[{name: a, images: ["reg.example/prod/ap", "reg.example/prod", "xreg.example/prod/app", ` +
+				`"reg.example/prod/app/*"], static: allow}]`,
+			403,
+			403,
+			policy.Enforce,
+		},
 		{"digests", `[{name: a, digests: ["` + d + `"], authorities: [{key: KEY}]}]`, 200, 403, policy.Enforce},
-		{"digests, of another", `[{name: a, digests: ["` + e + `"], authorities: [{key: KEY}]}]`, 403, 403, policy.Enforce},
-		{"digests and images must both match", `[{name: a, images: ["reg.example/open/**"], digests: ["` + d + `"], static: allow}]`, 403, 403, policy.Enforce},
-		{"static: allow of one digest", `[{name: a, digests: ["` + e + `"], static: allow}, {name: b, ` + all + `, authorities: [{key: KEY}]}]`, 200, 200, policy.Enforce},
-		{"static: deny of one digest", `[{name: a, digests: ["` + d + `"], static: deny}, {name: b, ` + all + `, static: allow}]`, 403, 200, policy.Enforce},
-		{"two exemptions, the first says no", `[{name: a, ` + all + `, static: deny}, {name: b, digests: ["` + d + `"], static: allow}]`, 403, 403, policy.Enforce},
-		{"an exemption of another repository", `[{name: a, images: ["reg.example/prod/other"], static: allow}, {name: b, images: ["reg.example/*/app"], authorities: [{key: ` + stranger + `}]}]`, 403, 403, policy.Enforce},
-		{"expires, past", `[{name: a, digests: ["` + d + `"], static: allow, expires: 2020-01-01}]`, 403, 403, policy.Enforce},
-		{"expires, ahead", `[{name: a, digests: ["` + d + `"], static: allow, expires: 2199-01-01}]`, 200, 403, policy.Enforce},
-		{"an expired exemption lets nobody else decide", `[{name: a, digests: ["` + d + `"], static: allow, expires: 2020-01-01}, {name: b, ` + all + `, static: allow}]`, 403, 200, policy.Enforce},
-		{"mode: warn", `[{name: a, ` + all + `, mode: warn, authorities: [{key: ` + stranger + `}]}]`, 200, 200, policy.Enforce},
-		{"mode: warn, expired", `[{name: a, ` + all + `, mode: warn, expires: 2020-01-01, authorities: [{key: ` + stranger + `}]}]`, 403, 403, policy.Enforce},
-		{"the gate's mode: warn", `[{name: a, ` + all + `, authorities: [{key: ` + stranger + `}]}]`, 200, 200, policy.Warn},
+		{
+			"digests, of another",
+			`[{name: a, digests: ["` + e + `"], authorities: [{key: KEY}]}]`,
+			403,
+			403,
+			policy.Enforce,
+		},
+		{
+			"digests and images must both match",
+			`[{name: a, images: ["reg.example/open/**"], digests: ["` + d + `"], static: allow}]`,
+			403,
+			403,
+			policy.Enforce,
+		},
+		{
+			"static: allow of one digest",
+			`[{name: a, digests: ["` + e + `"], static: allow}, {name: b, ` + all + `, authorities: [{key: KEY}]}]`,
+			200,
+			200,
+			policy.Enforce,
+		},
+		{
+			"static: deny of one digest",
+			`[{name: a, digests: ["` + d + `"], static: deny}, {name: b, ` + all + `, static: allow}]`,
+			403,
+			200,
+			policy.Enforce,
+		},
+		{
+			"two exemptions, the first says no",
+			`[{name: a, ` + all + `, static: deny}, {name: b, digests: ["` + d + `"], static: allow}]`,
+			403,
+			403,
+			policy.Enforce,
+		},
+		{
+			"an exemption of another repository",
+			`[{name: a, images: ["reg.example/prod/other"], static: allow}, {name: b, images: ` +
+				`["reg.example/*/app"], authorities: [{key: ` + stranger + `}]}]`,
+			403,
+			403,
+			policy.Enforce,
+		},
+		{
+			"expires, past",
+			`[{name: a, digests: ["` + d + `"], static: allow, expires: 2020-01-01}]`,
+			403,
+			403,
+			policy.Enforce,
+		},
+		{
+			"expires, ahead",
+			`[{name: a, digests: ["` + d + `"], static: allow, expires: 2199-01-01}]`,
+			200,
+			403,
+			policy.Enforce,
+		},
+		{
+			"an expired exemption lets nobody else decide",
+			`[{name: a, digests: ["` + d + `"], static: allow, expires: 2020-01-01}, {name: b, ` +
+				all + `, static: allow}]`,
+			403,
+			200,
+			policy.Enforce,
+		},
+		{
+			"mode: warn",
+			`[{name: a, ` + all + `, mode: warn, authorities: [{key: ` + stranger + `}]}]`,
+			200,
+			200,
+			policy.Enforce,
+		},
+		{
+			"mode: warn, expired",
+			`[{name: a, ` + all + `, mode: warn, expires: 2020-01-01, authorities: [{key: ` + stranger + `}]}]`,
+			403,
+			403,
+			policy.Enforce,
+		},
+		{
+			"the gate's mode: warn",
+			`[{name: a, ` + all + `, authorities: [{key: ` + stranger + `}]}]`,
+			200,
+			200,
+			policy.Warn,
+		},
 		{"the gate's mode: warn and static: deny", `[{name: a, ` + all + `, static: deny}]`, 403, 403, policy.Warn},
-		{"signatureRepository", `[{name: a, ` + all + `, signatureRepository: reg.example/open/signatures, authorities: [{key: KEY}]}]`, 403, 403, policy.Enforce},
+		{
+			"signatureRepository",
+			`[{name: a, ` + all + `, signatureRepository: reg.example/open/signatures, authorities: [{key: KEY}]}]`,
+			403,
+			403,
+			policy.Enforce,
+		},
 	} {
 		r.reload(withPolicies(c.policies), withMode(c.mode))
 		for tag, want := range map[string]int{"v1": c.signed, "v2": c.unsigned} {
@@ -608,7 +835,10 @@ func policiesDecide(t *testing.T, r *rig) {
 	index := r.reg.PushIndex("prod/app", "all", other.Digest)
 	r.reg.Sign("prod/app", index, r.key)
 	for children, want := range map[string]int{"index": 200, "own": 403} {
-		r.reload(withPolicies(`[{name: a, `+all+`, children: `+children+`, authorities: [{key: KEY}]}]`), withMode(policy.Enforce))
+		r.reload(
+			withPolicies(`[{name: a, `+all+`, children: `+children+`, authorities: [{key: KEY}]}]`),
+			withMode(policy.Enforce),
+		)
 		if g := r.get(manifests("prod/app", "all")); g.status != 200 {
 			t.Errorf("the index under children: %s: %d", children, g.status)
 		}

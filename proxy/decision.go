@@ -56,9 +56,18 @@ func (o *observer) record(seen *observation, outcome string, took time.Duration,
 	}
 	v := &seen.result
 	d := Decision{
-		Time: seen.start, ID: seen.id, Client: seen.request.client.Addr, Agent: cut(seen.agent, maxRecordedAgent), Method: seen.method,
-		Kind: seen.request.kind.String(), Image: seen.request.repo.String(), Reference: seen.request.reference,
-		Outcome: outcome, Status: http.StatusOK, Took: milliseconds(took), Upstream: milliseconds(v.Upstream + seen.opening),
+		Time:      seen.start,
+		ID:        seen.id,
+		Client:    seen.request.client.Addr,
+		Agent:     cut(seen.agent, maxRecordedAgent),
+		Method:    seen.method,
+		Kind:      seen.request.kind.String(),
+		Image:     seen.request.repo.String(),
+		Reference: seen.request.reference,
+		Outcome:   outcome,
+		Status:    http.StatusOK,
+		Took:      milliseconds(took),
+		Upstream:  milliseconds(v.Upstream + seen.opening),
 	}
 	if seen.judged {
 		d.Digest, d.Parent, d.Policy, d.PolicyHash = v.Digest.String(), v.Parent.String(), v.Policy, v.PolicyHash

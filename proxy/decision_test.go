@@ -57,11 +57,15 @@ func TestDecisionsOfManifests(t *testing.T) {
 	d := r.one("an index by tag")
 	if d.Outcome != "allowed" || d.Status != 200 || d.Kind != "manifest" || d.Method != "GET" || d.Image != "reg.example/prod/app" || d.Reference != "v1" ||
 		d.Digest != index.String() || d.Parent != "" || d.Policy != "prod" || d.Agent != "docker/29" || d.Client != "127.0.0.1" || d.ID != g.header.Get("Pullgate-Decision") ||
-		d.Cache || d.Error != "" || d.Signer == "" || d.Time.IsZero() || d.Took <= 0 || d.Upstream <= 0 {
+		d.Cache || d.Error != "" || d.Signer == "" || d.Time.IsZero() || d.Took <= 0 ||
+		d.Upstream <= 0 {
 		t.Errorf("an index by tag: %+v", d)
 	}
 	r.head(manifests("prod/app", child.Digest))
-	if d := r.one("a platform"); d.Outcome != "allowed" || d.Method != "HEAD" || d.Digest != child.Digest.String() || d.Parent != index.String() {
+	if d := r.one(
+		"a platform",
+	); d.Outcome != "allowed" || d.Method != "HEAD" || d.Digest != child.Digest.String() ||
+		d.Parent != index.String() {
 		t.Errorf("a platform: %+v", d)
 	}
 	for _, b := range append(child.Layers, child.Config) {
@@ -74,11 +78,17 @@ func TestDecisionsOfManifests(t *testing.T) {
 	r.key = other
 	r.reload()
 	r.head(manifests("prod/app", child.Digest))
-	if d := r.one("a platform whose index is refused now"); d.Outcome != "denied" || d.Status != 403 || d.Parent != index.String() || len(d.Reasons) == 0 {
+	if d := r.one(
+		"a platform whose index is refused now",
+	); d.Outcome != "denied" || d.Status != 403 || d.Parent != index.String() ||
+		len(d.Reasons) == 0 {
 		t.Errorf("a platform whose index is refused now: %+v", d)
 	}
 	g = r.get(blobs("prod/app", child.Layers[0]))
-	if d := r.one("its layer"); d.Outcome != "denied" || d.Kind != "blob" || d.Parent != child.Digest.String() || d.ID != g.header.Get("Pullgate-Decision") {
+	if d := r.one(
+		"its layer",
+	); d.Outcome != "denied" || d.Kind != "blob" || d.Parent != child.Digest.String() ||
+		d.ID != g.header.Get("Pullgate-Decision") {
 		t.Errorf("its layer: %+v", d)
 	}
 	r.get(blobs("prod/app", digest.FromString("nobody's")))
@@ -86,7 +96,10 @@ func TestDecisionsOfManifests(t *testing.T) {
 		t.Errorf("a blob of nothing: %+v", d)
 	}
 	r.get(manifests("closed/app", "v1"))
-	if d := r.one("a closed repository"); d.Outcome != "denied" || d.Digest != "" || d.Policy != "closed" || d.Reference != "v1" {
+	if d := r.one(
+		"a closed repository",
+	); d.Outcome != "denied" || d.Digest != "" || d.Policy != "closed" ||
+		d.Reference != "v1" {
 		t.Errorf("a closed repository: %+v", d)
 	}
 }
@@ -97,16 +110,28 @@ func TestDecisionsOfErrors(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.signed("v1")
-	r.reg.On(hostile.Status(http.StatusInternalServerError).At(hostile.For(image.Digest)), hostile.Status(http.StatusInternalServerError).At(hostile.For("v1")))
+	r.reg.On(
+		hostile.Status(http.StatusInternalServerError).At(hostile.For(image.Digest)),
+		hostile.Status(http.StatusInternalServerError).At(hostile.For("v1")),
+	)
 	g := r.get(manifests("prod/app", "v1"))
-	if d := r.one("a registry that fails"); d.Outcome != "error" || d.Status != g.status || g.status < 500 || d.Error == "" || d.Digest != "" || d.ID != g.header.Get("Pullgate-Decision") {
+	if d := r.one(
+		"a registry that fails",
+	); d.Outcome != "error" || d.Status != g.status || g.status < 500 || d.Error == "" || d.Digest != "" ||
+		d.ID != g.header.Get("Pullgate-Decision") {
 		t.Errorf("a registry that fails: %d, %+v", g.status, d)
 	}
 	r.get(manifests("prod/absent", "v2"))
 	if d := r.one("no such image"); d.Outcome != "error" || d.Status != 404 {
 		t.Errorf("no such image: %+v", d)
 	}
-	for _, path := range []string{"/v2/", "/v2/prod/app/tags/list?ns=reg.example", "/v2/other.example/app/manifests/v1", "/v2/reg.example/prod/app/manifests/a%00b", "/v2/reg.example/prod/app/manifests/" + strings.Repeat("x", 300)} {
+	for _, path := range []string{
+		"/v2/",
+		"/v2/prod/app/tags/list?ns=reg.example",
+		"/v2/other.example/app/manifests/v1",
+		"/v2/reg.example/prod/app/manifests/a%00b",
+		"/v2/reg.example/prod/app/manifests/" + strings.Repeat("x", 300),
+	} {
 		r.get(path)
 	}
 	if list := r.record.drain(); len(list) != 0 {
@@ -119,7 +144,13 @@ func TestDecisionsAreBounded(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.signed("v1")
-	r.get("/v2/reg.example/"+strings.Repeat("a/", 100)+"a/manifests/"+strings.Repeat("t", 128), "User-Agent", strings.Repeat("Mozilla ", 5000), "X-Other", strings.Repeat("x", 5000))
+	r.get(
+		"/v2/reg.example/"+strings.Repeat("a/", 100)+"a/manifests/"+strings.Repeat("t", 128),
+		"User-Agent",
+		strings.Repeat("Mozilla ", 5000),
+		"X-Other",
+		strings.Repeat("x", 5000),
+	)
 	d := r.one("a talkative client")
 	text, err := json.Marshal(d)
 	if err != nil || len(text) > 4096 || len(d.Agent) != 256 {

@@ -33,9 +33,17 @@ func notFound(message string) error {
 
 func unknownUpstream(host string) error {
 	if host == "" {
-		return &answer{status: http.StatusNotFound, code: "NAME_UNKNOWN", message: "the name carries no registry host, and this gate has no defaultUpstream"}
+		return &answer{
+			status:  http.StatusNotFound,
+			code:    "NAME_UNKNOWN",
+			message: "the name carries no registry host, and this gate has no defaultUpstream",
+		}
 	}
-	return &answer{status: http.StatusNotFound, code: "NAME_UNKNOWN", message: fmt.Sprintf("this gate has no upstream %.100q; an admin can add it under upstreams", host)}
+	return &answer{
+		status:  http.StatusNotFound,
+		code:    "NAME_UNKNOWN",
+		message: fmt.Sprintf("this gate has no upstream %.100q; an admin can add it under upstreams", host),
+	}
 }
 
 // denial is the 403 of a policy's refusal.
@@ -49,13 +57,22 @@ type denialDetail struct {
 
 func denied(v verify.Verdict, decision string) error {
 	return &answer{
-		status: http.StatusForbidden, code: "DENIED", message: v.Message(),
-		detail: denialDetail{Image: v.Image.String(), Digest: v.Digest.String(), Policy: v.Policy, Decision: decision, Reasons: v.Reasons},
+		status:  http.StatusForbidden,
+		code:    "DENIED",
+		message: v.Message(),
+		detail: denialDetail{
+			Image:    v.Image.String(),
+			Digest:   v.Digest.String(),
+			Policy:   v.Policy,
+			Decision: decision,
+			Reasons:  v.Reasons,
+		},
 	}
 }
 
 // couldNotTell is fixed: an inner error's text is for the log.
-const couldNotTell = "the gate could not verify this image right now; try again shortly, its log says what failed under the decision id"
+const couldNotTell = "the gate could not verify this image right now; try again shortly, its log says what failed " +
+	"under the decision id"
 
 const retryAfter = "5" // seconds
 
@@ -72,17 +89,32 @@ func asAnswer(err error) *answer {
 	case errors.Is(err, verify.ErrDigest):
 		return &answer{status: http.StatusBadRequest, code: "DIGEST_INVALID", message: errorText(err)}
 	case errors.Is(err, context.DeadlineExceeded):
-		return &answer{status: http.StatusServiceUnavailable, code: "UNAVAILABLE", message: couldNotTell, retryAfter: retryAfter}
+		return &answer{
+			status:     http.StatusServiceUnavailable,
+			code:       "UNAVAILABLE",
+			message:    couldNotTell,
+			retryAfter: retryAfter,
+		}
 	}
 	var quota *verify.QuotaError
 	if errors.As(err, &quota) {
-		return &answer{status: http.StatusTooManyRequests, code: "TOOMANYREQUESTS", message: quota.Error(), retryAfter: strconv.Itoa(quota.Seconds())}
+		return &answer{
+			status:     http.StatusTooManyRequests,
+			code:       "TOOMANYREQUESTS",
+			message:    quota.Error(),
+			retryAfter: strconv.Itoa(quota.Seconds()),
+		}
 	}
 	var u *verify.UpstreamError
 	if errors.As(err, &u) {
 		return fromUpstream(u)
 	}
-	return &answer{status: http.StatusServiceUnavailable, code: "UNAVAILABLE", message: couldNotTell, retryAfter: retryAfter}
+	return &answer{
+		status:     http.StatusServiceUnavailable,
+		code:       "UNAVAILABLE",
+		message:    couldNotTell,
+		retryAfter: retryAfter,
+	}
 }
 
 // errorText is the reason inside a manifest or digest error; both are written
@@ -97,20 +129,46 @@ func fromUpstream(u *verify.UpstreamError) *answer {
 	case http.StatusNotFound:
 		return &answer{status: u.Status, code: "MANIFEST_UNKNOWN", message: u.Host + " does not have it"}
 	case http.StatusTooManyRequests:
-		return &answer{status: u.Status, code: "TOOMANYREQUESTS", message: u.Host + " limits how often it may be asked", retryAfter: u.RetryAfter}
+		return &answer{
+			status:     u.Status,
+			code:       "TOOMANYREQUESTS",
+			message:    u.Host + " limits how often it may be asked",
+			retryAfter: u.RetryAfter,
+		}
 	case http.StatusUnauthorized:
 		if u.HadAuth {
-			return &answer{status: http.StatusBadGateway, code: "UNAVAILABLE", message: "the gate's credentials for " + u.Host + " were refused"}
+			return &answer{
+				status:  http.StatusBadGateway,
+				code:    "UNAVAILABLE",
+				message: "the gate's credentials for " + u.Host + " were refused",
+			}
 		}
-		return &answer{status: http.StatusNotFound, code: "NAME_UNKNOWN", message: u.Host + " asks for credentials, and the gate has none for it"}
+		return &answer{
+			status:  http.StatusNotFound,
+			code:    "NAME_UNKNOWN",
+			message: u.Host + " asks for credentials, and the gate has none for it",
+		}
 	case http.StatusForbidden:
-		return &answer{status: u.Status, code: "DENIED", message: "upstream refused: " + u.Host + " does not let the gate read this"}
+		return &answer{
+			status:  u.Status,
+			code:    "DENIED",
+			message: "upstream refused: " + u.Host + " does not let the gate read this",
+		}
 	case http.StatusBadGateway, http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotImplemented:
-		return &answer{status: http.StatusBadGateway, code: "UNAVAILABLE", message: u.Host + " sent an answer the gate cannot use; its log says which under the decision id"}
+		return &answer{
+			status:  http.StatusBadGateway,
+			code:    "UNAVAILABLE",
+			message: u.Host + " sent an answer the gate cannot use; its log says which under the decision id",
+		}
 	case http.StatusRequestedRangeNotSatisfiable:
 		return &answer{status: u.Status, code: "SIZE_INVALID", message: "the range is outside the blob"}
 	}
-	return &answer{status: http.StatusServiceUnavailable, code: "UNAVAILABLE", message: couldNotTell, retryAfter: retryAfter}
+	return &answer{
+		status:     http.StatusServiceUnavailable,
+		code:       "UNAVAILABLE",
+		message:    couldNotTell,
+		retryAfter: retryAfter,
+	}
 }
 
 // write sends the error envelope: the only place that does.

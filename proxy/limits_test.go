@@ -154,7 +154,13 @@ func rawLength(length string) func(string, []byte) http.HandlerFunc {
 				return
 			}
 			defer conn.Close()
-			fmt.Fprintf(buffer, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: %s\r\nContent-Length: %s\r\n\r\n%s", contentType, length, body)
+			fmt.Fprintf(
+				buffer,
+				"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: %s\r\nContent-Length: %s\r\n\r\n%s",
+				contentType,
+				length,
+				body,
+			)
 			_ = buffer.Flush()
 		}
 	}
@@ -270,16 +276,25 @@ var harmless = []string{"huge key", "huge key, escapes", "huge number", "huge ex
 // sorted is for a stable order of subtests.
 func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-const limitsFiller = `{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2}`
+const limitsFiller = `{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip",` +
+	`"digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2}`
 
 // imageWith is an image manifest with n layers and more.
 func imageWith(n int, more string) []byte {
 	layers := strings.TrimSuffix(strings.Repeat(limitsFiller+",", n), ",")
-	return []byte(`{"schemaVersion":2,"mediaType":"` + hostile.ImageType + `","config":` + limitsFiller + `,"layers":[` + layers + `]` + more + `}`)
+	return []byte(
+		`{"schemaVersion":2,"mediaType":"` +
+			hostile.ImageType + `","config":` + limitsFiller + `,"layers":[` + layers + `]` + more + `}`,
+	)
 }
 
 func indexWith(n int, more string) []byte {
-	return []byte(`{"schemaVersion":2,"mediaType":"` + hostile.IndexType + `","manifests":[` + strings.TrimSuffix(strings.Repeat(limitsFiller+",", n), ",") + `]` + more + `}`)
+	return []byte(
+		`{"schemaVersion":2,"mediaType":"` + hostile.IndexType + `","manifests":[` + strings.TrimSuffix(
+			strings.Repeat(limitsFiller+",", n),
+			",",
+		) + `]` + more + `}`,
+	)
 }
 
 // padded is an image manifest of exactly n bytes.
@@ -305,17 +320,30 @@ func TestManifestLimitsAreExact(t *testing.T) {
 		{"2000 layers", imageWith(2000, ""), 403, "DENIED"},
 		{"2001 layers", imageWith(2001, ""), 400, "MANIFEST_INVALID"},
 		{"2001 manifests", indexWith(2001, ""), 400, "MANIFEST_INVALID"},
-		{"100,000 small layers", append(append([]byte(`{"schemaVersion":2,"mediaType":"`+hostile.ImageType+`","config":`+limitsFiller+`,"layers":[{}`),
-			strings.Repeat(`,{"size":1}`, 100_000)...), "]}"...), 400, "MANIFEST_INVALID"},
-		{"a million empty layers", append(append([]byte(`{"schemaVersion":2,"mediaType":"`+hostile.ImageType+`","config":`+limitsFiller+`,"layers":[{}`),
-			strings.Repeat(`,{}`, 1_000_000)...), "]}"...), 400, "MANIFEST_INVALID"},
+		{
+			"100,000 small layers",
+			append(append([]byte(`{"schemaVersion":2,"mediaType":"`+hostile.ImageType+`","config":`+limitsFiller+`,"layers":[{}`),
+				strings.Repeat(`,{"size":1}`, 100_000)...), "]}"...),
+			400,
+			"MANIFEST_INVALID",
+		},
+		{
+			"a million empty layers",
+			append(append([]byte(`{"schemaVersion":2,"mediaType":"`+hostile.ImageType+`","config":`+limitsFiller+`,"layers":[{}`),
+				strings.Repeat(`,{}`, 1_000_000)...), "]}"...),
+			400,
+			"MANIFEST_INVALID",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			for kind, lie := range map[string]http.HandlerFunc{"length": says(hostile.ImageType, c.body), "chunked": func(w http.ResponseWriter, _ *http.Request) {
-				w.Header().Set("Content-Type", hostile.ImageType)
-				_ = http.NewResponseController(w).Flush()
-				_, _ = w.Write(c.body)
-			}} {
+			for kind, lie := range map[string]http.HandlerFunc{
+				"length": says(hostile.ImageType, c.body),
+				"chunked": func(w http.ResponseWriter, _ *http.Request) {
+					w.Header().Set("Content-Type", hostile.ImageType)
+					_ = http.NewResponseController(w).Flush()
+					_, _ = w.Write(c.body)
+				},
+			} {
 				if bytes.Contains(c.body[:100], []byte(hostile.IndexType)) {
 					lie = says(hostile.IndexType, c.body)
 				}
@@ -330,7 +358,10 @@ func TestManifestLimitsAreExact(t *testing.T) {
 		body := bytes.Replace(padded(4<<20), []byte("xx"), []byte("yx"), 1)
 		d := r.reg.PushRaw("prod/app", "largest", hostile.ImageType, body)
 		r.reg.Sign("prod/app", d, r.key)
-		quiet{patience, 64 << 20}.within(t, func() got { return r.get(manifests("prod/app", "largest")) }).served(t, body)
+		quiet{
+			patience,
+			64 << 20,
+		}.within(t, func() got { return r.get(manifests("prod/app", "largest")) }).served(t, body)
 	})
 	t.Run("2000 layers, signed", func(t *testing.T) {
 		body := imageWith(2000, `,"annotations":{}`)
@@ -391,29 +422,73 @@ func signUnderTag(r *rig, image digest.Digest)   { r.reg.Sign("prod/app", image,
 func signAsReferrer(r *rig, image digest.Digest) { r.reg.Attach("prod/app", image, r.key) }
 
 var places = map[string]lookup{
-	".sig manifest": {1 << 20, func(_ *rig, f *front, image digest.Digest, document []byte, lie func(string, []byte) http.HandlerFunc) {
-		f.on("manifests/"+hostile.SignatureTag(image), lie(hostile.ImageType, document))
-	}, signAsReferrer},
-	"referrers answer": {4<<20 - 2000, func(_ *rig, f *front, image digest.Digest, document []byte, lie func(string, []byte) http.HandlerFunc) {
-		f.on("referrers/"+image.String(), lie(hostile.IndexType, document))
-	}, signUnderTag},
-	"referrer's manifest": {1 << 20, func(_ *rig, f *front, image digest.Digest, document []byte, lie func(string, []byte) http.HandlerFunc) {
-		d := digest.FromBytes(document)
-		f.on("referrers/"+image.String(), says(hostile.IndexType, fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`, hostile.ImageType, d, len(document))))
-		f.on("manifests/"+d.String(), lie(hostile.ImageType, document))
-	}, signUnderTag},
-	"fallback index": {1 << 20, func(_ *rig, f *front, image digest.Digest, document []byte, lie func(string, []byte) http.HandlerFunc) {
-		f.on("manifests/"+hostile.FallbackTag(image), lie(hostile.IndexType, document))
-	}, signUnderTag},
-	"payload": {256<<10 - 2000, func(r *rig, f *front, image digest.Digest, document []byte, lie func(string, []byte) http.HandlerFunc) {
-		layer := hostile.SignatureLayer(document, r.key) // truly signed
-		r.reg.PushArtifact("prod/app", hostile.SignatureTag(image), hostile.Artifact{Layers: []hostile.Layer{layer}})
-		f.on("blobs/"+digest.FromBytes(document).String(), lie("application/octet-stream", document))
-	}, signAsReferrer},
-	"bundle": {256<<10 - 2000, func(r *rig, f *front, image digest.Digest, document []byte, lie func(string, []byte) http.HandlerFunc) {
-		r.reg.PushArtifact("prod/app", "", hostile.Artifact{Type: bundleType, Layers: []hostile.Layer{{MediaType: bundleType, Body: document}}, Subject: image})
-		f.on("blobs/"+digest.FromBytes(document).String(), lie("application/octet-stream", document))
-	}, signUnderTag},
+	".sig manifest": {
+		1 << 20,
+		func(_ *rig, f *front, image digest.Digest, document []byte, lie func(string, []byte) http.HandlerFunc) {
+			f.on("manifests/"+hostile.SignatureTag(image), lie(hostile.ImageType, document))
+		},
+		signAsReferrer,
+	},
+	"referrers answer": {
+		4<<20 - 2000,
+		func(_ *rig, f *front, image digest.Digest, document []byte, lie func(string, []byte) http.HandlerFunc) {
+			f.on("referrers/"+image.String(), lie(hostile.IndexType, document))
+		},
+		signUnderTag,
+	},
+	"referrer's manifest": {
+		1 << 20,
+		func(_ *rig, f *front, image digest.Digest, document []byte, lie func(string, []byte) http.HandlerFunc) {
+			d := digest.FromBytes(document)
+			f.on(
+				"referrers/"+image.String(),
+				says(
+					hostile.IndexType,
+					fmt.Appendf(
+						nil,
+						`{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
+						hostile.ImageType,
+						d,
+						len(document),
+					),
+				),
+			)
+			f.on("manifests/"+d.String(), lie(hostile.ImageType, document))
+		},
+		signUnderTag,
+	},
+	"fallback index": {
+		1 << 20,
+		func(_ *rig, f *front, image digest.Digest, document []byte, lie func(string, []byte) http.HandlerFunc) {
+			f.on("manifests/"+hostile.FallbackTag(image), lie(hostile.IndexType, document))
+		},
+		signUnderTag,
+	},
+	"payload": {
+		256<<10 - 2000,
+		func(r *rig, f *front, image digest.Digest, document []byte, lie func(string, []byte) http.HandlerFunc) {
+			layer := hostile.SignatureLayer(document, r.key) // truly signed
+			r.reg.PushArtifact(
+				"prod/app",
+				hostile.SignatureTag(image),
+				hostile.Artifact{Layers: []hostile.Layer{layer}},
+			)
+			f.on("blobs/"+digest.FromBytes(document).String(), lie("application/octet-stream", document))
+		},
+		signAsReferrer,
+	},
+	"bundle": {
+		256<<10 - 2000,
+		func(r *rig, f *front, image digest.Digest, document []byte, lie func(string, []byte) http.HandlerFunc) {
+			r.reg.PushArtifact("prod/app", "", hostile.Artifact{
+				Type:    bundleType,
+				Layers:  []hostile.Layer{{MediaType: bundleType, Body: document}},
+				Subject: image,
+			})
+			f.on("blobs/"+digest.FromBytes(document).String(), lie("application/octet-stream", document))
+		},
+		signUnderTag,
+	},
 }
 
 // around puts a bomb into a document of the place's own kind.
@@ -425,7 +500,10 @@ func around(place string, image digest.Digest, bomb string) []byte {
 		text := string(hostile.Payload("prod/app", image))
 		return []byte(strings.TrimSuffix(text, "}") + `,"x":` + bomb + "}")
 	case "bundle":
-		return []byte(`{"mediaType":"` + bundleType + `","verificationMaterial":{"publicKey":{"hint":"x"},"x":` + bomb + `},"dsseEnvelope":{}}`)
+		return []byte(
+			`{"mediaType":"` + bundleType + `","verificationMaterial":{"publicKey":{"hint":"x"},"x":` +
+				bomb + `},"dsseEnvelope":{}}`,
+		)
 	}
 	return imageWith(1, `,"x":`+bomb)
 }
@@ -445,7 +523,10 @@ func TestSignatureBombs(t *testing.T) {
 				for _, image := range []hostile.Image{unsigned, signed} {
 					l.put(r, f, image.Digest, around(place, image.Digest, all[name]), says)
 				}
-				g := quiet{patience, 64 << 20}.within(t, func() got { return r.get(manifests("prod/app", unsigned.Digest)) })
+				g := quiet{
+					patience,
+					64 << 20,
+				}.within(t, func() got { return r.get(manifests("prod/app", unsigned.Digest)) })
 				if place == "payload" && slices.Contains(harmless, name) {
 					if g.status != 200 { // the key did sign that
 						t.Errorf("%s: truly signed, and %d: %.300s", name, g.status, g.body)
@@ -453,7 +534,10 @@ func TestSignatureBombs(t *testing.T) {
 				} else if e := g.refused(t, http.StatusForbidden, "DENIED"); len(e.Errors[0].Message) > 2000 {
 					t.Errorf("%s: a refusal of %d bytes", name, len(e.Errors[0].Message))
 				}
-				if g := (quiet{patience, 64 << 20}).within(t, func() got { return r.get(manifests("prod/app", signed.Digest)) }); g.status != 200 {
+				if g := (quiet{
+					patience,
+					64 << 20,
+				}).within(t, func() got { return r.get(manifests("prod/app", signed.Digest)) }); g.status != 200 {
 					t.Errorf("%s: the good signature elsewhere does not count: %d %.300s", name, g.status, g.body)
 				}
 			}
@@ -468,9 +552,13 @@ func TestConfigBombs(t *testing.T) {
 	all := bombs(8<<20 - 2000) // limits.payloadBytes
 	for _, name := range sorted(all) {
 		payload := hostile.Payload("prod/app", digest.FromString(name))
-		config := []byte(`{"config":{},"rootfs":{"diff_ids":["` + digest.FromBytes(payload).String() + `"]},"x":` + all[name] + `}`)
-		d := r.reg.PushArtifact("prod/app", "", hostile.Artifact{ConfigType: hostile.ConfigType, Config: config,
-			Layers: []hostile.Layer{{MediaType: hostile.SimpleSigningType, Body: payload}}})
+		config := []byte(
+			`{"config":{},"rootfs":{"diff_ids":["` + digest.FromBytes(payload).String() + `"]},"x":` + all[name] + `}`,
+		)
+		d := r.reg.PushArtifact("prod/app", "", hostile.Artifact{
+			ConfigType: hostile.ConfigType, Config: config,
+			Layers: []hostile.Layer{{MediaType: hostile.SimpleSigningType, Body: payload}},
+		})
 		g := quiet{patience, 192 << 20}.within(t, func() got { return r.get(manifests("prod/app", d)) })
 		if slices.Contains(harmless, name) && g.status == 200 {
 			continue // it says nothing that could be run
@@ -508,8 +596,19 @@ func TestBodiesThatLieAboutTheirLength(t *testing.T) {
 					if g.status != 403 && g.status != 503 {
 						t.Errorf("%s: %d %.300s", name, g.status, g.body)
 					}
-					if g, err := r.try(t.Context(), http.MethodGet, manifests("prod/app", signed.Digest)); err != nil || g.status != 200 {
-						t.Errorf("%s: the good signature elsewhere does not count: %d %v %.300s", name, g.status, err, g.body)
+					if g, err := r.try(
+						t.Context(),
+						http.MethodGet,
+						manifests("prod/app", signed.Digest),
+					); err != nil ||
+						g.status != 200 {
+						t.Errorf(
+							"%s: the good signature elsewhere does not count: %d %v %.300s",
+							name,
+							g.status,
+							err,
+							g.body,
+						)
 					}
 				})
 			}
@@ -551,8 +650,10 @@ func TestTokenAnswersAreBounded(t *testing.T) {
 	timeout := pace(400 * time.Millisecond)
 	r, f, end := siege(t, func(o *options) { o.limits = func(l *limits) { l.VerifyTimeout = timeout } })
 	defer end()
-	answers := map[string]http.HandlerFunc{"a token of 8 MiB": says("application/json", []byte(`{"token":"`+strings.Repeat("x", 8<<20)+`"}`)),
-		"stalls": func(_ http.ResponseWriter, req *http.Request) { <-req.Context().Done() }}
+	answers := map[string]http.HandlerFunc{
+		"a token of 8 MiB": says("application/json", []byte(`{"token":"`+strings.Repeat("x", 8<<20)+`"}`)),
+		"stalls":           func(_ http.ResponseWriter, req *http.Request) { <-req.Context().Done() },
+	}
 	for name, deliver := range deliveries {
 		answers[name] = deliver("application/json", []byte(`{"token":"x"}`))
 	}
@@ -590,7 +691,15 @@ func TestTokenAnswersAreBounded(t *testing.T) {
 func many(from, n int) string {
 	var list []string
 	for i := range n {
-		list = append(list, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":500,"artifactType":%q}`, hostile.ImageType, digest.FromString(fmt.Sprint(from+i)), hostile.SignatureType))
+		list = append(
+			list,
+			fmt.Sprintf(
+				`{"mediaType":%q,"digest":%q,"size":500,"artifactType":%q}`,
+				hostile.ImageType,
+				digest.FromString(fmt.Sprint(from+i)),
+				hostile.SignatureType,
+			),
+		)
 	}
 	return strings.Join(list, ",")
 }
@@ -625,33 +734,44 @@ func TestFloodsAreBoundedAndStarveNoOtherSource(t *testing.T) {
 			})
 		}, signUnderTag, "more referrers than are examined"},
 		"10,000 entries of the fallback index": {80, func(image digest.Digest) {
-			f.on("manifests/"+hostile.FallbackTag(image), says(hostile.IndexType, []byte(`{"schemaVersion":2,"manifests":[`+many(0, 5_000)+`]}`)))
+			f.on("manifests/"+hostile.FallbackTag(image), says(hostile.IndexType, []byte(`{"schemaVersion":2,`+
+				`"manifests":[`+many(0, 5_000)+`]}`)))
 		}, signUnderTag, "limits.signatures"},
 		"64 referrers of 64 layers each": {64 + 64 + 20, func(image digest.Digest) {
 			payload := hostile.Payload("prod/app", image)
 			for range 64 {
-				r.reg.PushArtifact("prod/app", "", hostile.Artifact{Type: hostile.SignatureType, ConfigType: hostile.SignatureType, Subject: image,
-					Layers: bytesOf(64, hostile.SignatureLayer(payload, newKey(t)))})
+				r.reg.PushArtifact("prod/app", "", hostile.Artifact{
+					Type:       hostile.SignatureType,
+					ConfigType: hostile.SignatureType,
+					Subject:    image,
+					Layers:     bytesOf(64, hostile.SignatureLayer(payload, newKey(t))),
+				})
 			}
 		}, signUnderTag, "limits.signatures"},
 		"10,000 layers under the .sig tag": {64 + 20, func(image digest.Digest) {
 			layer := fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":2}`, hostile.SimpleSigningType, r.reg.PushBlob("prod/app", []byte("{}")))
-			f.on("manifests/"+hostile.SignatureTag(image), says(hostile.ImageType, []byte(`{"schemaVersion":2,"layers":[`+strings.TrimSuffix(strings.Repeat(layer+",", 7_000), ",")+`]}`)))
+			f.on("manifests/"+hostile.SignatureTag(image), says(hostile.ImageType, []byte(`{"schemaVersion":2,`+
+				`"layers":[`+strings.TrimSuffix(strings.Repeat(layer+",", 7_000), ",")+`]}`)))
 		}, signAsReferrer, "limits.signatures"},
 		"signatures of 256 KiB, more than limits.verdictBytes": {64 + 20, func(image digest.Digest) {
 			var layers []hostile.Layer
 			for i := range 64 {
-				layers = append(layers, hostile.Layer{MediaType: bundleType, Body: bytes.Repeat([]byte{byte(i)}, 256<<10)})
+				layers = append(layers, hostile.Layer{
+					MediaType: bundleType,
+					Body:      bytes.Repeat([]byte{byte(i)}, 256<<10),
+				})
 			}
 			r.reg.PushArtifact("prod/app", "", hostile.Artifact{Type: bundleType, Layers: layers, Subject: image})
 		}, signUnderTag, "the referrers API holds more than 4096 KiB, its share of limits.verdictBytes"},
 		"a signature larger than any is": {20, func(image digest.Digest) {
 			r.reg.PushArtifact("prod/app", hostile.SignatureTag(image), hostile.Artifact{Layers: []hostile.Layer{
-				{MediaType: hostile.SimpleSigningType, Digest: digest.FromString("huge"), Size: 1 << 40}}})
+				{MediaType: hostile.SimpleSigningType, Digest: digest.FromString("huge"), Size: 1 << 40},
+			}})
 		}, signAsReferrer, "larger than any is"},
 		"sizes that overflow": {20, func(image digest.Digest) {
 			layer := fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":9223372036854775807}`, hostile.SimpleSigningType, digest.FromString("x"))
-			f.on("manifests/"+hostile.SignatureTag(image), says(hostile.ImageType, []byte(`{"schemaVersion":2,"layers":[`+layer+`,`+layer+`,`+layer+`]}`)))
+			f.on("manifests/"+hostile.SignatureTag(image), says(hostile.ImageType, []byte(`{"schemaVersion":2,`+
+				`"layers":[`+layer+`,`+layer+`,`+layer+`]}`)))
 		}, signAsReferrer, "larger than any is"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -668,14 +788,25 @@ func TestFloodsAreBoundedAndStarveNoOtherSource(t *testing.T) {
 				return n
 			}
 			before := total()
-			g := quiet{patience, 64 << 20}.within(t, func() got { return r.get(manifests("prod/app", unsigned.Digest)) })
-			if e := g.refused(t, http.StatusForbidden, "DENIED"); !strings.Contains(e.Errors[0].Message, flood.note) || strings.Contains(e.Errors[0].Message, "no signature found") {
+			g := quiet{
+				patience,
+				64 << 20,
+			}.within(t, func() got { return r.get(manifests("prod/app", unsigned.Digest)) })
+			if e := g.refused(
+				t,
+				http.StatusForbidden,
+				"DENIED",
+			); !strings.Contains(e.Errors[0].Message, flood.note) ||
+				strings.Contains(e.Errors[0].Message, "no signature found") {
 				t.Errorf("the refusal does not say %q: %.1000s", flood.note, e.Errors[0].Message)
 			}
 			if n := total() - before; n > flood.rounds {
 				t.Errorf("%d requests upstream, want %d at most", n, flood.rounds)
 			}
-			quiet{patience, 64 << 20}.within(t, func() got { return r.get(manifests("prod/app", signed.Digest)) }).served(t, signed.Manifest)
+			quiet{
+				patience,
+				64 << 20,
+			}.within(t, func() got { return r.get(manifests("prod/app", signed.Digest)) }).served(t, signed.Manifest)
 			f.mu.Lock()
 			clear(f.lies)
 			f.mu.Unlock()
@@ -722,17 +853,31 @@ func TestMaterialOfNoUseCostsNothing(t *testing.T) {
 	}
 	text := base64.StdEncoding.EncodeToString(certificate)
 	pemText := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate}))
-	entry := `{"logIndex":"1","logId":{"keyId":"eA=="},"kindVersion":{"kind":"dsse","version":"0.0.1"},"integratedTime":"1","canonicalizedBody":"` +
-		base64.StdEncoding.EncodeToString([]byte(`{"apiVersion":"0.0.1","kind":"dsse","spec":{"signatures":[{"verifier":"`+base64.StdEncoding.EncodeToString([]byte(pemText))[:4000]+`"}]}}`)) + `"}`
+	entry := `{"logIndex":"1","logId":{"keyId":"eA=="},"kindVersion":{"kind":"dsse","version":"0.0.1"},` +
+		`"integratedTime":"1","canonicalizedBody":"` +
+		base64.StdEncoding.EncodeToString(
+			[]byte(
+				`{"apiVersion":"0.0.1","kind":"dsse","spec":{"signatures":[{"verifier":"`+base64.StdEncoding.EncodeToString([]byte(pemText))[:4000]+`"}]}}`,
+			),
+		) + `"}`
 	stamp := `{"signedTimestamp":"` + text[:4000] + `"}`
 	r, _, end := siege(t, patient)
 	defer end()
 	statement := func(image digest.Digest) string {
-		return base64.StdEncoding.EncodeToString([]byte(`{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{"sha256":"` + image.Encoded() + `"}}],"predicateType":"https://sigstore.dev/cosign/sign/v1","predicate":{}}`))
+		return base64.StdEncoding.EncodeToString(
+			[]byte(
+				`{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{"sha256":"` +
+					image.Encoded() + `"}}],"predicateType":"https://sigstore.dev/cosign/sign/v1","predicate":{}}`,
+			),
+		)
 	}
 	bundle := func(image digest.Digest, material, sig string) hostile.Layer {
-		return hostile.Layer{MediaType: bundleType, Body: []byte(`{"mediaType":"` + bundleType + `","verificationMaterial":{` + material +
-			`},"dsseEnvelope":{"payload":"` + statement(image) + `","payloadType":"application/vnd.in-toto+json","signatures":[` + sig + `]}}`)}
+		return hostile.Layer{
+			MediaType: bundleType,
+			Body: []byte(`{"mediaType":"` + bundleType + `","verificationMaterial":{` + material +
+				`},"dsseEnvelope":{"payload":"` +
+				statement(image) + `","payloadType":"application/vnd.in-toto+json","signatures":[` + sig + `]}}`),
+		}
 	}
 	short := `{"sig":"eA=="}`
 	long := `{"sig":"` + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{1}, 64<<10)) + `"}`
@@ -762,20 +907,33 @@ func TestMaterialOfNoUseCostsNothing(t *testing.T) {
 			return l
 		},
 		"legacy, 64 KiB of RSA": func(d digest.Digest) hostile.Layer {
-			return hostile.Layer{MediaType: hostile.SimpleSigningType, Body: hostile.Payload("prod/app", d), Annotations: map[string]string{
-				"dev.cosignproject.cosign/signature": base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{1}, 64<<10))}}
+			return hostile.Layer{
+				MediaType: hostile.SimpleSigningType,
+				Body:      hostile.Payload("prod/app", d),
+				Annotations: map[string]string{
+					"dev.cosignproject.cosign/signature": base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{1}, 64<<10)),
+				},
+			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			unsigned, signed := r.reg.PushImage("prod/app", ""), r.reg.PushImage("prod/app", "")
 			for _, image := range []hostile.Image{unsigned, signed} {
 				for range 20 {
-					r.reg.PushArtifact("prod/app", "", hostile.Artifact{Type: bundleType, ConfigType: hostile.SignatureType, Layers: []hostile.Layer{make(image.Digest)}, Subject: image.Digest})
+					r.reg.PushArtifact("prod/app", "", hostile.Artifact{
+						Type:       bundleType,
+						ConfigType: hostile.SignatureType,
+						Layers:     []hostile.Layer{make(image.Digest)},
+						Subject:    image.Digest,
+					})
 				}
 			}
 			r.reg.Sign("prod/app", signed.Digest, r.key)
 			start := time.Now()
-			g := quiet{patience, 96 << 20}.within(t, func() got { return r.get(manifests("prod/app", unsigned.Digest)) })
+			g := quiet{
+				patience,
+				96 << 20,
+			}.within(t, func() got { return r.get(manifests("prod/app", unsigned.Digest)) })
 			g.refused(t, http.StatusForbidden, "DENIED")
 			if took := time.Since(start); took > pace(3*time.Second) {
 				t.Errorf("20 of them took %s", took)
@@ -805,7 +963,12 @@ func TestThousandsOfParentsOfOneLayer(t *testing.T) {
 		for worker := range 25 {
 			all.Go(func() {
 				for i := worker; i < len(list); i += 25 {
-					if g, err := r.try(t.Context(), http.MethodGet, manifests("prod/app", list[i].Digest)); err != nil || g.status != 200 {
+					if g, err := r.try(
+						t.Context(),
+						http.MethodGet,
+						manifests("prod/app", list[i].Digest),
+					); err != nil ||
+						g.status != 200 {
 						t.Errorf("image %d.%d: %d %v", batch, i, g.status, err)
 					}
 				}
@@ -848,7 +1011,10 @@ func TestThousandsOfParentsOfOneLayer(t *testing.T) {
 // read at once too, what memory answers is served as if nothing were.
 func TestStalledVerdictsHoldUpNoWarmPull(t *testing.T) {
 	timeout := pace(600 * time.Millisecond)
-	for name, stall := range map[string]hostile.Trick{"no answer": hostile.StallAtOnce, "no body": hostile.StallAfterHeaders} {
+	for name, stall := range map[string]hostile.Trick{
+		"no answer": hostile.StallAtOnce,
+		"no body":   hostile.StallAfterHeaders,
+	} {
 		t.Run(name, func(t *testing.T) {
 			r, _, end := siege(t, func(o *options) {
 				o.limits = func(l *limits) { l.VerdictsInFlight, l.VerifyTimeout = 4, timeout }
@@ -862,7 +1028,11 @@ func TestStalledVerdictsHoldUpNoWarmPull(t *testing.T) {
 			}
 			slowest := func() (most time.Duration) {
 				for range 10 {
-					for _, path := range []string{manifests("prod/app", warm.Digest), manifests("prod/app", "warm"), blobs("prod/app", warm.Layers[0])} {
+					for _, path := range []string{
+						manifests("prod/app", warm.Digest),
+						manifests("prod/app", "warm"),
+						blobs("prod/app", warm.Layers[0]),
+					} {
 						start := time.Now()
 						if g := r.get(path); g.status != 200 {
 							t.Errorf("%s: %d", path, g.status)
@@ -987,7 +1157,12 @@ func TestFloodOfMissingTagsIsBounded(t *testing.T) {
 		for _, name := range names {
 			for _, method := range []string{http.MethodGet, http.MethodHead} {
 				all.Go(func() {
-					if g, err := r.try(t.Context(), method, manifests("prod/app", name)); err != nil || g.status != 404 {
+					if g, err := r.try(
+						t.Context(),
+						method,
+						manifests("prod/app", name),
+					); err != nil ||
+						g.status != 404 {
 						t.Errorf("%s %s: %d %v", method, name, g.status, err)
 					}
 				})
@@ -1061,7 +1236,12 @@ func TestManyBombsAtOnceTakeBoundedMemory(t *testing.T) {
 	r.client.Timeout = 25 * time.Second    // memory is measured here, not time
 	keys := bombs(1 << 20)["keys in bulk"] // a quarter of what may come, for the test to be quick
 	image, referrers := imageWith(1, `,"x":`+keys), indexWith(1, "")
-	referrers = bytes.Replace(referrers, []byte(`"size":2`), []byte(`"size":2,"annotations":`+strings.ReplaceAll(keys, ":0", `:""`)), 1)
+	referrers = bytes.Replace(
+		referrers,
+		[]byte(`"size":2`),
+		[]byte(`"size":2,"annotations":`+strings.ReplaceAll(keys, ":0", `:""`)),
+		1,
+	)
 	for name, c := range map[string]struct {
 		bytes int
 		lay   func(i int) string
@@ -1099,9 +1279,21 @@ func TestManyBombsAtOnceTakeBoundedMemory(t *testing.T) {
 			}
 			few := load(paths[:2])
 			most := load(paths[2:])
-			t.Logf("2 at once: %d MiB, %d at once: %d MiB, slowest %s", few>>20, len(paths)-2, most>>20, time.Duration(slowest.Load()))
+			t.Logf(
+				"2 at once: %d MiB, %d at once: %d MiB, slowest %s",
+				few>>20,
+				len(paths)-2,
+				most>>20,
+				time.Duration(slowest.Load()),
+			)
 			if limit := 3*few + uint64(2*len(paths)*c.bytes); most > limit {
-				t.Errorf("2 at once take %d MiB of heap, %d take %d MiB, at most %d may be", few>>20, len(paths)-2, most>>20, limit>>20)
+				t.Errorf(
+					"2 at once take %d MiB of heap, %d take %d MiB, at most %d may be",
+					few>>20,
+					len(paths)-2,
+					most>>20,
+					limit>>20,
+				)
 			}
 		})
 	}

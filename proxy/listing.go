@@ -36,7 +36,10 @@ func serveTags(s *Snapshot, w http.ResponseWriter, r *http.Request, req request,
 		}
 		w.Header().Set("Link", "<"+r.URL.EscapedPath()+"?"+next.Encode()+`>; rel="next"`)
 	}
-	body, err := json.Marshal(tagList{Name: strings.TrimSuffix(strings.TrimPrefix(r.URL.EscapedPath(), "/v2/"), "/tags/list"), Tags: tags})
+	body, err := json.Marshal(tagList{
+		Name: strings.TrimSuffix(strings.TrimPrefix(r.URL.EscapedPath(), "/v2/"), "/tags/list"),
+		Tags: tags,
+	})
 	if err != nil {
 		return fmt.Errorf("write tags of %s: %w", req.repo, err)
 	}
@@ -77,7 +80,11 @@ func serveReferrers(s *Snapshot, w http.ResponseWriter, r *http.Request, req req
 		return err
 	}
 	if !list.Supported {
-		return &answer{status: http.StatusNotFound, code: "UNSUPPORTED", message: "the upstream has no referrers API; use the referrers tag"}
+		return &answer{
+			status:  http.StatusNotFound,
+			code:    "UNSUPPORTED",
+			message: "the upstream has no referrers API; use the referrers tag",
+		}
 	}
 	index := referrersIndex{SchemaVersion: 2, MediaType: indexType, Manifests: []verify.Descriptor{}}
 	for _, d := range list.Descriptors {

@@ -32,8 +32,13 @@ func TestSignedImageIsServedByteForByte(t *testing.T) {
 				d = reference
 			}
 			for name, value := range map[string]string{
-				"Content-Type": hostile.ImageType, "Docker-Content-Digest": d, "ETag": `"` + d + `"`, "Cache-Control": "private, no-cache",
-				"Content-Length": strconv.Itoa(len(image.Manifest)), "X-Content-Type-Options": "nosniff", "Docker-Distribution-Api-Version": "registry/2.0",
+				"Content-Type":                    hostile.ImageType,
+				"Docker-Content-Digest":           d,
+				"ETag":                            `"` + d + `"`,
+				"Cache-Control":                   "private, no-cache",
+				"Content-Length":                  strconv.Itoa(len(image.Manifest)),
+				"X-Content-Type-Options":          "nosniff",
+				"Docker-Distribution-Api-Version": "registry/2.0",
 			} {
 				if got := g.header.Get(name); got != value {
 					t.Errorf("%s %s: %s is %q, want %q", method, reference, name, got, value)
@@ -65,8 +70,15 @@ func TestSignatureAsReferrerOrUnderFallbackTagCounts(t *testing.T) {
 
 func TestSignatureUnderTagCountsWhateverReferrersSay(t *testing.T) {
 	t.Parallel()
-	for _, trick := range []hostile.Trick{hostile.NoReferrers(404), hostile.NoReferrers(200), hostile.NoReferrers(500), hostile.ManyReferrers,
-		hostile.EndlessPaging, hostile.Truncate.At(hostile.Is(hostile.Referrers)), hostile.StallMidBody.At(hostile.Is(hostile.Referrers))} {
+	for _, trick := range []hostile.Trick{
+		hostile.NoReferrers(404),
+		hostile.NoReferrers(200),
+		hostile.NoReferrers(500),
+		hostile.ManyReferrers,
+		hostile.EndlessPaging,
+		hostile.Truncate.At(hostile.Is(hostile.Referrers)),
+		hostile.StallMidBody.At(hostile.Is(hostile.Referrers)),
+	} {
 		r := newRig(t)
 		image := r.signed("v1")
 		r.reg.On(trick)
@@ -85,13 +97,16 @@ func TestUnsignedImageIsRefusedWithTheWholeReason(t *testing.T) {
 	for _, reference := range []string{"v1", image.Digest.String()} {
 		g := r.get(manifests("prod/app", reference))
 		e := g.refused(t, http.StatusForbidden, "DENIED").Errors[0]
-		want := "reg.example/prod/app@" + image.Digest.String() + ` refused by policy "prod": no signature found (looked for: key "release")`
+		want := "reg.example/prod/app@" + image.Digest.String() + ` refused by policy "prod": no signature found ` +
+			`(looked for: key "release")`
 		if e.Message != want {
 			t.Errorf("message %q, want %q", e.Message, want)
 		}
 		d := e.Detail
-		if d.Image != "reg.example/prod/app" || d.Digest != image.Digest.String() || d.Policy != "prod" || len(d.Reasons) != 1 ||
-			d.Decision == "" || d.Decision != g.header.Get("Pullgate-Decision") {
+		if d.Image != "reg.example/prod/app" || d.Digest != image.Digest.String() || d.Policy != "prod" ||
+			len(d.Reasons) != 1 ||
+			d.Decision == "" ||
+			d.Decision != g.header.Get("Pullgate-Decision") {
 			t.Errorf("detail %+v, header %v", d, g.header)
 		}
 	}
@@ -105,12 +120,21 @@ func TestSignatureThatDoesNotCountIsNamed(t *testing.T) {
 	r.reg.Sign("prod/app", image.Digest, other)
 	moved := r.reg.PushImage("prod/app", "moved") // a good signature, but of another image
 	r.reg.PushArtifact("prod/app", hostile.SignatureTag(moved.Digest), hostile.Artifact{
-		Layers: []hostile.Layer{hostile.SignatureLayer(hostile.Payload("prod/app", r.signed("good").Digest), r.key)}})
+		Layers: []hostile.Layer{hostile.SignatureLayer(hostile.Payload("prod/app", r.signed("good").Digest), r.key)},
+	})
 	altered := r.reg.PushImage("prod/app", "altered")
 	layer := hostile.SignatureLayer(hostile.Payload("prod/app", altered.Digest), r.key)
 	layer.Body = hostile.Payload("prod/app", altered.Digest, "added", "later")
-	r.reg.PushArtifact("prod/app", hostile.SignatureTag(altered.Digest), hostile.Artifact{Layers: []hostile.Layer{layer}})
-	for tag, want := range map[string]string{"other-key": "another key", "moved": "for another image", "altered": "or altered"} {
+	r.reg.PushArtifact(
+		"prod/app",
+		hostile.SignatureTag(altered.Digest),
+		hostile.Artifact{Layers: []hostile.Layer{layer}},
+	)
+	for tag, want := range map[string]string{
+		"other-key": "another key",
+		"moved":     "for another image",
+		"altered":   "or altered",
+	} {
 		e := r.get(manifests("prod/app", tag)).refused(t, http.StatusForbidden, "DENIED").Errors[0]
 		if !strings.Contains(e.Message, want) || strings.Contains(e.Message, "no signature found") {
 			t.Errorf("%s: %s", tag, e.Message)
@@ -147,16 +171,35 @@ func TestHeadTellsWhatGetTells(t *testing.T) {
 	r.reg.PushImage("prod/app", "bad")
 	r.reg.PushRaw("prod/app", "nonsense", hostile.ImageType, []byte("{}"))
 	for _, path := range []string{
-		manifests("prod/app", "good"), manifests("prod/app", "bad"), manifests("prod/app", "nonsense"), manifests("prod/app", "missing"),
-		manifests("prod/app", "sha256:short"), blobs("prod/app", digest.FromString("unknown")), blobs("prod/app", image.Layers[0]),
-		manifests("unlisted", "x"), "/v2/other.example/a/manifests/x", "/v2/", "/v2/x", "/", "/v2/reg.example/prod/app/tags/list",
-		"/v2/reg.example/closed/app/tags/list", "/v2/reg.example/prod/app/referrers/" + image.Digest.String(),
+		manifests("prod/app", "good"),
+		manifests("prod/app", "bad"),
+		manifests("prod/app", "nonsense"),
+		manifests("prod/app", "missing"),
+		manifests("prod/app", "sha256:short"),
+		blobs("prod/app", digest.FromString("unknown")),
+		blobs("prod/app", image.Layers[0]),
+		manifests("unlisted", "x"),
+		"/v2/other.example/a/manifests/x",
+		"/v2/",
+		"/v2/x",
+		"/",
+		"/v2/reg.example/prod/app/tags/list",
+		"/v2/reg.example/closed/app/tags/list",
+		"/v2/reg.example/prod/app/referrers/" + image.Digest.String(),
 	} {
 		g, h := r.get(path), r.head(path)
 		if g.status != h.status || len(h.body) != 0 || h.err != nil {
 			t.Errorf("%s: GET %d, HEAD %d with %d bytes, %v", path, g.status, h.status, len(h.body), h.err)
 		}
-		for _, name := range []string{"Content-Type", "Content-Length", "Docker-Content-Digest", "Etag", "Cache-Control", "Retry-After", "Accept-Ranges"} {
+		for _, name := range []string{
+			"Content-Type",
+			"Content-Length",
+			"Docker-Content-Digest",
+			"Etag",
+			"Cache-Control",
+			"Retry-After",
+			"Accept-Ranges",
+		} {
 			if g.header.Get(name) != h.header.Get(name) {
 				t.Errorf("%s: %s is %q for GET, %q for HEAD", path, name, g.header.Get(name), h.header.Get(name))
 			}
@@ -240,7 +283,10 @@ func TestNestedIndexes(t *testing.T) {
 
 func TestChildrenOwnNeedTheirOwnSignature(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, withPolicies(`[{name: own, images: ["reg.example/prod/**"], children: own, authorities: [{key: KEY}]}]`))
+	r := newRig(
+		t,
+		withPolicies(`[{name: own, images: ["reg.example/prod/**"], children: own, authorities: [{key: KEY}]}]`),
+	)
 	bare, signed := r.reg.PushImage("prod/app", ""), r.signed("")
 	index := r.reg.PushIndex("prod/app", "v1", bare.Digest, signed.Digest)
 	r.reg.Sign("prod/app", index, r.key)
@@ -250,7 +296,12 @@ func TestChildrenOwnNeedTheirOwnSignature(t *testing.T) {
 	r.get(manifests("prod/app", signed.Digest)).served(t, signed.Manifest)
 	r.get(blobs("prod/app", signed.Layers[0])).served(t, r.reg.Blob("prod/app", signed.Layers[0]))
 	// It is the index's policy that says so, whatever the child's own says.
-	r.reload(withPolicies(`[{name: own, digests: ["` + index.String() + `"], children: own, authorities: [{key: KEY}]}, {name: prod, images: ["reg.example/prod/**"], authorities: [{key: KEY}]}]`))
+	r.reload(
+		withPolicies(
+			`[{name: own, digests: ["` + index.String() + `"], children: own, authorities: [{key: KEY}]}, {name: ` +
+				`prod, images: ["reg.example/prod/**"], authorities: [{key: KEY}]}]`,
+		),
+	)
 	r.clock.advance(time.Minute)
 	r.get(manifests("prod/app", "v1")).served(t, r.reg.Manifest("prod/app", index))
 	r.refusedAt("a child without a signature", manifests("prod/app", bare.Digest))
@@ -265,28 +316,56 @@ func TestAmbiguousManifestsAre400(t *testing.T) {
 	image := string(r.reg.PushImage("prod/app", "").Manifest)
 	index := string(r.reg.Manifest("prod/app", r.reg.PushIndex("prod/app", "", digest.FromString("x"))))
 	for name, c := range map[string]struct{ body, mediaType string }{
-		"image and index at once":   {strings.Replace(image, `"layers"`, `"manifests":[],"layers"`, 1), hostile.ImageType},
-		"index and image at once":   {strings.Replace(index, `"manifests"`, `"layers":[],"manifests"`, 1), hostile.IndexType},
-		"image served as index":     {image, hostile.IndexType},
-		"index served as image":     {index, hostile.ImageType},
-		"case variant beside":       {strings.Replace(image, `"layers"`, `"Layers":[],"layers"`, 1), hostile.ImageType},
-		"case variant alone":        {strings.Replace(image, `"config"`, `"Config"`, 1), hostile.ImageType},
-		"long s for s":              {strings.Replace(image, `"layers"`, `"layerſ":[],"layers"`, 1), hostile.ImageType},
-		"key twice":                 {strings.Replace(image, `"layers"`, `"layers":[],"layers"`, 1), hostile.ImageType},
-		"escaped key twice":         {strings.Replace(image, `"layers"`, `"l\u0061yers":[],"layers"`, 1), hostile.ImageType},
-		"schema 1":                  {`{"schemaVersion":1,"name":"a","fsLayers":[],"history":[]}`, "application/vnd.docker.distribution.manifest.v1+prettyjws"},
-		"schema 1 called schema 2":  {strings.Replace(image, `"layers"`, `"fsLayers":[],"history":[],"layers"`, 1), hostile.ImageType},
-		"schema 1 in the header":    {image, "application/vnd.docker.distribution.manifest.v1+json"},
-		"trailing bytes":            {image + "\n{}", hostile.ImageType},
-		"leading byte order mark":   {"\ufeff" + image, hostile.ImageType},
-		"not UTF-8":                 {strings.Replace(image, "amd64", "\xff", 1) + "\xff", hostile.ImageType},
-		"empty":                     {"", hostile.ImageType},
-		"null":                      {"null", hostile.ImageType},
-		"array":                     {"[]", hostile.ImageType},
-		"unknown kind":              {`{"schemaVersion":2,"mediaType":"application/vnd.example+json","config":{},"layers":[]}`, "application/vnd.example+json"},
-		"CVE-2024-3727 digest":      {strings.Replace(image, `"layers":[`, `"layers":[{"mediaType":"x","size":1,"digest":"sha256:../../../etc/passwd"},`, 1), hostile.ImageType},
-		"digest in upper case":      {strings.Replace(image, `"layers":[`, `"layers":[{"digest":"sha256:`+strings.Repeat("A", 64)+`"},`, 1), hostile.ImageType},
-		"too many layers":           {strings.Replace(image, `"layers":[`, `"layers":[`+strings.Repeat(`{"digest":"`+digest.FromString("x").String()+`"},`, 2001), 1), hostile.ImageType},
+		"image and index at once": {
+			strings.Replace(image, `"layers"`, `"manifests":[],"layers"`, 1),
+			hostile.ImageType,
+		},
+		"index and image at once": {
+			strings.Replace(index, `"manifests"`, `"layers":[],"manifests"`, 1),
+			hostile.IndexType,
+		},
+		"image served as index": {image, hostile.IndexType},
+		"index served as image": {index, hostile.ImageType},
+		"case variant beside":   {strings.Replace(image, `"layers"`, `"Layers":[],"layers"`, 1), hostile.ImageType},
+		"case variant alone":    {strings.Replace(image, `"config"`, `"Config"`, 1), hostile.ImageType},
+		"long s for s":          {strings.Replace(image, `"layers"`, `"layerſ":[],"layers"`, 1), hostile.ImageType},
+		"key twice":             {strings.Replace(image, `"layers"`, `"layers":[],"layers"`, 1), hostile.ImageType},
+		"escaped key twice": {
+			strings.Replace(image, `"layers"`, `"l\u0061yers":[],"layers"`, 1),
+			hostile.ImageType,
+		},
+		"schema 1": {
+			`{"schemaVersion":1,"name":"a","fsLayers":[],"history":[]}`,
+			"application/vnd.docker.distribution.manifest.v1+prettyjws",
+		},
+		"schema 1 called schema 2": {
+			strings.Replace(image, `"layers"`, `"fsLayers":[],"history":[],"layers"`, 1),
+			hostile.ImageType,
+		},
+		"schema 1 in the header":  {image, "application/vnd.docker.distribution.manifest.v1+json"},
+		"trailing bytes":          {image + "\n{}", hostile.ImageType},
+		"leading byte order mark": {"\ufeff" + image, hostile.ImageType},
+		"not UTF-8":               {strings.Replace(image, "amd64", "\xff", 1) + "\xff", hostile.ImageType},
+		"empty":                   {"", hostile.ImageType},
+		"null":                    {"null", hostile.ImageType},
+		"array":                   {"[]", hostile.ImageType},
+		"unknown kind": {
+			`{"schemaVersion":2,"mediaType":"application/vnd.example+json","config":{},"layers":[]}`,
+			"application/vnd.example+json",
+		},
+		"CVE-2024-3727 digest": {
+			strings.Replace(image, `"layers":[`, `"layers":[{"mediaType":"x","size":1,`+
+				`"digest":"sha256:../../../etc/passwd"},`, 1),
+			hostile.ImageType,
+		},
+		"digest in upper case": {
+			strings.Replace(image, `"layers":[`, `"layers":[{"digest":"sha256:`+strings.Repeat("A", 64)+`"},`, 1),
+			hostile.ImageType,
+		},
+		"too many layers": {
+			strings.Replace(image, `"layers":[`, `"layers":[`+strings.Repeat(`{"digest":"`+digest.FromString("x").String()+`"},`, 2001), 1),
+			hostile.ImageType,
+		},
 		"nested a thousand deep":    {strings.Repeat("[", 1000) + strings.Repeat("]", 1000), hostile.ImageType},
 		"content without mediaType": {`{"schemaVersion":2,"config":{},"layers":[]}`, "application/json"},
 	} {
@@ -296,7 +375,12 @@ func TestAmbiguousManifestsAre400(t *testing.T) {
 			for _, reference := range []string{"x", d.String()} {
 				r.get(manifests("prod/app", reference)).refused(t, http.StatusBadRequest, "MANIFEST_INVALID")
 			}
-			open := r.reg.PushRaw("open/app", "x", c.mediaType, []byte(c.body)) // static: allow changes nothing about it
+			open := r.reg.PushRaw(
+				"open/app",
+				"x",
+				c.mediaType,
+				[]byte(c.body),
+			) // static: allow changes nothing about it
 			r.get(manifests("open/app", open)).refused(t, http.StatusBadRequest, "MANIFEST_INVALID")
 		})
 	}
@@ -355,11 +439,26 @@ func TestConditionalRequestsAreAnsweredAfterTheDecision(t *testing.T) {
 		{"missing", etag(bad.Digest), http.StatusNotFound},
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodHead} {
-			g := r.do(method, manifests("prod/app", c.reference), "If-None-Match", c.ifNoneMatch, "If-Modified-Since", "Mon, 01 Jan 2035 00:00:00 GMT")
+			g := r.do(
+				method,
+				manifests("prod/app", c.reference),
+				"If-None-Match",
+				c.ifNoneMatch,
+				"If-Modified-Since",
+				"Mon, 01 Jan 2035 00:00:00 GMT",
+			)
 			if g.status != c.status {
-				t.Errorf("%s %s, If-None-Match %s: status %d, want %d", method, c.reference, c.ifNoneMatch, g.status, c.status)
+				t.Errorf(
+					"%s %s, If-None-Match %s: status %d, want %d",
+					method,
+					c.reference,
+					c.ifNoneMatch,
+					g.status,
+					c.status,
+				)
 			}
-			if g.status == http.StatusNotModified && (len(g.body) > 0 || g.header.Get("ETag") == "" || g.header.Get("Pullgate-Decision") == "") {
+			if g.status == http.StatusNotModified &&
+				(len(g.body) > 0 || g.header.Get("ETag") == "" || g.header.Get("Pullgate-Decision") == "") {
 				t.Errorf("304 with %d bytes and %v", len(g.body), g.header)
 			}
 		}
@@ -379,8 +478,15 @@ func TestPolicyChangeHoldsAtOnce(t *testing.T) {
 	child := r.reg.PushImage("prod/app", "")
 	index := r.reg.PushIndex("prod/app", "v1", child.Digest)
 	r.reg.Sign("prod/app", index, r.key)
-	paths := []string{manifests("prod/app", "v1"), manifests("prod/app", index), manifests("prod/app", child.Digest),
-		blobs("prod/app", child.Config), blobs("prod/app", child.Layers[0]), blobs("prod/app", index), blobs("prod/app", child.Digest)}
+	paths := []string{
+		manifests("prod/app", "v1"),
+		manifests("prod/app", index),
+		manifests("prod/app", child.Digest),
+		blobs("prod/app", child.Config),
+		blobs("prod/app", child.Layers[0]),
+		blobs("prod/app", index),
+		blobs("prod/app", child.Digest),
+	}
 	status := func(want int) {
 		t.Helper()
 		for _, path := range paths {
@@ -399,7 +505,12 @@ func TestPolicyChangeHoldsAtOnce(t *testing.T) {
 	r.key = old
 	r.reload()
 	status(http.StatusOK)
-	r.reload(withPolicies(`[{name: this, digests: ["` + index.String() + `"], static: deny}, {name: prod, images: ["reg.example/prod/**"], authorities: [{key: KEY}]}]`))
+	r.reload(
+		withPolicies(
+			`[{name: this, digests: ["` + index.String() + `"], static: deny}, {name: prod, images: ` +
+				`["reg.example/prod/**"], authorities: [{key: KEY}]}]`,
+		),
+	)
 	status(http.StatusForbidden)
 	r.reload(withPolicies("[]"))
 	status(http.StatusForbidden)
@@ -413,7 +524,12 @@ func TestStaticPolicies(t *testing.T) {
 	for repo, status := range map[string]int{"open/app": 200, "closed/app": 403, "unlisted/app": 403} {
 		image := r.reg.PushImage(repo, "v1")
 		r.reg.Sign(repo, image.Digest, r.key)
-		for _, path := range []string{manifests(repo, "v1"), manifests(repo, image.Digest), blobs(repo, image.Config), blobs(repo, image.Layers[0])} {
+		for _, path := range []string{
+			manifests(repo, "v1"),
+			manifests(repo, image.Digest),
+			blobs(repo, image.Config),
+			blobs(repo, image.Layers[0]),
+		} {
 			if g := r.get(path); g.status != status {
 				t.Errorf("%s: status %d, want %d: %s", path, g.status, status, g.body)
 			}

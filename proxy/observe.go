@@ -54,15 +54,51 @@ const (
 
 func newObserver(c Config) (*observer, error) {
 	meter := c.Meter.Meter(scope)
-	pulls, err1 := meter.Int64Counter("pullgate.requests", metric.WithDescription("Requests answered, by kind and outcome."))
-	hits, err2 := meter.Int64Counter("pullgate.cache.hits", metric.WithDescription("Decisions answered from the verdict cache."))
-	duration, err3 := meter.Float64Histogram("pullgate.request.duration", metric.WithUnit("s"),
-		metric.WithDescription("Time from request to the answer's end, a blob's streaming included, by kind and outcome."),
-		metric.WithExplicitBucketBoundaries(.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60))
+	pulls, err1 := meter.Int64Counter(
+		"pullgate.requests",
+		metric.WithDescription("Requests answered, by kind and outcome."),
+	)
+	hits, err2 := meter.Int64Counter(
+		"pullgate.cache.hits",
+		metric.WithDescription("Decisions answered from the verdict cache."),
+	)
+	duration, err3 := meter.Float64Histogram(
+		"pullgate.request.duration",
+		metric.WithUnit("s"),
+		metric.WithDescription(
+			"Time from request to the answer's end, a blob's streaming included, by kind and outcome.",
+		),
+		metric.WithExplicitBucketBoundaries(
+			.0005,
+			.001,
+			.0025,
+			.005,
+			.01,
+			.025,
+			.05,
+			.1,
+			.25,
+			.5,
+			1,
+			2.5,
+			5,
+			10,
+			30,
+			60,
+		),
+	)
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, fmt.Errorf("create metrics: %w", err)
 	}
-	o := &observer{log: c.Log, tracer: c.Tracer.Tracer(scope), pulls: pulls, hits: hits, duration: duration, labels: map[label]options{}, decisions: c.Decisions}
+	o := &observer{
+		log:       c.Log,
+		tracer:    c.Tracer.Tracer(scope),
+		pulls:     pulls,
+		hits:      hits,
+		duration:  duration,
+		labels:    map[label]options{},
+		decisions: c.Decisions,
+	}
 	_, off := c.Tracer.(tracenoop.TracerProvider)
 	o.tracing = !off
 	outcomes := []string{outcomeError, outcomeListed}
@@ -71,7 +107,9 @@ func newObserver(c Config) (*observer, error) {
 	}
 	for k := kind(0); k <= referrersKind; k++ {
 		for _, outcome := range outcomes {
-			set := metric.WithAttributeSet(attribute.NewSet(attribute.String("kind", k.String()), attribute.String("outcome", outcome)))
+			set := metric.WithAttributeSet(
+				attribute.NewSet(attribute.String("kind", k.String()), attribute.String("outcome", outcome)),
+			)
 			o.labels[label{k, outcome}] = options{[]metric.AddOption{set}, []metric.RecordOption{set}}
 		}
 	}
@@ -93,22 +131,48 @@ type observation struct {
 }
 
 var (
-	spanNames  = [...]string{"pullgate unknown", "pullgate ping", "pullgate manifest", "pullgate blob", "pullgate tags", "pullgate referrers"}
+	spanNames = [...]string{
+		"pullgate unknown",
+		"pullgate ping",
+		"pullgate manifest",
+		"pullgate blob",
+		"pullgate tags",
+		"pullgate referrers",
+	}
 	serverSpan = trace.WithSpanKind(trace.SpanKindServer)
 )
 
 func (o *observer) begin(r *http.Request, req request) *observation {
 	if !o.tracing {
-		return &observation{id: rand.Text(), start: time.Now(), request: req, method: r.Method, agent: r.UserAgent(), ctx: r.Context(), span: tracenoop.Span{}}
+		return &observation{
+			id:      rand.Text(),
+			start:   time.Now(),
+			request: req,
+			method:  r.Method,
+			agent:   r.UserAgent(),
+			ctx:     r.Context(),
+			span:    tracenoop.Span{},
+		}
 	}
 	ctx := o.wire.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
-	if caller := trace.SpanContextFromContext(ctx); caller.TraceState().Len() > 0 { // the client's own words go no further
+	if caller := trace.SpanContextFromContext(
+		ctx,
+	); caller.TraceState().Len() > 0 { // the client's own words go no further
 		ctx = trace.ContextWithRemoteSpanContext(ctx, caller.WithTraceState(trace.TraceState{}))
 	}
-	seen := &observation{id: rand.Text(), start: time.Now(), request: req, method: r.Method, agent: r.UserAgent()}
+	seen := &observation{
+		id:      rand.Text(),
+		start:   time.Now(),
+		request: req,
+		method:  r.Method,
+		agent:   r.UserAgent(),
+	}
 	seen.ctx, seen.span = o.tracer.Start(ctx, spanNames[req.kind], serverSpan)
 	if seen.span.IsRecording() {
-		seen.span.SetAttributes(attribute.String("pullgate.decision", seen.id), attribute.String("http.request.method", r.Method))
+		seen.span.SetAttributes(
+			attribute.String("pullgate.decision", seen.id),
+			attribute.String("http.request.method", r.Method),
+		)
 	}
 	return seen
 }
@@ -138,8 +202,11 @@ func (o *observer) end(seen *observation, err error) {
 		o.hits.Add(seen.ctx, 1)
 	}
 	if seen.span.IsRecording() {
-		seen.span.SetAttributes(attribute.String("pullgate.outcome", outcome), attribute.String("pullgate.image", seen.request.repo.String()),
-			attribute.String("pullgate.policy", seen.result.Policy))
+		seen.span.SetAttributes(
+			attribute.String("pullgate.outcome", outcome),
+			attribute.String("pullgate.image", seen.request.repo.String()),
+			attribute.String("pullgate.policy", seen.result.Policy),
+		)
 		if err != nil && !seen.judged {
 			seen.span.RecordError(err)
 		}
@@ -156,14 +223,26 @@ func (o *observer) write(seen *observation, outcome string, took time.Duration, 
 	if !o.log.Enabled(seen.ctx, level) && err == nil {
 		return
 	}
-	attrs := append(make([]slog.Attr, 0, 16),
-		slog.String("outcome", outcome), slog.String("kind", seen.request.kind.String()), slog.String("method", seen.method),
-		slog.String("image", seen.request.repo.String()), slog.String("reference", seen.request.reference),
-		slog.String("client", seen.request.client.Addr), slog.String("agent", seen.agent[:min(len(seen.agent), 120)]),
+	attrs := append(
+		make([]slog.Attr, 0, 16),
+		slog.String(
+			"outcome",
+			outcome,
+		),
+		slog.String("kind", seen.request.kind.String()),
+		slog.String("method", seen.method),
+		slog.String("image", seen.request.repo.String()),
+		slog.String("reference", seen.request.reference),
+		slog.String("client", seen.request.client.Addr),
+		slog.String("agent", seen.agent[:min(len(seen.agent), 120)]),
 	)
 	if seen.judged {
-		attrs = append(attrs, slog.String("digest", seen.result.Digest.String()), slog.String("policy", seen.result.Policy),
-			slog.Bool("cache", seen.result.CacheHit))
+		attrs = append(
+			attrs,
+			slog.String("digest", seen.result.Digest.String()),
+			slog.String("policy", seen.result.Policy),
+			slog.Bool("cache", seen.result.CacheHit),
+		)
 		if seen.result.Signer != "" {
 			attrs = append(attrs, slog.String("signer", seen.result.Signer))
 		}
@@ -180,8 +259,12 @@ func (o *observer) write(seen *observation, outcome string, took time.Duration, 
 			level = slog.LevelWarn
 		}
 	}
-	attrs = append(attrs, slog.Float64("ms", milliseconds(took)), slog.Float64("upstream_ms", milliseconds(seen.result.Upstream+seen.opening)),
-		slog.String("decision", seen.id))
+	attrs = append(
+		attrs,
+		slog.Float64("ms", milliseconds(took)),
+		slog.Float64("upstream_ms", milliseconds(seen.result.Upstream+seen.opening)),
+		slog.String("decision", seen.id),
+	)
 	o.log.LogAttrs(seen.ctx, level, "pull", slog.Attr{Value: slog.GroupValue(attrs...)})
 }
 

@@ -20,13 +20,29 @@ import (
 func FuzzParse(f *testing.F) {
 	hex := strings.Repeat("0123456789abcdef", 4)
 	for _, seed := range []struct{ path, query, host string }{
-		{"/v2/", "", "gate"}, {"/v2/app/manifests/v1", "", "gate"}, {"/v2/reg.example/team/app/manifests/v1", "", "gate"},
-		{"/v2/reg.example/app/blobs/sha256:" + hex, "", "gate:5000"}, {"/v2/app/manifests/sha512:" + hex + hex, "ns=reg.example", ""},
-		{"/v2/a/b/tags/list", "n=5&last=x&ns=docker.io", "named.test"}, {"/v2/a/referrers/sha256:" + hex, "artifactType=x%2By", "NAMED.test:1"},
-		{"/v2/a%2Fb/manifests/v1", "", ""}, {"/v2//a/manifests/v1", "", ""}, {"/v2/a/../b/manifests/v1", "", ""}, {"/v2/a/manifests/manifests/manifests/v1", "", ""},
-		{"/v2/localhost/a/manifests/v1", "", ""}, {"/v2/LOCALHOST:1/a/manifests/v1", "", ""}, {"/v2/a\\b/manifests/v1", "", ""}, {"/v2/a/manifests/v1", "ns=a&ns=b", ""},
-		{"/v2/a/manifests/v1", "ns=", ""}, {"/v2/a/manifests/v1", "ns=%00", ""}, {"/v2/a/manifests/v1", "ns=reg.example;x", ""}, {"/v2/a/manifests/v1?x#y", "", ""},
-		{"/v2/\u212a/manifests/v1", "", "\u212a"}, {"/v2/a/manifests/v1\x00", "", ""}, {"v2/a/manifests/v1", "", ""}, {"/v2/a/tags/list/tags/list", "", ""},
+		{"/v2/", "", "gate"},
+		{"/v2/app/manifests/v1", "", "gate"},
+		{"/v2/reg.example/team/app/manifests/v1", "", "gate"},
+		{"/v2/reg.example/app/blobs/sha256:" + hex, "", "gate:5000"},
+		{"/v2/app/manifests/sha512:" + hex + hex, "ns=reg.example", ""},
+		{"/v2/a/b/tags/list", "n=5&last=x&ns=docker.io", "named.test"},
+		{"/v2/a/referrers/sha256:" + hex, "artifactType=x%2By", "NAMED.test:1"},
+		{"/v2/a%2Fb/manifests/v1", "", ""},
+		{"/v2//a/manifests/v1", "", ""},
+		{"/v2/a/../b/manifests/v1", "", ""},
+		{"/v2/a/manifests/manifests/manifests/v1", "", ""},
+		{"/v2/localhost/a/manifests/v1", "", ""},
+		{"/v2/LOCALHOST:1/a/manifests/v1", "", ""},
+		{"/v2/a\\b/manifests/v1", "", ""},
+		{"/v2/a/manifests/v1", "ns=a&ns=b", ""},
+		{"/v2/a/manifests/v1", "ns=", ""},
+		{"/v2/a/manifests/v1", "ns=%00", ""},
+		{"/v2/a/manifests/v1", "ns=reg.example;x", ""},
+		{"/v2/a/manifests/v1?x#y", "", ""},
+		{"/v2/\u212a/manifests/v1", "", "\u212a"},
+		{"/v2/a/manifests/v1\x00", "", ""},
+		{"v2/a/manifests/v1", "", ""},
+		{"/v2/a/tags/list/tags/list", "", ""},
 	} {
 		f.Add(seed.path, seed.query, seed.host)
 	}
@@ -43,7 +59,11 @@ func FuzzParse(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	s := &Snapshot{Upstreams: map[string]*upstream.Upstream{}, Hostnames: map[string]string{"named.test": "reg.example"}, DefaultUpstream: "docker.io"}
+	s := &Snapshot{
+		Upstreams:       map[string]*upstream.Upstream{},
+		Hostnames:       map[string]string{"named.test": "reg.example"},
+		DefaultUpstream: "docker.io",
+	}
 	for _, host := range []string{"docker.io", "reg.example", "localhost:5000"} {
 		if s.Upstreams[host], err = upstream.New(upstream.Config{Host: host, URL: base}); err != nil {
 			f.Fatal(err)
@@ -71,17 +91,27 @@ func FuzzParse(f *testing.F) {
 		if s.Upstreams[req.repo.Host] == nil || !policy.ValidPath(req.repo.Path) {
 			t.Fatalf("%q means %q", rawPath, req.repo)
 		}
-		kind := map[kind]string{manifestKind: "manifests", blobKind: "blobs", referrersKind: "referrers", tagsKind: "tags"}[req.kind]
+		kind := map[kind]string{
+			manifestKind:  "manifests",
+			blobKind:      "blobs",
+			referrersKind: "referrers",
+			tagsKind:      "tags",
+		}[req.kind]
 		reference := req.reference
 		if req.kind == tagsKind {
 			reference = "list"
 		}
 		want := "/v2/" + req.repo.Path + "/" + kind + "/" + reference
-		if strings.ContainsAny(want, "%?#\\ \x00") || path.Clean(want) != want || !strings.HasSuffix(u.EscapedPath(), "/"+kind+"/"+reference) {
+		if strings.ContainsAny(want, "%?#\\ \x00") || path.Clean(want) != want ||
+			!strings.HasSuffix(u.EscapedPath(), "/"+kind+"/"+reference) {
 			t.Fatalf("%q means %q", rawPath, want)
 		}
-		if name := strings.TrimSuffix(strings.TrimPrefix(u.EscapedPath(), "/v2/"), "/"+kind+"/"+reference); name != req.repo.Path &&
-			"library/"+name != req.repo.Path && !strings.HasSuffix(name, "/"+req.repo.Path) && !strings.HasSuffix("library/"+name[strings.IndexByte(name, '/')+1:], req.repo.Path) {
+		if name := strings.TrimSuffix(
+			strings.TrimPrefix(u.EscapedPath(), "/v2/"),
+			"/"+kind+"/"+reference,
+		); name != req.repo.Path &&
+			"library/"+name != req.repo.Path && !strings.HasSuffix(name, "/"+req.repo.Path) &&
+			!strings.HasSuffix("library/"+name[strings.IndexByte(name, '/')+1:], req.repo.Path) {
 			t.Fatalf("%q: the name %q became %q", rawPath, name, req.repo.Path)
 		}
 		up := s.Upstreams[req.repo.Host]

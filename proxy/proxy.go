@@ -71,7 +71,11 @@ func (p *Proxy) Swap(s *Snapshot) { p.snapshot.Store(s) }
 // that nobody reads.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 { // a body that nobody reads: it is not waited for
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second)) // not every connection has deadlines
+		_ = http.NewResponseController(
+			w,
+		).SetReadDeadline(
+			time.Now().Add(time.Second),
+		) // not every connection has deadlines
 		w.Header().Set("Connection", "close")
 	}
 	var match mux.RouteMatch
@@ -84,7 +88,11 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (p *Proxy) refuseWrite(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Allow", "GET, HEAD")
-	(&answer{status: http.StatusMethodNotAllowed, code: "UNSUPPORTED", message: "this gate is for pulls: push to the registry itself"}).write(w, r)
+	(&answer{
+		status:  http.StatusMethodNotAllowed,
+		code:    "UNSUPPORTED",
+		message: "this gate is for pulls: push to the registry itself",
+	}).write(w, r)
 }
 
 // Header values that every answer shares; nobody changes them.

@@ -159,7 +159,10 @@ func (s *Snapshot) repository(r *http.Request, query url.Values, name string) (p
 		repo.Path = "library/" + path
 	}
 	if !policy.ValidPath(repo.Path) {
-		return policy.Repository{}, badRequest("NAME_INVALID", "the repository name is not one the distribution spec allows")
+		return policy.Repository{}, badRequest(
+			"NAME_INVALID",
+			"the repository name is not one the distribution spec allows",
+		)
 	}
 	return repo, nil
 }

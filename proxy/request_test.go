@@ -119,7 +119,8 @@ func TestPathSpellings(t *testing.T) {
 		"/v2/user@reg.example/open/app/manifests/v1":              404,
 		"/v2/reg.example@evil.example/open/app/manifests/v1":      404,
 		"/v2/reg.example.evil.example/open/app/manifests/v1":      404,
-		"/v2/reg.example#/open/app/manifests/v1":                  0, // no status of its own: only "no redirect, no request" is asked
+		// no status of its own: only "no redirect, no request" is asked
+		"/v2/reg.example#/open/app/manifests/v1": 0,
 	} {
 		r.reg.Forget()
 		g := r.raw(http.MethodGet, target)
@@ -142,9 +143,24 @@ func TestPathSpellings(t *testing.T) {
 func TestOddNamesAreAskedAsTheyAre(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, withPolicies(`[{name: all, images: ["reg.example/**"], static: allow}]`))
-	for _, repo := range []string{"a", "a/manifests/b", "manifests/manifests", "a/blobs/b", "a/tags/list", "tags/list/tags", "v2/a", "a__b/c-d/e.f", "a--b", "0"} {
+	for _, repo := range []string{
+		"a",
+		"a/manifests/b",
+		"manifests/manifests",
+		"a/blobs/b",
+		"a/tags/list",
+		"tags/list/tags",
+		"v2/a",
+		"a__b/c-d/e.f",
+		"a--b",
+		"0",
+	} {
 		image := r.reg.PushImage(repo, "list")
-		for _, path := range []string{manifests(repo, "list"), "/v2/REG.example/" + repo + "/manifests/list", "/v2/reg.example:443/" + repo + "/manifests/list"} {
+		for _, path := range []string{
+			manifests(repo, "list"),
+			"/v2/REG.example/" + repo + "/manifests/list",
+			"/v2/reg.example:443/" + repo + "/manifests/list",
+		} {
 			r.reg.Forget()
 			r.get(path).served(t, image.Manifest)
 			for _, q := range r.reg.Requests() {
@@ -155,7 +171,11 @@ func TestOddNamesAreAskedAsTheyAre(t *testing.T) {
 		}
 		r.get(blobs(repo, image.Layers[0])).served(t, r.reg.Blob(repo, image.Layers[0]))
 		var list struct{ Tags []string }
-		if err := json.Unmarshal(r.get("/v2/reg.example/"+repo+"/tags/list").body, &list); err != nil || len(list.Tags) != 1 {
+		if err := json.Unmarshal(
+			r.get("/v2/reg.example/"+repo+"/tags/list").body,
+			&list,
+		); err != nil ||
+			len(list.Tags) != 1 {
 			t.Errorf("tags of %s: %v %v", repo, list, err)
 		}
 	}
@@ -171,9 +191,24 @@ func TestUpstreamIsChosenInOrder(t *testing.T) {
 		o.hostnames = map[string]string{"ghcr.gate.test": "ghcr.example", "ported.test:5000": "ghcr.example"}
 	})
 	for host, reg := range r.regs {
-		for _, repo := range []string{"app", "library/app", "team/app", "reg.example/app", "ghcr.example/app", "registry-1.docker.io/app", "unlisted.example/app"} {
-			reg.PushRaw(repo, "v1", hostile.ImageType, []byte(fmt.Sprintf(`{"schemaVersion":2,"config":{"digest":%q},"layers":[],"annotations":{"from":"%s/%s"}}`,
-				digest.FromString(""), host, repo)))
+		for _, repo := range []string{
+			"app",
+			"library/app",
+			"team/app",
+			"reg.example/app",
+			"ghcr.example/app",
+			"registry-1.docker.io/app",
+			"unlisted.example/app",
+		} {
+			reg.PushRaw(
+				repo,
+				"v1",
+				hostile.ImageType,
+				[]byte(
+					fmt.Sprintf(`{"schemaVersion":2,"config":{"digest":%q},"layers":[],"annotations":{"from":"%s/%s"}}`,
+						digest.FromString(""), host, repo),
+				),
+			)
 		}
 	}
 	for _, c := range []struct {
@@ -257,8 +292,14 @@ func TestPolicyHoldsForEveryWayToName(t *testing.T) {
 	hub := r.regs["docker.io"]
 	signed, bad := hub.PushImage("library/app", "good"), hub.PushImage("library/app", "bad")
 	hub.Sign("library/app", signed.Digest, r.key)
-	for _, path := range []string{"/v2/app/manifests/%s", "/v2/library/app/manifests/%s", "/v2/docker.io/app/manifests/%s", "/v2/index.docker.io/library/app/manifests/%s",
-		"/v2/app/manifests/%s?ns=registry-1.docker.io", "/v2/DOCKER.io/app/manifests/%s"} {
+	for _, path := range []string{
+		"/v2/app/manifests/%s",
+		"/v2/library/app/manifests/%s",
+		"/v2/docker.io/app/manifests/%s",
+		"/v2/index.docker.io/library/app/manifests/%s",
+		"/v2/app/manifests/%s?ns=registry-1.docker.io",
+		"/v2/DOCKER.io/app/manifests/%s",
+	} {
 		r.get(fmt.Sprintf(path, "good")).served(t, signed.Manifest)
 		e := r.get(fmt.Sprintf(path, "bad")).refused(t, http.StatusForbidden, "DENIED")
 		if d := e.Errors[0].Detail; d.Image != "docker.io/library/app" || d.Digest != bad.Digest.String() {
@@ -272,7 +313,14 @@ func TestWritesAre405(t *testing.T) {
 	r := newRig(t)
 	image := r.signed("v1")
 	for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get", "PROPFIND"} {
-		for _, path := range []string{manifests("prod/app", "v1"), blobs("prod/app", image.Layers[0]), "/v2/", "/v2/reg.example/prod/app/blobs/uploads/", "/", "/v2/a%2fb"} {
+		for _, path := range []string{
+			manifests("prod/app", "v1"),
+			blobs("prod/app", image.Layers[0]),
+			"/v2/",
+			"/v2/reg.example/prod/app/blobs/uploads/",
+			"/",
+			"/v2/a%2fb",
+		} {
 			g := r.raw(method, path, "X-HTTP-Method-Override", "GET")
 			g.refused(t, http.StatusMethodNotAllowed, "UNSUPPORTED")
 			if g.header.Get("Allow") != "GET, HEAD" {
@@ -305,18 +353,67 @@ func TestClientHeadersStayHere(t *testing.T) {
 	if err := os.WriteFile(password, []byte("of-the-gate"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, change := range map[string]func(*options){"anonymous": func(*options) {}, "with credentials": func(o *options) { o.password = password }} {
+	for name, change := range map[string]func(*options){
+		"anonymous":        func(*options) {},
+		"with credentials": func(o *options) { o.password = password },
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, change)
 			image := r.signed("v1")
 			header := []string{
-				"Authorization", "Bearer stolen-from-client", "Proxy-Authorization", "Basic c3RvbGVuLWZyb20tY2xpZW50", "Cookie", "session=stolen-from-client",
-				"X-Forwarded-For", "10.9.8.7", "X-Forwarded-Host", "evil.example", "X-Forwarded-Proto", "gopher", "Forwarded", "for=10.9.8.7", "X-Real-Ip", "10.9.8.7",
-				"X-Registry-Auth", "c3RvbGVu", "X-Original-Url", "/v2/closed/app/manifests/v1", "X-Rewrite-Url", "/v2/x", "Referer", "http://evil.example", "Origin", "http://evil.example",
-				"Accept", "application/vnd.docker.distribution.manifest.v1+prettyjws", "Accept-Encoding", "gzip, br", "User-Agent", "evil/1", "If-None-Match", `"x"`,
-				"Range", "bytes=0-1", "If-Range", `"x"`, "Te", "trailers", "Upgrade", "h2c", "Via", "1.1 evil", "X-Evil", "1", "Expect", "",
-				"Tracestate", "evil=stolen-from-client", "Baggage", "user=stolen-from-client",
+				"Authorization",
+				"Bearer stolen-from-client",
+				"Proxy-Authorization",
+				"Basic c3RvbGVuLWZyb20tY2xpZW50",
+				"Cookie",
+				"session=stolen-from-client",
+				"X-Forwarded-For",
+				"10.9.8.7",
+				"X-Forwarded-Host",
+				"evil.example",
+				"X-Forwarded-Proto",
+				"gopher",
+				"Forwarded",
+				"for=10.9.8.7",
+				"X-Real-Ip",
+				"10.9.8.7",
+				"X-Registry-Auth",
+				"c3RvbGVu",
+				"X-Original-Url",
+				"/v2/closed/app/manifests/v1",
+				"X-Rewrite-Url",
+				"/v2/x",
+				"Referer",
+				"http://evil.example",
+				"Origin",
+				"http://evil.example",
+				"Accept",
+				"application/vnd.docker.distribution.manifest.v1+prettyjws",
+				"Accept-Encoding",
+				"gzip, br",
+				"User-Agent",
+				"evil/1",
+				"If-None-Match",
+				`"x"`,
+				"Range",
+				"bytes=0-1",
+				"If-Range",
+				`"x"`,
+				"Te",
+				"trailers",
+				"Upgrade",
+				"h2c",
+				"Via",
+				"1.1 evil",
+				"X-Evil",
+				"1",
+				"Expect",
+				"",
+				"Tracestate",
+				"evil=stolen-from-client",
+				"Baggage",
+				"user=stolen-from-client",
 			}
 			r.get(manifests("prod/app", "v1"), header...).served(t, image.Manifest)
 			r.get(manifests("prod/app", image.Digest), header...).served(t, image.Manifest)
@@ -331,7 +428,8 @@ func TestClientHeadersStayHere(t *testing.T) {
 						t.Errorf("%s carried %s: %q", q, name, values)
 					}
 				}
-				if q.Header.Get("User-Agent") != "pullgate/test" || q.Header.Get("Accept-Encoding") != "identity" || strings.Contains(q.Header.Get("Accept"), "v1+prettyjws") {
+				if q.Header.Get("User-Agent") != "pullgate/test" || q.Header.Get("Accept-Encoding") != "identity" ||
+					strings.Contains(q.Header.Get("Accept"), "v1+prettyjws") {
 					t.Errorf("%s: %v", q, q.Header)
 				}
 				if strings.Contains(q.Host, "evil") || q.Header.Get("Range") != "" && q.Kind != hostile.Blobs {
@@ -348,7 +446,16 @@ func TestClientTraceStaysHereWithoutTracing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.signed("v1")
-	r.get(manifests("prod/app", "v1"), "Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "Tracestate", "vendor=written-by-the-client").served(t, image.Manifest)
+	r.get(
+		manifests("prod/app", "v1"),
+		"Traceparent",
+		"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+		"Tracestate",
+		"vendor=written-by-the-client",
+	).served(
+		t,
+		image.Manifest,
+	)
 	for _, q := range r.reg.Requests() {
 		if s := q.Header.Get("Tracestate"); s != "" {
 			t.Errorf("%s carried the client's tracestate %q", q, s)
@@ -361,19 +468,67 @@ func TestUpstreamHeadersStayThere(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.signed("v1")
-	r.reg.On(hostile.AddHeaders("Set-Cookie", "a=b", "Location", "http://evil.example", "Content-Disposition", "attachment", "Www-Authenticate", `Bearer realm="http://evil.example"`,
-		"Access-Control-Allow-Origin", "*", "X-Evil", "1", "Refresh", "0", "Link", "<http://evil.example>; rel=preload", "Warning", `299 - "trust me"`, "Pullgate-Decision", "forged",
-		"Server", "evil", "Oci-Subject", "sha256:x", "Etag", `"forged"`, "Cache-Control", "public, max-age=31536000"))
-	allowed := map[string]bool{"Content-Type": true, "Content-Length": true, "Docker-Content-Digest": true, "Etag": true, "Cache-Control": true, "X-Content-Type-Options": true,
-		"Pullgate-Decision": true, "Docker-Distribution-Api-Version": true, "Date": true, "Accept-Ranges": true, "Content-Range": true, "Retry-After": true}
-	for _, path := range []string{manifests("prod/app", "v1"), blobs("prod/app", image.Layers[0]), manifests("prod/app", "missing")} {
+	r.reg.On(
+		hostile.AddHeaders(
+			"Set-Cookie",
+			"a=b",
+			"Location",
+			"http://evil.example",
+			"Content-Disposition",
+			"attachment",
+			"Www-Authenticate",
+			`Bearer realm="http://evil.example"`,
+			"Access-Control-Allow-Origin",
+			"*",
+			"X-Evil",
+			"1",
+			"Refresh",
+			"0",
+			"Link",
+			"<http://evil.example>; rel=preload",
+			"Warning",
+			`299 - "trust me"`,
+			"Pullgate-Decision",
+			"forged",
+			"Server",
+			"evil",
+			"Oci-Subject",
+			"sha256:x",
+			"Etag",
+			`"forged"`,
+			"Cache-Control",
+			"public, max-age=31536000",
+		),
+	)
+	allowed := map[string]bool{
+		"Content-Type":                    true,
+		"Content-Length":                  true,
+		"Docker-Content-Digest":           true,
+		"Etag":                            true,
+		"Cache-Control":                   true,
+		"X-Content-Type-Options":          true,
+		"Pullgate-Decision":               true,
+		"Docker-Distribution-Api-Version": true,
+		"Date":                            true,
+		"Accept-Ranges":                   true,
+		"Content-Range":                   true,
+		"Retry-After":                     true,
+	}
+	for _, path := range []string{
+		manifests("prod/app", "v1"),
+		blobs("prod/app", image.Layers[0]),
+		manifests("prod/app", "missing"),
+	} {
 		g := r.get(path)
 		for name := range g.header {
 			if !allowed[name] {
 				t.Errorf("%s: %s: %q", path, name, g.header[name])
 			}
 		}
-		if c := g.header.Get("Cache-Control"); strings.Contains(c, "public") || strings.Contains(g.header.Get("Etag"), "forged") || g.header.Get("Pullgate-Decision") == "forged" {
+		if c := g.header.Get(
+			"Cache-Control",
+		); strings.Contains(c, "public") || strings.Contains(g.header.Get("Etag"), "forged") ||
+			g.header.Get("Pullgate-Decision") == "forged" {
 			t.Errorf("%s: %v", path, g.header)
 		}
 	}
@@ -385,7 +540,16 @@ func TestDecisionLog(t *testing.T) {
 	r := newRig(t)
 	image := r.signed("v1")
 	bad := r.reg.PushImage("prod/app", "bad")
-	secret := []string{"Authorization", "Bearer very-secret", "Cookie", "very-secret", "Proxy-Authorization", "very-secret", "User-Agent", `client/1 "quoted"`}
+	secret := []string{
+		"Authorization",
+		"Bearer very-secret",
+		"Cookie",
+		"very-secret",
+		"Proxy-Authorization",
+		"very-secret",
+		"User-Agent",
+		`client/1 "quoted"`,
+	}
 	for _, c := range []struct {
 		method, path, outcome string
 		status                float64
@@ -433,7 +597,13 @@ func TestCouldNotTellNamesItsDecision(t *testing.T) {
 		}
 		lines := r.log.lines(t)
 		if id := g.header.Get("Pullgate-Decision"); id == "" || lines[len(lines)-1]["decision"] != id {
-			t.Errorf("%s: the message speaks of a decision id, the answer has %q: %d %s", trick.Name, id, g.status, g.body)
+			t.Errorf(
+				"%s: the message speaks of a decision id, the answer has %q: %d %s",
+				trick.Name,
+				id,
+				g.status,
+				g.body,
+			)
 		}
 	}
 }
@@ -469,17 +639,40 @@ func TestHostileTextIsBounded(t *testing.T) {
 // Error answers are JSON whatever a client or a signature calls itself.
 func TestErrorsAreJSONWithHostileNames(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, withPolicies(`[{name: 'a "quoted" \ <policy> é 💥', images: ["reg.example/prod/**"], authorities: [{name: 'k"e\y', key: KEY}]}]`))
+	r := newRig(
+		t,
+		withPolicies(
+			`[{name: 'a "quoted" \ <policy> é 💥', images: ["reg.example/prod/**"], authorities: [{name: 'k"e\y', `+
+				`key: KEY}]}]`,
+		),
+	)
 	image := r.reg.PushImage("prod/app", "v1")
-	payload := []byte(strings.Replace(string(hostile.Payload("prod/app", image.Digest)), image.Digest.String(), `sha256:\"}\u0000\u2028<script>`, 1))
-	r.reg.PushArtifact("prod/app", hostile.SignatureTag(image.Digest), hostile.Artifact{Layers: []hostile.Layer{hostile.SignatureLayer(payload, r.key)}})
+	payload := []byte(
+		strings.Replace(
+			string(hostile.Payload("prod/app", image.Digest)),
+			image.Digest.String(),
+			`sha256:\"}\u0000\u2028<script>`,
+			1,
+		),
+	)
+	r.reg.PushArtifact(
+		"prod/app",
+		hostile.SignatureTag(image.Digest),
+		hostile.Artifact{Layers: []hostile.Layer{hostile.SignatureLayer(payload, r.key)}},
+	)
 	g := r.get(manifests("prod/app", "v1"))
 	e := g.refused(t, http.StatusForbidden, "DENIED").Errors[0]
 	if e.Detail.Policy != `a "quoted" \ <policy> é 💥` || strings.ContainsAny(e.Message, "\x00\n\u2028") {
 		t.Errorf("%+v", e)
 	}
-	for _, target := range []string{`/v2/"}],"x":[{/manifests/v1`, "/v2/unlisted.example\"\\/a/manifests/v1", "/v2/\xff\xfe/manifests/\x80", "/v2/a?ns=%22%5c%00%ff", "/v2/a/manifests/v1?ns=%22%00%ff\x7f",
-		"/v2/<script>alert(1)</script>.example/a/manifests/v1"} {
+	for _, target := range []string{
+		`/v2/"}],"x":[{/manifests/v1`,
+		"/v2/unlisted.example\"\\/a/manifests/v1",
+		"/v2/\xff\xfe/manifests/\x80",
+		"/v2/a?ns=%22%5c%00%ff",
+		"/v2/a/manifests/v1?ns=%22%00%ff\x7f",
+		"/v2/<script>alert(1)</script>.example/a/manifests/v1",
+	} {
 		g := r.raw(http.MethodGet, target)
 		var v refusal
 		if g.status == 400 && strings.HasPrefix(g.header.Get("Content-Type"), "text/plain") {

@@ -81,7 +81,11 @@ var verifyTimeout = pace(300 * time.Millisecond)
 // pace stretches a time where the race detector makes everything slower.
 func pace(d time.Duration) time.Duration {
 	info, ok := debug.ReadBuildInfo()
-	if ok && slices.ContainsFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "-race" && s.Value == "true" }) {
+	if ok &&
+		slices.ContainsFunc(
+			info.Settings,
+			func(s debug.BuildSetting) bool { return s.Key == "-race" && s.Value == "true" },
+		) {
 		return 4 * d
 	}
 	return d
@@ -101,7 +105,15 @@ func ifStalling(trick hostile.Trick) func(*options) {
 // newRig starts everything; it ends with the test.
 func newRig(t *testing.T, change ...func(*options)) *rig {
 	t.Helper()
-	r := &rig{t: t, key: newKey(t), regs: map[string]*hostile.Registry{}, log: &lockedBuffer{}, record: &record{}, upstreams: map[string]*upstream.Upstream{}, clock: &clock{}}
+	r := &rig{
+		t:         t,
+		key:       newKey(t),
+		regs:      map[string]*hostile.Registry{},
+		log:       &lockedBuffer{},
+		record:    &record{},
+		upstreams: map[string]*upstream.Upstream{},
+		clock:     &clock{},
+	}
 	r.options = options{policies: standard, hosts: []string{}}
 	for _, c := range change {
 		c(&r.options)
@@ -136,7 +148,9 @@ func newRig(t *testing.T, change ...func(*options)) *rig {
 	t.Cleanup(func() { _ = r.store.Close() })
 	r.newCache()
 	r.proxy, err = proxy.New(proxy.Config{
-		Log: slog.New(slog.NewJSONHandler(r.log, nil)), Tracer: tracenoop.NewTracerProvider(), Meter: metricnoop.NewMeterProvider(),
+		Log:       slog.New(slog.NewJSONHandler(r.log, nil)),
+		Tracer:    tracenoop.NewTracerProvider(),
+		Meter:     metricnoop.NewMeterProvider(),
 		Decisions: r.record.take,
 	}, r.snapshot())
 	if err != nil {
@@ -153,8 +167,10 @@ func newRig(t *testing.T, change ...func(*options)) *rig {
 	server.Start()
 	r.url = server.URL
 	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 100}
-	r.client = &http.Client{Transport: transport, Timeout: pace(15 * time.Second),
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	r.client = &http.Client{
+		Transport: transport, Timeout: pace(15 * time.Second),
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	t.Cleanup(server.Close)
 	t.Cleanup(transport.CloseIdleConnections)
 	return r
@@ -170,23 +186,44 @@ func withMode(m policy.Mode) func(*options) { return func(o *options) { o.mode =
 // snapshot is the rig's configuration as it is written in its options now.
 func (r *rig) snapshot() *proxy.Snapshot {
 	r.t.Helper()
-	limits := verify.Limits{ManifestBytes: 4 << 20, Descriptors: 2000, PayloadBytes: 8 << 20, VerdictBytes: 16 << 20, Signatures: 64,
-		VerdictsInFlight: 64, VerifyTimeout: pace(15 * time.Second), ClientMisses: 1_000_000}
+	limits := verify.Limits{
+		ManifestBytes:    4 << 20,
+		Descriptors:      2000,
+		PayloadBytes:     8 << 20,
+		VerdictBytes:     16 << 20,
+		Signatures:       64,
+		VerdictsInFlight: 64,
+		VerifyTimeout:    pace(15 * time.Second),
+		ClientMisses:     1_000_000,
+	}
 	if r.options.limits != nil {
 		r.options.limits(&limits)
 	}
 	gate, err := verify.New(verify.Config{
-		Policies: r.policies(r.options.policies), Mode: r.options.mode, Store: r.store, Cache: r.cache, Limits: limits,
+		Policies: r.policies(r.options.policies),
+		Mode:     r.options.mode,
+		Store:    r.store,
+		Cache:    r.cache,
+		Limits:   limits,
 		Registry: func(host string) (verify.Registry, bool) {
 			u, ok := r.upstreams[host]
 			return u, ok
 		},
-		TTL: time.Hour, DenyTTL: 30 * time.Second, TagTTL: r.options.tagTTL, StaleIfError: 24 * time.Hour, Now: r.clock.now,
+		TTL:          time.Hour,
+		DenyTTL:      30 * time.Second,
+		TagTTL:       r.options.tagTTL,
+		StaleIfError: 24 * time.Hour,
+		Now:          r.clock.now,
 	})
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	return &proxy.Snapshot{Gate: gate, Upstreams: r.upstreams, Hostnames: r.options.hostnames, DefaultUpstream: r.options.fallback}
+	return &proxy.Snapshot{
+		Gate:            gate,
+		Upstreams:       r.upstreams,
+		Hostnames:       r.options.hostnames,
+		DefaultUpstream: r.options.fallback,
+	}
 }
 
 func (r *rig) policies(text string) *policy.Set {
@@ -200,7 +237,11 @@ func (r *rig) policies(text string) *policy.Set {
 	if err := yaml.Unmarshal([]byte(strings.ReplaceAll(text, "KEY", key)), &doc); err != nil {
 		r.t.Fatal(err)
 	}
-	set, problems := policy.Load(policy.Input{ConfigFile: "config.yaml", Inline: doc.Content[0], DefaultAction: r.options.action})
+	set, problems := policy.Load(policy.Input{
+		ConfigFile:    "config.yaml",
+		Inline:        doc.Content[0],
+		DefaultAction: r.options.action,
+	})
 	if len(problems) > 0 {
 		r.t.Fatal(problems)
 	}

@@ -33,7 +33,12 @@ func TestUpstreamFailures(t *testing.T) {
 		{hostile.Status(401), 404, "NAME_UNKNOWN", ""},
 		{hostile.Status(403), 403, "DENIED", ""},
 		{hostile.TooManyRequests("120"), 429, "TOOMANYREQUESTS", "120"},
-		{hostile.TooManyRequests("Wed, 21 Oct 2099 07:28:00 GMT"), 429, "TOOMANYREQUESTS", "Wed, 21 Oct 2099 07:28:00 GMT"},
+		{
+			hostile.TooManyRequests("Wed, 21 Oct 2099 07:28:00 GMT"),
+			429,
+			"TOOMANYREQUESTS",
+			"Wed, 21 Oct 2099 07:28:00 GMT",
+		},
 		{hostile.TooManyRequests("soon <script>"), 429, "TOOMANYREQUESTS", ""},
 		{hostile.Status(500), 503, "UNAVAILABLE", "5"},
 		{hostile.Status(502), 503, "UNAVAILABLE", "5"},
@@ -62,7 +67,8 @@ func TestUpstreamFailures(t *testing.T) {
 			image := r.signed("v1")
 			r.reg.On(c.trick)
 			paths := []string{manifests("prod/app", "v1")}
-			if c.trick.Name != hostile.LieAboutDigest.Name && c.trick.Name != hostile.GarbleDigest.Name { // by digest the bytes speak for themselves
+			if c.trick.Name != hostile.LieAboutDigest.Name &&
+				c.trick.Name != hostile.GarbleDigest.Name { // by digest the bytes speak for themselves
 				paths = append(paths, manifests("prod/app", image.Digest))
 			}
 			for _, path := range paths {
@@ -75,13 +81,17 @@ func TestUpstreamFailures(t *testing.T) {
 				start := time.Now()
 				g := r.get(path)
 				e := g.refused(t, c.status, c.code)
-				if took := time.Since(start); strings.HasPrefix(c.trick.Name, "stall") && took > verifyTimeout+2*time.Second {
+				if took := time.Since(
+					start,
+				); strings.HasPrefix(c.trick.Name, "stall") &&
+					took > verifyTimeout+2*time.Second {
 					t.Errorf("%s took %s", path, took)
 				}
 				if got := g.header.Get("Retry-After"); got != c.retryAfter {
 					t.Errorf("Retry-After %q, want %q", got, c.retryAfter)
 				}
-				if strings.Contains(e.Errors[0].Message, "127.0.0.1") || strings.Contains(string(g.body), "from upstream") {
+				if strings.Contains(e.Errors[0].Message, "127.0.0.1") ||
+					strings.Contains(string(g.body), "from upstream") {
 					t.Errorf("an inner error's text: %s", g.body)
 				}
 				if c.status == 503 && e.Errors[0].Detail.Decision != "" {
@@ -101,7 +111,14 @@ func TestUpstreamFailures(t *testing.T) {
 // By digest, other bytes are a lie whatever they are.
 func TestOtherBytesForADigestAre502(t *testing.T) {
 	t.Parallel()
-	for _, trick := range []hostile.Trick{hostile.HTML, hostile.Shorten, hostile.Lengthen, hostile.ManyLayers, hostile.OtherBytes(hostile.ImageType, []byte("{}")), hostile.TooShortLength} {
+	for _, trick := range []hostile.Trick{
+		hostile.HTML,
+		hostile.Shorten,
+		hostile.Lengthen,
+		hostile.ManyLayers,
+		hostile.OtherBytes(hostile.ImageType, []byte("{}")),
+		hostile.TooShortLength,
+	} {
 		r := newRig(t)
 		image := r.signed("v1")
 		r.reg.On(trick.At(hostile.For(image.Digest)))
@@ -123,7 +140,8 @@ func TestRefusedCredentialsAre502(t *testing.T) {
 	r.reg.On(hostile.Status(401, "Www-Authenticate", `Basic realm="x"`))
 	g := r.get(manifests("prod/app", "v1"))
 	e := g.refused(t, http.StatusBadGateway, "UNAVAILABLE")
-	if e.Errors[0].Message != "the gate's credentials for reg.example were refused" || g.header.Get("Www-Authenticate") != "" {
+	if e.Errors[0].Message != "the gate's credentials for reg.example were refused" ||
+		g.header.Get("Www-Authenticate") != "" {
 		t.Errorf("%s %v", g.body, g.header)
 	}
 	if text := r.log.String() + string(g.body); strings.Contains(text, "of-the-gate") {
@@ -165,8 +183,13 @@ func TestDenialNeedsEveryAnswer(t *testing.T) {
 			r.get(manifests("prod/app", "v1")).served(t, image.Manifest)
 		})
 	}
-	for _, trick := range []hostile.Trick{hostile.NoReferrers(500), hostile.Truncate.At(hostile.Is(hostile.Referrers)), hostile.StallMidBody.At(hostile.Is(hostile.Referrers)),
-		hostile.TooManyRequests("9").At(hostile.Is(hostile.Referrers)), hostile.Status(403).At(hostile.Is(hostile.Referrers))} {
+	for _, trick := range []hostile.Trick{
+		hostile.NoReferrers(500),
+		hostile.Truncate.At(hostile.Is(hostile.Referrers)),
+		hostile.StallMidBody.At(hostile.Is(hostile.Referrers)),
+		hostile.TooManyRequests("9").At(hostile.Is(hostile.Referrers)),
+		hostile.Status(403).At(hostile.Is(hostile.Referrers)),
+	} {
 		r := newRig(t, ifStalling(trick))
 		image := r.reg.PushImage("prod/app", "v1")
 		r.reg.On(trick)
@@ -233,8 +256,13 @@ func TestNoTrickGetsOtherBytesThrough(t *testing.T) {
 			r.reg.On(trick)
 			for range rounds {
 				for path, want := range map[string][]byte{
-					manifests("prod/app", "good"): good.Manifest, manifests("prod/app", good.Digest): good.Manifest, blobs("prod/app", good.Layers[0]): layer,
-					manifests("prod/app", "bad"): nil, manifests("prod/app", bad.Digest): nil, blobs("prod/app", bad.Layers[0]): nil, blobs("prod/app", bad.Digest): nil,
+					manifests("prod/app", "good"):      good.Manifest,
+					manifests("prod/app", good.Digest): good.Manifest,
+					blobs("prod/app", good.Layers[0]):  layer,
+					manifests("prod/app", "bad"):       nil,
+					manifests("prod/app", bad.Digest):  nil,
+					blobs("prod/app", bad.Layers[0]):   nil,
+					blobs("prod/app", bad.Digest):      nil,
 				} {
 					g, err := r.try(t.Context(), http.MethodGet, path)
 					if err != nil || g.err != nil {
@@ -263,7 +291,10 @@ func TestOutageIsBridgedByKeptSignatures(t *testing.T) {
 	r.reg.Sign("prod/app", image.Digest, r.key)
 	r.get(manifests("prod/app", "v1")).served(t, image.Manifest)
 	r.restart()
-	r.reg.On(hostile.Status(500).At(hostile.Is(hostile.Manifests)), hostile.Status(500).At(hostile.Is(hostile.Referrers)))
+	r.reg.On(
+		hostile.Status(500).At(hostile.Is(hostile.Manifests)),
+		hostile.Status(500).At(hostile.Is(hostile.Referrers)),
+	)
 	r.get(manifests("prod/app", image.Digest)).served(t, image.Manifest)
 	r.get(blobs("prod/app", image.Layers[0])).served(t, layer)
 	r.get(manifests("prod/app", bad.Digest)).refused(t, http.StatusServiceUnavailable, "UNAVAILABLE")
@@ -326,7 +357,10 @@ func TestTagsList(t *testing.T) {
 		}
 		return p
 	}
-	if p := read(r.get("/v2/reg.example/prod/app/tags/list")); p.Name != "reg.example/prod/app" || strings.Join(p.Tags, "") != "abcde" {
+	if p := read(
+		r.get("/v2/reg.example/prod/app/tags/list"),
+	); p.Name != "reg.example/prod/app" ||
+		strings.Join(p.Tags, "") != "abcde" {
 		t.Errorf("%+v", p)
 	}
 	var all []string
@@ -336,7 +370,8 @@ func TestTagsList(t *testing.T) {
 		link := g.header.Get("Link")
 		if next = ""; link != "" {
 			target, ok := strings.CutSuffix(link, `>; rel="next"`)
-			if !ok || !strings.HasPrefix(target, "</v2/prod/app/tags/list?") || !strings.Contains(target, "ns=reg.example") {
+			if !ok || !strings.HasPrefix(target, "</v2/prod/app/tags/list?") ||
+				!strings.Contains(target, "ns=reg.example") {
 				t.Fatalf("Link %q", link)
 			}
 			next = target[1:]
@@ -361,7 +396,11 @@ func TestTagsList(t *testing.T) {
 	if len(r.reg.Requests()) > 0 {
 		t.Errorf("the upstream was asked %v", r.reg.Requests())
 	}
-	for _, link := range []string{`<http://evil.example/v2/prod/app/tags/list?last=a>; rel="next"`, `</v2/closed/app/tags/list?last=a>; rel="next"`, `</v2/prod/app/tags/list?last=a; rel="next"`} {
+	for _, link := range []string{
+		`<http://evil.example/v2/prod/app/tags/list?last=a>; rel="next"`,
+		`</v2/closed/app/tags/list?last=a>; rel="next"`,
+		`</v2/prod/app/tags/list?last=a; rel="next"`,
+	} {
 		r.reg.On(hostile.AddHeaders("Link", link))
 		r.get("/v2/reg.example/prod/app/tags/list").refused(t, http.StatusBadGateway, "UNAVAILABLE")
 		r.mend()
@@ -375,19 +414,34 @@ func TestReferrersAreNamesOnly(t *testing.T) {
 	signature := r.reg.Attach("prod/app", image.Digest, r.key)
 	path := "/v2/reg.example/prod/app/referrers/" + image.Digest.String()
 	g := r.get(path)
-	if g.status != 200 || g.header.Get("Content-Type") != hostile.IndexType || !bytes.Contains(g.body, []byte(signature)) {
+	if g.status != 200 || g.header.Get("Content-Type") != hostile.IndexType ||
+		!bytes.Contains(g.body, []byte(signature)) {
 		t.Fatalf("%d %v %s", g.status, g.header, g.body)
 	}
-	if g := r.get(path + "?artifactType=" + url.QueryEscape(hostile.SignatureType)); !bytes.Contains(g.body, []byte(signature)) || g.header.Get("Oci-Filters-Applied") != "artifactType" {
+	if g := r.get(
+		path + "?artifactType=" + url.QueryEscape(hostile.SignatureType),
+	); !bytes.Contains(g.body, []byte(signature)) ||
+		g.header.Get("Oci-Filters-Applied") != "artifactType" {
 		t.Errorf("filtered: %s %v", g.body, g.header)
 	}
 	if g := r.get(path + "?artifactType=application/other"); bytes.Contains(g.body, []byte(signature)) {
 		t.Errorf("filtered: %s", g.body)
 	}
-	r.reg.On(hostile.OtherBytes(hostile.IndexType, []byte(`{"schemaVersion":2,"manifests":[{"mediaType":"`+hostile.ImageType+`","digest":"`+signature.String()+
-		`","size":7,"data":"c211Z2dsZWQ=","urls":["http://evil.example"],"platform":{"os":"x"},"annotations":{"a":"b"}},{"digest":"sha256:../../x"},{}],"data":"c211Z2dsZWQ=","subject":{"data":"c211Z2dsZWQ="}}`)).At(hostile.Is(hostile.Referrers)))
+	r.reg.On(
+		hostile.OtherBytes(
+			hostile.IndexType,
+			[]byte(`{"schemaVersion":2,"manifests":[{"mediaType":"`+hostile.ImageType+`","digest":"`+signature.String()+
+				`","size":7,"data":"c211Z2dsZWQ=","urls":["http://evil.example"],"platform":{"os":"x"},`+
+				`"annotations":{"a":"b"}},{"digest":"sha256:../../x"},{}],"data":"c211Z2dsZWQ=",`+
+				`"subject":{"data":"c211Z2dsZWQ="}}`),
+		).At(
+			hostile.Is(hostile.Referrers),
+		),
+	)
 	g = r.get(path)
-	if bytes.Contains(g.body, []byte("c211Z2dsZWQ")) || bytes.Contains(g.body, []byte("evil")) || bytes.Contains(g.body, []byte("..")) || !bytes.Contains(g.body, []byte(signature)) {
+	if bytes.Contains(g.body, []byte("c211Z2dsZWQ")) || bytes.Contains(g.body, []byte("evil")) ||
+		bytes.Contains(g.body, []byte("..")) ||
+		!bytes.Contains(g.body, []byte(signature)) {
 		t.Errorf("%s", g.body)
 	}
 	for _, status := range []int{404, 405, 501, 400, 200} {

@@ -37,14 +37,22 @@ func (g got) warned(t *testing.T, what string, words ...string) {
 
 func TestWarnAdmitsAndSaysSo(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(*options){"policy": withPolicies(warnProd), "gate": withMode(policy.Warn)} {
+	for name, change := range map[string]func(*options){
+		"policy": withPolicies(warnProd),
+		"gate":   withMode(policy.Warn),
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, change)
 			bad, good := r.reg.PushImage("prod/app", "bad"), r.signed("good")
 			index := r.reg.PushIndex("prod/app", "multi", bad.Digest)
 			r.get(blobs("prod/app", bad.Layers[0])).warned(t, "an unknown part")
-			for _, path := range []string{manifests("prod/app", "bad"), manifests("prod/app", bad.Digest), manifests("prod/app", "multi"), manifests("prod/app", index)} {
+			for _, path := range []string{
+				manifests("prod/app", "bad"),
+				manifests("prod/app", bad.Digest),
+				manifests("prod/app", "multi"),
+				manifests("prod/app", index),
+			} {
 				r.head(path).warned(t, path, "refused by policy", "no signature found")
 				r.get(path).warned(t, path, "refused by policy", "no signature found")
 			}
@@ -87,8 +95,13 @@ func TestWarnNeverWeakensStaticDeny(t *testing.T) {
 	r := newRig(t, withMode(policy.Warn))
 	image := r.reg.PushImage("closed/app", "v1")
 	r.reg.Sign("closed/app", image.Digest, r.key)
-	paths := []string{manifests("closed/app", "v1"), manifests("closed/app", image.Digest), blobs("closed/app", image.Digest),
-		blobs("closed/app", image.Config), blobs("closed/app", image.Layers[0])}
+	paths := []string{
+		manifests("closed/app", "v1"),
+		manifests("closed/app", image.Digest),
+		blobs("closed/app", image.Digest),
+		blobs("closed/app", image.Config),
+		blobs("closed/app", image.Layers[0]),
+	}
 	for _, path := range paths {
 		r.refusedAt("static: deny under warn", path)
 	}
@@ -109,7 +122,13 @@ func TestWarnNeverWeakensStaticDenyOfADigest(t *testing.T) {
 	r.reg.Sign("prod/app", index, r.key)
 	r.get(manifests("prod/app", "v1")).served(t, image.Manifest)
 	r.get(blobs("prod/app", image.Layers[0])).served(t, r.reg.Blob("prod/app", image.Layers[0]))
-	r.reload(withPolicies(`[{name: bad-ones, digests: ["` + image.Digest.String() + `"], static: deny}, {name: prod, images: ["reg.example/prod/**"], authorities: [{key: KEY}]}]`))
+	r.reload(
+		withPolicies(
+			`[{name: bad-ones, digests: ["` +
+				image.Digest.String() + `"], static: deny}, {name: prod, images: ["reg.example/prod/**"], ` +
+				`authorities: [{key: KEY}]}]`,
+		),
+	)
 	r.refusedAt("the denied image", manifests("prod/app", "v1"))
 	r.refusedAt("the denied image", manifests("prod/app", image.Digest))
 	r.refusedAt("the denied image as a blob", blobs("prod/app", image.Digest))
@@ -124,8 +143,16 @@ func TestWarnAdmitsWhatCouldNotBeVerified(t *testing.T) {
 	signatures := func(q hostile.Request) bool {
 		return hostile.SignatureTags(q) || q.Kind == hostile.Referrers || q.Kind == hostile.Blobs
 	}
-	for _, trick := range []hostile.Trick{hostile.Status(500), hostile.StallAtOnce, hostile.Truncate, hostile.Gzip, hostile.LieAboutDigest.At(hostile.SignatureTags),
-		hostile.TooManyRequests("60"), hostile.Status(403), hostile.Status(401)} {
+	for _, trick := range []hostile.Trick{
+		hostile.Status(500),
+		hostile.StallAtOnce,
+		hostile.Truncate,
+		hostile.Gzip,
+		hostile.LieAboutDigest.At(hostile.SignatureTags),
+		hostile.TooManyRequests("60"),
+		hostile.Status(403),
+		hostile.Status(401),
+	} {
 		t.Run(trick.Name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, withPolicies(warnProd), ifStalling(trick))
@@ -175,18 +202,30 @@ func TestWarnServesNoWrongBytes(t *testing.T) {
 // "Warnings"): at most 4096 bytes of quoted text.
 func TestWarningIsOneBoundedHeader(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, withPolicies(`[{name: 'a "quoted" \ é name', images: ["reg.example/prod/**"], mode: warn, authorities: [{name: 'k', key: KEY}]}]`))
+	r := newRig(
+		t,
+		withPolicies(
+			`[{name: 'a "quoted" \ é name', images: ["reg.example/prod/**"], mode: warn, authorities: [{name: 'k', `+
+				`key: KEY}]}]`,
+		),
+	)
 	image := r.reg.PushImage("prod/app", "v1")
 	var layers []hostile.Layer
 	for range 20 {
-		payload := strings.Replace(string(hostile.Payload("prod/app", image.Digest)), image.Digest.String(), `\"\r\nX-Evil: 1\"\u2028`+strings.Repeat("é", 500)+random16(), 1)
+		payload := strings.Replace(
+			string(hostile.Payload("prod/app", image.Digest)),
+			image.Digest.String(),
+			`\"\r\nX-Evil: 1\"\u2028`+strings.Repeat("é", 500)+random16(),
+			1,
+		)
 		layers = append(layers, hostile.SignatureLayer([]byte(payload), r.key))
 	}
 	r.reg.PushArtifact("prod/app", hostile.SignatureTag(image.Digest), hostile.Artifact{Layers: layers})
 	g := r.get(manifests("prod/app", "v1"))
 	g.warned(t, "v1", "quoted", "for another image")
 	w := g.header.Get("Warning")
-	if len(w) > 4096 || len(g.header.Values("Warning")) != 1 || g.header.Get("X-Evil") != "" || strings.Trim(w, printable) != "" {
+	if len(w) > 4096 || len(g.header.Values("Warning")) != 1 || g.header.Get("X-Evil") != "" ||
+		strings.Trim(w, printable) != "" {
 		t.Errorf("%d bytes: %q", len(w), w)
 	}
 }

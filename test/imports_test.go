@@ -18,11 +18,24 @@ var rooms = map[string][]string{
 	"proxy/upstream":       {"policy", "verify"},
 	"proxy":                {"policy", "verify", "proxy/upstream"},
 	"cmd/pullgate/imports": {"policy"},
-	"cmd/pullgate":         {"policy", "cmd/pullgate/imports", "verify", "verify/sigs", "verify/trust", "proxy", "proxy/upstream"},
+	"cmd/pullgate": {
+		"policy",
+		"cmd/pullgate/imports",
+		"verify",
+		"verify/sigs",
+		"verify/trust",
+		"proxy",
+		"proxy/upstream",
+	},
 }
 
 // pure is what policy must do without: it is a decision, not a program.
-var pure = []string{"net/http", "github.com/sigstore/", "go.opentelemetry.io/", "github.com/google/go-containerregistry"}
+var pure = []string{
+	"net/http",
+	"github.com/sigstore/",
+	"go.opentelemetry.io/",
+	"github.com/google/go-containerregistry",
+}
 
 func TestImportsGoOneWay(t *testing.T) {
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"...").Output()

@@ -57,31 +57,47 @@ type missing struct {
 // NewCache bounds the memory: maxVerdicts entries, manifestBytes bytes.
 func NewCache(maxVerdicts, manifestBytes int64) (*Cache, error) {
 	verdicts, err := ristretto.NewCache(&ristretto.Config[string, Verdict]{
-		NumCounters: 10 * maxVerdicts, MaxCost: maxVerdicts, BufferItems: 64,
+		NumCounters:        10 * maxVerdicts,
+		MaxCost:            maxVerdicts,
+		BufferItems:        64,
 		IgnoreInternalCost: true, // else a cost of 1 keeps 17 entries of 1000
 	})
 	if err != nil {
 		return nil, fmt.Errorf("verdict cache: %w", err)
 	}
 	manifests, err := ristretto.NewCache(&ristretto.Config[string, *remembered]{
-		NumCounters: max(10_000, manifestBytes/256), MaxCost: manifestBytes, BufferItems: 64, IgnoreInternalCost: true,
+		NumCounters:        max(10_000, manifestBytes/256),
+		MaxCost:            manifestBytes,
+		BufferItems:        64,
+		IgnoreInternalCost: true,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("manifest cache: %w", err)
 	}
 	tags, err := ristretto.NewCache(&ristretto.Config[string, tagged]{
-		NumCounters: 1_000_000, MaxCost: 100_000, BufferItems: 64, IgnoreInternalCost: true,
+		NumCounters:        1_000_000,
+		MaxCost:            100_000,
+		BufferItems:        64,
+		IgnoreInternalCost: true,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("tag cache: %w", err)
 	}
 	missing, err := ristretto.NewCache(&ristretto.Config[string, missing]{
-		NumCounters: 100_000, MaxCost: 10_000, BufferItems: 64, IgnoreInternalCost: true,
+		NumCounters:        100_000,
+		MaxCost:            10_000,
+		BufferItems:        64,
+		IgnoreInternalCost: true,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cache of 404s: %w", err)
 	}
-	return &Cache{verdicts: verdicts, manifests: manifests, tags: tags, missing: missing}, nil
+	return &Cache{
+		verdicts:  verdicts,
+		manifests: manifests,
+		tags:      tags,
+		missing:   missing,
+	}, nil
 }
 
 // Close stops the caches' goroutines.

@@ -85,7 +85,13 @@ func newBench(t testing.TB, change func(*verify.Limits)) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := fmt.Sprintf("[{name: p, images: [\"reg.example/**\"], authorities: [{key: %q}]}]", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}))
+	text := fmt.Sprintf(
+		"[{name: p, images: [\"reg.example/**\"], authorities: [{key: %q}]}]",
+		pem.EncodeToMemory(&pem.Block{
+			Type:  "PUBLIC KEY",
+			Bytes: public,
+		}),
+	)
 	var doc yaml.Node
 	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
 		t.Fatal(err)
@@ -104,8 +110,16 @@ func newBench(t testing.TB, change func(*verify.Limits)) *bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(cache.Close)
-	limits := verify.Limits{ManifestBytes: 4 << 20, Descriptors: 2000, PayloadBytes: 8 << 20, VerdictBytes: 16 << 20, Signatures: 64,
-		VerdictsInFlight: 64, VerifyTimeout: 15 * time.Second, ClientMisses: 1_000_000}
+	limits := verify.Limits{
+		ManifestBytes:    4 << 20,
+		Descriptors:      2000,
+		PayloadBytes:     8 << 20,
+		VerdictBytes:     16 << 20,
+		Signatures:       64,
+		VerdictsInFlight: 64,
+		VerifyTimeout:    15 * time.Second,
+		ClientMisses:     1_000_000,
+	}
 	change(&limits)
 	b.gate, err = verify.New(verify.Config{
 		Policies: policies, Store: store, Cache: cache, TTL: time.Hour, DenyTTL: time.Minute, Limits: limits,
@@ -135,14 +149,27 @@ var material = map[string]func(n int) string{
 	"32 log entries": func(n int) string { return costEntries(n, 32) },
 	"4 log entries":  func(n int) string { return costEntries(n, 4) },
 	"10,000 tokens": func(n int) string {
-		return costEntries(n-20<<10, 1) + `,"timestampVerificationData":{"rfc3161Timestamps":[` + strings.TrimSuffix(strings.Repeat(`{},`, 4900), ",") + `]}`
+		return costEntries(
+			n-20<<10,
+			1,
+		) + `,"timestampVerificationData":{"rfc3161Timestamps":[` + strings.TrimSuffix(
+			strings.Repeat(`{},`, 4900),
+			",",
+		) + `]}`
 	},
 }
 
 // costEntries are log entries of n bytes in all, in forms that parse.
 func costEntries(n, count int) string {
 	body := base64.StdEncoding.EncodeToString([]byte(strings.Repeat(`{"apiVersion":"0.0.1"}`, n/count/22*3/4)))
-	return `"tlogEntries":[` + strings.TrimSuffix(strings.Repeat(`{"logIndex":"1","integratedTime":"1","kindVersion":{"kind":"dsse","version":"0.0.1"},"canonicalizedBody":"`+body+`"},`, count), ",") + `]`
+	return `"tlogEntries":[` + strings.TrimSuffix(
+		strings.Repeat(
+			`{"logIndex":"1","integratedTime":"1","kindVersion":{"kind":"dsse","version":"0.0.1"},`+
+				`"canonicalizedBody":"`+body+`"},`,
+			count,
+		),
+		",",
+	) + `]`
 }
 
 // hostileBundle is about the largest that may be, in bytes.
@@ -154,23 +181,37 @@ const hostileBundle = 250 << 10
 func (b *bench) hostile(fill func(n int) string, everywhere bool) digest.Digest {
 	const bundleType = "application/vnd.dev.sigstore.bundle.v0.3+json"
 	image := b.reg.PushImage(costRepo, "")
-	statement := base64.StdEncoding.EncodeToString([]byte(`{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{"sha256":"` + image.Digest.Encoded() +
-		`"}}],"predicateType":"https://sigstore.dev/cosign/sign/v1","predicate":{}}`))
+	statement := base64.StdEncoding.EncodeToString(
+		[]byte(`{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{"sha256":"` + image.Digest.Encoded() +
+			`"}}],"predicateType":"https://sigstore.dev/cosign/sign/v1","predicate":{}}`),
+	)
 	signature := make([]byte, 64)
 	stuff := fill(hostileBundle)
 	var referrers []digest.Digest
 	var payloads []hostile.Layer
 	for i := range 64 {
 		signature[0] = byte(i)
-		body := `{"mediaType":"` + bundleType + `","verificationMaterial":{"publicKey":{"hint":"x"},` + stuff + `},"dsseEnvelope":{"payload":"` + statement +
-			`","payloadType":"application/vnd.in-toto+json","signatures":[{"sig":"` + base64.StdEncoding.EncodeToString(signature) + `"}]}}`
+		body := `{"mediaType":"` + bundleType + `","verificationMaterial":{"publicKey":{"hint":"x"},` +
+			stuff + `},"dsseEnvelope":{"payload":"` + statement +
+			`","payloadType":"application/vnd.in-toto+json","signatures":[{"sig":"` + base64.StdEncoding.EncodeToString(
+			signature,
+		) + `"}]}}`
 		if len(body) > 256<<10 || len(body) < 200<<10 {
 			b.t.Fatalf("a bundle of %d bytes", len(body))
 		}
-		referrers = append(referrers, b.reg.PushArtifact(costRepo, "", hostile.Artifact{Type: bundleType,
-			Layers: []hostile.Layer{{MediaType: bundleType, Body: []byte(body)}}, Subject: image.Digest}))
+		referrers = append(referrers, b.reg.PushArtifact(costRepo, "", hostile.Artifact{
+			Type:   bundleType,
+			Layers: []hostile.Layer{{MediaType: bundleType, Body: []byte(body)}}, Subject: image.Digest,
+		}))
 		if everywhere {
-			payload := hostile.Payload(costRepo, image.Digest, "n", fmt.Sprint(i), "filler", strings.Repeat("x", hostileBundle))
+			payload := hostile.Payload(
+				costRepo,
+				image.Digest,
+				"n",
+				fmt.Sprint(i),
+				"filler",
+				strings.Repeat("x", hostileBundle),
+			)
 			layer := hostile.SignatureLayer(payload, b.key)
 			layer.Annotations["dev.cosignproject.cosign/signature"] = base64.StdEncoding.EncodeToString(signature)
 			payloads = append(payloads, layer)
@@ -186,7 +227,10 @@ func (b *bench) hostile(fill func(n int) string, everywhere bool) digest.Digest 
 // pull makes a cold verdict and says how long it took.
 func (b *bench) pull(d digest.Digest, want verify.Outcome) (time.Duration, verify.Verdict) {
 	start := time.Now()
-	_, v, err := b.gate.Manifest(b.t.Context(), policy.Repository{Host: "reg.example", Path: costRepo}, d.String(), policy.Client{})
+	_, v, err := b.gate.Manifest(b.t.Context(), policy.Repository{
+		Host: "reg.example",
+		Path: costRepo,
+	}, d.String(), policy.Client{})
 	took := time.Since(start)
 	if err != nil || v.Outcome != want {
 		b.t.Errorf("%s: %s, %v, %v; want %s", d, v.Outcome, v.Reasons, err, want)

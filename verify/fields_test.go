@@ -57,8 +57,13 @@ func byWorkflow(s *signers, d digest.Digest) []hostile.Layer {
 // with some extensions changed.
 func workflow(change map[int]string) func(*x509.Certificate) {
 	extensions := map[int]string{
-		8: actions, 9: "https://github.com/acme/app/.github/workflows/release.yml@refs/tags/v1", 11: "github-hosted", 12: "https://github.com/acme/app",
-		14: "refs/tags/v1", 16: "https://github.com/acme", 20: "push",
+		8:  actions,
+		9:  "https://github.com/acme/app/.github/workflows/release.yml@refs/tags/v1",
+		11: "github-hosted",
+		12: "https://github.com/acme/app",
+		14: "refs/tags/v1",
+		16: "https://github.com/acme",
+		20: "push",
 	}
 	maps.Copy(extensions, change)
 	return identity("https://github.com/acme/app/.github/workflows/release.yml@refs/tags/v1", extensions)
@@ -82,52 +87,176 @@ func plain(fields string) string {
 
 // fieldCases has one for each field that decides something, by its name.
 var fieldCases = map[string]fieldCase{
-	"Policy.Images":      {plain(`authorities: [{key: a.pub}]`), `[{name: p, images: ["reg.example/other/**"], authorities: [{key: a.pub}]}]`, signedBy("a")},
-	"Policy.Digests":     {plain(`authorities: [{key: a.pub}]`), plain(`authorities: [{key: a.pub}], digests: ["sha256:` + strings.Repeat("0", 64) + `"]`), signedBy("a")},
-	"Policy.Static":      {plain(`static: allow`), plain(`static: deny`), nil},
-	"Policy.Mode":        {plain(`authorities: [{key: b.pub}], mode: warn`), plain(`authorities: [{key: b.pub}], mode: enforce`), signedBy("a")},
-	"Policy.Expires":     {plain(`static: allow, expires: ` + time.Now().AddDate(1, 0, 0).Format(time.DateOnly)), plain(`static: allow, expires: 2020-01-01`), nil},
+	"Policy.Images": {
+		plain(`authorities: [{key: a.pub}]`),
+		`[{name: p, images: ["reg.example/other/**"], authorities: [{key: a.pub}]}]`,
+		signedBy("a"),
+	},
+	"Policy.Digests": {
+		plain(`authorities: [{key: a.pub}]`),
+		plain(`authorities: [{key: a.pub}], digests: ["sha256:` + strings.Repeat("0", 64) + `"]`),
+		signedBy("a"),
+	},
+	"Policy.Static": {plain(`static: allow`), plain(`static: deny`), nil},
+	"Policy.Mode": {
+		plain(`authorities: [{key: b.pub}], mode: warn`),
+		plain(`authorities: [{key: b.pub}], mode: enforce`),
+		signedBy("a"),
+	},
+	"Policy.Expires": {
+		plain(`static: allow, expires: ` + time.Now().AddDate(1, 0, 0).Format(time.DateOnly)),
+		plain(`static: allow, expires: 2020-01-01`),
+		nil,
+	},
 	"Policy.Authorities": {plain(`authorities: [{key: a.pub}]`), plain(`authorities: [{key: b.pub}]`), signedBy("a")},
-	"Policy.Threshold":   {plain(`authorities: [{key: a.pub}, {key: b.pub}]`), plain(`authorities: [{key: a.pub}, {key: b.pub}], threshold: 2`), signedBy("a")},
-	"Policy.Annotations": {plain(`authorities: [{key: a.pub}], annotations: {env: prod}`), plain(`authorities: [{key: a.pub}], annotations: {env: dev}`), signedBy("a")},
-	"Policy.Attestations": {plain(`authorities: [{key: a.pub}], attestations: [{type: slsaprovenance1}]`),
-		plain(`authorities: [{key: a.pub}], attestations: [{type: slsaprovenance1}, {type: vuln}]`), attestedAs(slsa1)},
-	"Policy.SignatureRepository": {plain(`authorities: [{key: a.pub}]`), plain(`authorities: [{key: a.pub}], signatureRepository: reg.example/elsewhere`), signedBy("a")},
+	"Policy.Threshold": {
+		plain(`authorities: [{key: a.pub}, {key: b.pub}]`),
+		plain(`authorities: [{key: a.pub}, {key: b.pub}], threshold: 2`),
+		signedBy("a"),
+	},
+	"Policy.Annotations": {
+		plain(`authorities: [{key: a.pub}], annotations: {env: prod}`),
+		plain(`authorities: [{key: a.pub}], annotations: {env: dev}`),
+		signedBy("a"),
+	},
+	"Policy.Attestations": {
+		plain(`authorities: [{key: a.pub}], attestations: [{type: slsaprovenance1}]`),
+		plain(`authorities: [{key: a.pub}], attestations: [{type: slsaprovenance1}, {type: vuln}]`), attestedAs(slsa1),
+	},
+	"Policy.SignatureRepository": {
+		plain(`authorities: [{key: a.pub}]`),
+		plain(`authorities: [{key: a.pub}], signatureRepository: reg.example/elsewhere`),
+		signedBy("a"),
+	},
 
-	"Authority.Keys":            {plain(`authorities: [{name: x, key: a.pub}]`), plain(`authorities: [{name: x, key: b.pub}]`), signedBy("a")},
-	"Authority.KMS":             {plain(`authorities: [{name: x, keys: [b.pub, "hashivault://a"]}]`), plain(`authorities: [{name: x, keys: [b.pub]}]`), signedBy("a")},
-	"Authority.Identities":      {claimed(`issuer: "` + actions + `", subjectRegExp: ".*"`), claimed(`issuer: "https://other.example", subjectRegExp: ".*"`), byWorkflow},
-	"Authority.PKI":             {corp(`rootsFile: corp.pem, subject: anna@acme.example`), corp(`rootsFile: other.pem, subject: anna@acme.example`), certifiedFor("anna@acme.example")},
-	"Authority.TrustRoots":      {github(`owner: acme`), strings.Replace(github(`owner: acme`), "[local]", "[strange]", 1), byWorkflow},
-	"Authority.Accept":          {plain(`authorities: [{key: a.pub, accept: [slsaprovenance1]}]`), plain(`authorities: [{key: a.pub, accept: [spdxjson]}]`), attestedAs(slsa1)},
-	"Authority.Required":        {plain(`authorities: [{key: a.pub}, {key: b.pub}]`), plain(`authorities: [{key: a.pub}, {key: b.pub, required: true}]`), signedBy("a")},
-	"Authority.TransparencyLog": {plain(`authorities: [{key: a.pub}]`), plain(`authorities: [{key: a.pub, transparencyLog: require, trustRoot: logged}]`), signedBy("a")},
-	"Authority.Timestamp":       {plain(`authorities: [{key: a.pub}]`), plain(`authorities: [{key: a.pub, timestamp: require, trustRoot: local}]`), signedBy("a")},
+	"Authority.Keys": {
+		plain(`authorities: [{name: x, key: a.pub}]`),
+		plain(`authorities: [{name: x, key: b.pub}]`),
+		signedBy("a"),
+	},
+	"Authority.KMS": {
+		plain(`authorities: [{name: x, keys: [b.pub, "hashivault://a"]}]`),
+		plain(`authorities: [{name: x, keys: [b.pub]}]`),
+		signedBy("a"),
+	},
+	"Authority.Identities": {
+		claimed(`issuer: "` + actions + `", subjectRegExp: ".*"`),
+		claimed(`issuer: "https://other.example", subjectRegExp: ".*"`),
+		byWorkflow,
+	},
+	"Authority.PKI": {
+		corp(`rootsFile: corp.pem, subject: anna@acme.example`),
+		corp(`rootsFile: other.pem, subject: anna@acme.example`),
+		certifiedFor("anna@acme.example"),
+	},
+	"Authority.TrustRoots": {
+		github(`owner: acme`),
+		strings.Replace(github(`owner: acme`), "[local]", "[strange]", 1),
+		byWorkflow,
+	},
+	"Authority.Accept": {
+		plain(`authorities: [{key: a.pub, accept: [slsaprovenance1]}]`),
+		plain(`authorities: [{key: a.pub, accept: [spdxjson]}]`),
+		attestedAs(slsa1),
+	},
+	"Authority.Required": {
+		plain(`authorities: [{key: a.pub}, {key: b.pub}]`),
+		plain(`authorities: [{key: a.pub}, {key: b.pub, required: true}]`),
+		signedBy("a"),
+	},
+	"Authority.TransparencyLog": {
+		plain(`authorities: [{key: a.pub}]`),
+		plain(`authorities: [{key: a.pub, transparencyLog: require, trustRoot: logged}]`),
+		signedBy("a"),
+	},
+	"Authority.Timestamp": {
+		plain(`authorities: [{key: a.pub}]`),
+		plain(`authorities: [{key: a.pub, timestamp: require, trustRoot: local}]`),
+		signedBy("a"),
+	},
 
-	"Identity.Issuer":  {claimed(`issuerRegExp: "https://token\\..*", subjectRegExp: ".*"`), claimed(`issuerRegExp: "https://token\\.[a-z]*", subjectRegExp: ".*"`), byWorkflow},
-	"Identity.Subject": {claimed(`issuer: "` + actions + `", subjectRegExp: "https://github\\.com/acme/.*"`), claimed(`issuer: "` + actions + `", subjectRegExp: "https://github\\.com/acm/.*"`), byWorkflow},
-	"Identity.Claims": {claimed(`issuer: "` + actions + `", claims: {runnerEnvironment: github-hosted}`),
-		claimed(`issuer: "` + actions + `", claims: {runnerEnvironment: self-hosted}`), byWorkflow},
+	"Identity.Issuer": {
+		claimed(`issuerRegExp: "https://token\\..*", subjectRegExp: ".*"`),
+		claimed(`issuerRegExp: "https://token\\.[a-z]*", subjectRegExp: ".*"`),
+		byWorkflow,
+	},
+	"Identity.Subject": {
+		claimed(`issuer: "` + actions + `", subjectRegExp: "https://github\\.com/acme/.*"`),
+		claimed(`issuer: "` + actions + `", subjectRegExp: "https://github\\.com/acm/.*"`),
+		byWorkflow,
+	},
+	"Identity.Claims": {
+		claimed(`issuer: "` + actions + `", claims: {runnerEnvironment: github-hosted}`),
+		claimed(`issuer: "` + actions + `", claims: {runnerEnvironment: self-hosted}`), byWorkflow,
+	},
 	"Identity.GitHub": {claimed(`issuer: "` + actions + `", subjectRegExp: ".*"`), github(`owner: evil`), byWorkflow},
 
-	"GitHub.Server":     {github(`owner: acme`), github(`owner: acme, issuer: "https://token.actions.acme.ghe.com"`), byWorkflow},
+	"GitHub.Server": {
+		github(`owner: acme`),
+		github(`owner: acme, issuer: "https://token.actions.acme.ghe.com"`),
+		byWorkflow,
+	},
 	"GitHub.Owner":      {github(`owner: acme`), github(`owner: acm`), byWorkflow},
 	"GitHub.Repository": {github(`repository: acme/app`), github(`repository: acme/ap`), byWorkflow},
-	"GitHub.Workflow":   {github(`owner: acme, workflow: .github/workflows/release.yml`), github(`owner: acme, workflow: .github/workflows/test.yml`), byWorkflow},
-	"GitHub.Ref":        {github(`owner: acme, ref: "refs/tags/v*"`), github(`owner: acme, ref: "refs/heads/v*"`), byWorkflow},
-	"GitHub.Trigger":    {github(`owner: acme, trigger: push`), github(`owner: acme, trigger: pull_request`), byWorkflow},
+	"GitHub.Workflow": {
+		github(`owner: acme, workflow: .github/workflows/release.yml`),
+		github(`owner: acme, workflow: .github/workflows/test.yml`),
+		byWorkflow,
+	},
+	"GitHub.Ref": {
+		github(`owner: acme, ref: "refs/tags/v*"`),
+		github(`owner: acme, ref: "refs/heads/v*"`),
+		byWorkflow,
+	},
+	"GitHub.Trigger": {
+		github(`owner: acme, trigger: push`),
+		github(`owner: acme, trigger: pull_request`),
+		byWorkflow,
+	},
 
-	"Certificate.Roots":         {corp(`rootsFile: corp.pem, subject: anna@acme.example`), corp(`rootsFile: other.pem, subject: anna@acme.example`), certifiedFor("anna@acme.example")},
-	"Certificate.Intermediates": {corp(`rootsFile: corp.pem, intermediatesFile: below.pem, subject: anna@acme.example`), corp(`rootsFile: corp.pem, subject: anna@acme.example`), certifiedBelow},
-	"Certificate.Subject":       {corp(`rootsFile: corp.pem, subjectRegExp: ".*@acme\\.example"`), corp(`rootsFile: corp.pem, subjectRegExp: ".*@acme\\.exampl"`), certifiedFor("anna@acme.example")},
-	"Certificate.Stamped": {corp(`rootsFile: corp.pem, subject: anna@acme.example, time: current`),
-		policyHead + `authorities: [{name: corp, certificate: {rootsFile: corp.pem, subject: anna@acme.example, time: timestamp}, trustRoot: local}]}]`, certifiedFor("anna@acme.example")},
+	"Certificate.Roots": {
+		corp(`rootsFile: corp.pem, subject: anna@acme.example`),
+		corp(`rootsFile: other.pem, subject: anna@acme.example`),
+		certifiedFor("anna@acme.example"),
+	},
+	"Certificate.Intermediates": {
+		corp(`rootsFile: corp.pem, intermediatesFile: below.pem, subject: anna@acme.example`),
+		corp(`rootsFile: corp.pem, subject: anna@acme.example`),
+		certifiedBelow,
+	},
+	"Certificate.Subject": {
+		corp(`rootsFile: corp.pem, subjectRegExp: ".*@acme\\.example"`),
+		corp(`rootsFile: corp.pem, subjectRegExp: ".*@acme\\.exampl"`),
+		certifiedFor("anna@acme.example"),
+	},
+	"Certificate.Stamped": {
+		corp(`rootsFile: corp.pem, subject: anna@acme.example, time: current`),
+		policyHead + `authorities: [{name: corp, certificate: {rootsFile: corp.pem, subject: anna@acme.example, ` +
+			`time: timestamp}, trustRoot: local}]}]`,
+		certifiedFor("anna@acme.example"),
+	},
 
-	"Attestation.Type": {plain(`authorities: [{name: a, key: a.pub}], attestations: [{type: slsaprovenance1}]`), plain(`authorities: [{name: a, key: a.pub}], attestations: [{type: spdxjson}]`), attestedAs(slsa1)},
-	"Attestation.Authorities": {plain(`authorities: [{name: a, key: a.pub}, {name: b, key: b.pub}], attestations: [{type: vuln, authorities: [a]}]`),
-		plain(`authorities: [{name: a, key: a.pub}, {name: b, key: b.pub}], attestations: [{type: vuln, authorities: [b]}]`), attestedAs("https://cosign.sigstore.dev/attestation/vuln/v1")},
-	"Attestation.CEL": {plain(`authorities: [{key: a.pub}], attestations: [{type: slsaprovenance1, cel: predicate.level == 2}]`),
-		plain(`authorities: [{key: a.pub}], attestations: [{type: slsaprovenance1, cel: predicate.level == 3}]`), attestedAs(slsa1)},
+	"Attestation.Type": {
+		plain(`authorities: [{name: a, key: a.pub}], attestations: [{type: slsaprovenance1}]`),
+		plain(`authorities: [{name: a, key: a.pub}], attestations: [{type: spdxjson}]`),
+		attestedAs(slsa1),
+	},
+	"Attestation.Authorities": {
+		plain(
+			`authorities: [{name: a, key: a.pub}, {name: b, key: b.pub}], attestations: [{type: vuln, ` +
+				`authorities: [a]}]`,
+		),
+		plain(
+			`authorities: [{name: a, key: a.pub}, {name: b, key: b.pub}], attestations: [{type: vuln, ` +
+				`authorities: [b]}]`,
+		),
+		attestedAs("https://cosign.sigstore.dev/attestation/vuln/v1"),
+	},
+	"Attestation.CEL": {
+		plain(`authorities: [{key: a.pub}], attestations: [{type: slsaprovenance1, cel: predicate.level == 2}]`),
+		plain(`authorities: [{key: a.pub}], attestations: [{type: slsaprovenance1, cel: predicate.level == 3}]`),
+		attestedAs(slsa1),
+	},
 }
 
 // certifiedBelow is a signature under an intermediate that the policy's
@@ -159,8 +288,14 @@ func TestEveryFieldDecides(t *testing.T) {
 	for name := range fieldCases {
 		unused[name] = true
 	}
-	for _, kind := range []reflect.Type{reflect.TypeFor[policy.Policy](), reflect.TypeFor[policy.Authority](), reflect.TypeFor[policy.Identity](),
-		reflect.TypeFor[policy.GitHub](), reflect.TypeFor[policy.Certificate](), reflect.TypeFor[policy.Attestation]()} {
+	for _, kind := range []reflect.Type{
+		reflect.TypeFor[policy.Policy](),
+		reflect.TypeFor[policy.Authority](),
+		reflect.TypeFor[policy.Identity](),
+		reflect.TypeFor[policy.GitHub](),
+		reflect.TypeFor[policy.Certificate](),
+		reflect.TypeFor[policy.Attestation](),
+	} {
 		for i := range kind.NumField() {
 			name := kind.Name() + "." + kind.Field(i).Name
 			test, ok := fieldCases[name]
@@ -236,8 +371,14 @@ func TestNamesAreSaid(t *testing.T) {
 	s := newSigners(t)
 	image := s.image()
 	s.attach(image, s.sign(image, "b"))
-	v := s.verdict(s.gate(`[{name: "a policy", images: ["reg.example/**"], authorities: [{name: "an authority", key: a.pub}]}]`), image)
-	if !strings.Contains(v.Message(), `refused by policy "a policy": an authority: 1 signature found, none counts: it was made by another key`) {
+	v := s.verdict(
+		s.gate(`[{name: "a policy", images: ["reg.example/**"], authorities: [{name: "an authority", key: a.pub}]}]`),
+		image,
+	)
+	if !strings.Contains(
+		v.Message(),
+		`refused by policy "a policy": an authority: 1 signature found, none counts: it was made by another key`,
+	) {
 		t.Error(v.Message())
 	}
 }
@@ -273,33 +414,125 @@ func TestGitHubTraps(t *testing.T) {
 		want   bool
 	}{
 		"ours": {`owner: acme, workflow: ` + release + `, ref: "refs/tags/v*", trigger: push`, nil, true},
-		"a foreign repository calls our workflow": {`owner: acme, workflow: acme/app/` + release, map[int]string{12: "https://github.com/evil/app", 16: "https://github.com/evil"}, false},
-		"ours calls a shared workflow":            {`owner: acme, workflow: shared/flows/` + release, map[int]string{9: "https://github.com/shared/flows/" + release + "@refs/heads/main"}, true},
-		"ours calls another shared workflow":      {`owner: acme, workflow: shared/flows/` + release, map[int]string{9: "https://github.com/shared/evil/" + release + "@refs/heads/main"}, false},
-		"a bare path is the source's own":         {`owner: acme, workflow: ` + release, map[int]string{9: "https://github.com/evil/app/" + release + "@refs/tags/v1"}, false},
-		"a workflow's ref":                        {`owner: acme, workflow: "` + release + `@refs/tags/v*"`, nil, true},
-		"another ref of the workflow":             {`owner: acme, workflow: "` + release + `@refs/tags/v*"`, map[int]string{9: "https://github.com/acme/app/" + release + "@refs/heads/v1"}, false},
-		"a workflow at a commit":                  {`owner: acme, workflow: ` + release, map[int]string{9: "https://github.com/acme/app/" + release + "@" + strings.Repeat("a", 40)}, true},
-		"a file with an @ in its name":            {`owner: acme, workflow: ` + release, map[int]string{9: "https://github.com/acme/app/" + release + "@evil.yml@refs/tags/v1"}, false},
-		"a workflow without a ref":                {`owner: acme, workflow: ` + release, map[int]string{9: "https://github.com/acme/app/" + release}, false},
-		"an owner that begins alike":              {`owner: acme`, map[int]string{16: "https://github.com/acme-evil", 12: "https://github.com/acme-evil/app"}, false},
-		"an owner that ends alike":                {`owner: acme`, map[int]string{16: "https://github.com/evil-acme", 12: "https://github.com/evil-acme/app"}, false},
-		"an owner with a line":                    {`owner: acme`, map[int]string{16: "https://github.com/acme\n"}, false},
-		"a repository that begins alike":          {`repository: acme/app`, map[int]string{12: "https://github.com/acme/app2"}, false},
-		"no owner":                                {`owner: acme`, map[int]string{16: ""}, false},
-		"no source repository":                    {`owner: acme, workflow: ` + release, map[int]string{12: ""}, false},
-		"another host":                            {`owner: acme`, map[int]string{16: "https://github.com.evil.example/acme"}, false},
-		"another issuer":                          {`owner: acme`, map[int]string{8: actions + ".evil.example"}, false},
-		"an enterprise's issuer":                  {`owner: acme, issuer: "` + actions + `/acme"`, map[int]string{8: actions + "/acme"}, true},
-		"another enterprise's issuer":             {`owner: acme, issuer: "` + actions + `/acme"`, map[int]string{8: actions + "/evil"}, false},
-		"the public issuer for an enterprise's":   {`owner: acme, issuer: "` + actions + `/acme"`, nil, false},
-		"a tenant":                                {`owner: acme, issuer: "https://token.actions.corp.ghe.com"`, map[int]string{8: "https://token.actions.corp.ghe.com", 12: "https://corp.ghe.com/acme/app", 16: "https://corp.ghe.com/acme"}, true},
-		"a server":                                {`owner: acme, issuer: "https://git.corp.example/_services/token"`, map[int]string{8: "https://git.corp.example/_services/token", 12: "https://git.corp.example/acme/app", 16: "https://git.corp.example/acme"}, true},
-		"a server's issuer, github.com's owner":   {`owner: acme, issuer: "https://git.corp.example/_services/token"`, map[int]string{8: "https://git.corp.example/_services/token"}, false},
-		"a branch for a tag":                      {`owner: acme, ref: "refs/tags/v*"`, map[int]string{14: "refs/heads/v1"}, false},
-		"a ref below":                             {`owner: acme, ref: "refs/heads/release-*"`, map[int]string{14: "refs/heads/release-1/evil"}, false},
-		"no ref":                                  {`owner: acme, ref: "refs/**"`, map[int]string{14: ""}, false},
-		"another trigger":                         {`owner: acme, trigger: push`, map[int]string{20: "pull_request_target"}, false},
+		"a foreign repository calls our workflow": {
+			`owner: acme, workflow: acme/app/` + release,
+			map[int]string{12: "https://github.com/evil/app", 16: "https://github.com/evil"},
+			false,
+		},
+		"ours calls a shared workflow": {
+			`owner: acme, workflow: shared/flows/` + release,
+			map[int]string{9: "https://github.com/shared/flows/" + release + "@refs/heads/main"},
+			true,
+		},
+		"ours calls another shared workflow": {
+			`owner: acme, workflow: shared/flows/` + release,
+			map[int]string{9: "https://github.com/shared/evil/" + release + "@refs/heads/main"},
+			false,
+		},
+		"a bare path is the source's own": {
+			`owner: acme, workflow: ` + release,
+			map[int]string{9: "https://github.com/evil/app/" + release + "@refs/tags/v1"},
+			false,
+		},
+		"a workflow's ref": {`owner: acme, workflow: "` + release + `@refs/tags/v*"`, nil, true},
+		"another ref of the workflow": {
+			`owner: acme, workflow: "` + release + `@refs/tags/v*"`,
+			map[int]string{9: "https://github.com/acme/app/" + release + "@refs/heads/v1"},
+			false,
+		},
+		"a workflow at a commit": {
+			`owner: acme, workflow: ` + release,
+			map[int]string{9: "https://github.com/acme/app/" + release + "@" + strings.Repeat("a", 40)},
+			true,
+		},
+		"a file with an @ in its name": {
+			`owner: acme, workflow: ` + release,
+			map[int]string{9: "https://github.com/acme/app/" + release + "@evil.yml@refs/tags/v1"},
+			false,
+		},
+		"a workflow without a ref": {
+			`owner: acme, workflow: ` + release,
+			map[int]string{9: "https://github.com/acme/app/" + release},
+			false,
+		},
+		"an owner that begins alike": {
+			`owner: acme`,
+			map[int]string{16: "https://github.com/acme-evil", 12: "https://github.com/acme-evil/app"},
+			false,
+		},
+		"an owner that ends alike": {
+			`owner: acme`,
+			map[int]string{16: "https://github.com/evil-acme", 12: "https://github.com/evil-acme/app"},
+			false,
+		},
+		"an owner with a line": {
+			`owner: acme`,
+			map[int]string{16: "https://github.com/acme\n"},
+			false,
+		},
+		"a repository that begins alike": {
+			`repository: acme/app`,
+			map[int]string{12: "https://github.com/acme/app2"},
+			false,
+		},
+		"no owner":             {`owner: acme`, map[int]string{16: ""}, false},
+		"no source repository": {`owner: acme, workflow: ` + release, map[int]string{12: ""}, false},
+		"another host": {
+			`owner: acme`,
+			map[int]string{16: "https://github.com.evil.example/acme"},
+			false,
+		},
+		"another issuer": {`owner: acme`, map[int]string{8: actions + ".evil.example"}, false},
+		"an enterprise's issuer": {
+			`owner: acme, issuer: "` + actions + `/acme"`,
+			map[int]string{8: actions + "/acme"},
+			true,
+		},
+		"another enterprise's issuer": {
+			`owner: acme, issuer: "` + actions + `/acme"`,
+			map[int]string{8: actions + "/evil"},
+			false,
+		},
+		"the public issuer for an enterprise's": {`owner: acme, issuer: "` + actions + `/acme"`, nil, false},
+		"a tenant": {
+			`owner: acme, issuer: "https://token.actions.corp.ghe.com"`,
+			map[int]string{
+				8:  "https://token.actions.corp.ghe.com",
+				12: "https://corp.ghe.com/acme/app",
+				16: "https://corp.ghe.com/acme",
+			},
+			true,
+		},
+		"a server": {
+			`owner: acme, issuer: "https://git.corp.example/_services/token"`,
+			map[int]string{
+				8:  "https://git.corp.example/_services/token",
+				12: "https://git.corp.example/acme/app",
+				16: "https://git.corp.example/acme",
+			},
+			true,
+		},
+		"a server's issuer, github.com's owner": {
+			`owner: acme, issuer: "https://git.corp.example/_services/token"`,
+			map[int]string{8: "https://git.corp.example/_services/token"},
+			false,
+		},
+		"a branch for a tag": {
+			`owner: acme, ref: "refs/tags/v*"`,
+			map[int]string{14: "refs/heads/v1"},
+			false,
+		},
+		"a ref below": {
+			`owner: acme, ref: "refs/heads/release-*"`,
+			map[int]string{14: "refs/heads/release-1/evil"},
+			false,
+		},
+		"no ref": {`owner: acme, ref: "refs/**"`, map[int]string{14: ""}, false},
+		"another trigger": {
+			`owner: acme, trigger: push`,
+			map[int]string{20: "pull_request_target"},
+			false,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			image := s.image()

@@ -103,7 +103,13 @@ func (j *judgement) reasons(notes []string) []Reason {
 		}
 		list = append(list, Reason{Reason: fmt.Sprintf("%s (looked for: %s)", what, strings.Join(names, ", "))})
 		if wantsAttestations(j.policy) && len(notes) == 0 {
-			list = append(list, Reason{Reason: "attestations that are kept only in GitHub's API are not seen: attest with push-to-registry: true"})
+			list = append(
+				list,
+				Reason{
+					Reason: "attestations that are kept only in GitHub's API are not seen: attest with " +
+						"push-to-registry: true",
+				},
+			)
 		}
 	}
 	for _, n := range unique(notes) {
@@ -148,7 +154,10 @@ func (j *judgement) shortcomings() []Reason {
 	if count >= max(1, j.policy.Threshold) { // the others were not needed
 		list = slices.DeleteFunc(list, func(r Reason) bool { return !strings.HasSuffix(r.Reason, "(required)") })
 	} else if j.policy.Threshold > 1 {
-		list = append(list, Reason{Reason: fmt.Sprintf("%d of %d authorities that are needed have signed", count, j.policy.Threshold)})
+		list = append(
+			list,
+			Reason{Reason: fmt.Sprintf("%d of %d authorities that are needed have signed", count, j.policy.Threshold)},
+		)
 	}
 	for i, a := range j.policy.Attestations {
 		if j.attested[i] != "" {

@@ -76,8 +76,11 @@ func gateFor(t *testing.T, set *fixtures.Set, f fixtures.Fixture, up *upstream.U
 		signed = append(signed, fmt.Sprintf("%q: %q", name, value))
 	}
 	sort.Strings(signed)
-	text := fmt.Sprintf("[{name: fixture, images: [\"reg.example/**\"], authorities: [{keys: [%s]}], annotations: {%s}}]",
-		strings.Join(keys, ", "), strings.Join(signed, ", "))
+	text := fmt.Sprintf(
+		"[{name: fixture, images: [\"reg.example/**\"], authorities: [{keys: [%s]}], annotations: {%s}}]",
+		strings.Join(keys, ", "),
+		strings.Join(signed, ", "),
+	)
 	var doc yaml.Node
 	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
 		t.Fatal(err)
@@ -103,8 +106,16 @@ func gateFor(t *testing.T, set *fixtures.Set, f fixtures.Fixture, up *upstream.U
 	gate, err := verify.New(verify.Config{
 		Policies: policies, Store: store, Cache: cache, TTL: time.Hour, DenyTTL: time.Minute,
 		Registry: func(host string) (verify.Registry, bool) { return up, host == "reg.example" },
-		Limits: verify.Limits{ManifestBytes: 4 << 20, Descriptors: 2000, PayloadBytes: 8 << 20, VerdictBytes: 16 << 20, Signatures: 64,
-			VerdictsInFlight: 64, VerifyTimeout: 10 * time.Second, ClientMisses: 1000},
+		Limits: verify.Limits{
+			ManifestBytes:    4 << 20,
+			Descriptors:      2000,
+			PayloadBytes:     8 << 20,
+			VerdictBytes:     16 << 20,
+			Signatures:       64,
+			VerdictsInFlight: 64,
+			VerifyTimeout:    10 * time.Second,
+			ClientMisses:     1000,
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -29,10 +29,12 @@ import (
 
 // Limits bounds what one verdict may cost. Every field is positive.
 type Limits struct {
-	ManifestBytes    int64         // largest manifest
-	Descriptors      int           // most parts one manifest may list
-	PayloadBytes     int64         // largest signature payload or bundle
-	VerdictBytes     int64         // all bytes fetched for one verdict; where attestations count, each of the four places may hold PayloadBytes more
+	ManifestBytes int64 // largest manifest
+	Descriptors   int   // most parts one manifest may list
+	PayloadBytes  int64 // largest signature payload or bundle
+	// all bytes fetched for one verdict; where attestations count, each of the four places may hold
+	// PayloadBytes more
+	VerdictBytes     int64
 	Signatures       int           // candidates examined per source
 	VerdictsInFlight int           // verdicts being made at once
 	VerifyTimeout    time.Duration // for one verdict, fetching included
@@ -42,7 +44,8 @@ type Limits struct {
 // Config is what a Gate is made of. Store and Cache outlive it.
 type Config struct {
 	Policies *policy.Set
-	Trust    sigs.Trust                         // roots and keys that the policies name; what is missing is not loaded yet
+	// roots and keys that the policies name; what is missing is not loaded yet
+	Trust    sigs.Trust
 	Mode     policy.Mode                        // of the whole gate
 	Registry func(host string) (Registry, bool) // by familiar host; false: not configured
 	Store    *Store
@@ -66,7 +69,8 @@ type Config struct {
 type Gate struct {
 	Config
 	authorities map[string][]*sigs.Authority // by the policy's hash, in the policy's order
-	generations map[string]string            // by the policy's hash: which roots and keys it is judged with; none when the policy says it all
+	// by the policy's hash: which roots and keys it is judged with; none when the policy says it all
+	generations map[string]string
 	flights     singleflight.Group
 	inFlight    chan struct{}
 	perHost     sync.Map // upstream host → chan struct{}: its share of inFlight
@@ -127,7 +131,12 @@ func attestedBy(p *policy.Policy, authority string) []string {
 // admits, every part the manifest lists has been recorded durably. The bytes
 // are the caller's to read, not to change. Errors: *UpstreamError, ErrManifest,
 // ErrDigest, anything else is "could not tell".
-func (g *Gate) Manifest(ctx context.Context, repo policy.Repository, reference string, client policy.Client) (Manifest, Verdict, error) {
+func (g *Gate) Manifest(
+	ctx context.Context,
+	repo policy.Repository,
+	reference string,
+	client policy.Client,
+) (Manifest, Verdict, error) {
 	q := g.question(repo, client)
 	m, v, err := q.manifest(ctx, reference)
 	v.Upstream = q.waited
@@ -137,7 +146,12 @@ func (g *Gate) Manifest(ctx context.Context, repo policy.Repository, reference s
 // Blob decides whether the blob d of repo may be served: as a part of an
 // admitted manifest, or, when d is a manifest's digest, as that manifest
 // (containerd asks so after a refusal). Then Manifest holds its bytes.
-func (g *Gate) Blob(ctx context.Context, repo policy.Repository, d digest.Digest, client policy.Client) (Manifest, Verdict, error) {
+func (g *Gate) Blob(
+	ctx context.Context,
+	repo policy.Repository,
+	d digest.Digest,
+	client policy.Client,
+) (Manifest, Verdict, error) {
 	q := g.question(repo, client)
 	m, v, err := q.blob(ctx, d)
 	v, err = q.orWarn(v, err, d, d)
@@ -159,7 +173,12 @@ type question struct {
 }
 
 func (g *Gate) question(repo policy.Repository, client policy.Client) *question {
-	return &question{Gate: g, repo: repo, client: client, deadline: time.Now().Add(g.Limits.VerifyTimeout)}
+	return &question{
+		Gate:     g,
+		repo:     repo,
+		client:   client,
+		deadline: time.Now().Add(g.Limits.VerifyTimeout),
+	}
 }
 
 func (q *question) manifest(ctx context.Context, reference string) (Manifest, Verdict, error) {
@@ -176,7 +195,12 @@ func (q *question) manifest(ctx context.Context, reference string) (Manifest, Ve
 		}
 		// Only a list of names: its entries are judged when they are asked for,
 		// and it is never learnt, so it admits none of them.
-		return m.Manifest, Verdict{Outcome: Allowed, Image: q.repo, Digest: m.Digest, Signer: "referrers index"}, nil
+		return m.Manifest, Verdict{
+			Outcome: Allowed,
+			Image:   q.repo,
+			Digest:  m.Digest,
+			Signer:  "referrers index",
+		}, nil
 	}
 	v, err := q.admit(ctx, m, 0)
 	if v, err = q.orWarn(v, err, m.Digest, m.alias); err != nil {
@@ -210,7 +234,15 @@ func (q *question) blob(ctx context.Context, d digest.Digest) (Manifest, Verdict
 	v, err := q.byParents(ctx, partBlob, d, -1, false) // a blob's own manifest is no nesting
 	if err == nil && !v.Admitted() {
 		final := v.final
-		v = Verdict{Image: q.repo, Digest: d, Policy: p.Name, PolicyHash: p.Hash, Parent: v.Parent, Unknown: v.Unknown, Reasons: v.Reasons}
+		v = Verdict{
+			Image:      q.repo,
+			Digest:     d,
+			Policy:     p.Name,
+			PolicyHash: p.Hash,
+			Parent:     v.Parent,
+			Unknown:    v.Unknown,
+			Reasons:    v.Reasons,
+		}
 		if !final { // else its image is denied in so many words
 			v = v.under(p, q.Mode)
 		}
@@ -254,14 +286,22 @@ func (q *question) orWarn(v Verdict, err error, d, alias digest.Digest) (Verdict
 		return v, nil
 	}
 	var couldNot *Unverified
-	if !errors.As(err, &couldNot) && !errors.Is(err, errTooManyParents) && !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+	if !errors.As(err, &couldNot) && !errors.Is(err, errTooManyParents) && !errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, context.Canceled) {
 		return v, err
 	}
 	p := q.policyForEither(d, alias)
 	if !q.warns(p) {
 		return v, err
 	}
-	return Verdict{Outcome: WarnedUnverified, Image: q.repo, Digest: d, Policy: p.Name, PolicyHash: p.Hash, Reasons: []Reason{{Reason: "it could not be verified"}}}, nil
+	return Verdict{
+		Outcome:    WarnedUnverified,
+		Image:      q.repo,
+		Digest:     d,
+		Policy:     p.Name,
+		PolicyHash: p.Hash,
+		Reasons:    []Reason{{Reason: "it could not be verified"}},
+	}, nil
 }
 
 // warns reports whether a refusal under p admits with a warning. Nothing
@@ -279,7 +319,13 @@ func (g *Gate) CouldAllow(repo policy.Repository, client policy.Client) bool {
 // static answers a policy that needs no verification. ok is false when the
 // signatures, or an admitted parent, may still decide.
 func (q *question) static(p *policy.Policy, d digest.Digest) (Verdict, bool) {
-	v := Verdict{Image: q.repo, Digest: d, Policy: p.Name, PolicyHash: p.Hash, final: true}
+	v := Verdict{
+		Image:      q.repo,
+		Digest:     d,
+		Policy:     p.Name,
+		PolicyHash: p.Hash,
+		final:      true,
+	}
 	switch p.Static {
 	case policy.Allow:
 		if !p.Expires.IsZero() && !q.Now().Before(p.Expires) {
@@ -379,7 +425,13 @@ func (q *question) cached(d digest.Digest, p *policy.Policy) (Verdict, bool) {
 // once however many ask, on nobody's context but the gate's.
 func (q *question) own(ctx context.Context, m *remembered, p *policy.Policy) (Verdict, error) {
 	if p.Static == policy.Deny {
-		return Verdict{Image: q.repo, Digest: m.Digest, Policy: p.Name, PolicyHash: p.Hash, Reasons: []Reason{{Reason: deniedBecause(p)}}}, nil
+		return Verdict{
+			Image:      q.repo,
+			Digest:     m.Digest,
+			Policy:     p.Name,
+			PolicyHash: p.Hash,
+			Reasons:    []Reason{{Reason: deniedBecause(p)}},
+		}, nil
 	}
 	if v, ok := q.cached(m.Digest, p); ok {
 		return v, nil
@@ -394,7 +446,11 @@ func (q *question) own(ctx context.Context, m *remembered, p *policy.Policy) (Ve
 			return Verdict{}, err
 		}
 		defer done()
-		v, err := q.observe.verdict(ctx, p, func(ctx context.Context) (Verdict, error) { return q.judge(ctx, q.repo, m.Digest, p) })
+		v, err := q.observe.verdict(
+			ctx,
+			p,
+			func(ctx context.Context) (Verdict, error) { return q.judge(ctx, q.repo, m.Digest, p) },
+		)
 		if err != nil {
 			return Verdict{}, err
 		}
@@ -431,7 +487,13 @@ func (g *Gate) enter(ctx context.Context, host string) (done func(), err error) 
 			if slots != share {
 				<-share
 			}
-			return nil, unverified(fmt.Errorf("%d verdicts are being made already (limits.verdictsInFlight): %w", g.Limits.VerdictsInFlight, ctx.Err()))
+			return nil, unverified(
+				fmt.Errorf(
+					"%d verdicts are being made already (limits.verdictsInFlight): %w",
+					g.Limits.VerdictsInFlight,
+					ctx.Err(),
+				),
+			)
 		}
 	}
 	return func() { <-g.inFlight; <-share }, nil

@@ -18,7 +18,12 @@ import (
 // judge looks for signatures of d and asks the policy's authorities about each.
 // The search ends as soon as the policy is satisfied. A denial needs every
 // place to have answered, and everything to be loaded that could have admitted.
-func (g *Gate) judge(parent context.Context, repo policy.Repository, d digest.Digest, p *policy.Policy) (Verdict, error) {
+func (g *Gate) judge(
+	parent context.Context,
+	repo policy.Repository,
+	d digest.Digest,
+	p *policy.Policy,
+) (Verdict, error) {
 	source := repo
 	if !p.SignatureRepository.IsZero() {
 		source = p.SignatureRepository
@@ -33,14 +38,25 @@ func (g *Gate) judge(parent context.Context, repo policy.Repository, d digest.Di
 	ctx, enough := context.WithCancelCause(ctx)
 	defer enough(nil)
 	j := newJudgement(g, p, repo, d)
-	search := &search{gate: g, registry: registry, repo: source, image: d, attestations: wantsAttestations(p)}
+	search := &search{
+		gate:         g,
+		registry:     registry,
+		repo:         source,
+		image:        d,
+		attestations: wantsAttestations(p),
+	}
 	search.found = func(c sigs.Candidate) {
 		if j.examine(ctx, c) {
 			enough(ErrEnough) // the other look-ups need not end
 		}
 	}
 	search.run(ctx)
-	v := Verdict{Image: repo, Digest: d, Policy: p.Name, PolicyHash: p.Hash}
+	v := Verdict{
+		Image:      repo,
+		Digest:     d,
+		Policy:     p.Name,
+		PolicyHash: p.Hash,
+	}
 	switch {
 	case j.satisfied():
 		v.Outcome, v.Signer, v.Findings, v.ends = Allowed, j.signer(), j.conclusions(), j.ends
@@ -51,7 +67,8 @@ func (g *Gate) judge(parent context.Context, repo policy.Repository, d digest.Di
 	}
 	if search.err != nil {
 		if unavailable(search.err) && g.judgeKept(parent, repo, j) {
-			v.Outcome, v.Signer, v.stale = Allowed, j.signer()+", by a signature kept while the registry cannot be asked", true
+			v.Outcome, v.Signer, v.stale = Allowed, j.signer()+", by a signature kept while the registry cannot "+
+				"be asked", true
 			v.Findings, v.ends = j.conclusions(), j.ends
 			return v, nil
 		}
@@ -111,9 +128,16 @@ type judgement struct {
 
 func newJudgement(g *Gate, p *policy.Policy, repo policy.Repository, d digest.Digest) *judgement {
 	return &judgement{
-		gate: g, policy: p, authorities: g.authorities[p.Hash], repo: repo, image: d,
-		passes: make([][]int, len(p.Authorities)), open: make([]bool, len(p.Authorities)), findings: make([]finding, len(p.Authorities)),
-		attested: make([]string, len(p.Attestations)), lacking: make([]finding, len(p.Attestations)),
+		gate:        g,
+		policy:      p,
+		authorities: g.authorities[p.Hash],
+		repo:        repo,
+		image:       d,
+		passes:      make([][]int, len(p.Authorities)),
+		open:        make([]bool, len(p.Authorities)),
+		findings:    make([]finding, len(p.Authorities)),
+		attested:    make([]string, len(p.Attestations)),
+		lacking:     make([]finding, len(p.Attestations)),
 	}
 }
 
@@ -222,7 +246,8 @@ func (j *judgement) attests(ctx context.Context, i int, signer sigs.Signer) bool
 	counts := false
 	var statement *policy.Statement
 	for n, want := range j.policy.Attestations {
-		if want.Type != signer.PredicateType || signer.Statement == nil || !slices.Contains(want.Authorities, j.authorities[i].Name()) {
+		if want.Type != signer.PredicateType || signer.Statement == nil ||
+			!slices.Contains(want.Authorities, j.authorities[i].Name()) {
 			continue
 		}
 		var err error
@@ -256,8 +281,13 @@ func (j *judgement) statement(signer sigs.Signer) (*policy.Statement, error) {
 	if err := json.Unmarshal(signer.Statement, &s); err != nil {
 		return nil, errors.New("its statement cannot be read")
 	}
-	return &policy.Statement{Predicate: s.Predicate, PredicateType: signer.PredicateType, Subject: s.Subject,
-		Image: j.repo.String(), Digest: j.image.String()}, nil
+	return &policy.Statement{
+		Predicate:     s.Predicate,
+		PredicateType: signer.PredicateType,
+		Subject:       s.Subject,
+		Image:         j.repo.String(),
+		Digest:        j.image.String(),
+	}, nil
 }
 
 // unannotated says which of the annotations that must be signed is not.
@@ -344,7 +374,13 @@ func (j *judgement) standing() []int {
 func (j *judgement) incomplete() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	hoped := judgement{policy: j.policy, authorities: j.authorities, signers: slices.Clone(j.signers), passes: slices.Clone(j.passes), attested: slices.Clone(j.attested)}
+	hoped := judgement{
+		policy:      j.policy,
+		authorities: j.authorities,
+		signers:     slices.Clone(j.signers),
+		passes:      slices.Clone(j.passes),
+		attested:    slices.Clone(j.attested),
+	}
 	var missing error
 	for i, a := range j.authorities {
 		if !j.open[i] {

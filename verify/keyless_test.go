@@ -42,7 +42,10 @@ func TestKeylessFixtures(t *testing.T) {
 		for _, c := range set.Cases {
 			t.Run(fmt.Sprintf("%s/referrers=%v", c.Name, !noReferrers), func(t *testing.T) {
 				gate := keylessGate(t, set, c, up)
-				_, v, err := gate.Manifest(t.Context(), policy.Repository{Host: "reg.example", Path: c.Repository}, c.Tag, policy.Client{})
+				_, v, err := gate.Manifest(t.Context(), policy.Repository{
+					Host: "reg.example",
+					Path: c.Repository,
+				}, c.Tag, policy.Client{})
 				if err != nil || v.Outcome.String() != c.Verdict {
 					t.Fatalf("%s: %s by %s, %v, %v; want %s", c.Why, v.Outcome, v.Signer, err, v.Reasons, c.Verdict)
 				}
@@ -104,8 +107,16 @@ func keylessGate(t *testing.T, set *keyless.Set, c keyless.Case, up *upstream.Up
 	gate, err := verify.New(verify.Config{
 		Policies: policies, Trust: trusted, Store: store, Cache: cache,
 		Registry: func(host string) (verify.Registry, bool) { return up, host == "reg.example" },
-		Limits: verify.Limits{ManifestBytes: 4 << 20, Descriptors: 2000, PayloadBytes: 8 << 20, VerdictBytes: 16 << 20, Signatures: 64,
-			VerdictsInFlight: 64, VerifyTimeout: 15 * time.Second, ClientMisses: 100},
+		Limits: verify.Limits{
+			ManifestBytes:    4 << 20,
+			Descriptors:      2000,
+			PayloadBytes:     8 << 20,
+			VerdictBytes:     16 << 20,
+			Signatures:       64,
+			VerdictsInFlight: 64,
+			VerifyTimeout:    15 * time.Second,
+			ClientMisses:     100,
+		},
 		TTL: time.Minute, DenyTTL: time.Second,
 	})
 	if err != nil {
@@ -133,7 +144,10 @@ func TestAChangedRootIsAskedAnew(t *testing.T) {
 	c := set.Cases[at]
 	first := keylessGate(t, set, c, up)
 	ask := func(g *verify.Gate) (verify.Verdict, error) {
-		_, v, err := g.Manifest(t.Context(), policy.Repository{Host: "reg.example", Path: c.Repository}, c.Tag, policy.Client{})
+		_, v, err := g.Manifest(t.Context(), policy.Repository{
+			Host: "reg.example",
+			Path: c.Repository,
+		}, c.Tag, policy.Client{})
 		return v, err
 	}
 	for _, hit := range []bool{false, true} {
@@ -161,7 +175,10 @@ func TestAChangedRootIsAskedAnew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v, err := ask(with(sigs.Trust{Roots: map[string]*sigs.Root{"local": other}})); err != nil || v.Outcome != verify.Denied {
+	if v, err := ask(
+		with(sigs.Trust{Roots: map[string]*sigs.Root{"local": other}}),
+	); err != nil ||
+		v.Outcome != verify.Denied {
 		t.Errorf("under another root: %+v, %v", v, err)
 	}
 	if v, err := ask(with(first.Trust)); err != nil || v.Outcome != verify.Allowed || !v.CacheHit {
@@ -186,9 +203,18 @@ func TestARefusalRemindsOfGitHubsAPI(t *testing.T) {
 	}
 	const reminder = "push-to-registry: true"
 	for accept, reminds := range map[string]bool{"[signature, slsaprovenance1]": true, "[signature]": false} {
-		c := keyless.Case{Name: "empty", Repository: "acme/v3-rekor2", Tag: "v1", TrustRoots: "[{name: local, file: trusted_root.json}]",
-			Policy: "signatureRepository: reg.example/acme/empty\nauthorities: [{github: {owner: acme, trustRoots: [local]}, accept: " + accept + "}]"}
-		_, v, err := keylessGate(t, set, c, up).Manifest(t.Context(), policy.Repository{Host: "reg.example", Path: c.Repository}, c.Tag, policy.Client{})
+		c := keyless.Case{
+			Name:       "empty",
+			Repository: "acme/v3-rekor2",
+			Tag:        "v1",
+			TrustRoots: "[{name: local, file: trusted_root.json}]",
+			Policy: "signatureRepository: reg.example/acme/empty\n" +
+				"authorities: [{github: {owner: acme, trustRoots: [local]}, accept: " + accept + "}]",
+		}
+		_, v, err := keylessGate(t, set, c, up).Manifest(t.Context(), policy.Repository{
+			Host: "reg.example",
+			Path: c.Repository,
+		}, c.Tag, policy.Client{})
 		if err != nil || v.Outcome != verify.Denied || strings.Contains(v.Message(), reminder) != reminds {
 			t.Errorf("%s: %s %q, %v", accept, v.Outcome, v.Message(), err)
 		}

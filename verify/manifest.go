@@ -72,7 +72,10 @@ func ParseManifest(b []byte, contentType string, max int) (Structure, error) {
 	kind := kindOf(mediaType)
 	switch {
 	case m.SchemaVersion == 1 || m.FSLayers != nil || m.History != nil || strings.HasPrefix(contentType, "application/vnd.docker.distribution.manifest.v1+"):
-		return Structure{}, fmt.Errorf("%w: Docker schema 1 is not supported: push the image again with a current client", ErrManifest)
+		return Structure{}, fmt.Errorf(
+			"%w: Docker schema 1 is not supported: push the image again with a current client",
+			ErrManifest,
+		)
 	case m.SchemaVersion != 2:
 		return Structure{}, fmt.Errorf("%w: schemaVersion is not 2", ErrManifest)
 	case m.Manifests != nil && (m.Config != nil || m.Layers != nil || m.Blobs != nil):
@@ -80,7 +83,12 @@ func ParseManifest(b []byte, contentType string, max int) (Structure, error) {
 	case kind == 0:
 		return Structure{}, fmt.Errorf("%w: unknown media type %.80q", ErrManifest, mediaType)
 	case m.MediaType != "" && kindOf(contentType) != 0 && m.MediaType != contentType:
-		return Structure{}, fmt.Errorf("%w: it says it is %.80q, the registry says %.80q", ErrManifest, m.MediaType, contentType)
+		return Structure{}, fmt.Errorf(
+			"%w: it says it is %.80q, the registry says %.80q",
+			ErrManifest,
+			m.MediaType,
+			contentType,
+		)
 	case kind == Index && m.Manifests == nil, kind == Image && (m.Config == nil || m.Layers == nil):
 		return Structure{}, fmt.Errorf("%w: its content is not what its media type %.80q says", ErrManifest, mediaType)
 	}
@@ -99,7 +107,12 @@ func ParseManifest(b []byte, contentType string, max int) (Structure, error) {
 		return Structure{}, fmt.Errorf("%w: a descriptor's field is of the wrong type", ErrManifest)
 	}
 	if len(list) > max {
-		return Structure{}, fmt.Errorf("%w: it lists %d parts, more than the limit of %d (limits.descriptors)", ErrManifest, len(list), max)
+		return Structure{}, fmt.Errorf(
+			"%w: it lists %d parts, more than the limit of %d (limits.descriptors)",
+			ErrManifest,
+			len(list),
+			max,
+		)
 	}
 	digests := make([]digest.Digest, 0, len(list)+1)
 	if kind == Image {

@@ -17,33 +17,96 @@ func desc(n int) string {
 }
 
 func TestParseManifest(t *testing.T) {
-	image := `{"schemaVersion":2,"mediaType":"` + ociImage + `","config":` + desc(1) + `,"layers":[` + desc(2) + `,` + desc(3) + `]}`
+	image := `{"schemaVersion":2,"mediaType":"` + ociImage + `","config":` + desc(
+		1,
+	) + `,"layers":[` + desc(
+		2,
+	) + `,` + desc(
+		3,
+	) + `]}`
 	index := `{"schemaVersion":2,"mediaType":"` + ociIndex + `","manifests":[` + desc(4) + `]}`
 	for name, c := range map[string]struct {
 		body, contentType string
 		blobs, manifests  int
 		wrong             string
 	}{
-		"image":                       {body: image, contentType: ociImage, blobs: 3},
-		"index":                       {body: index, contentType: ociIndex, manifests: 1},
-		"media type only in header":   {body: strings.Replace(image, `"mediaType":"`+ociImage+`",`, "", 1), contentType: ociImage, blobs: 3},
-		"media type only in body":     {body: image, contentType: "application/octet-stream", blobs: 3},
-		"subject admits nothing":      {body: strings.Replace(image, `"layers"`, `"subject":`+desc(9)+`,"layers"`, 1), contentType: ociImage, blobs: 3},
-		"no media type at all":        {body: strings.Replace(image, `"mediaType":"`+ociImage+`",`, "", 1), contentType: "text/plain", wrong: "unknown media type"},
-		"GHSA-qq97-vm5h-rrhg both":    {body: strings.Replace(image, `"layers"`, `"manifests":[],"layers"`, 1), contentType: ociImage, wrong: "at once"},
+		"image": {body: image, contentType: ociImage, blobs: 3},
+		"index": {body: index, contentType: ociIndex, manifests: 1},
+		"media type only in header": {
+			body:        strings.Replace(image, `"mediaType":"`+ociImage+`",`, "", 1),
+			contentType: ociImage,
+			blobs:       3,
+		},
+		"media type only in body": {body: image, contentType: "application/octet-stream", blobs: 3},
+		"subject admits nothing": {
+			body:        strings.Replace(image, `"layers"`, `"subject":`+desc(9)+`,"layers"`, 1),
+			contentType: ociImage,
+			blobs:       3,
+		},
+		"no media type at all": {
+			body:        strings.Replace(image, `"mediaType":"`+ociImage+`",`, "", 1),
+			contentType: "text/plain",
+			wrong:       "unknown media type",
+		},
+		"GHSA-qq97-vm5h-rrhg both": {
+			body:        strings.Replace(image, `"layers"`, `"manifests":[],"layers"`, 1),
+			contentType: ociImage,
+			wrong:       "at once",
+		},
 		"GHSA-5j5w-g665-5m35 differs": {body: index, contentType: ociImage, wrong: "the registry says"},
-		"image called index":          {body: strings.Replace(image, ociImage, ociIndex, 1), contentType: ociIndex, wrong: "not what its media type"},
-		"case variant":                {body: strings.Replace(image, `"layers"`, `"Layers":[],"layers"`, 1), contentType: ociImage, wrong: "invalid"},
-		"duplicate key":               {body: strings.Replace(image, `"layers"`, `"layers":[],"layers"`, 1), contentType: ociImage, wrong: "invalid"},
-		"only a case variant":         {body: strings.Replace(image, `"layers"`, `"LAYERS"`, 1), contentType: ociImage, wrong: "invalid"},
-		"trailing bytes":              {body: image + "{}", contentType: ociImage, wrong: "invalid"},
-		"schema 1":                    {body: `{"schemaVersion":1,"fsLayers":[],"history":[]}`, contentType: "application/vnd.docker.distribution.manifest.v1+prettyjws", wrong: "schema 1"},
-		"schema 1 in disguise":        {body: strings.Replace(image, `"layers"`, `"fsLayers":[],"layers"`, 1), contentType: ociImage, wrong: "schema 1"},
-		"CVE-2024-3727 digest":        {body: strings.Replace(image, fmt.Sprintf("sha256:%064x", 2), "sha256:../../etc", 1), contentType: ociImage, wrong: "invalid digest"},
-		"null layers":                 {body: `{"schemaVersion":2,"mediaType":"` + ociImage + `","config":` + desc(1) + `,"layers":null}`, contentType: ociImage, wrong: "not what its media type"},
-		"CVE-2024-29903 many layers":  {body: `{"schemaVersion":2,"mediaType":"` + ociImage + `","config":` + desc(1) + `,"layers":[` + strings.Repeat(desc(2)+",", 20) + desc(2) + `]}`, contentType: ociImage, wrong: "limit"},
-		"not JSON":                    {body: `<html>`, contentType: ociImage, wrong: "invalid"},
-		"deep":                        {body: strings.Repeat(`{"a":`, 100) + "1" + strings.Repeat("}", 100), contentType: ociImage, wrong: "invalid"},
+		"image called index": {
+			body:        strings.Replace(image, ociImage, ociIndex, 1),
+			contentType: ociIndex,
+			wrong:       "not what its media type",
+		},
+		"case variant": {
+			body:        strings.Replace(image, `"layers"`, `"Layers":[],"layers"`, 1),
+			contentType: ociImage,
+			wrong:       "invalid",
+		},
+		"duplicate key": {
+			body:        strings.Replace(image, `"layers"`, `"layers":[],"layers"`, 1),
+			contentType: ociImage,
+			wrong:       "invalid",
+		},
+		"only a case variant": {
+			body:        strings.Replace(image, `"layers"`, `"LAYERS"`, 1),
+			contentType: ociImage,
+			wrong:       "invalid",
+		},
+		"trailing bytes": {body: image + "{}", contentType: ociImage, wrong: "invalid"},
+		"schema 1": {
+			body:        `{"schemaVersion":1,"fsLayers":[],"history":[]}`,
+			contentType: "application/vnd.docker.distribution.manifest.v1+prettyjws",
+			wrong:       "schema 1",
+		},
+		"schema 1 in disguise": {
+			body:        strings.Replace(image, `"layers"`, `"fsLayers":[],"layers"`, 1),
+			contentType: ociImage,
+			wrong:       "schema 1",
+		},
+		"CVE-2024-3727 digest": {
+			body:        strings.Replace(image, fmt.Sprintf("sha256:%064x", 2), "sha256:../../etc", 1),
+			contentType: ociImage,
+			wrong:       "invalid digest",
+		},
+		"null layers": {
+			body:        `{"schemaVersion":2,"mediaType":"` + ociImage + `","config":` + desc(1) + `,"layers":null}`,
+			contentType: ociImage,
+			wrong:       "not what its media type",
+		},
+		"CVE-2024-29903 many layers": {
+			body: `{"schemaVersion":2,"mediaType":"` +
+				ociImage + `","config":` + desc(1) + `,"layers":[` + strings.Repeat(desc(2)+",", 20) + desc(2) + `]}`,
+			contentType: ociImage,
+			wrong:       "limit",
+		},
+		"not JSON": {body: `<html>`, contentType: ociImage, wrong: "invalid"},
+		"deep": {
+			body:        strings.Repeat(`{"a":`, 100) + "1" + strings.Repeat("}", 100),
+			contentType: ociImage,
+			wrong:       "invalid",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := ParseManifest([]byte(c.body), c.contentType, 20)
@@ -57,7 +120,13 @@ func TestParseManifest(t *testing.T) {
 				t.Fatal(err)
 			}
 			if len(s.Blobs) != c.blobs || len(s.Manifests) != c.manifests {
-				t.Fatalf("got %d blobs and %d manifests, want %d and %d", len(s.Blobs), len(s.Manifests), c.blobs, c.manifests)
+				t.Fatalf(
+					"got %d blobs and %d manifests, want %d and %d",
+					len(s.Blobs),
+					len(s.Manifests),
+					c.blobs,
+					c.manifests,
+				)
 			}
 		})
 	}
@@ -71,7 +140,8 @@ func FuzzParseManifest(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if (s.Kind == Index) == (s.Kind == Image) || s.Kind == Index && len(s.Blobs) > 0 || s.Kind == Image && len(s.Manifests) > 0 {
+		if (s.Kind == Index) == (s.Kind == Image) || s.Kind == Index && len(s.Blobs) > 0 ||
+			s.Kind == Image && len(s.Manifests) > 0 {
 			t.Fatalf("ambiguous: %+v", s)
 		}
 		for _, d := range append(s.Blobs, s.Manifests...) {

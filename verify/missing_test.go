@@ -25,14 +25,20 @@ func (s *signers) under(gate *verify.Gate, trust sigs.Trust) *verify.Gate {
 func TestAKeyThatMovesIsAskedAnew(t *testing.T) {
 	s := newSigners(t)
 	key := s.trust.Keys["hashivault://a"]
-	gate := s.gate(`[{name: p, images: ["reg.example/**"], authorities: [{name: release, key: "hashivault://a", required: true}, {name: ci, key: "hashivault://b"}]}]`)
+	gate := s.gate(
+		`[{name: p, images: ["reg.example/**"], authorities: [{name: release, key: "hashivault://a", required: ` +
+			`true}, {name: ci, key: "hashivault://b"}]}]`,
+	)
 	image := s.image()
 	s.attach(image, s.sign(image, "a"))
 	if v := s.verdict(gate, image); !v.Admitted() {
 		t.Fatal(v.Message())
 	}
 	moved := s.under(gate, sigs.Trust{Keys: map[string]policy.Key{"hashivault://b": key}})
-	if _, v, err := moved.Manifest(t.Context(), policy.Repository{Host: "reg.example", Path: signersRepo}, image.String(), policy.Client{}); err == nil {
+	if _, v, err := moved.Manifest(t.Context(), policy.Repository{
+		Host: "reg.example",
+		Path: signersRepo,
+	}, image.String(), policy.Client{}); err == nil {
 		t.Errorf("admitted by what was remembered under another key: %+v", v)
 	}
 }
@@ -42,10 +48,13 @@ func TestAKeyThatMovesIsAskedAnew(t *testing.T) {
 func TestWhatIsMissingLeavesOpenWhatItCouldDecide(t *testing.T) {
 	s := newSigners(t)
 	const person, stranger = "https://acme.example/a", "https://evil.example/b"
-	const keyless = `keyless: {trustRoots: [local], identities: [{issuer: "https://i.example", subject: ` + person + `}]}`
+	const keyless = `keyless: {trustRoots: [local], identities: [{issuer: "https://i.example", subject: ` +
+		person + `}]}`
 	by := func(subject string) func(d hostile.Image) []hostile.Layer {
 		return func(d hostile.Image) []hostile.Layer {
-			return []hostile.Layer{s.stamped(s.certified(d.Digest, s.local, identity(subject, map[int]string{8: "https://i.example"})))}
+			return []hostile.Layer{
+				s.stamped(s.certified(d.Digest, s.local, identity(subject, map[int]string{8: "https://i.example"}))),
+			}
 		}
 	}
 	key := func(name string) func(d hostile.Image) []hostile.Layer {
@@ -63,27 +72,79 @@ func TestWhatIsMissingLeavesOpenWhatItCouldDecide(t *testing.T) {
 		layers func(hostile.Image) []hostile.Layer
 		want   string // of the denial; open: could not tell
 	}{
-		"unsigned":                     {`authorities: [{` + keyless + `}]`, nothing, "no signature found"},
-		"unsigned, and a key":          {`authorities: [{` + keyless + `}, {key: a.pub}]`, nothing, "no signature found"},
-		"by the person":                {`authorities: [{` + keyless + `}]`, by(person), open},
-		"by another person":            {`authorities: [{` + keyless + `}]`, by(stranger), "names another identity"},
-		"by a key":                     {`authorities: [{` + keyless + `}]`, key("a"), "was made with a key"},
-		"by some key, one missing":     {`authorities: [{key: "hashivault://b"}]`, key("c"), open},
-		"by a person, a key missing":   {`authorities: [{key: "hashivault://b"}]`, by(person), open}, // a legacy signature with a certificate counts by its key, too
-		"a quorum within reach":        {`threshold: 2, authorities: [{` + keyless + `}, {key: a.pub}]`, func(d hostile.Image) []hostile.Layer { return append(by(person)(d), key("a")(d)...) }, open},
-		"a quorum out of reach":        {`threshold: 2, authorities: [{` + keyless + `}, {key: a.pub}]`, by(person), "1 signature found"},
-		"one required that is not":     {`authorities: [{` + keyless + `}, {key: a.pub, required: true}]`, by(person), "(required)"},
-		"two that share their signer":  {`threshold: 3, authorities: [{` + keyless + `}, {name: x, key: a.pub}, {name: y, key: b.pub}]`, func(d hostile.Image) []hostile.Layer { return append(by(person)(d), key("a")(d)...) }, "1 of 3"},
-		"an attestation that may be":   {`authorities: [{name: k, key: a.pub}, {name: v, key: "hashivault://b"}], attestations: [{type: slsaprovenance1, authorities: [v]}]`, attested("c"), open},
-		"an attestation that cannot":   {`authorities: [{name: k, key: a.pub}, {name: v, key: "hashivault://b"}], attestations: [{type: slsaprovenance1, authorities: [k]}]`, attested("c"), "no attestation of this type by k"},
-		"evidence that nobody can see": {`authorities: [{key: a.pub, timestamp: require, trustRoot: local}]`, func(d hostile.Image) []hostile.Layer { return []hostile.Layer{s.stamped(s.sign(d.Digest, "a"))} }, open},
-		"evidence for another key":     {`authorities: [{key: a.pub, timestamp: require, trustRoot: local}]`, func(d hostile.Image) []hostile.Layer { return []hostile.Layer{s.stamped(s.sign(d.Digest, "c"))} }, "made by another key"},
-		"a PKI without its timestamps": {`authorities: [{certificate: {rootsFile: corp.pem, subject: a@acme.example, time: timestamp}, trustRoot: local}]`, func(d hostile.Image) []hostile.Layer {
-			return []hostile.Layer{s.stamped(s.certified(d.Digest, s.corp, named("a@acme.example")))}
-		}, open},
-		"a PKI, and another's name": {`authorities: [{certificate: {rootsFile: corp.pem, subject: a@acme.example, time: timestamp}, trustRoot: local}]`, func(d hostile.Image) []hostile.Layer {
-			return []hostile.Layer{s.stamped(s.certified(d.Digest, s.corp, named("b@evil.example")))}
-		}, "its certificate is for"},
+		"unsigned": {`authorities: [{` + keyless + `}]`, nothing, "no signature found"},
+		"unsigned, and a key": {
+			`authorities: [{` + keyless + `}, {key: a.pub}]`,
+			nothing,
+			"no signature found",
+		},
+		"by the person":            {`authorities: [{` + keyless + `}]`, by(person), open},
+		"by another person":        {`authorities: [{` + keyless + `}]`, by(stranger), "names another identity"},
+		"by a key":                 {`authorities: [{` + keyless + `}]`, key("a"), "was made with a key"},
+		"by some key, one missing": {`authorities: [{key: "hashivault://b"}]`, key("c"), open},
+		"by a person, a key missing": {
+			`authorities: [{key: "hashivault://b"}]`,
+			by(person),
+			open,
+		}, // a legacy signature with a certificate counts by its key, too
+		"a quorum within reach": {
+			`threshold: 2, authorities: [{` + keyless + `}, {key: a.pub}]`,
+			func(d hostile.Image) []hostile.Layer { return append(by(person)(d), key("a")(d)...) },
+			open,
+		},
+		"a quorum out of reach": {
+			`threshold: 2, authorities: [{` + keyless + `}, {key: a.pub}]`,
+			by(person),
+			"1 signature found",
+		},
+		"one required that is not": {
+			`authorities: [{` + keyless + `}, {key: a.pub, required: true}]`,
+			by(person),
+			"(required)",
+		},
+		"two that share their signer": {
+			`threshold: 3, authorities: [{` + keyless + `}, {name: x, key: a.pub}, {name: y, key: b.pub}]`,
+			func(d hostile.Image) []hostile.Layer { return append(by(person)(d), key("a")(d)...) },
+			"1 of 3",
+		},
+		"an attestation that may be": {
+			`authorities: [{name: k, key: a.pub}, {name: v, key: "hashivault://b"}], attestations: [{type: ` +
+				`slsaprovenance1, authorities: [v]}]`,
+			attested("c"),
+			open,
+		},
+		"an attestation that cannot": {
+			`authorities: [{name: k, key: a.pub}, {name: v, key: "hashivault://b"}], attestations: [{type: ` +
+				`slsaprovenance1, authorities: [k]}]`,
+			attested("c"),
+			"no attestation of this type by k",
+		},
+		"evidence that nobody can see": {
+			`authorities: [{key: a.pub, timestamp: require, trustRoot: local}]`,
+			func(d hostile.Image) []hostile.Layer { return []hostile.Layer{s.stamped(s.sign(d.Digest, "a"))} },
+			open,
+		},
+		"evidence for another key": {
+			`authorities: [{key: a.pub, timestamp: require, trustRoot: local}]`,
+			func(d hostile.Image) []hostile.Layer { return []hostile.Layer{s.stamped(s.sign(d.Digest, "c"))} },
+			"made by another key",
+		},
+		"a PKI without its timestamps": {
+			`authorities: [{certificate: {rootsFile: corp.pem, subject: a@acme.example, time: timestamp}, ` +
+				`trustRoot: local}]`,
+			func(d hostile.Image) []hostile.Layer {
+				return []hostile.Layer{s.stamped(s.certified(d.Digest, s.corp, named("a@acme.example")))}
+			},
+			open,
+		},
+		"a PKI, and another's name": {
+			`authorities: [{certificate: {rootsFile: corp.pem, subject: a@acme.example, time: timestamp}, ` +
+				`trustRoot: local}]`,
+			func(d hostile.Image) []hostile.Layer {
+				return []hostile.Layer{s.stamped(s.certified(d.Digest, s.corp, named("b@evil.example")))}
+			},
+			"its certificate is for",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			gate := s.under(s.gate(policyHead+test.policy+`}]`), sigs.Trust{})
@@ -91,7 +152,10 @@ func TestWhatIsMissingLeavesOpenWhatItCouldDecide(t *testing.T) {
 			for _, l := range test.layers(image) {
 				s.attach(image.Digest, l)
 			}
-			_, v, err := gate.Manifest(t.Context(), policy.Repository{Host: "reg.example", Path: signersRepo}, image.Digest.String(), policy.Client{})
+			_, v, err := gate.Manifest(t.Context(), policy.Repository{
+				Host: "reg.example",
+				Path: signersRepo,
+			}, image.Digest.String(), policy.Client{})
 			switch {
 			case test.want == open && (err == nil || !strings.Contains(err.Error(), open)):
 				t.Errorf("told without what could admit it: %s, %v", v.Message(), err)

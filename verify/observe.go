@@ -31,16 +31,25 @@ func newObserver(t trace.TracerProvider, m metric.MeterProvider) (*observer, err
 	if m == nil {
 		m = metricnoop.NewMeterProvider()
 	}
-	duration, err := m.Meter(scope).Float64Histogram("pullgate.verdict.duration", metric.WithUnit("s"),
-		metric.WithDescription("Time to find and verify an image's signatures, by outcome; answers from memory are not counted."),
-		metric.WithExplicitBucketBoundaries(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30))
+	duration, err := m.Meter(scope).Float64Histogram(
+		"pullgate.verdict.duration",
+		metric.WithUnit("s"),
+		metric.WithDescription(
+			"Time to find and verify an image's signatures, by outcome; answers from memory are not counted.",
+		),
+		metric.WithExplicitBucketBoundaries(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30),
+	)
 	if err != nil {
 		return nil, fmt.Errorf("create metrics: %w", err)
 	}
 	return &observer{tracer: t.Tracer(scope), duration: duration}, nil
 }
 
-func (o *observer) verdict(ctx context.Context, p *policy.Policy, make func(context.Context) (Verdict, error)) (Verdict, error) {
+func (o *observer) verdict(
+	ctx context.Context,
+	p *policy.Policy,
+	make func(context.Context) (Verdict, error),
+) (Verdict, error) {
 	ctx, span := o.tracer.Start(ctx, "verdict", trace.WithAttributes(attribute.String("pullgate.policy", p.Name)))
 	defer span.End()
 	start := time.Now()

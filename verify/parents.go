@@ -26,8 +26,19 @@ var errTooManyParents = errors.New("too many remembered parents to ask")
 // admits; else what could not be told is an error; else the last denial, or an
 // unknown part when nothing lists it. With cachedOnly it asks only parents
 // whose answer costs nothing.
-func (q *question) byParents(ctx context.Context, kind partKind, d digest.Digest, depth int, cachedOnly bool) (Verdict, error) {
-	unknown := Verdict{Image: q.repo, Digest: d, Unknown: true, Reasons: []Reason{{Reason: "unknown_part"}}}
+func (q *question) byParents(
+	ctx context.Context,
+	kind partKind,
+	d digest.Digest,
+	depth int,
+	cachedOnly bool,
+) (Verdict, error) {
+	unknown := Verdict{
+		Image:   q.repo,
+		Digest:  d,
+		Unknown: true,
+		Reasons: []Reason{{Reason: "unknown_part"}},
+	}
 	if depth > maxNesting {
 		return unknown, nil
 	}
@@ -183,8 +194,12 @@ func (q *question) remember(m *remembered, v Verdict) error {
 	}
 	m.learned.Store(epoch)
 	m.written.Store(q.Now().Unix())
-	for _, d := range pushedOut { // the next pull of these writes them again, but images that share a layer do not do so in turn
-		if other, ok := q.Cache.manifests.Get(imageKey(q.repo, d)); ok && q.Now().Unix()-other.written.Load() > rewriteAfter {
+	// the next pull of these writes them again, but images that share a layer do not do so in turn
+	for _, d := range pushedOut {
+		if other, ok := q.Cache.manifests.Get(
+			imageKey(q.repo, d),
+		); ok &&
+			q.Now().Unix()-other.written.Load() > rewriteAfter {
 			other.learned.Store(0)
 		}
 	}

@@ -76,7 +76,9 @@ func network(addr string) string {
 type QuotaError struct{ Wait time.Duration }
 
 func (e *QuotaError) Error() string {
-	return "this client has made the gate ask registries too often (limits.clientMisses); again in " + strconv.Itoa(e.Seconds()) + " s"
+	return "this client has made the gate ask registries too often (limits.clientMisses); again in " + strconv.Itoa(
+		e.Seconds(),
+	) + " s"
 }
 
 // Seconds is Wait as a Retry-After header carries it: whole, at least 1.

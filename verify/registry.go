@@ -55,7 +55,8 @@ type Manifest struct {
 // UpstreamError is an upstream's failure, already translated into what the
 // client may be told. Its text is for logs only.
 type UpstreamError struct {
-	Status     int    // a 4xx or 501 as the upstream said; 502: broken or lying; 503: unreachable, timed out, any other 5xx
+	// a 4xx or 501 as the upstream said; 502: broken or lying; 503: unreachable, timed out, any other 5xx
+	Status     int
 	RetryAfter string // the upstream's Retry-After, when it sent one
 	HadAuth    bool   // credentials were configured for this upstream
 	Host       string // familiar host of the upstream

@@ -72,9 +72,14 @@ func (q *question) load(ctx context.Context, d digest.Digest) (*remembered, erro
 	if m, err := q.known(d); m != nil || err != nil {
 		return m, err
 	}
-	return q.fetchOnce(ctx, "manifest|"+imageKey(q.repo, d), false, func(ctx context.Context, registry Registry) (*remembered, error) {
-		return q.fetch(ctx, registry, q.repo, d.String())
-	})
+	return q.fetchOnce(
+		ctx,
+		"manifest|"+imageKey(q.repo, d),
+		false,
+		func(ctx context.Context, registry Registry) (*remembered, error) {
+			return q.fetch(ctx, registry, q.repo, d.String())
+		},
+	)
 }
 
 // known is the manifest d of this repository without asking the upstream, or
@@ -104,7 +109,12 @@ func (q *question) known(d digest.Digest) (*remembered, error) {
 // A 404 is believed for a moment, in a memory of its own; nothing else that
 // went wrong is remembered.
 // What is free spends nobody's quota: a HEAD for a tag that is known.
-func (q *question) fetchOnce(ctx context.Context, key string, free bool, fetch func(context.Context, Registry) (*remembered, error)) (*remembered, error) {
+func (q *question) fetchOnce(
+	ctx context.Context,
+	key string,
+	free bool,
+	fetch func(context.Context, Registry) (*remembered, error),
+) (*remembered, error) {
 	if missing, ok := q.Cache.missing.Get(key); ok && q.Now().Before(missing.until) {
 		return nil, missing.err
 	}
@@ -126,7 +136,12 @@ func (q *question) fetchOnce(ctx context.Context, key string, free bool, fetch f
 	})
 }
 
-func (g *Gate) fetch(ctx context.Context, registry Registry, repo policy.Repository, reference string) (*remembered, error) {
+func (g *Gate) fetch(
+	ctx context.Context,
+	registry Registry,
+	repo policy.Repository,
+	reference string,
+) (*remembered, error) {
 	got, err := registry.Manifest(ctx, repo, reference, g.Limits.ManifestBytes)
 	if err != nil {
 		return nil, err

@@ -58,7 +58,12 @@ func (s *search) source(where string) *source {
 	if s.attestations && where != sigTag { // the largest that may count, with small ones beside it
 		share += s.gate.Limits.PayloadBytes
 	}
-	src := &source{search: s, where: where, share: share, budget: newBudget(share)}
+	src := &source{
+		search: s,
+		where:  where,
+		share:  share,
+		budget: newBudget(share),
+	}
 	src.candidates.Store(int64(s.gate.Limits.Signatures))
 	return src
 }
@@ -99,7 +104,11 @@ func (s *search) note(format string, args ...any) {
 
 // tooMuch notes that the budget of this place is spent.
 func (s *source) tooMuch() {
-	s.note("%s holds more than %d KiB, its share of limits.verdictBytes; the rest was not examined", s.where, s.share>>10)
+	s.note(
+		"%s holds more than %d KiB, its share of limits.verdictBytes; the rest was not examined",
+		s.where,
+		s.share>>10,
+	)
 }
 
 // legacyTag reads sha256-<hex>.sig or .att, where cosign v1 and v2 keep
@@ -173,7 +182,12 @@ func (s *source) manifest(ctx context.Context, reference string, limit int64) (*
 		return nil, err
 	}
 	var l listing
-	if err := sigs.CheckStrict(m.Bytes, maxManifestDepth, maxListingTokens); err != nil || json.Unmarshal(m.Bytes, &l) != nil {
+	if err := sigs.CheckStrict(
+		m.Bytes,
+		maxManifestDepth,
+		maxListingTokens,
+	); err != nil ||
+		json.Unmarshal(m.Bytes, &l) != nil {
 		s.note("%s holds something that is no manifest", s.where)
 		return nil, nil
 	}
@@ -249,7 +263,11 @@ func (s *source) layers(ctx context.Context, m *listing, only sigs.Kind) error {
 			continue
 		}
 		if s.candidates.Add(-1) < 0 {
-			s.note("%s holds more than %d signatures; the rest was not examined (limits.signatures)", s.where, s.gate.Limits.Signatures)
+			s.note(
+				"%s holds more than %d signatures; the rest was not examined (limits.signatures)",
+				s.where,
+				s.gate.Limits.Signatures,
+			)
 			break
 		}
 		all.Go(func() error { return guard(func() error { return s.candidate(ctx, l, kind) }) })
@@ -270,7 +288,11 @@ func (s *source) candidate(ctx context.Context, l Descriptor, kind sigs.Kind) er
 		s.note("%s lists a signature without a proper digest or size", s.where)
 		return nil
 	case l.Size > limit && limit == s.gate.Limits.PayloadBytes:
-		s.note("%s lists something of %d KiB, more than limits.payloadBytes allows; it was not examined", s.where, l.Size>>10)
+		s.note(
+			"%s lists something of %d KiB, more than limits.payloadBytes allows; it was not examined",
+			s.where,
+			l.Size>>10,
+		)
 		return nil
 	case l.Size > limit:
 		s.note("%s lists a signature that is larger than any is", s.where)
@@ -293,7 +315,12 @@ func (s *source) candidate(ctx context.Context, l Descriptor, kind sigs.Kind) er
 	case err != nil:
 		return err
 	}
-	s.found(sigs.Candidate{Kind: kind, Source: s.where, Payload: payload, Annotations: l.Annotations})
+	s.found(sigs.Candidate{
+		Kind:        kind,
+		Source:      s.where,
+		Payload:     payload,
+		Annotations: l.Annotations,
+	})
 	return nil
 }
 

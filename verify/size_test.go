@@ -14,8 +14,14 @@ func bill(size int) string {
 	var b strings.Builder
 	b.WriteString(`{"bomFormat":"CycloneDX","specVersion":"1.6","components":[{}`)
 	for i := 0; b.Len() < size-600; i++ {
-		fmt.Fprintf(&b, `,{"bom-ref":"pkg:deb/debian/lib%d@1.2.3","type":"library","name":"lib%d","version":"1.2.3","properties":[`+
-			`{"name":"syft:package:foundBy","value":"dpkg-db-cataloger"},{"name":"syft:package:type","value":"deb"},{"name":"syft:location:0:path","value":"/var/lib/dpkg/status"}]}`, i, i)
+		fmt.Fprintf(
+			&b,
+			`,{"bom-ref":"pkg:deb/debian/lib%d@1.2.3","type":"library","name":"lib%d","version":"1.2.3","properties":[`+
+				`{"name":"syft:package:foundBy","value":"dpkg-db-cataloger"},{"name":"syft:package:type",`+
+				`"value":"deb"},{"name":"syft:location:0:path","value":"/var/lib/dpkg/status"}]}`,
+			i,
+			i,
+		)
 	}
 	b.WriteString("]}")
 	return b.String()
@@ -56,10 +62,16 @@ func TestAnAttestationOfEverySizeThatIsAllowed(t *testing.T) {
 // else would say why the attestation does not count.
 func TestAnAttestationThatCannotBeReadIsNamed(t *testing.T) {
 	s := newSigners(t)
-	gate := s.gate(`[{name: p, images: ["reg.example/**"], authorities: [{key: a.pub}], attestations: [{type: cyclonedx}]}]`)
+	gate := s.gate(
+		`[{name: p, images: ["reg.example/**"], authorities: [{key: a.pub}], attestations: [{type: cyclonedx}]}]`,
+	)
 	image := s.image()
 	s.attach(image, s.sign(image, "a"), s.attestation(image, "a", "https://cyclonedx.org/bom", `{"twice":1,"twice":2}`))
-	if v := s.verdict(gate, image); v.Admitted() || !strings.Contains(v.Message(), `its statement is ambiguous or malformed JSON: the key "twice"`) {
+	if v := s.verdict(
+		gate,
+		image,
+	); v.Admitted() ||
+		!strings.Contains(v.Message(), `its statement is ambiguous or malformed JSON: the key "twice"`) {
 		t.Error(v.Message())
 	}
 }
@@ -68,11 +80,18 @@ func TestAnAttestationThatCannotBeReadIsNamed(t *testing.T) {
 // it is over.
 func TestAnAttestationThatIsTooLargeIsSaid(t *testing.T) {
 	s := newSigners(t)
-	gate := s.gate(`[{name: p, images: ["reg.example/**"], authorities: [{name: k, key: a.pub}], attestations: [{type: cyclonedx}]}]`)
+	gate := s.gate(
+		`[{name: p, images: ["reg.example/**"], authorities: [{name: k, key: a.pub}], attestations: [{type: ` +
+			`cyclonedx}]}]`,
+	)
 	image := s.image()
 	s.attach(image, s.sign(image, "a"))
 	s.attach(image, s.attestation(image, "a", "https://cyclonedx.org/bom", bill(7<<20)))
-	if v := s.verdict(gate, image); v.Admitted() || !strings.Contains(v.Message(), "KiB, more than limits.payloadBytes allows") {
+	if v := s.verdict(
+		gate,
+		image,
+	); v.Admitted() ||
+		!strings.Contains(v.Message(), "KiB, more than limits.payloadBytes allows") {
 		t.Error(v.Message())
 	}
 }

@@ -66,12 +66,23 @@ func OpenStore(dir string, maxBytes int64) (*Store, error) {
 		return nil, fmt.Errorf("create state folder: %w", err)
 	}
 	file := filepath.Join(dir, "facts.db")
-	db, err := bolt.Open(file, 0o600, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType, NoFreelistSync: true})
+	db, err := bolt.Open(file, 0o600, &bolt.Options{
+		Timeout:        time.Second,
+		FreelistType:   bolt.FreelistMapType,
+		NoFreelistSync: true,
+	})
 	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fmt.Errorf("state %s is in use by another pullgate; stop that one, or give this one its own state.path", file)
+		return nil, fmt.Errorf(
+			"state %s is in use by another pullgate; stop that one, or give this one its own state.path",
+			file,
+		)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open state %s: %w; it holds nothing that cannot be learnt again: move it away to start afresh", file, err)
+		return nil, fmt.Errorf(
+			"open state %s: %w; it holds nothing that cannot be learnt again: move it away to start afresh",
+			file,
+			err,
+		)
 	}
 	db.MaxBatchDelay = time.Millisecond // a lone pull waits no longer for company
 	err = db.Update(func(tx *bolt.Tx) error {
@@ -80,7 +91,12 @@ func OpenStore(dir string, maxBytes int64) (*Store, error) {
 			return err
 		}
 		if v := meta.Get(versionKey); v != nil && string(v) != stateVersion {
-			return fmt.Errorf("state %s has format %q, this pullgate knows %q; move it away to start afresh", file, v, stateVersion)
+			return fmt.Errorf(
+				"state %s has format %q, this pullgate knows %q; move it away to start afresh",
+				file,
+				v,
+				stateVersion,
+			)
 		}
 		for _, g := range generations {
 			if err := createGeneration(tx, g); err != nil {
@@ -135,7 +151,12 @@ func (s *Store) epoch() uint64 { return s.rotated.Load() + 1 }
 // signatures that made it count. When it returns nil all of it is on disk, from
 // the epoch it returns on. pushedOut are parents that were forgotten for a part
 // because newer ones took their place.
-func (s *Store) learn(repo policy.Repository, parent Manifest, parts Structure, signed *kept) (epoch uint64, pushedOut []digest.Digest, err error) {
+func (s *Store) learn(
+	repo policy.Repository,
+	parent Manifest,
+	parts Structure,
+	signed *kept,
+) (epoch uint64, pushedOut []digest.Digest, err error) {
 	rotated := false
 	err = s.db.Batch(func(tx *bolt.Tx) error {
 		w, err := s.writer(tx)
@@ -145,7 +166,11 @@ func (s *Store) learn(repo policy.Repository, parent Manifest, parts Structure, 
 		defer func() { rotated, pushedOut = w.rotated, w.pushedOut }()
 		if len(parent.Bytes) <= keptManifest {
 			value := append([]byte(parent.MediaType), 0)
-			if err := w.put(manifestsBucket, storeKey(repo, parent.Digest), append(value, parent.Bytes...)); err != nil {
+			if err := w.put(
+				manifestsBucket,
+				storeKey(repo, parent.Digest),
+				append(value, parent.Bytes...),
+			); err != nil {
 				return err
 			}
 		}
@@ -326,7 +351,12 @@ func (w *writer) keep(key []byte, k *kept) error {
 }
 
 // signatures returns what was kept for d, at most maxAge old at now.
-func (s *Store) signatures(repo policy.Repository, d digest.Digest, now time.Time, maxAge time.Duration) ([]sigs.Candidate, error) {
+func (s *Store) signatures(
+	repo policy.Repository,
+	d digest.Digest,
+	now time.Time,
+	maxAge time.Duration,
+) ([]sigs.Candidate, error) {
 	var k kept
 	err := s.read(signaturesBucket, storeKey(repo, d), func(value []byte) {
 		if json.Unmarshal(value, &k) != nil {

@@ -27,7 +27,11 @@ func openStore(t *testing.T) *Store {
 
 func manifestOf(parts ...digest.Digest) (Manifest, Structure) {
 	b := []byte(fmt.Sprint(parts))
-	return Manifest{Bytes: b, MediaType: ociIndex, Digest: digest.FromBytes(b)}, Structure{Kind: Index, Manifests: parts}
+	return Manifest{
+		Bytes:     b,
+		MediaType: ociIndex,
+		Digest:    digest.FromBytes(b),
+	}, Structure{Kind: Index, Manifests: parts}
 }
 
 func TestStoreRemembersPerRepository(t *testing.T) {
@@ -105,7 +109,11 @@ func TestTornParentList(t *testing.T) {
 
 func TestForeignStateIsRefused(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "facts.db"), []byte(strings.Repeat("not a database ", 1000)), 0o600); err != nil {
+	if err := os.WriteFile(
+		filepath.Join(dir, "facts.db"),
+		[]byte(strings.Repeat("not a database ", 1000)),
+		0o600,
+	); err != nil {
 		t.Fatal(err)
 	}
 	if s, err := OpenStore(dir, 1<<30); err == nil {

@@ -76,11 +76,17 @@ func newSigners(t *testing.T) *signers {
 	s.below = s.newAuthority("below", &s.corp)
 	s.write("below.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.below.cert.Raw}))
 	s.write("corp.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.corp.cert.Raw}))
-	s.write("other.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.newAuthority("corporate", nil).cert.Raw}))
+	s.write("other.pem", pem.EncodeToMemory(&pem.Block{
+		Type:  "CERTIFICATE",
+		Bytes: s.newAuthority("corporate", nil).cert.Raw,
+	}))
 	s.times, err = ca.NewVirtualSigstore()
 	s.check(err)
 	s.trust = sigs.Trust{Keys: map[string]policy.Key{}, Roots: map[string]*sigs.Root{
-		"local": s.root("local", s.local, nil), "strange": s.root("strange", s.newAuthority("strange", nil), nil), "logged": s.root("logged", s.local, s.times.RekorLogs())}}
+		"local":   s.root("local", s.local, nil),
+		"strange": s.root("strange", s.newAuthority("strange", nil), nil),
+		"logged":  s.root("logged", s.local, s.times.RekorLogs()),
+	}}
 	kept, err := policy.ParseKey(s.publicPEM(s.keys["a"].Public()))
 	s.check(err)
 	s.trust.Keys["hashivault://a"] = kept
@@ -132,8 +138,13 @@ func (s *signers) certificate(a authority, public crypto.PublicKey, change func(
 	s.t.Helper()
 	number, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	s.check(err)
-	c := &x509.Certificate{SerialNumber: number, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}}
+	c := &x509.Certificate{
+		SerialNumber: number,
+		NotBefore:    time.Now().Add(-time.Minute),
+		NotAfter:     time.Now().Add(time.Hour),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
+	}
 	change(c)
 	parent := a.cert
 	if parent == nil {
@@ -150,8 +161,16 @@ func (s *signers) certificate(a authority, public crypto.PublicKey, change func(
 // these logs.
 func (s *signers) root(name string, a authority, logs map[string]*root.TransparencyLog) *sigs.Root {
 	s.t.Helper()
-	material, err := root.NewTrustedRoot(root.TrustedRootMediaType01, []root.CertificateAuthority{&root.FulcioCertificateAuthority{Root: a.cert, ValidityPeriodStart: a.cert.NotBefore}}, nil,
-		s.times.TimestampingAuthorities(), logs)
+	material, err := root.NewTrustedRoot(
+		root.TrustedRootMediaType01,
+		[]root.CertificateAuthority{&root.FulcioCertificateAuthority{
+			Root:                a.cert,
+			ValidityPeriodStart: a.cert.NotBefore,
+		}},
+		nil,
+		s.times.TimestampingAuthorities(),
+		logs,
+	)
 	s.check(err)
 	text, err := material.MarshalJSON()
 	s.check(err)
@@ -173,8 +192,16 @@ func (s *signers) gate(text string) *verify.Gate {
 	gate, err := verify.New(verify.Config{
 		Policies: set, Trust: s.trust, Store: store, Cache: cache, TTL: time.Hour, DenyTTL: time.Minute,
 		Registry: func(host string) (verify.Registry, bool) { return s.up, host == "reg.example" },
-		Limits: verify.Limits{ManifestBytes: 4 << 20, Descriptors: 2000, PayloadBytes: 8 << 20, VerdictBytes: 16 << 20, Signatures: 64,
-			VerdictsInFlight: 64, VerifyTimeout: 15 * time.Second, ClientMisses: 1_000_000},
+		Limits: verify.Limits{
+			ManifestBytes:    4 << 20,
+			Descriptors:      2000,
+			PayloadBytes:     8 << 20,
+			VerdictBytes:     16 << 20,
+			Signatures:       64,
+			VerdictsInFlight: 64,
+			VerifyTimeout:    15 * time.Second,
+			ClientMisses:     1_000_000,
+		},
 	})
 	s.check(err)
 	return gate
@@ -186,8 +213,20 @@ func (s *signers) load(text string) *policy.Set {
 	s.check(yaml.Unmarshal([]byte(text), &doc))
 	var roots yaml.Node
 	s.write("root.json", []byte(`{}`))
-	s.check(yaml.Unmarshal([]byte(`[{name: local, file: root.json}, {name: strange, file: root.json}, {name: logged, file: root.json}]`), &roots))
-	set, problems := policy.Load(policy.Input{ConfigFile: "test", Dir: s.dir, Inline: doc.Content[0], TrustRoots: roots.Content[0]})
+	s.check(
+		yaml.Unmarshal(
+			[]byte(
+				`[{name: local, file: root.json}, {name: strange, file: root.json}, {name: logged, file: root.json}]`,
+			),
+			&roots,
+		),
+	)
+	set, problems := policy.Load(policy.Input{
+		ConfigFile: "test",
+		Dir:        s.dir,
+		Inline:     doc.Content[0],
+		TrustRoots: roots.Content[0],
+	})
 	if len(problems) > 0 {
 		s.t.Fatalf("%v in\n%s", problems, text)
 	}
@@ -197,7 +236,10 @@ func (s *signers) load(text string) *policy.Set {
 // verdict is the gate's about image.
 func (s *signers) verdict(gate *verify.Gate, image digest.Digest) verify.Verdict {
 	s.t.Helper()
-	_, v, err := gate.Manifest(s.t.Context(), policy.Repository{Host: "reg.example", Path: signersRepo}, image.String(), policy.Client{})
+	_, v, err := gate.Manifest(s.t.Context(), policy.Repository{
+		Host: "reg.example",
+		Path: signersRepo,
+	}, image.String(), policy.Client{})
 	s.check(err)
 	return v
 }
@@ -219,7 +261,10 @@ func (s *signers) certified(image digest.Digest, a authority, change func(*x509.
 	s.t.Helper()
 	key := s.newKey()
 	layer := hostile.SignatureLayer(hostile.Payload(signersRepo, image), key)
-	layer.Annotations["dev.sigstore.cosign/certificate"] = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.certificate(a, key.Public(), change).Raw}))
+	layer.Annotations["dev.sigstore.cosign/certificate"] = string(pem.EncodeToMemory(&pem.Block{
+		Type:  "CERTIFICATE",
+		Bytes: s.certificate(a, key.Public(), change).Raw,
+	}))
 	return layer
 }
 
@@ -237,14 +282,28 @@ func (s *signers) stamped(layer hostile.Layer) hostile.Layer {
 // attestation is one by the named key, as cosign 2 writes it.
 func (s *signers) attestation(image digest.Digest, key, predicateType, predicate string) hostile.Layer {
 	s.t.Helper()
-	statement := s.json(map[string]any{"_type": "https://in-toto.io/Statement/v0.1", "predicateType": predicateType, "predicate": json.RawMessage(predicate),
-		"subject": []any{map[string]any{"name": "reg.example/" + signersRepo, "digest": map[string]string{"sha256": image.Encoded()}}}})
+	statement := s.json(map[string]any{
+		"_type":         "https://in-toto.io/Statement/v0.1",
+		"predicateType": predicateType,
+		"predicate":     json.RawMessage(predicate),
+		"subject": []any{map[string]any{
+			"name":   "reg.example/" + signersRepo,
+			"digest": map[string]string{"sha256": image.Encoded()},
+		}},
+	})
 	const inToto = "application/vnd.in-toto+json"
 	sum := sha256.Sum256(fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(inToto), inToto, len(statement), statement))
 	signature, err := ecdsa.SignASN1(rand.Reader, s.keys[key], sum[:])
 	s.check(err)
-	return hostile.Layer{MediaType: sigs.MediaTypeDSSE, Annotations: map[string]string{"dev.cosignproject.cosign/signature": ""},
-		Body: []byte(s.json(map[string]any{"payloadType": inToto, "payload": []byte(statement), "signatures": []any{map[string]any{"sig": signature}}}))}
+	return hostile.Layer{
+		MediaType:   sigs.MediaTypeDSSE,
+		Annotations: map[string]string{"dev.cosignproject.cosign/signature": ""},
+		Body: []byte(s.json(map[string]any{
+			"payloadType": inToto,
+			"payload":     []byte(statement),
+			"signatures":  []any{map[string]any{"sig": signature}},
+		})),
+	}
 }
 
 func (s *signers) json(v any) string {
@@ -275,7 +334,10 @@ func identity(subject string, extensions map[int]string) func(*x509.Certificate)
 				if err != nil {
 					panic(err)
 				}
-				c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1, n}, Value: der})
+				c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{
+					Id:    asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1, n},
+					Value: der,
+				})
 			}
 		}
 	}

@@ -8,7 +8,10 @@ import (
 // The decision log's text format prints reasons as it prints any value.
 func TestAReasonReadsAsARefusalSaysIt(t *testing.T) {
 	t.Parallel()
-	got := fmt.Sprintf("%+v", []Reason{{Reason: "no signature found"}, {Authority: "release", Reason: "it was made by another key, or altered"}})
+	got := fmt.Sprintf("%+v", []Reason{
+		{Reason: "no signature found"},
+		{Authority: "release", Reason: "it was made by another key, or altered"},
+	})
 	if want := "[no signature found release: it was made by another key, or altered]"; got != want {
 		t.Errorf("%s; want %s", got, want)
 	}

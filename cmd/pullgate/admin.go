@@ -15,7 +15,11 @@ func adminHandler(r *reloader) http.Handler {
 			say(w, http.StatusServiceUnavailable, "draining\n")
 		case r.refused.Load() != nil:
 			// Still ready: the configuration before the refused one is in force.
-			say(w, http.StatusOK, "ok, but the configuration on disk was refused and an older one is in force:\n"+*r.refused.Load())
+			say(
+				w,
+				http.StatusOK,
+				"ok, but the configuration on disk was refused and an older one is in force:\n"+*r.refused.Load(),
+			)
 		default:
 			say(w, http.StatusOK, "ok\n")
 		}

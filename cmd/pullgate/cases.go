@@ -66,7 +66,12 @@ type testCase struct {
 	where string
 }
 
-var outcomes = []string{verify.Allowed.String(), verify.Denied.String(), verify.Warned.String(), verify.WarnedUnverified.String()}
+var outcomes = []string{
+	verify.Allowed.String(),
+	verify.Denied.String(),
+	verify.Warned.String(),
+	verify.WarnedUnverified.String(),
+}
 
 func readCases(file string) ([]testCase, error) {
 	text, err := os.ReadFile(file)
@@ -91,7 +96,11 @@ func readCases(file string) ([]testCase, error) {
 			return nil, fmt.Errorf("%s: %w", c.where, err)
 		}
 		if c.Image == "" || !slices.Contains(outcomes, c.Outcome) {
-			return nil, fmt.Errorf("%s: a case needs image, and outcome as one of %s", c.where, strings.Join(outcomes, ", "))
+			return nil, fmt.Errorf(
+				"%s: a case needs image, and outcome as one of %s",
+				c.where,
+				strings.Join(outcomes, ", "),
+			)
 		}
 		if c.Recorded != "" && !filepath.IsAbs(c.Recorded) {
 			c.Recorded = filepath.Join(filepath.Dir(file), c.Recorded)

@@ -16,7 +16,9 @@ import (
 // A recording made from a registry decides the same once the registry is gone.
 func TestCasesFromRecordings(t *testing.T) {
 	t.Parallel()
-	reg := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)))
+	reg := httptest.NewServer(
+		registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)),
+	)
 	private, public := publicKey(t)
 	addr := strings.TrimPrefix(reg.URL, "http://")
 	if _, err := pushDemoImages(t.Context(), addr, private); err != nil {
@@ -24,7 +26,12 @@ func TestCasesFromRecordings(t *testing.T) {
 	}
 	dir := t.TempDir()
 	writeIn(t, dir, "key.pub", public)
-	config := writeIn(t, dir, "pullgate.yaml", "upstreams: [{host: demo.example, url: \"http://"+addr+"\"}]\n"+signedByKey)
+	config := writeIn(
+		t,
+		dir,
+		"pullgate.yaml",
+		"upstreams: [{host: demo.example, url: \"http://"+addr+"\"}]\n"+signedByKey,
+	)
 	command := func(want int, args ...string) string {
 		t.Helper()
 		var out, errs bytes.Buffer
@@ -41,15 +48,42 @@ func TestCasesFromRecordings(t *testing.T) {
 		}
 		return out.String()
 	}
-	out := command(0, "verify", "demo.example/signed:latest", "--config", config, "--record", filepath.Join(dir, "signed.json"))
+	out := command(
+		0,
+		"verify",
+		"demo.example/signed:latest",
+		"--config",
+		config,
+		"--record",
+		filepath.Join(dir, "signed.json"),
+	)
 	if !strings.Contains(out, `allowed by policy "keyed"`) || !strings.Contains(out, "key.pub") {
 		t.Errorf("verify says\n%s", out)
 	}
-	out = command(exitDenied, "verify", "demo.example/unsigned:latest", "--config", config, "--record", filepath.Join(dir, "unsigned.json"), "--json")
+	out = command(
+		exitDenied,
+		"verify",
+		"demo.example/unsigned:latest",
+		"--config",
+		config,
+		"--record",
+		filepath.Join(dir, "unsigned.json"),
+		"--json",
+	)
 	if !strings.Contains(out, `"outcome": "denied"`) || !strings.Contains(out, "no signature found") {
 		t.Errorf("verify says\n%s", out)
 	}
-	if out = command(0, "verify", addr+"/signed:latest", "--key", filepath.Join(dir, "key.pub"), "--plain-http"); !strings.Contains(out, "allowed") {
+	if out = command(
+		0,
+		"verify",
+		addr+"/signed:latest",
+		"--key",
+		filepath.Join(dir, "key.pub"),
+		"--plain-http",
+	); !strings.Contains(
+		out,
+		"allowed",
+	) {
 		t.Errorf("verify --key says\n%s", out)
 	}
 	reg.Close()
@@ -72,7 +106,13 @@ func TestCasesFromRecordings(t *testing.T) {
 		command(exitDenied, "test", writeIn(t, dir, name+".yaml", "cases:\n  - "+text+"\n"), "--config", config)
 	}
 	command(exitDenied, "test", writeIn(t, dir, "empty.yaml", "cases: []\n"), "--config", config)
-	command(exitCouldNotTell, "test", writeIn(t, dir, "live.yaml", "cases:\n  - {image: \"demo.example/signed:latest\", outcome: allowed}\n"), "--config", config)
+	command(
+		exitCouldNotTell,
+		"test",
+		writeIn(t, dir, "live.yaml", "cases:\n  - {image: \"demo.example/signed:latest\", outcome: allowed}\n"),
+		"--config",
+		config,
+	)
 
 	// A recording is as little trusted as a registry: one with other bytes
 	// under a digest is no signature.
@@ -86,7 +126,18 @@ func TestCasesFromRecordings(t *testing.T) {
 	if err := r.write(filepath.Join(dir, "swapped.json")); err != nil {
 		t.Fatal(err)
 	}
-	command(exitCouldNotTell, "test", writeIn(t, dir, "swapped.yaml", "cases:\n  - {image: \"demo.example/signed:latest\", recorded: swapped.json, outcome: allowed}\n"), "--config", config)
+	command(
+		exitCouldNotTell,
+		"test",
+		writeIn(
+			t,
+			dir,
+			"swapped.yaml",
+			"cases:\n  - {image: \"demo.example/signed:latest\", recorded: swapped.json, outcome: allowed}\n",
+		),
+		"--config",
+		config,
+	)
 }
 
 func TestLint(t *testing.T) {

@@ -34,7 +34,13 @@ It exits 0 when there is nothing to say, 1 otherwise.`,
 					return &exitError{exitDenied, errors.New("the configuration is valid, but weak; see above")}
 				}
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: fine: %s, %s\n", file, counted(len(l.upstreams), "upstream"), counted(len(l.policies.Policies()), "policy"))
+			_, err := fmt.Fprintf(
+				cmd.OutOrStdout(),
+				"%s: fine: %s, %s\n",
+				file,
+				counted(len(l.upstreams), "upstream"),
+				counted(len(l.policies.Policies()), "policy"),
+			)
 			return err
 		},
 	}

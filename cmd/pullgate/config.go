@@ -153,17 +153,39 @@ var defaults = []struct { // every scalar, so that PULLGATE_* reaches each
 	key   string
 	value any
 }{
-	{"listen", "127.0.0.1:5000"}, {"admin::listen", "127.0.0.1:5001"}, {"mode", "enforce"},
-	{"tls::certFile", ""}, {"tls::keyFile", ""}, {"tls::clientCAFile", ""},
-	{"clients::auth", "none"}, {"clients::htpasswdFile", ""},
-	{"log::level", "info"}, {"log::format", "text"}, {"drain", "30s"},
-	{"defaultUpstream", ""}, {"defaultAction", "deny"}, {"canary", ""},
-	{"verdicts::ttl", "1h"}, {"verdicts::denyTTL", "30s"}, {"verdicts::maxEntries", 1_000_000}, {"verdicts::staleIfError", "24h"},
-	{"manifests::maxBytes", "256MiB"}, {"manifests::tagTTL", "0s"},
-	{"state::path", "./pullgate-state"}, {"state::maxBytes", "1GiB"},
-	{"decisions::to", "file"}, {"decisions::file", ""}, {"decisions::maxBytes", "100MiB"}, {"decisions::keep", 5},
-	{"limits::manifestBytes", "4MiB"}, {"limits::descriptors", 2000}, {"limits::payloadBytes", "8MiB"}, {"limits::verdictBytes", "16MiB"},
-	{"limits::signatures", 64}, {"limits::verdictsInFlight", 64}, {"limits::verifyTimeout", "15s"},
+	{"listen", "127.0.0.1:5000"},
+	{"admin::listen", "127.0.0.1:5001"},
+	{"mode", "enforce"},
+	{"tls::certFile", ""},
+	{"tls::keyFile", ""},
+	{"tls::clientCAFile", ""},
+	{"clients::auth", "none"},
+	{"clients::htpasswdFile", ""},
+	{"log::level", "info"},
+	{"log::format", "text"},
+	{"drain", "30s"},
+	{"defaultUpstream", ""},
+	{"defaultAction", "deny"},
+	{"canary", ""},
+	{"verdicts::ttl", "1h"},
+	{"verdicts::denyTTL", "30s"},
+	{"verdicts::maxEntries", 1_000_000},
+	{"verdicts::staleIfError", "24h"},
+	{"manifests::maxBytes", "256MiB"},
+	{"manifests::tagTTL", "0s"},
+	{"state::path", "./pullgate-state"},
+	{"state::maxBytes", "1GiB"},
+	{"decisions::to", "file"},
+	{"decisions::file", ""},
+	{"decisions::maxBytes", "100MiB"},
+	{"decisions::keep", 5},
+	{"limits::manifestBytes", "4MiB"},
+	{"limits::descriptors", 2000},
+	{"limits::payloadBytes", "8MiB"},
+	{"limits::verdictBytes", "16MiB"},
+	{"limits::signatures", 64},
+	{"limits::verdictsInFlight", 64},
+	{"limits::verifyTimeout", "15s"},
 	{"limits::clientMisses", 600},
 }
 
@@ -226,7 +248,10 @@ func readConfig(file string, environ []string) (*config, []policy.Problem) {
 	if err := v.ReadConfig(bytes.NewReader(text)); err != nil {
 		return nil, one(0, "%v", err)
 	}
-	hooks := mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc(), mapstructure.TextUnmarshallerHookFunc())
+	hooks := mapstructure.ComposeDecodeHookFunc(
+		mapstructure.StringToTimeDurationHookFunc(),
+		mapstructure.TextUnmarshallerHookFunc(),
+	)
 	if err := v.Unmarshal(c, viper.DecodeHook(hooks)); err != nil {
 		return nil, c.decodeProblems(err)
 	}
@@ -306,7 +331,11 @@ func (c *config) check() []policy.Problem {
 	oneOf("defaultAction", c.DefaultAction, c.line("defaultAction"), "deny", "warn", "allow")
 	oneOf("decisions.to", c.Decisions.To, c.line("decisions", "to"), "file", "stdout", "otlp", "none")
 	if c.Decisions.File != "" && c.Decisions.To != "file" {
-		add(c.line("decisions", "file"), "decisions.file is set, and decisions.to is %s: remove one of them", c.Decisions.To)
+		add(
+			c.line("decisions", "file"),
+			"decisions.file is set, and decisions.to is %s: remove one of them",
+			c.Decisions.To,
+		)
 	}
 	if c.Decisions.Keep > maxDecisionFiles {
 		add(c.line("decisions", "keep"), "decisions.keep must be at most %d", maxDecisionFiles)
@@ -331,11 +360,15 @@ func (c *config) check() []policy.Problem {
 		value int64
 		path  []string
 	}{
-		{int64(c.Limits.Descriptors), []string{"limits", "descriptors"}}, {int64(c.Limits.Signatures), []string{"limits", "signatures"}},
-		{int64(c.Limits.VerdictsInFlight), []string{"limits", "verdictsInFlight"}}, {int64(c.Limits.VerifyTimeout), []string{"limits", "verifyTimeout"}},
+		{int64(c.Limits.Descriptors), []string{"limits", "descriptors"}},
+		{int64(c.Limits.Signatures), []string{"limits", "signatures"}},
+		{int64(c.Limits.VerdictsInFlight), []string{"limits", "verdictsInFlight"}},
+		{int64(c.Limits.VerifyTimeout), []string{"limits", "verifyTimeout"}},
 		{int64(c.Limits.ClientMisses), []string{"limits", "clientMisses"}},
-		{int64(c.Verdicts.TTL), []string{"verdicts", "ttl"}}, {int64(c.Verdicts.DenyTTL), []string{"verdicts", "denyTTL"}},
-		{c.Verdicts.MaxEntries, []string{"verdicts", "maxEntries"}}, {int64(c.Drain), []string{"drain"}},
+		{int64(c.Verdicts.TTL), []string{"verdicts", "ttl"}},
+		{int64(c.Verdicts.DenyTTL), []string{"verdicts", "denyTTL"}},
+		{c.Verdicts.MaxEntries, []string{"verdicts", "maxEntries"}},
+		{int64(c.Drain), []string{"drain"}},
 		{int64(c.Decisions.Keep), []string{"decisions", "keep"}},
 	} {
 		if l.value <= 0 {
@@ -346,9 +379,12 @@ func (c *config) check() []policy.Problem {
 		value, least size
 		path         []string
 	}{
-		{c.Limits.ManifestBytes, 64 << 10, []string{"limits", "manifestBytes"}}, {c.Limits.PayloadBytes, 64 << 10, []string{"limits", "payloadBytes"}},
-		{c.Limits.VerdictBytes, 1 << 20, []string{"limits", "verdictBytes"}}, {c.Manifests.MaxBytes, 1 << 20, []string{"manifests", "maxBytes"}},
-		{c.State.MaxBytes, 1 << 20, []string{"state", "maxBytes"}}, {c.Decisions.MaxBytes, 1 << 20, []string{"decisions", "maxBytes"}},
+		{c.Limits.ManifestBytes, 64 << 10, []string{"limits", "manifestBytes"}},
+		{c.Limits.PayloadBytes, 64 << 10, []string{"limits", "payloadBytes"}},
+		{c.Limits.VerdictBytes, 1 << 20, []string{"limits", "verdictBytes"}},
+		{c.Manifests.MaxBytes, 1 << 20, []string{"manifests", "maxBytes"}},
+		{c.State.MaxBytes, 1 << 20, []string{"state", "maxBytes"}},
+		{c.Decisions.MaxBytes, 1 << 20, []string{"decisions", "maxBytes"}},
 	} {
 		if l.value < l.least {
 			add(c.line(l.path...), "%s must be at least %d KiB", strings.Join(l.path, "."), l.least>>10)
@@ -406,8 +442,14 @@ func (c *config) checkUpstreams() []policy.Problem {
 			names[strings.ToLower(n)] = true
 		}
 		if u.URL != "" {
-			if parsed, err := url.Parse(u.URL); err != nil || parsed.Host == "" || parsed.Scheme != "https" && parsed.Scheme != "http" || parsed.RawQuery != "" || parsed.Fragment != "" || parsed.User != nil {
-				add(at("url"), "url must be http:// or https://, a host and perhaps a path, without user, query or fragment") // not repeated: it may hold a password
+			if parsed, err := url.Parse(
+				u.URL,
+			); err != nil || parsed.Host == "" || parsed.Scheme != "https" && parsed.Scheme != "http" || parsed.RawQuery != "" || parsed.Fragment != "" ||
+				parsed.User != nil {
+				add(
+					at("url"),
+					"url must be http:// or https://, a host and perhaps a path, without user, query or fragment",
+				) // not repeated: it may hold a password
 			}
 		}
 		switch a := u.Auth; a.Type {
@@ -433,7 +475,11 @@ func (c *config) checkUpstreams() []policy.Problem {
 		add(c.line("defaultUpstream"), "defaultUpstream %s is not among the upstreams", c.DefaultUpstream)
 	}
 	if c.needsClients(c.Listen) {
-		add(c.line("listen"), "upstream credentials behind a listener that is not loopback let whoever reaches it read every private image; write `clients: {auth: anonymous}` if that is meant")
+		add(
+			c.line("listen"),
+			"upstream credentials behind a listener that is not loopback let whoever reaches it read every private "+
+				"image; write `clients: {auth: anonymous}` if that is meant",
+		)
 	}
 	return list
 }
@@ -441,7 +487,10 @@ func (c *config) checkUpstreams() []policy.Problem {
 // needsClients reports upstream credentials that whoever reaches the listener
 // addr could use, though nobody has said that this is meant.
 func (c *config) needsClients(addr string) bool {
-	secrets := slices.ContainsFunc(c.Upstreams, func(u upstreamConfig) bool { return u.Auth.Type != "" && u.Auth.Type != "anonymous" })
+	secrets := slices.ContainsFunc(
+		c.Upstreams,
+		func(u upstreamConfig) bool { return u.Auth.Type != "" && u.Auth.Type != "anonymous" },
+	)
 	return secrets && !loopback(addr) && c.Clients.Auth != "anonymous"
 }
 
@@ -455,7 +504,9 @@ func loopback(addr string) bool {
 }
 
 // upstreams builds the clients of every configured registry.
-func (c *config) upstreams(build func(upstreamConfig, upstream.Config) (*upstream.Upstream, error)) (map[string]*upstream.Upstream, []policy.Problem) {
+func (c *config) upstreams(
+	build func(upstreamConfig, upstream.Config) (*upstream.Upstream, error),
+) (map[string]*upstream.Upstream, []policy.Problem) {
 	made := map[string]*upstream.Upstream{}
 	var list []policy.Problem
 	for i, u := range c.Upstreams {

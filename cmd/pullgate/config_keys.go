@@ -58,9 +58,15 @@ func unknownKeys(node *yaml.Node, path string, known keySet) []policy.Problem {
 			children, ok := known[key.Value]
 			switch {
 			case !ok:
-				list = append(list, policy.Problem{Line: key.Line, Message: fmt.Sprintf("unknown key %q%s", full, suggest(key.Value, known))})
+				list = append(list, policy.Problem{
+					Line:    key.Line,
+					Message: fmt.Sprintf("unknown key %q%s", full, suggest(key.Value, known)),
+				})
 			case seen[key.Value]:
-				list = append(list, policy.Problem{Line: key.Line, Message: fmt.Sprintf("key %q is written twice", full)})
+				list = append(list, policy.Problem{
+					Line:    key.Line,
+					Message: fmt.Sprintf("key %q is written twice", full),
+				})
 			default:
 				list = append(list, unknownKeys(value, full, children)...)
 			}
@@ -149,12 +155,17 @@ func overlayOf(environ []string) (map[string]string, []policy.Problem) {
 	for _, variable := range environ {
 		name, value, _ := strings.Cut(variable, "=")
 		rest, ours := strings.CutPrefix(name, environmentPrefix)
-		if !ours || strings.HasPrefix(rest, "SERVICE_") || rest == "PORT" || strings.HasPrefix(rest, "PORT_") || slices.Contains(testVariables, rest) {
+		if !ours || strings.HasPrefix(rest, "SERVICE_") || rest == "PORT" || strings.HasPrefix(rest, "PORT_") ||
+			slices.Contains(testVariables, rest) {
 			continue
 		}
 		key, ok := known[name]
 		if !ok {
-			problems = append(problems, policy.Problem{File: "environment", Message: name + " is no setting: only single values can be set there, e.g. PULLGATE_LISTEN, PULLGATE_LIMITS_VERIFYTIMEOUT"})
+			problems = append(problems, policy.Problem{
+				File: "environment",
+				Message: name + " is no setting: only single values can be set there, e.g. PULLGATE_LISTEN, " +
+					"PULLGATE_LIMITS_VERIFYTIMEOUT",
+			})
 			continue
 		}
 		if value != "" { // an empty variable is none

@@ -37,12 +37,19 @@ func TestExampleShowsTheDefaults(t *testing.T) {
 		name     string
 		is, want any
 	}{
-		{"listen", example.Listen, bare.Listen}, {"admin", example.Admin, bare.Admin}, {"mode", example.Mode, bare.Mode},
-		{"clients", example.Clients, bare.Clients}, {"log", example.Log, bare.Log}, {"drain", example.Drain, bare.Drain},
-		{"defaultAction", example.DefaultAction, bare.DefaultAction}, {"verdicts", example.Verdicts, bare.Verdicts},
-		{"manifests", example.Manifests, bare.Manifests}, {"limits", example.Limits, bare.Limits},
+		{"listen", example.Listen, bare.Listen},
+		{"admin", example.Admin, bare.Admin},
+		{"mode", example.Mode, bare.Mode},
+		{"clients", example.Clients, bare.Clients},
+		{"log", example.Log, bare.Log},
+		{"drain", example.Drain, bare.Drain},
+		{"defaultAction", example.DefaultAction, bare.DefaultAction},
+		{"verdicts", example.Verdicts, bare.Verdicts},
+		{"manifests", example.Manifests, bare.Manifests},
+		{"limits", example.Limits, bare.Limits},
 		{"decisions", example.Decisions, bare.Decisions},
-		{"state.path", example.State.Path, bare.State.Path}, {"state.maxBytes", example.State.MaxBytes, bare.State.MaxBytes},
+		{"state.path", example.State.Path, bare.State.Path},
+		{"state.maxBytes", example.State.MaxBytes, bare.State.MaxBytes},
 	} {
 		if row.is != row.want {
 			t.Errorf("%s: the example says %+v, the default is %+v", row.name, row.is, row.want)
@@ -84,43 +91,142 @@ func TestBadConfigurations(t *testing.T) {
 		text string
 		want map[int]string // line → part of the message
 	}{
-		"unknown key":          {"upstream: []\nupstreams: [{host: a.example}]\n", map[int]string{1: `unknown key "upstream"`}},
-		"other case":           {"Listen: x\nupstreams: [{host: a.example}]\n", map[int]string{1: `spelt "listen"`}},
-		"unknown nested key":   {"upstreams:\n  - host: a.example\n    auht: {type: basic}\n", map[int]string{3: `unknown key "upstreams.auht"`}},
-		"twice":                {"mode: warn\nmode: enforce\nupstreams: [{host: a.example}]\n", map[int]string{2: "written twice"}},
-		"several at once":      {"mode: off\nlog: {level: loud}\nupstreams: [{host: a.example}]\ndefaultAction: ask\n", map[int]string{1: `mode is "off"`, 2: `log.level`, 4: `defaultAction`}},
-		"a word for a number":  {"upstreams: [{host: a.example}]\nlimits:\n  descriptors: many\n", map[int]string{3: "descriptors"}},
-		"a word for a time":    {"upstreams: [{host: a.example}]\ndrain: long\n", map[int]string{2: "drain"}},
-		"a size without unit":  {"upstreams: [{host: a.example}]\nlimits: {manifestBytes: 4 megabytes}\n", map[int]string{2: "size"}},
-		"zero limits":          {"upstreams: [{host: a.example}]\nlimits: {signatures: 0, verifyTimeout: 0s}\n", map[int]string{2: "must be more than zero"}},
-		"no upstream":          {"listen: 127.0.0.1:1\n", map[int]string{0: "upstreams is empty"}},
-		"upstream twice":       {"upstreams:\n  - host: docker.io\n  - host: index.docker.io\n", map[int]string{3: "listed twice"}},
-		"url with credentials": {"upstreams: [{host: a.example, url: 'https://u:p@b.example'}]\n", map[int]string{1: "url"}},
-		"default not listed":   {"upstreams: [{host: a.example}]\ndefaultUpstream: b.example\n", map[int]string{2: "not among the upstreams"}},
-		"keyless":              {"upstreams: [{host: a.example}]\npolicies:\n  - name: x\n    images: ['a.example/**']\n    authorities:\n      - keyless: {identities: []}\n", map[int]string{6: "is empty"}},
-		"threshold":            {"upstreams: [{host: a.example}]\npolicies:\n  - {name: x, images: ['a.example/**'], static: allow}\nstate: {redis: {addr: x}}\n", map[int]string{4: "not supported yet"}},
-		"passthrough":          {"upstreams: [{host: a.example, auth: {type: passthrough}}]\n", map[int]string{1: "not supported yet"}},
-		"ecr":                  {"upstreams: [{host: a.example, auth: {type: ecr}}]\n", map[int]string{1: "not supported yet"}},
-		"client certificates":  {"upstreams: [{host: a.example}]\nclients: {auth: mtls}\n", map[int]string{2: "not supported yet"}},
-		"trust roots":          {"upstreams: [{host: a.example}]\ntrustRoots: [{name: x, file: y}]\n", map[int]string{2: "no such file"}},
-		"missing key":          {"upstreams: [{host: a.example}]\npolicies:\n  - name: x\n    images: ['a.example/**']\n    authorities: [{key: none.pub}]\n", map[int]string{5: "none.pub"}},
-		"open credentials":     {"listen: 0.0.0.0:5000\nupstreams: [{host: a.example, auth: {type: basic, username: u, passwordFile: p}}]\n", map[int]string{1: "read every private image"}},
-		"missing password":     {"upstreams: [{host: a.example, auth: {type: basic, username: u, passwordFile: none}}]\n", map[int]string{1: "passwordFile"}},
-		"no certificate":       {"upstreams: [{host: a.example}]\ntls: {certFile: a.crt}\n", map[int]string{2: "both certFile and keyFile"}},
-		"seconds without unit": {"upstreams: [{host: a.example}]\nverdicts: {ttl: 3600, staleIfError: -1h}\n", map[int]string{2: "verdicts.ttl is no duration"}},
-		"zero size":            {"upstreams: [{host: a.example}]\nlimits: {manifestBytes: 0}\nstate: {maxBytes: 1}\n", map[int]string{2: "size"}},
-		"tiny sizes":           {"upstreams: [{host: a.example}]\nlimits: {verdictBytes: 2KiB}\nstate: {maxBytes: 1KiB}\n", map[int]string{2: "at least", 3: "at least"}},
-		"octal and truth":      {"upstreams: [{host: a.example}]\nlimits: {descriptors: 0100}\nverdicts: {maxEntries: true}\n", map[int]string{2: "is no number", 3: "is no number"}},
-		"a number as a name":   {"upstreams:\n  - host: a.example\n    auth: {type: basic, username: 0123, passwordFile: p}\n", map[int]string{3: "put it in quotes"}},
-		"text for a list":      {"upstreams: [{host: a.example}]\npolicyFiles: 'a.yaml,b.yaml'\n", map[int]string{2: "must be a list"}},
-		"two documents":        {"upstreams: [{host: a.example}]\n---\nmode: warn\n", map[int]string{2: "second YAML document"}},
-		"credentials, no type": {"upstreams:\n  - host: a.example\n    auth: {username: u, passwordFile: p}\n", map[int]string{3: "no type"}},
-		"passwords for nobody": {"upstreams: [{host: a.example}]\nclients: {htpasswdFile: x}\n", map[int]string{2: "not supported yet"}},
-		"url with a fragment":  {"upstreams: [{host: a.example, url: 'https://b.example/#x'}]\n", map[int]string{1: "url"}},
-		"no such certificate":  {"upstreams: [{host: a.example}]\ntls: {certFile: none.crt, keyFile: none.key}\n", map[int]string{2: "none.crt"}},
-		"too many entries":     {"upstreams: [{host: a.example}]\nverdicts: {maxEntries: 1000000000000}\n", map[int]string{2: "at most"}},
-		"not a mapping":        {"- a\n", map[int]string{1: "must be a mapping"}},
-		"not YAML":             {"a: [\n", map[int]string{0: "line"}},
+		"unknown key": {
+			"upstream: []\nupstreams: [{host: a.example}]\n",
+			map[int]string{1: `unknown key "upstream"`},
+		},
+		"other case": {"Listen: x\nupstreams: [{host: a.example}]\n", map[int]string{1: `spelt "listen"`}},
+		"unknown nested key": {
+			"upstreams:\n  - host: a.example\n    auht: {type: basic}\n",
+			map[int]string{3: `unknown key "upstreams.auht"`},
+		},
+		"twice": {
+			"mode: warn\nmode: enforce\nupstreams: [{host: a.example}]\n",
+			map[int]string{2: "written twice"},
+		},
+		"several at once": {
+			"mode: off\nlog: {level: loud}\nupstreams: [{host: a.example}]\ndefaultAction: ask\n",
+			map[int]string{1: `mode is "off"`, 2: `log.level`, 4: `defaultAction`},
+		},
+		"a word for a number": {
+			"upstreams: [{host: a.example}]\nlimits:\n  descriptors: many\n",
+			map[int]string{3: "descriptors"},
+		},
+		"a word for a time": {"upstreams: [{host: a.example}]\ndrain: long\n", map[int]string{2: "drain"}},
+		"a size without unit": {
+			"upstreams: [{host: a.example}]\nlimits: {manifestBytes: 4 megabytes}\n",
+			map[int]string{2: "size"},
+		},
+		"zero limits": {
+			"upstreams: [{host: a.example}]\nlimits: {signatures: 0, verifyTimeout: 0s}\n",
+			map[int]string{2: "must be more than zero"},
+		},
+		"no upstream": {"listen: 127.0.0.1:1\n", map[int]string{0: "upstreams is empty"}},
+		"upstream twice": {
+			"upstreams:\n  - host: docker.io\n  - host: index.docker.io\n",
+			map[int]string{3: "listed twice"},
+		},
+		"url with credentials": {
+			"upstreams: [{host: a.example, url: 'https://u:p@b.example'}]\n",
+			map[int]string{1: "url"},
+		},
+		"default not listed": {
+			"upstreams: [{host: a.example}]\ndefaultUpstream: b.example\n",
+			map[int]string{2: "not among the upstreams"},
+		},
+		"keyless": {
+			"upstreams: [{host: a.example}]\npolicies:\n  - name: x\n    images: ['a.example/**']\n" +
+				"    authorities:\n      - keyless: {identities: []}\n",
+			map[int]string{6: "is empty"},
+		},
+		"threshold": {
+			"upstreams: [{host: a.example}]\npolicies:\n  - {name: x, images: ['a.example/**'], static: allow}\n" +
+				"state: {redis: {addr: x}}\n",
+			map[int]string{4: "not supported yet"},
+		},
+		"passthrough": {
+			"upstreams: [{host: a.example, auth: {type: passthrough}}]\n",
+			map[int]string{1: "not supported yet"},
+		},
+		"ecr": {
+			"upstreams: [{host: a.example, auth: {type: ecr}}]\n",
+			map[int]string{1: "not supported yet"},
+		},
+		"client certificates": {
+			"upstreams: [{host: a.example}]\nclients: {auth: mtls}\n",
+			map[int]string{2: "not supported yet"},
+		},
+		"trust roots": {
+			"upstreams: [{host: a.example}]\ntrustRoots: [{name: x, file: y}]\n",
+			map[int]string{2: "no such file"},
+		},
+		"missing key": {
+			"upstreams: [{host: a.example}]\npolicies:\n  - name: x\n    images: ['a.example/**']\n" +
+				"    authorities: [{key: none.pub}]\n",
+			map[int]string{5: "none.pub"},
+		},
+		"open credentials": {
+			"listen: 0.0.0.0:5000\nupstreams: [{host: a.example, auth: {type: basic, username: u, passwordFile: p}}]\n",
+			map[int]string{1: "read every private image"},
+		},
+		"missing password": {
+			"upstreams: [{host: a.example, auth: {type: basic, username: u, passwordFile: none}}]\n",
+			map[int]string{1: "passwordFile"},
+		},
+		"no certificate": {
+			"upstreams: [{host: a.example}]\ntls: {certFile: a.crt}\n",
+			map[int]string{2: "both certFile and keyFile"},
+		},
+		"seconds without unit": {
+			"upstreams: [{host: a.example}]\nverdicts: {ttl: 3600, staleIfError: -1h}\n",
+			map[int]string{2: "verdicts.ttl is no duration"},
+		},
+		"zero size": {
+			"upstreams: [{host: a.example}]\nlimits: {manifestBytes: 0}\nstate: {maxBytes: 1}\n",
+			map[int]string{2: "size"},
+		},
+		"tiny sizes": {
+			"upstreams: [{host: a.example}]\nlimits: {verdictBytes: 2KiB}\nstate: {maxBytes: 1KiB}\n",
+			map[int]string{2: "at least", 3: "at least"},
+		},
+		"octal and truth": {
+			"upstreams: [{host: a.example}]\nlimits: {descriptors: 0100}\nverdicts: {maxEntries: true}\n",
+			map[int]string{2: "is no number", 3: "is no number"},
+		},
+		"a number as a name": {
+			"upstreams:\n  - host: a.example\n    auth: {type: basic, username: 0123, passwordFile: p}\n",
+			map[int]string{3: "put it in quotes"},
+		},
+		"text for a list": {
+			"upstreams: [{host: a.example}]\npolicyFiles: 'a.yaml,b.yaml'\n",
+			map[int]string{2: "must be a list"},
+		},
+		"two documents": {
+			"upstreams: [{host: a.example}]\n---\nmode: warn\n",
+			map[int]string{2: "second YAML document"},
+		},
+		"credentials, no type": {
+			"upstreams:\n  - host: a.example\n    auth: {username: u, passwordFile: p}\n",
+			map[int]string{3: "no type"},
+		},
+		"passwords for nobody": {
+			"upstreams: [{host: a.example}]\nclients: {htpasswdFile: x}\n",
+			map[int]string{2: "not supported yet"},
+		},
+		"url with a fragment": {
+			"upstreams: [{host: a.example, url: 'https://b.example/#x'}]\n",
+			map[int]string{1: "url"},
+		},
+		"no such certificate": {
+			"upstreams: [{host: a.example}]\ntls: {certFile: none.crt, keyFile: none.key}\n",
+			map[int]string{2: "none.crt"},
+		},
+		"too many entries": {
+			"upstreams: [{host: a.example}]\nverdicts: {maxEntries: 1000000000000}\n",
+			map[int]string{2: "at most"},
+		},
+		"not a mapping": {"- a\n", map[int]string{1: "must be a mapping"}},
+		"not YAML":      {"a: [\n", map[int]string{0: "line"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -156,7 +262,11 @@ func TestEnvironmentLiesOverTheFile(t *testing.T) {
 	t.Setenv("PULLGATE_MODE", "")
 	for _, name := range []string{"PULLGATE_TLS", "PULLGATE_MOED", "PULLGATE_POLICYFILES", "PULLGATE_STATE"} {
 		t.Setenv(name, "1")
-		if _, problems := readConfig(writeConfig(t, "upstreams: [{host: a.example}]\n"), os.Environ()); len(problems) != 1 || !strings.Contains(problems[0].Message, name) {
+		if _, problems := readConfig(
+			writeConfig(t, "upstreams: [{host: a.example}]\n"),
+			os.Environ(),
+		); len(problems) != 1 ||
+			!strings.Contains(problems[0].Message, name) {
 			t.Errorf("%s is taken or ignored: %v", name, problems)
 		}
 		if err := os.Unsetenv(name); err != nil {
@@ -172,7 +282,14 @@ func TestEnvironmentLiesOverTheFile(t *testing.T) {
 
 func TestSizes(t *testing.T) {
 	t.Parallel()
-	for text, want := range map[string]int64{"1": 1, "4096": 4096, "4KiB": 4096, "1MiB": 1 << 20, "2GiB": 2 << 30, "7B": 7} {
+	for text, want := range map[string]int64{
+		"1":    1,
+		"4096": 4096,
+		"4KiB": 4096,
+		"1MiB": 1 << 20,
+		"2GiB": 2 << 30,
+		"7B":   7,
+	} {
 		var s size
 		if err := s.UnmarshalText([]byte(text)); err != nil || int64(s) != want {
 			t.Errorf("%q is %d, %v; want %d", text, s, err, want)
@@ -196,7 +313,13 @@ func TestCheckCommand(t *testing.T) {
 	_, key := publicKey(t)
 	dir := t.TempDir()
 	writeIn(t, dir, "a.pub", key)
-	good := writeIn(t, dir, "good.yaml", "upstreams: [{host: a.example}]\npolicies: [{name: x, images: ['a.example/**'], authorities: [{key: a.pub}]}]\n")
+	good := writeIn(
+		t,
+		dir,
+		"good.yaml",
+		"upstreams: [{host: a.example}]\npolicies: [{name: x, images: ['a.example/**'], authorities: [{key: "+
+			"a.pub}]}]\n",
+	)
 	if err := run(t.Context(), []string{"check", "--config", good}, &out, &errs); err != nil {
 		t.Fatalf("%v\n%s", err, errs.String())
 	}

@@ -98,8 +98,17 @@ func newDecisions(sink decisionSink, meter metric.MeterProvider, log *slog.Logge
 	why := func(reason string) metric.MeasurementOption {
 		return metric.WithAttributeSet(attribute.NewSet(attribute.String("reason", reason)))
 	}
-	d := &decisions{sink: sink, log: log, dropped: dropped, full: why("queue_full"), failed: why("write_failed"), reading: make(chan struct{}, 1),
-		wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{})}
+	d := &decisions{
+		sink:    sink,
+		log:     log,
+		dropped: dropped,
+		full:    why("queue_full"),
+		failed:  why("write_failed"),
+		reading: make(chan struct{}, 1),
+		wake:    make(chan struct{}, 1),
+		stop:    make(chan struct{}),
+		ended:   make(chan struct{}),
+	}
 	for _, reason := range []metric.MeasurementOption{d.full, d.failed} { // an alert needs a zero to start from
 		dropped.Add(context.Background(), 0, reason)
 	}
@@ -176,7 +185,14 @@ func (d *decisions) write(batch []proxy.Decision) {
 	}
 	if err != nil && time.Since(d.complained) > decisionsComplain {
 		d.complained = time.Now()
-		d.log.Error("decisions could not be recorded; pulls go on, and what is lost is counted in pullgate_decisions_dropped_total", "lost", lost, "error", err)
+		d.log.Error(
+			"decisions could not be recorded; pulls go on, and what is lost is counted in "+
+				"pullgate_decisions_dropped_total",
+			"lost",
+			lost,
+			"error",
+			err,
+		)
 	}
 }
 

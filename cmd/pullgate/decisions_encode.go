@@ -23,7 +23,11 @@ func appendDecision(b []byte, d *proxy.Decision) []byte {
 	const most, long = 8, 200
 	d.Findings, d.Reasons = d.Findings[:min(len(d.Findings), most)], d.Reasons[:min(len(d.Reasons), most)]
 	for i, f := range d.Findings {
-		d.Findings[i] = verify.Finding{Authority: shorten(f.Authority, long), Passed: f.Passed, Detail: shorten(f.Detail, long)}
+		d.Findings[i] = verify.Finding{
+			Authority: shorten(f.Authority, long),
+			Passed:    f.Passed,
+			Detail:    shorten(f.Detail, long),
+		}
 	}
 	for i, r := range d.Reasons {
 		d.Reasons[i] = verify.Reason{Authority: shorten(r.Authority, long), Reason: shorten(r.Reason, long)}
@@ -137,8 +141,22 @@ func harmless(d proxy.Decision) proxy.Decision {
 
 // textsOf are d's texts outside its lists.
 func textsOf(d *proxy.Decision) [14]*string {
-	return [...]*string{&d.ID, &d.Client, &d.Agent, &d.Method, &d.Kind, &d.Image, &d.Reference, &d.Digest, &d.Parent, &d.Outcome,
-		&d.Policy, &d.PolicyHash, &d.Signer, &d.Error}
+	return [...]*string{
+		&d.ID,
+		&d.Client,
+		&d.Agent,
+		&d.Method,
+		&d.Kind,
+		&d.Image,
+		&d.Reference,
+		&d.Digest,
+		&d.Parent,
+		&d.Outcome,
+		&d.Policy,
+		&d.PolicyHash,
+		&d.Signer,
+		&d.Error,
+	}
 }
 
 // printable replaces what a terminal would obey instead of show: control

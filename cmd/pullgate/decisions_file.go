@@ -102,7 +102,10 @@ func (d *decisionFile) open() error {
 		return fmt.Errorf("make the folder for decisions: %w", err)
 	}
 	if info, err := os.Stat(d.path); err == nil && !info.Mode().IsRegular() { // opening a pipe would wait for a reader
-		return fmt.Errorf("decisions.file %s is no regular file; for standard output write decisions: {to: stdout}", d.path)
+		return fmt.Errorf(
+			"decisions.file %s is no regular file; for standard output write decisions: {to: stdout}",
+			d.path,
+		)
 	}
 	f, err := os.OpenFile(d.path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
@@ -192,7 +195,11 @@ func newestLines(files []string) iter.Seq2[[]byte, error] {
 	}
 }
 
-func newestLinesOf(name string, before []fs.FileInfo, yield func([]byte, error) bool) (more bool, info fs.FileInfo, err error) {
+func newestLinesOf(
+	name string,
+	before []fs.FileInfo,
+	yield func([]byte, error) bool,
+) (more bool, info fs.FileInfo, err error) {
 	if info, err = os.Stat(name); err != nil {
 		return false, nil, err
 	}

@@ -53,7 +53,10 @@ func newDecisionQuery(id, image, outcome string, limit int) (decisionQuery, erro
 		return q, fmt.Errorf("limit must be between 1 and %d", decisionsMost)
 	}
 	if id != "" && !decisionID.MatchString(id) {
-		return q, fmt.Errorf("%.40q is no decision's id: that is 26 letters and digits, as in the Pullgate-Decision header", id)
+		return q, fmt.Errorf(
+			"%.40q is no decision's id: that is 26 letters and digits, as in the Pullgate-Decision header",
+			id,
+		)
 	}
 	if outcome != "" && !slices.Contains(decisionOutcomes, outcome) {
 		return q, fmt.Errorf("outcome %.40q must be one of %s", outcome, strings.Join(decisionOutcomes, ", "))
@@ -75,14 +78,18 @@ func newDecisionQuery(id, image, outcome string, limit int) (decisionQuery, erro
 }
 
 func (q decisionQuery) matches(d *proxy.Decision) bool {
-	return (q.id == "" || d.ID == q.id) && (q.image == "" || d.Image == q.image) && (q.outcome == "" || d.Outcome == q.outcome) &&
+	return (q.id == "" || d.ID == q.id) && (q.image == "" || d.Image == q.image) &&
+		(q.outcome == "" || d.Outcome == q.outcome) &&
 		(q.reference == "" || d.Reference == q.reference || d.Digest == q.reference)
 }
 
 // find returns what matches among lines, in their order; more says that there
 // may be others. Lines that are none are passed over: the last one of a file
 // may be unfinished. An error comes with what was found before it.
-func (q decisionQuery) find(ctx context.Context, lines iter.Seq2[[]byte, error]) (found []proxy.Decision, more bool, err error) {
+func (q decisionQuery) find(
+	ctx context.Context,
+	lines iter.Seq2[[]byte, error],
+) (found []proxy.Decision, more bool, err error) {
 	size := 0
 	for line, failed := range lines {
 		if failed != nil {
@@ -95,7 +102,8 @@ func (q decisionQuery) find(ctx context.Context, lines iter.Seq2[[]byte, error])
 			return found, true, errors.Join(err, fmt.Errorf("search decisions: %w", ctx.Err()))
 		}
 		// Cheaper than decoding every line: all of these are in a line as they are.
-		if !bytes.Contains(line, []byte(q.id)) || !bytes.Contains(line, []byte(q.image)) || !bytes.Contains(line, []byte(q.reference)) {
+		if !bytes.Contains(line, []byte(q.id)) || !bytes.Contains(line, []byte(q.image)) ||
+			!bytes.Contains(line, []byte(q.reference)) {
 			continue
 		}
 		d, ok := decodeDecision(line)
@@ -113,7 +121,8 @@ func (q decisionQuery) find(ctx context.Context, lines iter.Seq2[[]byte, error])
 // decodeDecision reads a line that may come from anybody.
 func decodeDecision(line []byte) (proxy.Decision, bool) {
 	var d proxy.Decision
-	if len(line) > maxDecisionBytes || json.Unmarshal(line, &d) != nil || d.ID == "" || d.Kind == "" || !slices.Contains(decisionOutcomes, d.Outcome) {
+	if len(line) > maxDecisionBytes || json.Unmarshal(line, &d) != nil || d.ID == "" || d.Kind == "" ||
+		!slices.Contains(decisionOutcomes, d.Outcome) {
 		return d, false
 	}
 	return harmless(d), true
@@ -157,8 +166,16 @@ func (d *decisions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(decisionsSendTime)) // others wait for their search
-	_ = json.NewEncoder(w).Encode(answer)                                                 // a client that left needs no answer
+	_ = http.NewResponseController(
+		w,
+	).SetWriteDeadline(
+		time.Now().Add(decisionsSendTime),
+	) // others wait for their search
+	_ = json.NewEncoder(
+		w,
+	).Encode(
+		answer,
+	) // a client that left needs no answer
 }
 
 func queryOf(u *url.URL) (decisionQuery, error) {

@@ -27,7 +27,10 @@ type decisionExport struct {
 
 func newDecisionExport(ctx context.Context) (*decisionExport, error) {
 	if !wanted("LOGS") {
-		return nil, errors.New("decisions.to is otlp, and the environment does not say where: set OTEL_EXPORTER_OTLP_ENDPOINT, or write another decisions.to")
+		return nil, errors.New(
+			"decisions.to is otlp, and the environment does not say where: set OTEL_EXPORTER_OTLP_ENDPOINT, or " +
+				"write another decisions.to",
+		)
 	}
 	about, err := resourceOf()
 	if err != nil {
@@ -39,7 +42,12 @@ func newDecisionExport(ctx context.Context) (*decisionExport, error) {
 	}
 	batch := &emitted{}
 	provider := sdklog.NewLoggerProvider(sdklog.WithResource(about), sdklog.WithProcessor(batch))
-	return &decisionExport{exporter: exporter, provider: provider, logger: provider.Logger("github.com/pullgate/pullgate"), batch: batch}, nil
+	return &decisionExport{
+		exporter: exporter,
+		provider: provider,
+		logger:   provider.Logger("github.com/pullgate/pullgate"),
+		batch:    batch,
+	}, nil
 }
 
 func (d *decisionExport) write(batch []recorded) (int, error) {
@@ -67,8 +75,16 @@ func logRecord(one *recorded) log.Record {
 		r.SetSeverity(log.SeverityWarn)
 	}
 	r.SetBody(attribute.StringValue(string(one.line[:len(one.line)-1])))
-	r.AddAttributes(attribute.String("pullgate.decision", one.ID), attribute.String("pullgate.outcome", one.Outcome),
-		attribute.String("pullgate.image", one.Image), attribute.String("pullgate.digest", one.Digest), attribute.String("pullgate.policy", one.Policy))
+	r.AddAttributes(
+		attribute.String("pullgate.decision", one.ID),
+		attribute.String("pullgate.outcome", one.Outcome),
+		attribute.String(
+			"pullgate.image",
+			one.Image,
+		),
+		attribute.String("pullgate.digest", one.Digest),
+		attribute.String("pullgate.policy", one.Policy),
+	)
 	return r
 }
 

@@ -30,12 +30,28 @@ import (
 // someDecision has every field set.
 func someDecision(n int) proxy.Decision {
 	return proxy.Decision{
-		Time: time.Date(2026, 11, 24, 10, 0, n%60, 0, time.UTC), ID: fmt.Sprintf("%026d", n), Client: "10.0.0.7", Agent: "containerd/2.1.4", Method: "GET", Kind: "manifest",
-		Image: "ghcr.io/acme/app", Reference: "v1", Digest: "sha256:" + strings.Repeat("a", 64), Parent: "sha256:" + strings.Repeat("b", 64),
-		Outcome: "denied", Status: 403, Policy: "prod", PolicyHash: strings.Repeat("c", 64),
-		Findings: []verify.Finding{{Authority: "release", Passed: true, Detail: "no signature found"}},
-		Reasons:  []verify.Reason{{Authority: "release", Reason: "no signature found"}}, Signer: "key release", Unknown: true, Error: "none",
-		Cache: true, Took: 1.5, Upstream: 1.25,
+		Time:       time.Date(2026, 11, 24, 10, 0, n%60, 0, time.UTC),
+		ID:         fmt.Sprintf("%026d", n),
+		Client:     "10.0.0.7",
+		Agent:      "containerd/2.1.4",
+		Method:     "GET",
+		Kind:       "manifest",
+		Image:      "ghcr.io/acme/app",
+		Reference:  "v1",
+		Digest:     "sha256:" + strings.Repeat("a", 64),
+		Parent:     "sha256:" + strings.Repeat("b", 64),
+		Outcome:    "denied",
+		Status:     403,
+		Policy:     "prod",
+		PolicyHash: strings.Repeat("c", 64),
+		Findings:   []verify.Finding{{Authority: "release", Passed: true, Detail: "no signature found"}},
+		Reasons:    []verify.Reason{{Authority: "release", Reason: "no signature found"}},
+		Signer:     "key release",
+		Unknown:    true,
+		Error:      "none",
+		Cache:      true,
+		Took:       1.5,
+		Upstream:   1.25,
 	}
 }
 
@@ -64,7 +80,11 @@ func dropCounts(t *testing.T, reader *sdkmetric.ManualReader) map[string]int64 {
 func decisionsTo(t *testing.T, sink decisionSink) (*decisions, *sdkmetric.ManualReader) {
 	t.Helper()
 	reader := sdkmetric.NewManualReader()
-	d, err := newDecisions(sink, sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)), slog.New(slog.DiscardHandler))
+	d, err := newDecisions(
+		sink,
+		sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)),
+		slog.New(slog.DiscardHandler),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -363,8 +383,22 @@ func TestHostileTextInDecisions(t *testing.T) {
 	evil := "x\n{\"id\":\"forged\"}\r\x1b[2J\x07\u009b31m\u202egnp.exe\x7f\xff\u2028 é"
 	huge := strings.Repeat(evil, 1<<9)
 	for _, text := range []string{evil, huge} {
-		d := proxy.Decision{ID: text, Client: text, Agent: text, Method: text, Kind: text, Image: text, Reference: text, Digest: text, Parent: text, Outcome: text,
-			Policy: text, PolicyHash: text, Signer: text, Error: text}
+		d := proxy.Decision{
+			ID:         text,
+			Client:     text,
+			Agent:      text,
+			Method:     text,
+			Kind:       text,
+			Image:      text,
+			Reference:  text,
+			Digest:     text,
+			Parent:     text,
+			Outcome:    text,
+			Policy:     text,
+			PolicyHash: text,
+			Signer:     text,
+			Error:      text,
+		}
 		for range 100 {
 			d.Findings = append(d.Findings, verify.Finding{Authority: text, Detail: text})
 			d.Reasons = append(d.Reasons, verify.Reason{Authority: text, Reason: text})
@@ -403,9 +437,16 @@ func TestHostileTextInDecisions(t *testing.T) {
 func TestDecisionLine(t *testing.T) {
 	t.Parallel()
 	whole := someDecision(1)
-	whole.Findings = append(whole.Findings, verify.Finding{Authority: `a "quoted" \ name`, Detail: "<é>"}, verify.Finding{})
+	whole.Findings = append(whole.Findings, verify.Finding{
+		Authority: `a "quoted" \ name`,
+		Detail:    "<é>",
+	}, verify.Finding{})
 	whole.Reasons = append(whole.Reasons, verify.Reason{Reason: `\"`}, verify.Reason{Authority: "b"})
-	for _, d := range []proxy.Decision{whole, {Took: 0.001, Upstream: 123456.789}, {Time: time.Now().UTC(), Findings: []verify.Finding{{}}}} {
+	for _, d := range []proxy.Decision{
+		whole,
+		{Took: 0.001, Upstream: 123456.789},
+		{Time: time.Now().UTC(), Findings: []verify.Finding{{}}},
+	} {
 		var want bytes.Buffer
 		encoder := json.NewEncoder(&want)
 		encoder.SetEscapeHTML(false)
@@ -473,9 +514,18 @@ func TestDecisionQuery(t *testing.T) {
 		id, image, outcome string
 		limit, want        int
 	}{
-		{want: 4}, {limit: 2, want: 2}, {image: "ghcr.io/acme/app", want: 3}, {image: "ghcr.io/acme/app:v1", want: 3}, {image: "ghcr.io/acme/app:v2"},
-		{image: "ghcr.io/acme/app@" + other.Digest, want: 3}, {image: "ghcr.io/acme/other@" + other.Digest, want: 1}, {outcome: "allowed", want: 1},
-		{outcome: "error"}, {image: "ghcr.io/acme/app", outcome: "allowed"}, {image: "acme/app"}, {id: strings.Repeat("A", 26)},
+		{want: 4},
+		{limit: 2, want: 2},
+		{image: "ghcr.io/acme/app", want: 3},
+		{image: "ghcr.io/acme/app:v1", want: 3},
+		{image: "ghcr.io/acme/app:v2"},
+		{image: "ghcr.io/acme/app@" + other.Digest, want: 3},
+		{image: "ghcr.io/acme/other@" + other.Digest, want: 1},
+		{outcome: "allowed", want: 1},
+		{outcome: "error"},
+		{image: "ghcr.io/acme/app", outcome: "allowed"},
+		{image: "acme/app"},
+		{id: strings.Repeat("A", 26)},
 	} {
 		q, err := newDecisionQuery(row.id, row.image, row.outcome, row.limit)
 		if err != nil {
@@ -491,9 +541,22 @@ func TestDecisionQuery(t *testing.T) {
 		id, image, outcome string
 		limit              int
 	}{
-		{id: "../x"}, {id: "\x1b"}, {image: "a b"}, {image: "\x1b[2J"}, {image: strings.Repeat("a", 2000)}, {outcome: "fine"}, {limit: -1}, {limit: decisionsMost + 1},
+		{id: "../x"},
+		{id: "\x1b"},
+		{image: "a b"},
+		{image: "\x1b[2J"},
+		{image: strings.Repeat("a", 2000)},
+		{outcome: "fine"},
+		{limit: -1},
+		{limit: decisionsMost + 1},
 	} {
-		if _, err := newDecisionQuery(row.id, row.image, row.outcome, row.limit); err == nil || printable(err.Error()) != err.Error() {
+		if _, err := newDecisionQuery(
+			row.id,
+			row.image,
+			row.outcome,
+			row.limit,
+		); err == nil ||
+			printable(err.Error()) != err.Error() {
 			t.Errorf("%+v is taken, or its error is not printable: %v", row, err)
 		}
 	}

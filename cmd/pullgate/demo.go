@@ -63,9 +63,17 @@ func demo(ctx context.Context, out, stderr io.Writer, once bool) error {
 	if err != nil {
 		return fmt.Errorf("start the demo registry: %w", err)
 	}
-	reg := server(registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)), slog.New(slog.DiscardHandler))
-	reg.Handler = registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)) // pushes have bodies
-	go reg.Serve(listener)                                                                                       //nolint:errcheck // ends with Close
+	reg := server(
+		registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)),
+		slog.New(slog.DiscardHandler),
+	)
+	reg.Handler = registry.New(
+		registry.Logger(log.New(io.Discard, "", 0)),
+		registry.WithReferrersSupport(true),
+	) // pushes have bodies
+	go reg.Serve(
+		listener,
+	) //nolint:errcheck // ends with Close
 	defer reg.Close()
 
 	key, err := demoKey(dir)
@@ -149,7 +157,11 @@ func demoConfig(dir, upstream, gate, admin string) (string, error) {
 	text, err := yaml.Marshal(map[string]any{
 		"listen": gate, "admin": map[string]any{"listen": admin}, "drain": "1s",
 		"upstreams": []any{map[string]any{"host": "demo.example", "url": "http://" + upstream}},
-		"policies":  []any{map[string]any{"name": "demo", "images": []string{"demo.example/**"}, "authorities": []any{map[string]any{"name": "demo-key", "key": "demo.pub"}}}},
+		"policies": []any{map[string]any{
+			"name":        "demo",
+			"images":      []string{"demo.example/**"},
+			"authorities": []any{map[string]any{"name": "demo-key", "key": "demo.pub"}},
+		}},
 	})
 	if err != nil {
 		return "", fmt.Errorf("write the demo's configuration: %w", err)
@@ -198,7 +210,13 @@ func demoPull(ctx context.Context, out io.Writer, gate string, image demoImage) 
 	if err := json.Unmarshal(body, &envelope); err != nil || len(envelope.Errors) == 0 {
 		return false, fmt.Errorf("pull %s: unexpected answer %s", image.name, resp.Status)
 	}
-	fmt.Fprintf(out, "  %s\n  %s: %s\n\n", resp.Status, envelope.Errors[0].Code, strings.TrimSpace(envelope.Errors[0].Message))
+	fmt.Fprintf(
+		out,
+		"  %s\n  %s: %s\n\n",
+		resp.Status,
+		envelope.Errors[0].Code,
+		strings.TrimSpace(envelope.Errors[0].Message),
+	)
 	return false, nil
 }
 

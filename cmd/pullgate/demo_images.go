@@ -68,7 +68,10 @@ func pushIndex(ctx context.Context, tag name.Tag) (v1.Hash, error) {
 		if err != nil {
 			return v1.Hash{}, err
 		}
-		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}}})
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{
+			Add:        img,
+			Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}},
+		})
 	}
 	if err := remote.WriteIndex(tag, index, remote.WithContext(ctx)); err != nil {
 		return v1.Hash{}, err

@@ -52,7 +52,8 @@ pull with them. With --config (the gate's own, where it runs on this node)
 Prometheus' textfile collector, where a timer runs doctor.
 
 It exits 0 when all are held, 1 when one is not, 2 when that could not be told.`,
-		Example: "  pullgate doctor --gate http://127.0.0.1:5000 --canary ghcr.io/acme/canary:v1\n  pullgate doctor containerd --config /etc/pullgate/pullgate.yaml --json",
+		Example: "  pullgate doctor --gate http://127.0.0.1:5000 --canary ghcr.io/acme/canary:v1\n" +
+			"  pullgate doctor containerd --config /etc/pullgate/pullgate.yaml --json",
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if config != "" {
 				if err := d.from(config); err != nil {
@@ -135,7 +136,12 @@ func (d *doctor) from(file string) error {
 // a runtime does would mean anything.
 func (d *doctor) check(ctx context.Context) error {
 	if d.gate == "" || d.canary == "" {
-		return &exitError{exitDenied, errors.New("give --gate and --canary, or --config; an admin sets `canary: IMAGE` in the gate's configuration")}
+		return &exitError{
+			exitDenied,
+			errors.New(
+				"give --gate and --canary, or --config; an admin sets `canary: IMAGE` in the gate's configuration",
+			),
+		}
 	}
 	if u, err := url.Parse(d.gate); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return &exitError{exitDenied, fmt.Errorf("--gate %q is no URL: write http://127.0.0.1:5000", d.gate)}
@@ -195,7 +201,12 @@ func (d *doctor) asked(ctx context.Context) (int, error) {
 	_ = resp.Body.Close()
 	n, err := strconv.Atoi(resp.Header.Get("Pullgate-Canary"))
 	if err != nil || resp.StatusCode != http.StatusForbidden {
-		return 0, fmt.Errorf("it does not refuse %s as its canary (it answered %s): set `canary: %s` in its configuration", d.canary, resp.Status, d.canary)
+		return 0, fmt.Errorf(
+			"it does not refuse %s as its canary (it answered %s): set `canary: %s` in its configuration",
+			d.canary,
+			resp.Status,
+			d.canary,
+		)
 	}
 	return n, nil
 }
@@ -215,7 +226,8 @@ func (d *doctor) examine(ctx context.Context, r nodeRuntime) finding {
 	f.Command, f.Output = result.command, result.output
 	switch {
 	case result.pulled:
-		f.Outcome, f.Says = bypassed, "it pulled the canary, which the gate never serves: what runs here is not what the gate has admitted"
+		f.Outcome, f.Says = bypassed, "it pulled the canary, which the gate never serves: what runs here is not "+
+			"what the gate has admitted"
 		return f
 	case result.unusable != "":
 		f.Says = result.unusable
@@ -241,7 +253,8 @@ func (d *doctor) examine(ctx context.Context, r nodeRuntime) finding {
 	case after > before+1: // one more than this program's own question
 		f.Outcome, f.Says = held, "the gate refused the canary, and the pull ended there"
 	default:
-		f.Outcome, f.Says = notAsked, "the pull failed, but the gate was not asked: admitted images cannot be pulled through it either"
+		f.Outcome, f.Says = notAsked, "the pull failed, but the gate was not asked: admitted images cannot be "+
+			"pulled through it either"
 	}
 	return f
 }
@@ -277,15 +290,29 @@ func printFindings(w io.Writer, found []finding, asJSON bool) error {
 // writeTextfile writes for node_exporter's textfile collector: whole or not at all.
 func writeTextfile(file string, found []finding, now time.Time) error {
 	var b strings.Builder
-	b.WriteString("# HELP pullgate_doctor_held 1 when the runtime's pulls end at the gate, 0 when they get around it or cannot be told.\n# TYPE pullgate_doctor_held gauge\n")
+	b.WriteString(
+		"# HELP pullgate_doctor_held 1 when the runtime's pulls end at the gate, 0 when they get around it or " +
+			"cannot be told.\n# TYPE pullgate_doctor_held gauge\n",
+	)
 	for _, f := range found {
 		value := 0
 		if f.Outcome == held {
 			value = 1
 		}
-		fmt.Fprintf(&b, "pullgate_doctor_held{runtime=%q,outcome=%q} %d\n", f.Runtime, strings.ToLower(strings.ReplaceAll(f.Outcome, " ", "_")), value)
+		fmt.Fprintf(
+			&b,
+			"pullgate_doctor_held{runtime=%q,outcome=%q} %d\n",
+			f.Runtime,
+			strings.ToLower(strings.ReplaceAll(f.Outcome, " ", "_")),
+			value,
+		)
 	}
-	fmt.Fprintf(&b, "# HELP pullgate_doctor_run_timestamp_seconds When doctor last ran.\n# TYPE pullgate_doctor_run_timestamp_seconds gauge\npullgate_doctor_run_timestamp_seconds %d\n", now.Unix())
+	fmt.Fprintf(
+		&b,
+		"# HELP pullgate_doctor_run_timestamp_seconds When doctor last ran.\n"+
+			"# TYPE pullgate_doctor_run_timestamp_seconds gauge\npullgate_doctor_run_timestamp_seconds %d\n",
+		now.Unix(),
+	)
 	next := filepath.Join(filepath.Dir(file), "."+filepath.Base(file)+".new")
 	if err := os.WriteFile(next, []byte(b.String()), 0o644); err != nil {
 		return fmt.Errorf("write metrics: %w", err)
@@ -310,7 +337,10 @@ func verdictOf(found []finding) error {
 	}
 	switch {
 	case len(loose) > 0:
-		return &exitError{exitDenied, fmt.Errorf("not held by the gate: %s; `pullgate node-config` prints what holds", strings.Join(loose, ", "))}
+		return &exitError{
+			exitDenied,
+			fmt.Errorf("not held by the gate: %s; `pullgate node-config` prints what holds", strings.Join(loose, ", ")),
+		}
 	case len(untold) > 0:
 		return fmt.Errorf("could not be told: %s", strings.Join(untold, ", "))
 	}

@@ -33,55 +33,84 @@ const doctorNamespace = "pullgate-doctor"
 
 var nodeRuntimes = []nodeRuntime{
 	{
-		name: "crictl", command: "crictl", // the kubelet's way: containerd's CRI, or CRI-O
-		pull:   func(_ *doctor, image, _ string) []string { return []string{"pull", image} },
-		remove: func(image string) []string { return []string{"rmi", image} },
+		name:    "crictl",
+		command: "crictl", // the kubelet's way: containerd's CRI, or CRI-O
+		pull:    func(_ *doctor, image, _ string) []string { return []string{"pull", image} },
+		remove:  func(image string) []string { return []string{"rmi", image} },
 	},
 	{
-		name: "containerd", command: "ctr",
+		name:    "containerd",
+		command: "ctr",
 		pull: func(d *doctor, image, _ string) []string {
-			return []string{"-n", doctorNamespace, "images", "pull", "--hosts-dir", d.file("/etc/containerd/certs.d"), image}
+			return []string{
+				"-n",
+				doctorNamespace,
+				"images",
+				"pull",
+				"--hosts-dir",
+				d.file("/etc/containerd/certs.d"),
+				image,
+			}
 		},
 		remove: func(image string) []string { return []string{"-n", doctorNamespace, "images", "rm", "--sync", image} },
 		lint:   lintContainerd,
 	},
 	{
-		name: "nerdctl", command: "nerdctl",
-		pull:   func(_ *doctor, image, _ string) []string { return []string{"-n", doctorNamespace, "pull", image} },
-		remove: func(image string) []string { return []string{"-n", doctorNamespace, "rmi", "-f", image} },
-		lint:   lintContainerd,
+		name:    "nerdctl",
+		command: "nerdctl",
+		pull:    func(_ *doctor, image, _ string) []string { return []string{"-n", doctorNamespace, "pull", image} },
+		remove:  func(image string) []string { return []string{"-n", doctorNamespace, "rmi", "-f", image} },
+		lint:    lintContainerd,
 	},
 	{
-		name: "docker", command: "docker",
-		pull:   func(_ *doctor, image, _ string) []string { return []string{"pull", image} },
-		remove: func(image string) []string { return []string{"rmi", "-f", image} },
-		lint:   lintDocker, byName: true,
+		name:    "docker",
+		command: "docker",
+		pull:    func(_ *doctor, image, _ string) []string { return []string{"pull", image} },
+		remove:  func(image string) []string { return []string{"rmi", "-f", image} },
+		lint:    lintDocker,
+		byName:  true,
 	},
 	{
-		name: "podman", command: "podman",
-		pull:   func(_ *doctor, image, _ string) []string { return []string{"pull", image} },
-		remove: func(image string) []string { return []string{"rmi", "-f", image} },
-		lint:   lintContainersImage,
+		name:    "podman",
+		command: "podman",
+		pull:    func(_ *doctor, image, _ string) []string { return []string{"pull", image} },
+		remove:  func(image string) []string { return []string{"rmi", "-f", image} },
+		lint:    lintContainersImage,
 	},
 	{
-		name: "buildah", command: "buildah",
-		pull:   func(_ *doctor, image, _ string) []string { return []string{"pull", "--policy", "always", image} },
-		remove: func(image string) []string { return []string{"rmi", "-f", image} },
-		lint:   lintContainersImage,
+		name:    "buildah",
+		command: "buildah",
+		pull:    func(_ *doctor, image, _ string) []string { return []string{"pull", "--policy", "always", image} },
+		remove:  func(image string) []string { return []string{"rmi", "-f", image} },
+		lint:    lintContainersImage,
 	},
 	{
-		name: "skopeo", command: "skopeo",
+		name:    "skopeo",
+		command: "skopeo",
 		pull: func(_ *doctor, image, scratch string) []string {
 			return []string{"copy", "docker://" + image, "dir:" + filepath.Join(scratch, "image")}
 		},
 		lint: lintContainersImage,
 	},
 	{
-		name: "buildkit", command: "buildctl",
+		name:    "buildkit",
+		command: "buildctl",
 		pull: func(_ *doctor, _, scratch string) []string {
-			return []string{"build", "--no-cache", "--progress", "plain", "--frontend", "dockerfile.v0", "--local", "context=" + scratch, "--local", "dockerfile=" + scratch}
+			return []string{
+				"build",
+				"--no-cache",
+				"--progress",
+				"plain",
+				"--frontend",
+				"dockerfile.v0",
+				"--local",
+				"context=" + scratch,
+				"--local",
+				"dockerfile=" + scratch,
+			}
 		},
-		lint: lintBuildkit, byName: true,
+		lint:   lintBuildkit,
+		byName: true,
 	},
 }
 
@@ -98,7 +127,10 @@ func chooseRuntimes(names []string) ([]nodeRuntime, error) {
 	}
 	for _, n := range names {
 		if !slices.Contains(known, n) {
-			return nil, &exitError{exitDenied, fmt.Errorf("runtime %q is not known; doctor knows %s", n, strings.Join(known, ", "))}
+			return nil, &exitError{
+				exitDenied,
+				fmt.Errorf("runtime %q is not known; doctor knows %s", n, strings.Join(known, ", ")),
+			}
 		}
 	}
 	return chosen, nil
@@ -118,7 +150,9 @@ const maxOutput = 2000
 func (d *doctor) try(ctx context.Context, r nodeRuntime, image string) attempt {
 	path, err := exec.LookPath(r.command)
 	if err != nil {
-		return attempt{unusable: r.command + " is not on this node's PATH: run doctor where " + r.name + " is, or do not name it"}
+		return attempt{
+			unusable: r.command + " is not on this node's PATH: run doctor where " + r.name + " is, or do not name it",
+		}
 	}
 	scratch, err := os.MkdirTemp("", "pullgate-doctor-")
 	if err != nil {
@@ -161,7 +195,10 @@ func unusable(ctx context.Context, err error, output string) string {
 		return "" // it has asked a registry
 	}
 	for _, known := range []struct{ sign, says string }{
-		{"permission denied", "there is no right to use it: run doctor as root, or as who may pull"}, // first: others stand beside it
+		{
+			"permission denied",
+			"there is no right to use it: run doctor as root, or as who may pull",
+		}, // first: others stand beside it
 		{"Cannot connect to the", "its daemon does not run"},
 		{"cannot access socket", "its daemon does not run, or there is no right to its socket"},
 		{"connection error: desc", "its daemon does not run"},
@@ -193,7 +230,11 @@ func lintContainerd(d *doctor) []string {
 	if advice, found := lintHosts(d, "/etc/containerd/certs.d"); found {
 		return advice
 	}
-	return []string{"no hosts.toml for " + d.repo.Host + " below " + d.file("/etc/containerd/certs.d") + ": pulls go straight to the registry"}
+	return []string{
+		"no hosts.toml for " + d.repo.Host + " below " + d.file(
+			"/etc/containerd/certs.d",
+		) + ": pulls go straight to the registry",
+	}
 }
 
 func lintHosts(d *doctor, dir string) (advice []string, found bool) {
@@ -212,12 +253,21 @@ func lintHosts(d *doctor, dir string) (advice []string, found bool) {
 		}
 		switch {
 		case hosts.Server == "":
-			advice = append(advice, name+" has no server: what the gate refuses is pulled from the registry itself; write server = \""+d.gate+"\"")
+			advice = append(
+				advice,
+				name+" has no server: what the gate refuses is pulled from the registry itself; write server = \""+d.gate+"\"",
+			)
 		case strings.TrimSuffix(hosts.Server, "/") != d.gate:
-			advice = append(advice, name+" has server "+hosts.Server+": what the gate refuses is pulled from there; write server = \""+d.gate+"\"")
+			advice = append(
+				advice,
+				name+" has server "+hosts.Server+": what the gate refuses is pulled from there; write server = \""+d.gate+"\"",
+			)
 		}
 		if _, ok := hosts.Host[d.gate]; !ok {
-			advice = append(advice, name+" has no [host.\""+d.gate+"\"]: containerd 1.6 rejects the file and goes to the registry")
+			advice = append(
+				advice,
+				name+" has no [host.\""+d.gate+"\"]: containerd 1.6 rejects the file and goes to the registry",
+			)
 		}
 		for other := range hosts.Host {
 			if other != d.gate {
@@ -244,7 +294,11 @@ func lintDocker(d *doctor) []string {
 		return append(advice, d.file("/etc/docker/daemon.json")+" is not valid JSON")
 	}
 	if len(daemon.Mirrors) > 0 {
-		advice = append(advice, "registry-mirrors do not hold: what a mirror refuses, Docker pulls from the registry; name images through the gate and close the node's way to registries")
+		advice = append(
+			advice,
+			"registry-mirrors do not hold: what a mirror refuses, Docker pulls from the registry; name images "+
+				"through the gate and close the node's way to registries",
+		)
 	}
 	return advice
 }
@@ -267,7 +321,11 @@ func lintBuildkit(d *doctor) []string {
 	var advice []string
 	for host, r := range daemon.Registry {
 		if len(r.Mirrors) > 0 {
-			advice = append(advice, name+" gives "+host+" mirrors: mirrors do not hold, what one refuses is pulled from the registry; name images through the gate and close the builder's way to registries")
+			advice = append(
+				advice,
+				name+" gives "+host+" mirrors: mirrors do not hold, what one refuses is pulled from the registry; "+
+					"name images through the gate and close the builder's way to registries",
+			)
 		}
 	}
 	return advice
@@ -306,13 +364,20 @@ func lintContainersImage(d *doctor) []string {
 				continue
 			}
 			if len(r.Mirror) > 0 {
-				advice = append(advice, name+" gives "+prefix+" a mirror: what a mirror refuses is pulled from the registry; use location instead")
+				advice = append(
+					advice,
+					name+" gives "+prefix+" a mirror: what a mirror refuses is pulled from the registry; use "+
+						"location instead",
+				)
 			}
 			held = held || strings.Contains(d.gate, strings.SplitN(r.Location, "/", 2)[0])
 		}
 	}
 	if !held {
-		advice = append(advice, "registries.conf does not send "+d.repo.Host+" to the gate: pulls go straight to the registry")
+		advice = append(
+			advice,
+			"registries.conf does not send "+d.repo.Host+" to the gate: pulls go straight to the registry",
+		)
 	}
 	return advice
 }

@@ -37,8 +37,9 @@ nothing answers there, it reads the file the gate has written.
 
 It exits 0 when the newest decision admitted the image, 1 when it refused it, 2
 when the gate could not tell, or when no decision is found.`,
-		Example: "  pullgate explain ghcr.io/acme/app:v1\n  pullgate explain 5RZQGQ2LJ3XN7T4TDVZK6HSBAE --admin http://gate.example:5001",
-		Args:    cobra.ExactArgs(1),
+		Example: "  pullgate explain ghcr.io/acme/app:v1\n" +
+			"  pullgate explain 5RZQGQ2LJ3XN7T4TDVZK6HSBAE --admin http://gate.example:5001",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, image := args[0], ""
 			if !decisionID.MatchString(id) {
@@ -57,7 +58,12 @@ when the gate could not tell, or when no decision is found.`,
 	}
 	configFlag(cmd, &file)
 	cmd.Flags().StringVar(&admin, "admin", "", "the running gate's admin `URL`, e.g. http://127.0.0.1:5001")
-	cmd.Flags().StringArrayVar(&files, "decisions", nil, "a `FILE` of decisions to read instead; may be given again for older ones")
+	cmd.Flags().StringArrayVar(
+		&files,
+		"decisions",
+		nil,
+		"a `FILE` of decisions to read instead; may be given again for older ones",
+	)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the decisions as JSON, one per line")
 	cmd.MarkFlagsMutuallyExclusive("admin", "decisions")
 	return cmd
@@ -126,7 +132,11 @@ func askAdmin(ctx context.Context, q decisionQuery, admin string) ([]proxy.Decis
 		return nil, fmt.Errorf("read the gate's answer: %w", err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the gate answered %d: %s", resp.StatusCode, printable(shorten(strings.TrimSpace(string(body)), 300)))
+		return nil, fmt.Errorf(
+			"the gate answered %d: %s",
+			resp.StatusCode,
+			printable(shorten(strings.TrimSpace(string(body)), 300)),
+		)
 	}
 	var answer foundDecisions
 	if err := json.Unmarshal(body, &answer); err != nil {
@@ -152,7 +162,11 @@ func (q decisionQuery) name() string {
 // explain prints the newest decision whole and the others in one line each.
 func explain(found []proxy.Decision, asked string, asJSON bool, out io.Writer) error {
 	if len(found) == 0 {
-		return fmt.Errorf("no decision about %s is recorded: perhaps it never asked the gate (`pullgate doctor` finds out), it is older than what is kept, or it has another name here", asked)
+		return fmt.Errorf(
+			"no decision about %s is recorded: perhaps it never asked the gate (`pullgate doctor` finds out), it "+
+				"is older than what is kept, or it has another name here",
+			asked,
+		)
 	}
 	var text strings.Builder
 	if asJSON {
@@ -167,7 +181,17 @@ func explain(found []proxy.Decision, asked string, asJSON bool, out io.Writer) e
 			text.WriteString("earlier:\n")
 		}
 		for _, d := range found[1:] {
-			fmt.Fprintf(&text, "  %s  %-8s %s %s %s, client %s, id %s\n", d.Time.UTC().Format(time.RFC3339), d.Outcome, d.Method, d.Kind, d.Reference, d.Client, d.ID)
+			fmt.Fprintf(
+				&text,
+				"  %s  %-8s %s %s %s, client %s, id %s\n",
+				d.Time.UTC().Format(time.RFC3339),
+				d.Outcome,
+				d.Method,
+				d.Kind,
+				d.Reference,
+				d.Client,
+				d.ID,
+			)
 		}
 	}
 	if _, err := io.WriteString(out, text.String()); err != nil {
@@ -203,7 +227,10 @@ func tell(b *strings.Builder, d *proxy.Decision) {
 		fmt.Fprintf(b, "  authority %q %s: %s\n", f.Authority, passed, f.Detail)
 	}
 	for _, r := range d.Reasons {
-		told := slices.ContainsFunc(d.Findings, func(f verify.Finding) bool { return f.Authority == r.Authority && f.Detail == r.Reason })
+		told := slices.ContainsFunc(
+			d.Findings,
+			func(f verify.Finding) bool { return f.Authority == r.Authority && f.Detail == r.Reason },
+		)
 		switch {
 		case told:
 		case r.Authority != "":
@@ -219,7 +246,13 @@ func tell(b *strings.Builder, d *proxy.Decision) {
 	if d.Agent != "" {
 		fmt.Fprintf(b, " (%s)", d.Agent)
 	}
-	fmt.Fprintf(b, "\n  %s, took %.1f ms, %.1f of it waiting for registries", d.Time.UTC().Format(time.RFC3339), d.Took, d.Upstream)
+	fmt.Fprintf(
+		b,
+		"\n  %s, took %.1f ms, %.1f of it waiting for registries",
+		d.Time.UTC().Format(time.RFC3339),
+		d.Took,
+		d.Upstream,
+	)
 	if d.Cache {
 		b.WriteString(", from memory")
 	}
@@ -251,24 +284,31 @@ func advice(d *proxy.Decision) string {
 	refused := "Nothing, if that is meant. "
 	switch {
 	case d.Outcome == "error" && d.Status == http.StatusNotFound:
-		return "Check the name: the registry says that there is no such image, or asks for credentials that the gate has not."
+		return "Check the name: the registry says that there is no such image, or asks for credentials that the " +
+			"gate has not."
 	case d.Outcome == "error" && d.Status == http.StatusTooManyRequests:
-		return "Wait and pull again. If it happens often, give the gate credentials for that registry, or raise limits.clientMisses."
+		return "Wait and pull again. If it happens often, give the gate credentials for that registry, or raise " +
+			"limits.clientMisses."
 	case d.Outcome == "error" && d.Status < http.StatusInternalServerError:
 		return "The image or the request has to change; the gate cannot serve it as it is."
 	case d.Outcome == "error":
-		return "Pull again: this is never remembered. If it stays, see what failed above: a registry that is down,\n  or a trust root or key that is not loaded (pullgate_trust_age_seconds).\n  " + now
+		return "Pull again: this is never remembered. If it stays, see what failed above: a registry that is " +
+			"down,\n  or a trust root or key that is not loaded (pullgate_trust_age_seconds).\n  " + now
 	case d.Unknown:
-		return "Pull the image by its tag, or run pullgate warm on it: a part is served when the gate knows an admitted image that lists it."
+		return "Pull the image by its tag, or run pullgate warm on it: a part is served when the gate knows an " +
+			"admitted image that lists it."
 	case d.Outcome == verify.Allowed.String():
 		return ""
 	case d.Outcome == verify.WarnedUnverified.String():
-		return "It was admitted only because of mode: warn: it could not be verified, and enforced it would have been a 503.\n  " + now
+		return "It was admitted only because of mode: warn: it could not be verified, and enforced it would have " +
+			"been a 503.\n  " + now
 	case d.Outcome == verify.Warned.String():
 		refused = "It was admitted only because of mode: warn. Before you enforce: "
 	}
 	if signature {
-		return refused + "Have the image signed by one that the policy trusts (pullgate sign, cosign sign),\n  or add the key of whoever signed it to the policy.\n  " + now
+		return refused + "Have the image signed by one that the policy trusts (pullgate sign, cosign sign),\n" +
+			"  or add the key of whoever signed it to the policy.\n  " + now
 	}
-	return refused + "Change the policy that decides about this repository, or add one before it that trusts a signer of this image.\n  " + now
+	return refused + "Change the policy that decides about this repository, or add one before it that trusts a " +
+		"signer of this image.\n  " + now
 }

@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-const decisionLine = `{"time":"2026-01-01T00:00:00Z","id":"AAAAAAAAAAAAAAAAAAAAAAAAAA","client":"c","method":"GET","kind":"manifest","image":"r.example/a","reference":"v1","outcome":"OUTCOME","status":200}` + "\n"
+const decisionLine = `{"time":"2026-01-01T00:00:00Z","id":"AAAAAAAAAAAAAAAAAAAAAAAAAA","client":"c","method":"GET",` +
+	`"kind":"manifest","image":"r.example/a","reference":"v1","outcome":"OUTCOME","status":200}` + "\n"
 
 // TestNewestUnreadable: an older decision is not shown as the newest where the
 // newest cannot be read.
@@ -53,11 +54,20 @@ func TestOutcomeThatIsNone(t *testing.T) {
 func TestSlowReaderOfDecisions(t *testing.T) {
 	t.Parallel() // it waits for the deadline
 	file := filepath.Join(t.TempDir(), "decisions.jsonl")
-	long := strings.Replace(strings.Replace(decisionLine, "OUTCOME", "allowed", 1), `"client":"c"`, `"client":"`+strings.Repeat("c", 40_000)+`"`, 1)
+	long := strings.Replace(
+		strings.Replace(decisionLine, "OUTCOME", "allowed", 1),
+		`"client":"c"`,
+		`"client":"`+strings.Repeat("c", 40_000)+`"`,
+		1,
+	)
 	if err := os.WriteFile(file, []byte(strings.Repeat(long, 300)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d := &decisions{sink: &decisionFile{path: file, keep: 1}, log: slog.New(slog.DiscardHandler), reading: make(chan struct{}, 1)}
+	d := &decisions{
+		sink:    &decisionFile{path: file, keep: 1},
+		log:     slog.New(slog.DiscardHandler),
+		reading: make(chan struct{}, 1),
+	}
 	server := httptest.NewServer(d)
 	defer server.Close()
 	slow, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", server.Listener.Addr().String())

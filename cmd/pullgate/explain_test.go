@@ -81,26 +81,61 @@ func TestExplain(t *testing.T) {
 		config := filepath.Join(r.dir, "pullgate.yaml")
 		allowed, refused := r.decisionOf(t, "signed/manifests/latest"), r.decisionOf(t, "unsigned/manifests/latest")
 		if d := r.recorded(t, refused).Decisions[0]; d.Outcome != "denied" || d.Image != "demo.example/unsigned" || d.Reference != "latest" || d.Status != 403 ||
-			d.Policy != "keyed" || d.Client != "127.0.0.1" || d.Agent != "Go-http-client/1.1" || len(d.Reasons) != 1 || !strings.HasPrefix(d.Digest, "sha256:") {
+			d.Policy != "keyed" || d.Client != "127.0.0.1" || d.Agent != "Go-http-client/1.1" ||
+			len(d.Reasons) != 1 ||
+			!strings.HasPrefix(d.Digest, "sha256:") {
 			t.Errorf("recorded %+v", d)
 		}
 		r.recorded(t, allowed)
 		for _, asked := range []string{refused, "demo.example/unsigned:latest", "demo.example/unsigned"} {
 			code, out := commandExit(t, "explain", asked, "--config", config)
-			for _, want := range []string{"demo.example/unsigned@sha256:", `denied by policy "keyed"`, "no signature found", "GET manifest latest, by client 127.0.0.1", refused, "pullgate verify"} {
+			for _, want := range []string{
+				"demo.example/unsigned@sha256:",
+				`denied by policy "keyed"`,
+				"no signature found",
+				"GET manifest latest, by client 127.0.0.1",
+				refused,
+				"pullgate verify",
+			} {
 				if code != exitDenied || !strings.Contains(out, want) {
 					t.Fatalf("explain %s: exit %d, without %q:\n%s", asked, code, want, out)
 				}
 			}
 		}
-		if code, out := commandExit(t, "explain", allowed, "--admin", "http://"+r.admin+"/"); code != 0 || !strings.Contains(out, `allowed by policy "keyed"`) || !strings.Contains(out, "key.pub") {
+		if code, out := commandExit(
+			t,
+			"explain",
+			allowed,
+			"--admin",
+			"http://"+r.admin+"/",
+		); code != 0 || !strings.Contains(out, `allowed by policy "keyed"`) ||
+			!strings.Contains(out, "key.pub") {
 			t.Errorf("exit %d: %s", code, out)
 		}
-		if code, out := commandExit(t, "explain", "demo.example/never:v1", "--config", config); code != exitCouldNotTell || !strings.Contains(out, "no decision about") {
+		if code, out := commandExit(
+			t,
+			"explain",
+			"demo.example/never:v1",
+			"--config",
+			config,
+		); code != exitCouldNotTell ||
+			!strings.Contains(out, "no decision about") {
 			t.Errorf("exit %d: %s", code, out)
 		}
-		for query, want := range map[string]int{"?id=../../etc": 400, "?image=%1b%5b2J": 400, "?limit=0": 400, "?limit=x": 400, "?what=1": 400, "?id=A&id=B": 400, "?outcome=denied&limit=1": 200} {
-			if status, body := get(t, "http://"+r.admin+"/decisions"+query); status != want || printable(strings.TrimSpace(body)) != strings.TrimSpace(body) {
+		for query, want := range map[string]int{
+			"?id=../../etc":           400,
+			"?image=%1b%5b2J":         400,
+			"?limit=0":                400,
+			"?limit=x":                400,
+			"?what=1":                 400,
+			"?id=A&id=B":              400,
+			"?outcome=denied&limit=1": 200,
+		} {
+			if status, body := get(
+				t,
+				"http://"+r.admin+"/decisions"+query,
+			); status != want ||
+				printable(strings.TrimSpace(body)) != strings.TrimSpace(body) {
 				t.Errorf("%s: %d %q", query, status, body)
 			}
 		}
@@ -110,11 +145,30 @@ func TestExplain(t *testing.T) {
 		t.Errorf("from the file: exit %d: %s", code, out)
 	}
 	dir := t.TempDir()
-	config := writeIn(t, dir, "pullgate.yaml", "admin: {listen: \"127.0.0.1:1\"}\nupstreams: [{host: demo.example}]\ndecisions: {file: "+file+"}\n")
-	if code, out := commandExit(t, "explain", "demo.example/signed:latest", "--config", config, "--json"); code != 0 || !strings.Contains(out, `"outcome":"allowed"`) {
+	config := writeIn(
+		t,
+		dir,
+		"pullgate.yaml",
+		"admin: {listen: \"127.0.0.1:1\"}\nupstreams: [{host: demo.example}]\ndecisions: {file: "+file+"}\n",
+	)
+	if code, out := commandExit(
+		t,
+		"explain",
+		"demo.example/signed:latest",
+		"--config",
+		config,
+		"--json",
+	); code != 0 ||
+		!strings.Contains(out, `"outcome":"allowed"`) {
 		t.Errorf("from the file that the configuration names: exit %d: %s", code, out)
 	}
-	if code, _ := commandExit(t, "explain", "demo.example/signed:latest", "--decisions", filepath.Join(dir, "none.jsonl")); code != exitCouldNotTell {
+	if code, _ := commandExit(
+		t,
+		"explain",
+		"demo.example/signed:latest",
+		"--decisions",
+		filepath.Join(dir, "none.jsonl"),
+	); code != exitCouldNotTell {
 		t.Errorf("a file that is missing: exit %d", code)
 	}
 }
@@ -173,7 +227,13 @@ func TestPullsWithoutADiskForDecisions(t *testing.T) {
 		}
 	}
 	for range 500 {
-		if _, metrics := get(t, "http://"+r.admin+"/metrics"); strings.Contains(metrics, `pullgate_decisions_dropped_total{reason="write_failed"} 6`) {
+		if _, metrics := get(
+			t,
+			"http://"+r.admin+"/metrics",
+		); strings.Contains(
+			metrics,
+			`pullgate_decisions_dropped_total{reason="write_failed"} 6`,
+		) {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -236,8 +296,18 @@ func TestDecisionsToCollector(t *testing.T) {
 // Without an address in the environment, otlp is a mistake that ends the start.
 func TestDecisionsToNobody(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "")
-	file := writeConfig(t, "listen: 127.0.0.1:0\nadmin: {listen: \"127.0.0.1:0\"}\nupstreams: [{host: docker.io}]\ndecisions: {to: otlp}\n")
-	if code, out := commandExit(t, "serve", "--config", file); code != exitCouldNotTell || !strings.Contains(out, "OTEL_EXPORTER_OTLP_ENDPOINT") {
+	file := writeConfig(
+		t,
+		"listen: 127.0.0.1:0\nadmin: {listen: \"127.0.0.1:0\"}\nupstreams: [{host: docker.io}]\n"+
+			"decisions: {to: otlp}\n",
+	)
+	if code, out := commandExit(
+		t,
+		"serve",
+		"--config",
+		file,
+	); code != exitCouldNotTell ||
+		!strings.Contains(out, "OTEL_EXPORTER_OTLP_ENDPOINT") {
 		t.Errorf("exit %d: %s", code, out)
 	}
 }

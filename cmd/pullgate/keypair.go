@@ -53,7 +53,12 @@ cosign makes: each program reads the other's.`,
 			if err := writeNew(prefix+".pub", public, 0o644); err != nil {
 				return &exitError{exitDenied, errors.Join(err, os.Remove(prefix+".key"))}
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "private key: %s.key (keep it secret)\npublic key:  %s.pub (give it to the gate)\n", prefix, prefix)
+			_, err = fmt.Fprintf(
+				cmd.OutOrStdout(),
+				"private key: %s.key (keep it secret)\npublic key:  %s.pub (give it to the gate)\n",
+				prefix,
+				prefix,
+			)
 			return err
 		},
 	}
@@ -65,7 +70,10 @@ cosign makes: each program reads the other's.`,
 func writeNew(name string, content []byte, mode os.FileMode) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("%s is there already, and a key is not written over: move it away, or choose another --output", name)
+		return fmt.Errorf(
+			"%s is there already, and a key is not written over: move it away, or choose another --output",
+			name,
+		)
 	}
 	if err != nil {
 		return fmt.Errorf("write key: %w: choose another --output, in a folder you may write to", err)
@@ -106,7 +114,10 @@ func readPrivateKey(name string, askPassword func() ([]byte, error)) (crypto.Pri
 	f, err := os.Open(name)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return nil, fmt.Errorf("read key: %w: name the private key with --key, or make one with `pullgate generate-key-pair`", err)
+		return nil, fmt.Errorf(
+			"read key: %w: name the private key with --key, or make one with `pullgate generate-key-pair`",
+			err,
+		)
 	case errors.Is(err, os.ErrPermission):
 		return nil, fmt.Errorf("read key: %w: sign as who may read it", err)
 	case err != nil:
@@ -129,7 +140,12 @@ func readPrivateKey(name string, askPassword func() ([]byte, error)) (crypto.Pri
 	case block.Type == "PUBLIC KEY":
 		return nil, fmt.Errorf("%s is a public key; signing needs the private one, which ends in .key", name)
 	case block.Type != pemPrivateKey && block.Type != pemPrivateKeyOld:
-		return nil, fmt.Errorf("%s is a PEM %q; signing needs an %q: bring a key of another kind in with `cosign import-key-pair`", name, block.Type, pemPrivateKey)
+		return nil, fmt.Errorf(
+			"%s is a PEM %q; signing needs an %q: bring a key of another kind in with `cosign import-key-pair`",
+			name,
+			block.Type,
+			pemPrivateKey,
+		)
 	}
 	password, err := askPassword()
 	if err != nil {

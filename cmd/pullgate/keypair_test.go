@@ -39,7 +39,11 @@ func TestKeyPairOpensWithItsPasswordOnly(t *testing.T) {
 		"no PEM":         {"secret", "secret", "is no key in PEM"},
 		"empty":          {"", "secret", "is no key in PEM"},
 	} {
-		if _, err := readPrivateKey(writeIn(t, dir, "b.key", row.text), with(row.password)); err == nil || !strings.Contains(err.Error(), row.want) {
+		if _, err := readPrivateKey(
+			writeIn(t, dir, "b.key", row.text),
+			with(row.password),
+		); err == nil ||
+			!strings.Contains(err.Error(), row.want) {
 			t.Errorf("%s: %v; want %q", name, err, row.want)
 		}
 	}

@@ -26,10 +26,16 @@ func (l *loaded) lint() []policy.Problem {
 		add(c.line("defaultAction"), "defaultAction: %s admits whatever no policy matches", c.DefaultAction)
 	}
 	if c.TLS.CertFile == "" && !loopback(c.Listen) {
-		add(c.line("listen"), "the listener is not loopback and has no tls: whoever stands between can answer in the gate's name")
+		add(
+			c.line("listen"),
+			"the listener is not loopback and has no tls: whoever stands between can answer in the gate's name",
+		)
 	}
 	for i, u := range c.Upstreams {
-		if parsed, err := url.Parse(u.URL); err == nil && parsed.Scheme == "http" && !loopback(parsed.Host) && !loopback(parsed.Host+":80") {
+		if parsed, err := url.Parse(
+			u.URL,
+		); err == nil && parsed.Scheme == "http" && !loopback(parsed.Host) &&
+			!loopback(parsed.Host+":80") {
 			add(c.line("upstreams", strconv.Itoa(i), "url"), "upstream %s is asked over plain http", u.Host)
 		}
 	}
@@ -38,7 +44,11 @@ func (l *loaded) lint() []policy.Problem {
 		for _, g := range p.Images {
 			if host, _, _ := strings.Cut(g.String(), "/"); !strings.Contains(host, "*") && l.upstreams[host] == nil {
 				file, line := where(p)
-				list = append(list, policy.Problem{File: file, Line: line, Message: fmt.Sprintf("policy %q: %s never matches: %s is not among the upstreams", p.Name, g, host)})
+				list = append(list, policy.Problem{
+					File:    file,
+					Line:    line,
+					Message: fmt.Sprintf("policy %q: %s never matches: %s is not among the upstreams", p.Name, g, host),
+				})
 			}
 		}
 	}
@@ -49,7 +59,11 @@ func lintPolicy(p *policy.Policy) []policy.Problem {
 	var list []policy.Problem
 	add := func(format string, args ...any) {
 		file, line := where(p)
-		list = append(list, policy.Problem{File: file, Line: line, Message: fmt.Sprintf("policy %q: ", p.Name) + fmt.Sprintf(format, args...)})
+		list = append(list, policy.Problem{
+			File:    file,
+			Line:    line,
+			Message: fmt.Sprintf("policy %q: ", p.Name) + fmt.Sprintf(format, args...),
+		})
 	}
 	if p.Expires.IsZero() {
 		switch {
@@ -85,7 +99,12 @@ func lintPolicy(p *policy.Policy) []policy.Problem {
 		if a.PKI != nil && !a.PKI.Stamped {
 			for _, c := range a.PKI.Roots {
 				if left := time.Until(c.NotAfter); left < soonOver {
-					add("authority %q: the root %q ends on %s, and with time: current all it signed with it", a.Name, c.Subject.CommonName, c.NotAfter.Format(time.DateOnly))
+					add(
+						"authority %q: the root %q ends on %s, and with time: current all it signed with it",
+						a.Name,
+						c.Subject.CommonName,
+						c.NotAfter.Format(time.DateOnly),
+					)
 				}
 			}
 		}
@@ -103,7 +122,12 @@ func lintIdentity(i *policy.Identity) []string {
 	}
 	if g := i.GitHub; g != nil {
 		if g.Workflow == "" {
-			list = append(list, "github: names no workflow: every workflow of the "+ownerOrRepository(g)+" may sign, pull request builds included")
+			list = append(
+				list,
+				"github: names no workflow: every workflow of the "+ownerOrRepository(
+					g,
+				)+" may sign, pull request builds included",
+			)
 		}
 		return list
 	}
@@ -114,7 +138,13 @@ func lintIdentity(i *policy.Identity) []string {
 	if !narrow && (i.Subject.IsZero() || broad(i.Subject)) {
 		list = append(list, fmt.Sprintf("identity %s admits everybody with an account at the issuer", i))
 	} else if !narrow && i.Subject.IsExpression() && loose(i.Subject) {
-		list = append(list, fmt.Sprintf("subject %s matches addresses on any host: write the host out, with \\. for its dots", i.Subject))
+		list = append(
+			list,
+			fmt.Sprintf(
+				"subject %s matches addresses on any host: write the host out, with \\. for its dots",
+				i.Subject,
+			),
+		)
 	}
 	return list
 }
@@ -129,12 +159,14 @@ func ownerOrRepository(g *policy.GitHub) string {
 // broad reports whether a pattern matches texts that nobody can have meant
 // together.
 func broad(p policy.Pattern) bool {
-	return p.IsExpression() && p.Match("https://evil.example/x/.github/workflows/y.yml@refs/heads/z") && p.Match("someone@evil.example")
+	return p.IsExpression() && p.Match("https://evil.example/x/.github/workflows/y.yml@refs/heads/z") &&
+		p.Match("someone@evil.example")
 }
 
 // loose reports whether a pattern leaves the host to whoever signs.
 func loose(p policy.Pattern) bool {
-	return p.Match("https://evil.example/acme/app/.github/workflows/release.yml@refs/heads/main") || p.Match("someone@evil.example")
+	return p.Match("https://evil.example/acme/app/.github/workflows/release.yml@refs/heads/main") ||
+		p.Match("someone@evil.example")
 }
 
 // where splits a policy's place.

@@ -51,8 +51,16 @@ func loadOver(file string, environ []string, t *telemetry, before *loaded) (*loa
 		canary = policy.Repository{}
 	}
 	set, more := policy.Load(policy.Input{
-		ConfigFile: file, Dir: c.dir, Inline: child(c.nodes, "policies"), TrustRoots: child(c.nodes, "trustRoots"), Files: c.PolicyFiles, FilesLine: c.line("policyFiles"),
-		DefaultAction: c.DefaultAction, DefaultActionLine: c.line("defaultAction"), Canary: canary, CanaryLine: c.line("canary"),
+		ConfigFile:        file,
+		Dir:               c.dir,
+		Inline:            child(c.nodes, "policies"),
+		TrustRoots:        child(c.nodes, "trustRoots"),
+		Files:             c.PolicyFiles,
+		FilesLine:         c.line("policyFiles"),
+		DefaultAction:     c.DefaultAction,
+		DefaultActionLine: c.line("defaultAction"),
+		Canary:            canary,
+		CanaryLine:        c.line("canary"),
 	})
 	problems = append(problems, more...)
 	l := &loaded{config: c, policies: set, telemetry: t}
@@ -75,7 +83,16 @@ func loadOver(file string, environ []string, t *telemetry, before *loaded) (*loa
 	})
 	for _, p := range set.Policies() {
 		if host := p.SignatureRepository.Host; host != "" && ups[host] == nil {
-			more = append(more, c.problem(0, "%s: policy %q keeps signatures on %s, which is not among the upstreams", p.Where, p.Name, host))
+			more = append(
+				more,
+				c.problem(
+					0,
+					"%s: policy %q keeps signatures on %s, which is not among the upstreams",
+					p.Where,
+					p.Name,
+					host,
+				),
+			)
 		}
 	}
 	more = append(more, l.checkTrust()...)
@@ -106,7 +123,11 @@ func (l *loaded) checkTrust() []policy.Problem {
 		root, err := sigs.ParseRoot(r.Name, r.JSON)
 		if err != nil {
 			file, line := place(r.Where)
-			list = append(list, policy.Problem{File: file, Line: line, Message: fmt.Sprintf("trust root %q: %v", r.Name, err)})
+			list = append(list, policy.Problem{
+				File:    file,
+				Line:    line,
+				Message: fmt.Sprintf("trust root %q: %v", r.Name, err),
+			})
 			continue
 		}
 		given.Roots[r.Name] = root
@@ -115,7 +136,11 @@ func (l *loaded) checkTrust() []policy.Problem {
 		for _, a := range p.Authorities {
 			if _, err := sigs.NewAuthority(a, nil, given); err != nil {
 				file, line := place(p.Where)
-				list = append(list, policy.Problem{File: file, Line: line, Message: fmt.Sprintf("policy %q: authority %q: %v", p.Name, a.Name, err)})
+				list = append(list, policy.Problem{
+					File:    file,
+					Line:    line,
+					Message: fmt.Sprintf("policy %q: authority %q: %v", p.Name, a.Name, err),
+				})
 			}
 		}
 	}
@@ -148,9 +173,14 @@ func (l *loaded) unfit(trusted sigs.Trust) []string {
 func (l *loaded) limits() verify.Limits {
 	c := l.config.Limits
 	return verify.Limits{
-		ManifestBytes: int64(c.ManifestBytes), Descriptors: c.Descriptors, PayloadBytes: int64(c.PayloadBytes), VerdictBytes: int64(c.VerdictBytes),
-		Signatures: c.Signatures, VerdictsInFlight: c.VerdictsInFlight, VerifyTimeout: c.VerifyTimeout,
-		ClientMisses: c.ClientMisses,
+		ManifestBytes:    int64(c.ManifestBytes),
+		Descriptors:      c.Descriptors,
+		PayloadBytes:     int64(c.PayloadBytes),
+		VerdictBytes:     int64(c.VerdictBytes),
+		Signatures:       c.Signatures,
+		VerdictsInFlight: c.VerdictsInFlight,
+		VerifyTimeout:    c.VerifyTimeout,
+		ClientMisses:     c.ClientMisses,
 	}
 }
 
@@ -165,7 +195,12 @@ func (l *loaded) gate(e *engine) (*verify.Gate, error) {
 		delete(trusted.Roots, name)
 	}
 	return verify.New(verify.Config{
-		Policies: l.policies, Trust: trusted, Mode: l.mode, Store: e.store, Cache: e.cache, Limits: l.limits(),
+		Policies: l.policies,
+		Trust:    trusted,
+		Mode:     l.mode,
+		Store:    e.store,
+		Cache:    e.cache,
+		Limits:   l.limits(),
 		Registry: func(host string) (verify.Registry, bool) {
 			u, ok := l.upstreams[host]
 			if ok && l.wrap != nil {
@@ -173,9 +208,12 @@ func (l *loaded) gate(e *engine) (*verify.Gate, error) {
 			}
 			return u, ok
 		},
-		TTL: l.config.Verdicts.TTL, DenyTTL: l.config.Verdicts.DenyTTL, TagTTL: l.config.Manifests.TagTTL,
+		TTL:          l.config.Verdicts.TTL,
+		DenyTTL:      l.config.Verdicts.DenyTTL,
+		TagTTL:       l.config.Manifests.TagTTL,
 		StaleIfError: l.config.Verdicts.StaleIfError,
-		Tracer:       l.telemetry.tracer, Meter: l.telemetry.meter,
+		Tracer:       l.telemetry.tracer,
+		Meter:        l.telemetry.meter,
 	})
 }
 

@@ -90,7 +90,22 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serveCommand(), demoCommand(), checkCommand(), verifyCommand(), testCommand(), warmCommand(), explainCommand(), replayCommand(), generateKeyPairCommand(), signCommand(), nodeConfigCommand(), importCommand(), doctorCommand(), versionCommand())
+	root.AddCommand(
+		serveCommand(),
+		demoCommand(),
+		checkCommand(),
+		verifyCommand(),
+		testCommand(),
+		warmCommand(),
+		explainCommand(),
+		replayCommand(),
+		generateKeyPairCommand(),
+		signCommand(),
+		nodeConfigCommand(),
+		importCommand(),
+		doctorCommand(),
+		versionCommand(),
+	)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

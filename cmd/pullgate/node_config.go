@@ -36,9 +36,14 @@ type nodePlan struct {
 }
 
 var nodePrinters = map[string]func(nodePlan) (nodeSetup, error){
-	"containerd": containerdSetup, "k3s": func(p nodePlan) (nodeSetup, error) { return rancherSetup(p, "k3s") },
-	"rke2": func(p nodePlan) (nodeSetup, error) { return rancherSetup(p, "rke2") }, "cri-o": crioSetup, "podman": podmanSetup,
-	"docker": dockerSetup, "buildkit": buildkitSetup, "talos": talosSetup,
+	"containerd": containerdSetup,
+	"k3s":        func(p nodePlan) (nodeSetup, error) { return rancherSetup(p, "k3s") },
+	"rke2":       func(p nodePlan) (nodeSetup, error) { return rancherSetup(p, "rke2") },
+	"cri-o":      crioSetup,
+	"podman":     podmanSetup,
+	"docker":     dockerSetup,
+	"buildkit":   buildkitSetup,
+	"talos":      talosSetup,
 }
 
 func nodeRuntimeNames() []string {
@@ -63,12 +68,20 @@ and where a runtime cannot be held by its configuration, what holds it instead.
 RUNTIME is one of: ` + strings.Join(nodeRuntimeNames(), ", ") + `.
 
 Whether a node really is held, ` + "`pullgate doctor`" + ` finds out.`,
-		Example: "  pullgate node-config containerd --version 1.6 --gate http://127.0.0.1:5000 --upstream ghcr.io\n  pullgate node-config podman --gate https://gate.example:5000 --ca /etc/pullgate/ca.pem --write /",
-		Args:    cobra.ExactArgs(1),
+		Example: "  pullgate node-config containerd --version 1.6 --gate http://127.0.0.1:5000 --upstream ghcr.io\n" +
+			"  pullgate node-config podman --gate https://gate.example:5000 --ca /etc/pullgate/ca.pem --write /",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			printer, ok := nodePrinters[args[0]]
 			if !ok {
-				return &exitError{exitDenied, fmt.Errorf("runtime %q is not known; known are %s", args[0], strings.Join(nodeRuntimeNames(), ", "))}
+				return &exitError{
+					exitDenied,
+					fmt.Errorf(
+						"runtime %q is not known; known are %s",
+						args[0],
+						strings.Join(nodeRuntimeNames(), ", "),
+					),
+				}
 			}
 			if err := plan.read(gate); err != nil {
 				return &exitError{exitDenied, err}
@@ -87,17 +100,32 @@ Whether a node really is held, ` + "`pullgate doctor`" + ` finds out.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&gate, "gate", "", "the gate's `URL` as the node reaches it, e.g. http://127.0.0.1:5000")
-	f.StringSliceVar(&plan.upstreams, "upstream", []string{"docker.io"}, "a registry `HOST` whose images go through the gate; may be repeated")
+	f.StringSliceVar(
+		&plan.upstreams,
+		"upstream",
+		[]string{"docker.io"},
+		"a registry `HOST` whose images go through the gate; may be repeated",
+	)
 	f.StringVar(&plan.ca, "ca", "", "the `FILE` on the node with the certificate authority of an https gate")
-	f.StringVar(&plan.version, "version", "", "the runtime's `VERSION`, where it matters: containerd 1.6, 1.7 or 2; docker 29")
+	f.StringVar(
+		&plan.version,
+		"version",
+		"",
+		"the runtime's `VERSION`, where it matters: containerd 1.6, 1.7 or 2; docker 29",
+	)
 	f.StringVar(&dir, "write", "", "also write the files below `DIR`; files that say something else are left alone")
 	return cmd
 }
 
 func (p *nodePlan) read(gate string) error {
 	u, err := url.Parse(gate)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
-		return fmt.Errorf("--gate %q must be http:// or https://, a host and perhaps a port, e.g. http://127.0.0.1:5000", gate)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") != "" ||
+		u.RawQuery != "" ||
+		u.User != nil {
+		return fmt.Errorf(
+			"--gate %q must be http:// or https://, a host and perhaps a port, e.g. http://127.0.0.1:5000",
+			gate,
+		)
 	}
 	p.gate = &url.URL{Scheme: u.Scheme, Host: u.Host}
 	if p.ca != "" && (u.Scheme != "https" || !filepath.IsAbs(p.ca)) {
@@ -109,7 +137,10 @@ func (p *nodePlan) read(gate string) error {
 	for i, h := range p.upstreams {
 		h = policy.FamiliarHost(h)
 		if _, err := policy.ParseRepository(h + "/x/y"); err != nil || strings.Contains(h, "/") {
-			return fmt.Errorf("--upstream %q must be a registry's host as images carry it, e.g. ghcr.io", p.upstreams[i])
+			return fmt.Errorf(
+				"--upstream %q must be a registry's host as images carry it, e.g. ghcr.io",
+				p.upstreams[i],
+			)
 		}
 		p.upstreams[i] = h
 	}
@@ -136,7 +167,10 @@ func (s nodeSetup) write(dir string) error {
 	for _, f := range s.files {
 		old, err := os.ReadFile(filepath.Join(dir, f.path))
 		if err == nil && !bytes.Equal(old, []byte(f.text)) {
-			return fmt.Errorf("%s is there already and says something else: bring the two together by hand; nothing was written", filepath.Join(dir, f.path))
+			return fmt.Errorf(
+				"%s is there already and says something else: bring the two together by hand; nothing was written",
+				filepath.Join(dir, f.path),
+			)
 		}
 	}
 	for _, f := range s.files {
@@ -155,7 +189,10 @@ func (s nodeSetup) write(dir string) error {
 // left to ask, and without a [host] 1.6 rejects the file.
 func hostsTOML(p nodePlan) string {
 	var b strings.Builder
-	b.WriteString("# The gate is the server too: what it refuses is asked of nobody else.\n# containerd 1.6 rejects a file without [host] and goes to the registry.\n")
+	b.WriteString(
+		"# The gate is the server too: what it refuses is asked of nobody else.\n" +
+			"# containerd 1.6 rejects a file without [host] and goes to the registry.\n",
+	)
 	fmt.Fprintf(&b, "server = %q\n\n[host.%q]\n  capabilities = [\"pull\", \"resolve\"]\n", p.gate, p.gate)
 	if p.ca != "" {
 		fmt.Fprintf(&b, "  ca = %q\n", p.ca)
@@ -181,9 +218,16 @@ func containerdSetup(p nodePlan) (nodeSetup, error) {
 		s.files = append(s.files, nodeFile{"/etc/containerd/certs.d/" + host + "/hosts.toml", hostsTOML(p)})
 	}
 	s.notes = []string{
-		fmt.Sprintf("in /etc/containerd/config.toml (version = %d) let the kubelet's pulls read those files, then restart containerd:\n\n%s\n  config_path = \"/etc/containerd/certs.d\"\n", number, section),
-		"ctr reads them only with --hosts-dir /etc/containerd/certs.d; whoever may run ctr on a node can leave that out",
-		"registries that are not listed are pulled from directly: list every one that images come from, or close the node's way to the others",
+		fmt.Sprintf(
+			"in /etc/containerd/config.toml (version = %d) let the kubelet's pulls read those files, then restart "+
+				"containerd:\n\n%s\n  config_path = \"/etc/containerd/certs.d\"\n",
+			number,
+			section,
+		),
+		"ctr reads them only with --hosts-dir /etc/containerd/certs.d; whoever may run ctr on a node can leave " +
+			"that out",
+		"registries that are not listed are pulled from directly: list every one that images come from, or close " +
+			"the node's way to the others",
 	}
 	return s, nil
 }
@@ -208,7 +252,10 @@ func versionOf(text, otherwise string) (major, minor int, err error) {
 // Not measured here: as their documentation has it.
 func rancherSetup(p nodePlan, name string) (nodeSetup, error) {
 	var b strings.Builder
-	b.WriteString("# " + name + " writes containerd's hosts.toml from this file. The registry itself stays a last\n# resort unless the node runs with disable-default-registry-endpoint (below).\nmirrors:\n")
+	b.WriteString(
+		"# " + name + " writes containerd's hosts.toml from this file. The registry itself stays a last\n" +
+			"# resort unless the node runs with disable-default-registry-endpoint (below).\nmirrors:\n",
+	)
 	for _, host := range p.upstreams {
 		fmt.Fprintf(&b, "  %q:\n    endpoint: [%q]\n", host, p.gate)
 	}
@@ -218,7 +265,11 @@ func rancherSetup(p nodePlan, name string) (nodeSetup, error) {
 	return nodeSetup{
 		files: []nodeFile{
 			{"/etc/rancher/" + name + "/registries.yaml", b.String()},
-			{"/etc/rancher/" + name + "/config.yaml.d/pullgate.yaml", "# Without this, what the gate refuses is pulled from the registry itself.\ndisable-default-registry-endpoint: true\n"},
+			{
+				"/etc/rancher/" + name + "/config.yaml.d/pullgate.yaml",
+				"# Without this, what the gate refuses is pulled from the registry itself.\n" +
+					"disable-default-registry-endpoint: true\n",
+			},
 		},
 		notes: []string{
 			"restart " + name + " on every node; disable-default-registry-endpoint needs a release of 2024 or later",
@@ -231,7 +282,10 @@ func rancherSetup(p nodePlan, name string) (nodeSetup, error) {
 // mirror would only stand before it.
 func registriesConf(p nodePlan) nodeFile {
 	var b strings.Builder
-	b.WriteString("# location, not [[registry.mirror]]: a mirror that refuses is passed over, and the\n# image comes from the registry itself.\n")
+	b.WriteString(
+		"# location, not [[registry.mirror]]: a mirror that refuses is passed over, and the\n" +
+			"# image comes from the registry itself.\n",
+	)
 	for _, host := range p.upstreams {
 		fmt.Fprintf(&b, "[[registry]]\nprefix = %q\nlocation = %q\n", host, p.gate.Host+"/"+host)
 		if p.insecure() {
@@ -261,9 +315,12 @@ func podmanSetup(p nodePlan) (nodeSetup, error) {
 }
 
 func crioSetup(p nodePlan) (nodeSetup, error) {
-	return nodeSetup{files: []nodeFile{registriesConf(p)}, notes: append(containersCA(p),
+	return nodeSetup{files: []nodeFile{registriesConf(p)}, notes: append(
+		containersCA(p),
 		"reload CRI-O: systemctl reload crio",
-		"not measured by this project, beyond Podman, which reads the same file: let `pullgate doctor crictl` tell whether it holds")}, nil
+		"not measured by this project, beyond Podman, which reads the same file: let `pullgate doctor crictl` tell "+
+			"whether it holds",
+	)}, nil
 }
 
 // dockerSetup has no file that holds before Docker 29: registry-mirrors are
@@ -280,7 +337,10 @@ func dockerSetup(p nodePlan) (nodeSetup, error) {
 	host := p.gate.Hostname()
 	switch {
 	case p.insecure() && host != "localhost" && !strings.HasPrefix(host, "127."):
-		s.files = append(s.files, nodeFile{"/etc/docker/daemon.json", fmt.Sprintf("{\n  \"insecure-registries\": [%q]\n}\n", p.gate.Host)})
+		s.files = append(s.files, nodeFile{
+			"/etc/docker/daemon.json",
+			fmt.Sprintf("{\n  \"insecure-registries\": [%q]\n}\n", p.gate.Host),
+		})
 	case p.ca != "":
 		s.notes = append(s.notes, "let Docker trust the gate: "+p.trustBelow("/etc/docker/certs.d"))
 	}
@@ -300,9 +360,12 @@ func dockerHostsSetup(p nodePlan) nodeSetup {
 		s.files = append(s.files, nodeFile{"/etc/docker/certs.d/" + host + "/hosts.toml", hostsTOML(p)})
 	}
 	s.notes = []string{
-		"only Docker's containerd image store reads these files. It is the default of a new installation of Docker 29; `docker info` then has a driver-type io.containerd.snapshotter. With another store every pull goes to the registry",
+		"only Docker's containerd image store reads these files. It is the default of a new installation of Docker " +
+			"29; `docker info` then has a driver-type io.containerd.snapshotter. With another store every pull " +
+			"goes to the registry",
 		"remove registry-mirrors from /etc/docker/daemon.json: they do NOT hold",
-		"registries that are not listed are pulled from directly: list every one that images come from, or close the node's way to the others",
+		"registries that are not listed are pulled from directly: list every one that images come from, or close " +
+			"the node's way to the others",
 	}
 	return s
 }
@@ -312,7 +375,12 @@ const buildkitPolicy = "/etc/buildkit/pullgate-policy.json"
 
 func buildkitSetup(p nodePlan) (nodeSetup, error) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Names that carry the gate's host are pulled from it. A mirrors entry would not hold:\n# what a mirror refuses, BuildKit pulls from the registry.\n[registry.%q]\n", p.gate.Host)
+	fmt.Fprintf(
+		&b,
+		"# Names that carry the gate's host are pulled from it. A mirrors entry would not hold:\n"+
+			"# what a mirror refuses, BuildKit pulls from the registry.\n[registry.%q]\n",
+		p.gate.Host,
+	)
 	if p.insecure() {
 		b.WriteString("  http = true\n")
 	}
@@ -321,21 +389,40 @@ func buildkitSetup(p nodePlan) (nodeSetup, error) {
 	}
 	var rules []string
 	for _, host := range p.upstreams {
-		rules = append(rules, fmt.Sprintf("  {\"action\": \"CONVERT\",\n   \"selector\": {\"identifier\": \"docker-image://%s/*\"},\n   \"updates\": {\"identifier\": \"docker-image://%s/%s/${1}\"}}", host, p.gate.Host, host))
+		rules = append(
+			rules,
+			fmt.Sprintf(
+				"  {\"action\": \"CONVERT\",\n   \"selector\": {\"identifier\": \"docker-image://%s/*\"},\n"+
+					"   \"updates\": {\"identifier\": \"docker-image://%s/%s/${1}\"}}",
+				host,
+				p.gate.Host,
+				host,
+			),
+		)
 	}
 	policy := "{\"rules\": [\n" + strings.Join(rules, ",\n") + "\n]}\n"
-	return nodeSetup{files: []nodeFile{{"/etc/buildkit/buildkitd.toml", b.String()}, {buildkitPolicy, policy}}, notes: []string{
-		"mirrors do NOT hold: what a mirror refuses, BuildKit pulls from the registry",
-		fmt.Sprintf("name images through the gate in Dockerfiles: FROM %s/%s/team/app:v1", p.gate.Host, p.upstreams[0]),
-		"or leave names as they are and build with the source policy, which puts the gate's before them: buildctl build --source-policy-file " + buildkitPolicy,
-		"a build that does neither is held by no file: close the builder's way to registries",
-	}}, nil
+	return nodeSetup{
+		files: []nodeFile{{"/etc/buildkit/buildkitd.toml", b.String()}, {buildkitPolicy, policy}},
+		notes: []string{
+			"mirrors do NOT hold: what a mirror refuses, BuildKit pulls from the registry",
+			fmt.Sprintf(
+				"name images through the gate in Dockerfiles: FROM %s/%s/team/app:v1",
+				p.gate.Host,
+				p.upstreams[0],
+			),
+			"or leave names as they are and build with the source policy, which puts the gate's before them: " +
+				"buildctl build --source-policy-file " + buildkitPolicy,
+			"a build that does neither is held by no file: close the builder's way to registries",
+		},
+	}, nil
 }
 
 // talosSetup is not measured here: as its documentation has it.
 func talosSetup(p nodePlan) (nodeSetup, error) {
 	var b strings.Builder
-	b.WriteString("# skipFallback: what the gate refuses is asked of nobody else.\nmachine:\n  registries:\n    mirrors:\n")
+	b.WriteString(
+		"# skipFallback: what the gate refuses is asked of nobody else.\nmachine:\n  registries:\n    mirrors:\n",
+	)
 	for _, host := range p.upstreams {
 		fmt.Fprintf(&b, "      %s:\n        endpoints: [%q]\n        skipFallback: true\n", host, p.gate)
 	}

@@ -25,12 +25,17 @@ func nodeConfig(t *testing.T, args ...string) (string, error) {
 // deploy/nodes shows what the command prints.
 func TestNodeFilesAreWhatIsPrinted(t *testing.T) {
 	t.Parallel()
-	shown := map[string][]string{"containerd-1.6": {"containerd", "--version", "1.6"}, "docker-29": {"docker", "--version", "29"}}
+	shown := map[string][]string{
+		"containerd-1.6": {"containerd", "--version", "1.6"},
+		"docker-29":      {"docker", "--version", "29"},
+	}
 	for _, name := range nodeRuntimeNames() {
 		shown[name] = []string{name}
 	}
 	for name, args := range shown {
-		out, err := nodeConfig(t, append(args, "--gate", "http://127.0.0.1:5000", "--upstream", "docker.io", "--upstream", "ghcr.io")...)
+		out, err := nodeConfig(
+			t,
+			append(args, "--gate", "http://127.0.0.1:5000", "--upstream", "docker.io", "--upstream", "ghcr.io")...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -44,7 +49,12 @@ func TestNodeFilesAreWhatIsPrinted(t *testing.T) {
 			}
 		}
 		if text, err := os.ReadFile(file); err != nil || string(text) != out {
-			t.Errorf("%s is not what `node-config %s` prints: %v; run the test with -update", file, strings.Join(args, " "), err)
+			t.Errorf(
+				"%s is not what `node-config %s` prints: %v; run the test with -update",
+				file,
+				strings.Join(args, " "),
+				err,
+			)
 		}
 	}
 }
@@ -69,7 +79,10 @@ func TestReadmeShowsWhatIsPrinted(t *testing.T) {
 		path, file, _ := strings.Cut(strings.TrimPrefix(out, "==> "), "\n")
 		file, _, _ = strings.Cut(file, "\n\nnote: ")
 		var shown, printed map[string]any
-		if err := errors.Join(toml.Unmarshal([]byte(block), &shown), toml.Unmarshal([]byte(file), &printed)); err != nil {
+		if err := errors.Join(
+			toml.Unmarshal([]byte(block), &shown),
+			toml.Unmarshal([]byte(file), &printed),
+		); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.HasPrefix(block, "# "+path+"\n") || len(printed) == 0 || !reflect.DeepEqual(shown, printed) {
@@ -85,23 +98,78 @@ func TestNodeConfig(t *testing.T) {
 		args       []string
 		has, hasNo []string
 	}{
-		{[]string{"containerd", "--gate", gate, "--upstream", "ghcr.io"},
-			[]string{"/etc/containerd/certs.d/ghcr.io/hosts.toml", "server = \"" + gate + "\"", "[host.\"" + gate + "\"]", "version = 3", "io.containerd.cri.v1.images"}, []string{"docker.io", "grpc.v1.cri"}},
-		{[]string{"containerd", "--gate", gate, "--version", "1.6.20"}, []string{"certs.d/docker.io/hosts.toml", "version = 2", "io.containerd.grpc.v1.cri"}, nil},
+		{
+			[]string{"containerd", "--gate", gate, "--upstream", "ghcr.io"},
+			[]string{
+				"/etc/containerd/certs.d/ghcr.io/hosts.toml",
+				"server = \"" + gate + "\"",
+				"[host.\"" + gate + "\"]",
+				"version = 3",
+				"io.containerd.cri.v1.images",
+			},
+			[]string{"docker.io", "grpc.v1.cri"},
+		},
+		{
+			[]string{"containerd", "--gate", gate, "--version", "1.6.20"},
+			[]string{"certs.d/docker.io/hosts.toml", "version = 2", "io.containerd.grpc.v1.cri"},
+			nil,
+		},
 		{[]string{"containerd", "--gate", gate, "--version", "v1.7"}, []string{"io.containerd.grpc.v1.cri"}, nil},
 		{[]string{"containerd", "--gate", gate, "--version", "2.1"}, []string{"io.containerd.cri.v1.images"}, nil},
-		{[]string{"containerd", "--gate", secure, "--ca", "/etc/pullgate/ca.pem"}, []string{"ca = \"/etc/pullgate/ca.pem\""}, nil},
-		{[]string{"containerd", "--gate", gate, "--upstream", "index.docker.io"}, []string{"certs.d/docker.io/"}, []string{"index."}},
-		{[]string{"podman", "--gate", gate}, []string{"location = \"127.0.0.1:5000/docker.io\"", "insecure = true"}, []string{"registry.mirror]]\n"}},
-		{[]string{"podman", "--gate", secure, "--ca", "/ca.pem"}, []string{"location = \"gate.example:5000/docker.io\"", "certs.d/gate.example:5000/ca.crt"}, []string{"insecure"}},
+		{
+			[]string{"containerd", "--gate", secure, "--ca", "/etc/pullgate/ca.pem"},
+			[]string{"ca = \"/etc/pullgate/ca.pem\""},
+			nil,
+		},
+		{
+			[]string{"containerd", "--gate", gate, "--upstream", "index.docker.io"},
+			[]string{"certs.d/docker.io/"},
+			[]string{"index."},
+		},
+		{
+			[]string{"podman", "--gate", gate},
+			[]string{"location = \"127.0.0.1:5000/docker.io\"", "insecure = true"},
+			[]string{"registry.mirror]]\n"},
+		},
+		{
+			[]string{"podman", "--gate", secure, "--ca", "/ca.pem"},
+			[]string{"location = \"gate.example:5000/docker.io\"", "certs.d/gate.example:5000/ca.crt"},
+			[]string{"insecure"},
+		},
 		{[]string{"cri-o", "--gate", gate}, []string{"location", "not measured"}, nil},
-		{[]string{"docker", "--gate", gate}, []string{"do NOT hold", "127.0.0.1:5000/docker.io/team/app"}, []string{"daemon.json"}},
+		{
+			[]string{"docker", "--gate", gate},
+			[]string{"do NOT hold", "127.0.0.1:5000/docker.io/team/app"},
+			[]string{"daemon.json"},
+		},
 		{[]string{"docker", "--gate", "http://gate.example:5000"}, []string{"daemon.json", "insecure-registries"}, nil},
-		{[]string{"docker", "--gate", secure, "--ca", "/ca.pem"}, []string{"mkdir -p /etc/docker/certs.d/gate.example:5000 && ln -s /ca.pem /etc/docker/certs.d/gate.example:5000/ca.crt"}, []string{"insecure-registries"}},
-		{[]string{"docker", "--gate", gate, "--version", "29.1"}, []string{"/etc/docker/certs.d/docker.io/hosts.toml", "server = \"" + gate + "\"", "containerd image store"}, []string{"docker pull"}},
+		{
+			[]string{"docker", "--gate", secure, "--ca", "/ca.pem"},
+			[]string{"mkdir -p /etc/docker/certs.d/gate.example:5000 && ln -s /ca.pem " +
+				"/etc/docker/certs.d/gate.example:5000/ca.crt"},
+			[]string{"insecure-registries"},
+		},
+		{
+			[]string{"docker", "--gate", gate, "--version", "29.1"},
+			[]string{"/etc/docker/certs.d/docker.io/hosts.toml", "server = \"" + gate + "\"", "containerd image store"},
+			[]string{"docker pull"},
+		},
 		{[]string{"docker", "--gate", gate, "--version", "28"}, []string{"do NOT hold"}, []string{"hosts.toml"}},
-		{[]string{"buildkit", "--gate", gate}, []string{"http = true", "do NOT hold", "docker-image://127.0.0.1:5000/docker.io/${1}", "--source-policy-file /etc/buildkit/pullgate-policy.json"}, []string{"mirrors ="}},
-		{[]string{"k3s", "--gate", gate}, []string{"/etc/rancher/k3s/registries.yaml", "disable-default-registry-endpoint: true", "not measured"}, nil},
+		{
+			[]string{"buildkit", "--gate", gate},
+			[]string{
+				"http = true",
+				"do NOT hold",
+				"docker-image://127.0.0.1:5000/docker.io/${1}",
+				"--source-policy-file /etc/buildkit/pullgate-policy.json",
+			},
+			[]string{"mirrors ="},
+		},
+		{
+			[]string{"k3s", "--gate", gate},
+			[]string{"/etc/rancher/k3s/registries.yaml", "disable-default-registry-endpoint: true", "not measured"},
+			nil,
+		},
 		{[]string{"rke2", "--gate", gate}, []string{"/etc/rancher/rke2/registries.yaml"}, []string{"k3s"}},
 		{[]string{"talos", "--gate", gate}, []string{"skipFallback: true", "not measured"}, nil},
 	} {
@@ -156,7 +224,15 @@ func TestNodeConfigWrites(t *testing.T) {
 	if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), "location") {
 		t.Fatalf("%v %s", err, text)
 	}
-	if _, err := nodeConfig(t, "podman", "--gate", "http://127.0.0.1:6000", "--write", dir); err == nil || !strings.Contains(err.Error(), "says something else") {
+	if _, err := nodeConfig(
+		t,
+		"podman",
+		"--gate",
+		"http://127.0.0.1:6000",
+		"--write",
+		dir,
+	); err == nil ||
+		!strings.Contains(err.Error(), "says something else") {
 		t.Errorf("a file was written over: %v", err)
 	}
 }

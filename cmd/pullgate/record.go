@@ -30,7 +30,11 @@ type recordedManifest struct {
 }
 
 func newRecording() *recording {
-	return &recording{Manifests: map[string]recordedManifest{}, Blobs: map[string][]byte{}, Referrers: map[string]verify.Referrers{}}
+	return &recording{
+		Manifests: map[string]recordedManifest{},
+		Blobs:     map[string][]byte{},
+		Referrers: map[string]verify.Referrers{},
+	}
 }
 
 func readRecording(file string) (*recording, error) {
@@ -66,7 +70,12 @@ type recorder struct {
 	into     *recording
 }
 
-func (r *recorder) Manifest(ctx context.Context, repo policy.Repository, reference string, limit int64) (verify.Manifest, error) {
+func (r *recorder) Manifest(
+	ctx context.Context,
+	repo policy.Repository,
+	reference string,
+	limit int64,
+) (verify.Manifest, error) {
 	m, err := r.registry.Manifest(ctx, repo, reference, limit)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -101,7 +110,12 @@ func (r *recorder) Blob(ctx context.Context, repo policy.Repository, d digest.Di
 	return b, err
 }
 
-func (r *recorder) Referrers(ctx context.Context, repo policy.Repository, d digest.Digest, limit int64) (verify.Referrers, error) {
+func (r *recorder) Referrers(
+	ctx context.Context,
+	repo policy.Repository,
+	d digest.Digest,
+	limit int64,
+) (verify.Referrers, error) {
 	list, err := r.registry.Referrers(ctx, repo, d, limit)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -116,7 +130,12 @@ func (r *recorder) Referrers(ctx context.Context, repo policy.Repository, d dige
 // not found.
 type replayer struct{ from *recording }
 
-func (r replayer) Manifest(_ context.Context, repo policy.Repository, reference string, limit int64) (verify.Manifest, error) {
+func (r replayer) Manifest(
+	_ context.Context,
+	repo policy.Repository,
+	reference string,
+	limit int64,
+) (verify.Manifest, error) {
 	m, ok := r.from.Manifests[recordKey(repo, reference)]
 	if !ok {
 		return verify.Manifest{}, notRecorded(repo)
@@ -151,7 +170,12 @@ func (r replayer) Blob(_ context.Context, repo policy.Repository, d digest.Diges
 	return b, nil
 }
 
-func (r replayer) Referrers(_ context.Context, repo policy.Repository, d digest.Digest, _ int64) (verify.Referrers, error) {
+func (r replayer) Referrers(
+	_ context.Context,
+	repo policy.Repository,
+	d digest.Digest,
+	_ int64,
+) (verify.Referrers, error) {
 	return r.from.Referrers[recordKey(repo, d.String())], nil
 }
 

@@ -53,7 +53,14 @@ type reloader struct {
 }
 
 func newReloader(l *loaded, e *engine, handler *proxy.Proxy, t *telemetry, log *slog.Logger) (*reloader, error) {
-	r := &reloader{engine: e, handler: handler, telemetry: t, log: log, listening: l.config.Listen, seen: l.sum}
+	r := &reloader{
+		engine:    e,
+		handler:   handler,
+		telemetry: t,
+		log:       log,
+		listening: l.config.Listen,
+		seen:      l.sum,
+	}
 	r.inForce.Store(l)
 	certificate, err := l.certificate()
 	if err != nil {
@@ -62,9 +69,20 @@ func newReloader(l *loaded, e *engine, handler *proxy.Proxy, t *telemetry, log *
 	r.cert.Store(certificate)
 	meter := t.meter.Meter("github.com/pullgate/pullgate")
 	var err1, err2, err3, err4 error
-	r.reloads, err1 = meter.Int64Counter("pullgate.config.reloads", metric.WithDescription("Configurations loaded again, by result: done or refused."))
-	stale, err2 := meter.Int64ObservableGauge("pullgate.config.refused", metric.WithDescription("1 while the configuration on disk is refused and an older one is in force."))
-	warns, err3 := meter.Int64ObservableGauge("pullgate.warn.policies", metric.WithDescription("Policies in warn mode, which refuse nothing; the gate's own warn mode counts every policy."))
+	r.reloads, err1 = meter.Int64Counter(
+		"pullgate.config.reloads",
+		metric.WithDescription("Configurations loaded again, by result: done or refused."),
+	)
+	stale, err2 := meter.Int64ObservableGauge(
+		"pullgate.config.refused",
+		metric.WithDescription("1 while the configuration on disk is refused and an older one is in force."),
+	)
+	warns, err3 := meter.Int64ObservableGauge(
+		"pullgate.warn.policies",
+		metric.WithDescription(
+			"Policies in warn mode, which refuse nothing; the gate's own warn mode counts every policy.",
+		),
+	)
 	r.gauges, err4 = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		var isStale int64
 		if r.refused.Load() != nil {
@@ -194,7 +212,14 @@ func (r *reloader) replace(fresh *loaded, problems []policy.Problem) {
 		return
 	}
 	if fresh.config.needsClients(r.listening) {
-		r.refuse(one(errors.New("upstream credentials would be behind the listener " + r.listening + ", which is open until the next start")))
+		r.refuse(
+			one(
+				errors.New(
+					"upstream credentials would be behind the listener " +
+						r.listening + ", which is open until the next start",
+				),
+			),
+		)
 		return
 	}
 	certificate, err := fresh.certificate()
@@ -221,7 +246,13 @@ func (r *reloader) replace(fresh *loaded, problems []policy.Problem) {
 		}
 	}
 	r.reloads.Add(context.Background(), 1, metric.WithAttributes(attribute.String("result", "done")))
-	r.log.Info("configuration loaded again", "policies", len(fresh.policies.Policies()), "upstreams", len(fresh.upstreams))
+	r.log.Info(
+		"configuration loaded again",
+		"policies",
+		len(fresh.policies.Policies()),
+		"upstreams",
+		len(fresh.upstreams),
+	)
 	if fixed := fresh.config.needsRestart(old.config); len(fixed) > 0 {
 		r.log.Warn("these settings take effect at the next start", "settings", strings.Join(fixed, ", "))
 	}
@@ -235,7 +266,10 @@ func (r *reloader) judgeAgain() {
 	trusted, err := r.engine.trust.Use(l.policies)
 	if err == nil {
 		if unfit := l.unfit(trusted); len(unfit) > 0 {
-			err = fmt.Errorf("trust root %s lacks a log or a timestamp authority that a policy demands", strings.Join(unfit, ", "))
+			err = fmt.Errorf(
+				"trust root %s lacks a log or a timestamp authority that a policy demands",
+				strings.Join(unfit, ", "),
+			)
 		}
 	}
 	var gate *verify.Gate
@@ -243,7 +277,12 @@ func (r *reloader) judgeAgain() {
 		gate, err = l.gate(r.engine)
 	}
 	if err != nil {
-		r.log.Error("a trust root or key that was fetched does not suit the policies; the one before stays in force until the next start", "error", err)
+		r.log.Error(
+			"a trust root or key that was fetched does not suit the policies; the one before stays in force until "+
+				"the next start",
+			"error",
+			err,
+		)
 		return
 	}
 	r.handler.Swap(l.snapshot(gate))
@@ -267,10 +306,14 @@ func (c *config) needsRestart(old *config) []string {
 		name     string
 		now, was any
 	}{
-		{"listen", c.Listen, old.Listen}, {"admin.listen", c.Admin.Listen, old.Admin.Listen}, {"log", c.Log, old.Log},
-		{"state.path", c.State.Path, old.State.Path}, {"state.maxBytes", c.State.MaxBytes, old.State.MaxBytes},
+		{"listen", c.Listen, old.Listen},
+		{"admin.listen", c.Admin.Listen, old.Admin.Listen},
+		{"log", c.Log, old.Log},
+		{"state.path", c.State.Path, old.State.Path},
+		{"state.maxBytes", c.State.MaxBytes, old.State.MaxBytes},
 		{"verdicts.maxEntries", c.Verdicts.MaxEntries, old.Verdicts.MaxEntries},
-		{"manifests.maxBytes", c.Manifests.MaxBytes, old.Manifests.MaxBytes}, {"tls", c.TLS.CertFile == "", old.TLS.CertFile == ""},
+		{"manifests.maxBytes", c.Manifests.MaxBytes, old.Manifests.MaxBytes},
+		{"tls", c.TLS.CertFile == "", old.TLS.CertFile == ""},
 		{"decisions", c.Decisions, old.Decisions},
 	} {
 		if s.now != s.was {
@@ -337,7 +380,13 @@ func (r *reloader) follow(w *fsnotify.Watcher) {
 	for dir := range dirs {
 		if !slices.Contains(w.WatchList(), dir) {
 			if err := w.Add(dir); err != nil {
-				r.log.Debug("folder cannot be watched; its files are looked at every minute", "folder", dir, "error", err)
+				r.log.Debug(
+					"folder cannot be watched; its files are looked at every minute",
+					"folder",
+					dir,
+					"error",
+					err,
+				)
 			}
 		}
 	}

@@ -30,7 +30,9 @@ type rig struct {
 
 func startRig(t *testing.T, config func(r *rig) string) *rig {
 	t.Helper()
-	reg := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)))
+	reg := httptest.NewServer(
+		registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)),
+	)
 	t.Cleanup(reg.Close)
 	var private *ecdsa.PrivateKey
 	r := &rig{dir: t.TempDir(), hup: make(chan os.Signal, 1)}
@@ -76,7 +78,11 @@ func startRig(t *testing.T, config func(r *rig) string) *rig {
 
 // base is a configuration without its policies.
 func (r *rig) base() string {
-	return fmt.Sprintf("listen: %s\nadmin: {listen: %q}\ndrain: 2s\nupstreams: [{host: demo.example, url: \"http://REGISTRY\"}]\n", r.gate, r.admin)
+	return fmt.Sprintf(
+		"listen: %s\nadmin: {listen: %q}\ndrain: 2s\nupstreams: [{host: demo.example, url: \"http://REGISTRY\"}]\n",
+		r.gate,
+		r.admin,
+	)
 }
 
 const signedByKey = "policies: [{name: keyed, images: [\"demo.example/**\"], authorities: [{name: k, key: key.pub}]}]\n"
@@ -175,7 +181,12 @@ func TestReloadUnderLoad(t *testing.T) {
 	for range 4 {
 		go func() {
 			for ctx.Err() == nil {
-				req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.gate+"/v2/demo.example/signed/manifests/latest", nil)
+				req, err := http.NewRequestWithContext(
+					ctx,
+					http.MethodGet,
+					"http://"+r.gate+"/v2/demo.example/signed/manifests/latest",
+					nil,
+				)
 				if err != nil {
 					wrong <- err.Error()
 					return
@@ -224,7 +235,12 @@ func TestReloadNewPolicyFile(t *testing.T) {
 	if status := r.pull(t, "signed/manifests/latest"); status != http.StatusForbidden {
 		t.Fatalf("without a policy: %d", status)
 	}
-	file := writeIn(t, filepath.Join(r.dir, "policies"), "a.yaml", "policies: [{name: open, images: [\"demo.example/signed\"], static: allow}]\n")
+	file := writeIn(
+		t,
+		filepath.Join(r.dir, "policies"),
+		"a.yaml",
+		"policies: [{name: open, images: [\"demo.example/signed\"], static: allow}]\n",
+	)
 	r.until(t, "signed/manifests/latest", http.StatusOK)
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
@@ -355,7 +371,13 @@ func TestReloadOnHangup(t *testing.T) {
 	})
 	r.hup <- syscall.SIGHUP
 	for range 100 {
-		if _, metrics := get(t, "http://"+r.admin+"/metrics"); strings.Contains(metrics, `pullgate_config_reloads_total{result="done"} 1`) {
+		if _, metrics := get(
+			t,
+			"http://"+r.admin+"/metrics",
+		); strings.Contains(
+			metrics,
+			`pullgate_config_reloads_total{result="done"} 1`,
+		) {
 			return
 		}
 		time.Sleep(20 * time.Millisecond)
@@ -398,7 +420,12 @@ func TestReloadWithoutItsPolicyFolder(t *testing.T) {
 		if err := os.Mkdir(filepath.Join(r.dir, "deny"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		writeIn(t, filepath.Join(r.dir, "deny"), "a.yaml", "policies: [{name: no, images: [\"demo.example/unsigned\"], static: deny}]\n")
+		writeIn(
+			t,
+			filepath.Join(r.dir, "deny"),
+			"a.yaml",
+			"policies: [{name: no, images: [\"demo.example/unsigned\"], static: deny}]\n",
+		)
 		writeIn(t, r.dir, "allow.yaml", "policies: [{name: yes, images: [\"demo.example/**\"], static: allow}]\n")
 		return r.base() + "policyFiles: [\"deny/*.yaml\", allow.yaml]\n"
 	})

@@ -63,7 +63,12 @@ func TestWarningsEveryMinute(t *testing.T) {
 		in := func(config string) *loaded {
 			dir := t.TempDir()
 			writeIn(t, dir, "key.pub", key)
-			l, problems := loadOver(writeIn(t, dir, "pullgate.yaml", "upstreams: [{host: demo.example}]\n"+config), nil, noTelemetry(), nil)
+			l, problems := loadOver(
+				writeIn(t, dir, "pullgate.yaml", "upstreams: [{host: demo.example}]\n"+config),
+				nil,
+				noTelemetry(),
+				nil,
+			)
 			if len(problems) > 0 {
 				t.Fatal(problems)
 			}

@@ -41,7 +41,8 @@ platform's manifest is judged as a part of the index it was pulled by.
 Without --decisions it reads the files that the configuration names, the older
 ones included. It exits 0 when nothing that was pulled would be refused, 1 when
 something would, 2 when that could not be told.`,
-		Example: "  pullgate replay --config enforce.yaml\n  pullgate replay --decisions node1.jsonl --decisions node2.jsonl --config enforce.yaml --json",
+		Example: "  pullgate replay --config enforce.yaml\n" +
+			"  pullgate replay --decisions node1.jsonl --decisions node2.jsonl --config enforce.yaml --json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l, problems := load(file, noTelemetry())
 			if len(problems) > 0 {

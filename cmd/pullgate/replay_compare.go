@@ -48,8 +48,16 @@ type change struct {
 }
 
 func (h *history) compare() *comparison {
-	c := &comparison{From: h.first, To: h.last, Requests: h.requests, Images: len(h.images), Errors: h.untold, UnknownParts: h.unknownParts,
-		Unreadable: h.unreadable, leftOut: h.leftOut()}
+	c := &comparison{
+		From:         h.first,
+		To:           h.last,
+		Requests:     h.requests,
+		Images:       len(h.images),
+		Errors:       h.untold,
+		UnknownParts: h.unknownParts,
+		Unreadable:   h.unreadable,
+		leftOut:      h.leftOut(),
+	}
 	for _, p := range h.images {
 		if group := c.groupOf(p); group != nil {
 			*group = append(*group, p.change())
@@ -82,14 +90,26 @@ func (c *comparison) groupOf(p *pulledImage) *[]change {
 }
 
 func (p *pulledImage) change() change {
-	c := change{Image: p.name(), Tags: p.tags, Was: p.outcome, Now: "error", Requests: p.admitted + p.refused, Clients: len(p.clients), Last: p.last, image: p}
+	c := change{
+		Image:    p.name(),
+		Tags:     p.tags,
+		Was:      p.outcome,
+		Now:      "error",
+		Requests: p.admitted + p.refused,
+		Clients:  len(p.clients),
+		Last:     p.last,
+		image:    p,
+	}
 	if p.err != nil {
 		c.Error = printable(shorten(p.err.Error(), 500))
 		return c
 	}
 	c.Now, c.Policy = p.now.Outcome.String(), p.now.Policy
 	for _, r := range p.now.Reasons {
-		c.Reasons = append(c.Reasons, verify.Reason{Authority: printable(r.Authority), Reason: printable(shorten(r.Reason, 500))})
+		c.Reasons = append(c.Reasons, verify.Reason{
+			Authority: printable(r.Authority),
+			Reason:    printable(shorten(r.Reason, 500)),
+		})
 	}
 	return c
 }
@@ -147,7 +167,10 @@ func (c *comparison) print(out io.Writer, asJSON bool) error {
 	}
 	switch {
 	case len(c.Refused) > 0:
-		return &exitError{exitDenied, fmt.Errorf("%s that were pulled would be refused", counted(len(c.Refused), "image"))}
+		return &exitError{
+			exitDenied,
+			fmt.Errorf("%s that were pulled would be refused", counted(len(c.Refused), "image")),
+		}
 	case len(c.Untold) > 0:
 		return fmt.Errorf("about %d images it could not be told", len(c.Untold))
 	case c.Images == 0:
@@ -157,13 +180,22 @@ func (c *comparison) print(out io.Writer, asJSON bool) error {
 }
 
 func (c *comparison) tell(b *strings.Builder) {
-	fmt.Fprintf(b, "%s in %s, %s to %s\n", counted(c.Images, "image"), counted(c.Requests, "request"), c.From.UTC().Format(time.RFC3339), c.To.UTC().Format(time.RFC3339))
+	fmt.Fprintf(
+		b,
+		"%s in %s, %s to %s\n",
+		counted(c.Images, "image"),
+		counted(c.Requests, "request"),
+		c.From.UTC().Format(time.RFC3339),
+		c.To.UTC().Format(time.RFC3339),
+	)
 	for _, group := range []struct {
 		title string
 		list  []change
 	}{
-		{"were pulled, and would be refused", c.Refused}, {"were refused, and would be admitted", c.Admitted},
-		{"would be admitted only because of mode: warn", c.Warned}, {"could not be told", c.Untold},
+		{"were pulled, and would be refused", c.Refused},
+		{"were refused, and would be admitted", c.Admitted},
+		{"would be admitted only because of mode: warn", c.Warned},
+		{"could not be told", c.Untold},
 	} {
 		fmt.Fprintf(b, "\n%s: %d\n", group.title, len(group.list))
 		for _, one := range group.list {
@@ -181,7 +213,15 @@ func (c *change) tell(b *strings.Builder) {
 	if len(c.Tags) > 0 {
 		fmt.Fprintf(b, " (%s)", strings.Join(c.Tags, ", "))
 	}
-	fmt.Fprintf(b, "\n    %s -> %s; %s by %s, last %s", c.Was, c.Now, counted(c.Requests, "request"), counted(c.Clients, "client"), c.Last.UTC().Format(time.RFC3339))
+	fmt.Fprintf(
+		b,
+		"\n    %s -> %s; %s by %s, last %s",
+		c.Was,
+		c.Now,
+		counted(c.Requests, "request"),
+		counted(c.Clients, "client"),
+		c.Last.UTC().Format(time.RFC3339),
+	)
 	if c.Parts > 0 {
 		fmt.Fprintf(b, "; with %s of it", counted(c.Parts, "part"))
 	}

@@ -98,7 +98,8 @@ func (h *history) add(d *proxy.Decision) bool {
 	if d.Digest == "" || d.Signer == "referrers index" { // which is admitted by its tag alone
 		name.reference = d.Reference
 	}
-	if verify.CheckDigest(digest.Digest(name.reference)) != nil && (d.Digest != "" || !tagOfImage.MatchString(name.reference)) {
+	if verify.CheckDigest(digest.Digest(name.reference)) != nil &&
+		(d.Digest != "" || !tagOfImage.MatchString(name.reference)) {
 		return false
 	}
 	image := h.byName[name]
@@ -131,7 +132,12 @@ func (p *pulledImage) add(d *proxy.Decision) {
 		p.clients[d.Client] = true
 	}
 	p.tags = some(p.tags, d.Reference, maxPulledTags, tagOfImage.MatchString(d.Reference) && d.Digest != "")
-	p.parents = some(p.parents, d.Parent, maxPulledParents, verify.CheckDigest(digest.Digest(d.Parent)) == nil && d.Parent != d.Digest)
+	p.parents = some(
+		p.parents,
+		d.Parent,
+		maxPulledParents,
+		verify.CheckDigest(digest.Digest(d.Parent)) == nil && d.Parent != d.Digest,
+	)
 }
 
 // some adds one to a short list of different ones.
@@ -178,8 +184,16 @@ func (h *history) leftOut() string {
 		n    int
 		what string
 	}{
-		{h.untold, "decisions were errors when they were recorded (no such image, a registry that was down): they name no image to judge"},
-		{h.unknownParts, "blobs of images that the gate did not know were admitted by mode: warn: enforced, such a blob is refused until its image was pulled by tag, or warmed"},
+		{
+			h.untold,
+			"decisions were errors when they were recorded (no such image, a registry that was down): they name no " +
+				"image to judge",
+		},
+		{
+			h.unknownParts,
+			"blobs of images that the gate did not know were admitted by mode: warn: enforced, such a blob is " +
+				"refused until its image was pulled by tag, or warmed",
+		},
 		{h.unreadable, "lines are no decisions"},
 	} {
 		if one.n > 0 {

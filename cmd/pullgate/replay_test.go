@@ -52,10 +52,15 @@ func TestReplayFromWarnToEnforce(t *testing.T) {
 	enforcing := strings.ReplaceAll(r.config, "mode: warn\n", "")
 	enforce := writeIn(t, r.dir, "enforce.yaml", enforcing)
 	c := replayJSON(t, exitDenied, "--config", enforce, "--decisions", file)
-	if len(c.Refused) != 1 || len(c.Admitted)+len(c.Untold)+len(c.Warned) != 0 || c.Same != 3 || c.Images != 4 || c.UnknownParts+c.Errors != 1 {
+	if len(c.Refused) != 1 || len(c.Admitted)+len(c.Untold)+len(c.Warned) != 0 || c.Same != 3 || c.Images != 4 ||
+		c.UnknownParts+c.Errors != 1 {
 		t.Fatalf("%+v", c)
 	}
-	if u := c.Refused[0]; !strings.HasPrefix(u.Image, "demo.example/unsigned@sha256:") || u.Was != "warned" || u.Now != "denied" || u.Requests != 3 || u.Clients != 1 || u.Tags[0] != "latest" {
+	if u := c.Refused[0]; !strings.HasPrefix(u.Image, "demo.example/unsigned@sha256:") || u.Was != "warned" ||
+		u.Now != "denied" ||
+		u.Requests != 3 ||
+		u.Clients != 1 ||
+		u.Tags[0] != "latest" {
 		t.Errorf("%+v", u)
 	}
 	// Nothing changes but the mode: the same list, as a warning.
@@ -66,7 +71,14 @@ func TestReplayFromWarnToEnforce(t *testing.T) {
 	// Another key: the index is refused, and its platform with it, which is not listed on its own.
 	_, other := publicKey(t)
 	writeIn(t, r.dir, "other.pub", other)
-	c = replayJSON(t, exitDenied, "--config", writeIn(t, r.dir, "other.yaml", strings.ReplaceAll(enforcing, "key.pub", "other.pub")), "--decisions", file)
+	c = replayJSON(
+		t,
+		exitDenied,
+		"--config",
+		writeIn(t, r.dir, "other.yaml", strings.ReplaceAll(enforcing, "key.pub", "other.pub")),
+		"--decisions",
+		file,
+	)
 	if len(c.Refused) != 3 || c.Same != 0 {
 		t.Fatalf("%+v", c)
 	}
@@ -92,7 +104,9 @@ func TestReplayFromWarnToEnforce(t *testing.T) {
 // off as one or the other.
 func TestReplayTheOtherWay(t *testing.T) {
 	t.Parallel()
-	reg := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)))
+	reg := httptest.NewServer(
+		registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)),
+	)
 	defer reg.Close()
 	private, public := publicKey(t)
 	addr := strings.TrimPrefix(reg.URL, "http://")
@@ -101,8 +115,15 @@ func TestReplayTheOtherWay(t *testing.T) {
 	}
 	dir := t.TempDir()
 	writeIn(t, dir, "key.pub", public)
-	config := writeIn(t, dir, "pullgate.yaml", "upstreams: [{host: demo.example, url: \"http://"+addr+"\"}, {host: down.example, url: \"http://127.0.0.1:1\"}]\n"+
-		"policies: [{name: keyed, images: [\"demo.example/**\", \"down.example/**\"], authorities: [{name: k, key: key.pub}]}]\n")
+	config := writeIn(
+		t,
+		dir,
+		"pullgate.yaml",
+		"upstreams: [{host: demo.example, url: \"http://"+addr+"\"}, {host: down.example, url: "+
+			"\"http://127.0.0.1:1\"}]\n"+
+			"policies: [{name: keyed, images: [\"demo.example/**\", \"down.example/**\"], authorities: [{name: k, "+
+			"key: key.pub}]}]\n",
+	)
 	line := func(n int, change func(d *proxy.Decision)) string {
 		d := someDecision(n)
 		d.Image, d.Reference, d.Digest, d.Parent, d.Outcome = "demo.example/signed", "latest", "", "", "denied"
@@ -121,13 +142,15 @@ func TestReplayTheOtherWay(t *testing.T) {
 		line(8, func(d *proxy.Decision) { d.Reference = "../../x" })+
 		line(9, func(d *proxy.Decision) { d.Image = "not a name" }))
 	c := replayJSON(t, exitDenied, "--config", config, "--decisions", file)
-	if len(c.Admitted) != 1 || c.Admitted[0].Requests != 2 || c.Admitted[0].Clients != 2 || c.Admitted[0].Image != "demo.example/signed:latest" {
+	if len(c.Admitted) != 1 || c.Admitted[0].Requests != 2 || c.Admitted[0].Clients != 2 ||
+		c.Admitted[0].Image != "demo.example/signed:latest" {
 		t.Errorf("admitted %+v", c.Admitted)
 	}
 	if len(c.Untold) != 2 || c.Untold[0].Error == "" || c.Untold[1].Error == "" {
 		t.Errorf("untold %+v", c.Untold)
 	}
-	if len(c.Refused) != 1 || c.Refused[0].Image != "other.example/app:latest" || c.Refused[0].Policy != "defaultAction" {
+	if len(c.Refused) != 1 || c.Refused[0].Image != "other.example/app:latest" ||
+		c.Refused[0].Policy != "defaultAction" {
 		t.Errorf("refused %+v", c.Refused)
 	}
 	if c.Same != 1 || c.Errors != 1 || c.Unreadable != 3 {
@@ -135,11 +158,27 @@ func TestReplayTheOtherWay(t *testing.T) {
 	}
 	lines := linesOf(t, file)
 	untold := writeIn(t, dir, "untold.jsonl", lines[4]+"\n")
-	if code, out := commandExit(t, "replay", "--config", config, "--decisions", untold); code != exitCouldNotTell || !strings.Contains(out, "could not be told: 1") {
+	if code, out := commandExit(
+		t,
+		"replay",
+		"--config",
+		config,
+		"--decisions",
+		untold,
+	); code != exitCouldNotTell ||
+		!strings.Contains(out, "could not be told: 1") {
 		t.Errorf("exit %d: %s", code, out)
 	}
 	for _, nothing := range []string{writeIn(t, dir, "empty.jsonl", ""), filepath.Join(dir, "missing.jsonl")} {
-		if code, out := commandExit(t, "replay", "--config", config, "--decisions", nothing); code != exitCouldNotTell || strings.HasSuffix(strings.TrimSpace(out), ";") {
+		if code, out := commandExit(
+			t,
+			"replay",
+			"--config",
+			config,
+			"--decisions",
+			nothing,
+		); code != exitCouldNotTell ||
+			strings.HasSuffix(strings.TrimSpace(out), ";") {
 			t.Errorf("%s: exit %d: %s", nothing, code, out)
 		}
 	}
@@ -171,7 +210,12 @@ func TestReplayOfMany(t *testing.T) {
 	asked := httptest.NewServer(http.NotFoundHandler())
 	defer asked.Close()
 	dir := t.TempDir()
-	config := writeIn(t, dir, "pullgate.yaml", "upstreams: [{host: demo.example, url: \""+asked.URL+"\"}]\ndefaultAction: allow\nlimits: {clientMisses: 10}\n")
+	config := writeIn(
+		t,
+		dir,
+		"pullgate.yaml",
+		"upstreams: [{host: demo.example, url: \""+asked.URL+"\"}]\ndefaultAction: allow\nlimits: {clientMisses: 10}\n",
+	)
 	f, err := os.Create(filepath.Join(dir, "d.jsonl"))
 	if err != nil {
 		t.Fatal(err)
@@ -188,7 +232,8 @@ func TestReplayOfMany(t *testing.T) {
 	}
 	c := replayJSON(t, exitCouldNotTell, "--config", config, "--decisions", f.Name())
 	for _, one := range c.Untold {
-		if strings.Contains(one.Error, "budget") || strings.Contains(one.Error, "clientMisses") || !strings.Contains(one.Error, "404") {
+		if strings.Contains(one.Error, "budget") || strings.Contains(one.Error, "clientMisses") ||
+			!strings.Contains(one.Error, "404") {
 			t.Fatalf("%+v", one)
 		}
 	}

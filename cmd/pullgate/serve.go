@@ -86,7 +86,12 @@ func serve(ctx context.Context, l *loaded, t *telemetry, stderr logWriter, hup <
 	if err != nil {
 		return errors.Join(err, e.Close())
 	}
-	handler, err := proxy.New(proxy.Config{Log: log, Tracer: t.tracer, Meter: t.meter, Decisions: record.taker()}, l.snapshot(first))
+	handler, err := proxy.New(proxy.Config{
+		Log:       log,
+		Tracer:    t.tracer,
+		Meter:     t.meter,
+		Decisions: record.taker(),
+	}, l.snapshot(first))
 	if err != nil {
 		return errors.Join(err, record.Close(), e.Close())
 	}
@@ -117,7 +122,10 @@ func listen(ctx context.Context, r *reloader, pulls http.Handler, hup <-chan os.
 		if c.TLS.CertFile == "" {
 			return ended(pullServer.Serve(pullPort))
 		}
-		pullServer.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return r.cert.Load(), nil }}
+		pullServer.TLSConfig = &tls.Config{
+			MinVersion:     tls.VersionTLS12,
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return r.cert.Load(), nil },
+		}
 		return ended(pullServer.ServeTLS(pullPort, "", ""))
 	})
 	group.Go(func() error { return ended(adminServer.Serve(adminPort)) })
@@ -129,9 +137,24 @@ func listen(ctx context.Context, r *reloader, pulls http.Handler, hup <-chan os.
 		drain(context.WithoutCancel(ctx), pullServer, r.current().config.Drain, log)
 		return adminServer.Close() // last: probes see the drain
 	})
-	log.Info("pullgate is serving", "listen", pullPort.Addr().String(), "admin", adminPort.Addr().String(),
-		"upstreams", len(c.Upstreams), "policies", len(r.current().policies.Policies()), "version", version(), "pid", os.Getpid())
-	group.Go(func() error { return r.remind(groupCtx) }) // after that line: whoever reads the log from its start sees it below
+	log.Info(
+		"pullgate is serving",
+		"listen",
+		pullPort.Addr().String(),
+		"admin",
+		adminPort.Addr().String(),
+		"upstreams",
+		len(c.Upstreams),
+		"policies",
+		len(r.current().policies.Policies()),
+		"version",
+		version(),
+		"pid",
+		os.Getpid(),
+	)
+	group.Go(
+		func() error { return r.remind(groupCtx) },
+	) // after that line: whoever reads the log from its start sees it below
 	return group.Wait()
 }
 

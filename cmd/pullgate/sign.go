@@ -39,8 +39,9 @@ sees it (children: index); --recursive signs each of them as well.
 
 Signatures are the ones cosign makes: a Sigstore bundle as cosign 3, or with
 --format legacy the older kind that cosign 1 and 2 write.`,
-		Example: "  pullgate sign --key cosign.key ghcr.io/acme/app:v1\n  pullgate sign --key cosign.key -a env=prod ghcr.io/acme/app@sha256:…",
-		Args:    cobra.MinimumNArgs(1),
+		Example: "  pullgate sign --key cosign.key ghcr.io/acme/app:v1\n" +
+			"  pullgate sign --key cosign.key -a env=prod ghcr.io/acme/app@sha256:…",
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, images []string) error {
 			if format != "bundle" && format != "legacy" {
 				return &exitError{exitDenied, fmt.Errorf("--format is %q; it must be bundle or legacy", format)}
@@ -53,8 +54,16 @@ Signatures are the ones cosign makes: a Sigstore bundle as cosign 3, or with
 			if err != nil {
 				return &exitError{exitDenied, err}
 			}
-			j := &signing{with: with, legacy: format == "legacy", annotations: annotations,
-				options: []remote.Option{remote.WithContext(cmd.Context()), remote.WithAuthFromKeychain(authn.DefaultKeychain), remote.WithUserAgent("pullgate/" + version())}}
+			j := &signing{
+				with:        with,
+				legacy:      format == "legacy",
+				annotations: annotations,
+				options: []remote.Option{
+					remote.WithContext(cmd.Context()),
+					remote.WithAuthFromKeychain(authn.DefaultKeychain),
+					remote.WithUserAgent("pullgate/" + version()),
+				},
+			}
 			for _, image := range images {
 				signed, err := j.sign(cmd.Context(), image, recursive)
 				for _, d := range signed {
@@ -70,7 +79,13 @@ Signatures are the ones cosign makes: a Sigstore bundle as cosign 3, or with
 	cmd.Flags().StringVar(&keyFile, "key", "cosign.key", "the private key `FILE`")
 	cmd.Flags().StringVar(&format, "format", "bundle", "bundle | legacy")
 	cmd.Flags().BoolVarP(&recursive, "recursive", "r", false, "sign each platform of a multi-platform image too")
-	cmd.Flags().StringToStringVarP(&annotations, "annotation", "a", nil, "sign `KEY=VALUE` along with the digest; may be repeated")
+	cmd.Flags().StringToStringVarP(
+		&annotations,
+		"annotation",
+		"a",
+		nil,
+		"sign `KEY=VALUE` along with the digest; may be repeated",
+	)
 	return cmd
 }
 
@@ -162,7 +177,11 @@ func (j *signing) writeBundle(repo name.Repository, target v1.Descriptor) error 
 	if err != nil {
 		return fmt.Errorf("describe config: %w", err)
 	}
-	a, err := newArtifact(v1.Descriptor{MediaType: target.MediaType, Digest: target.Digest, Size: target.Size}, *configDescriptor, *layerDescriptor, time.Now())
+	a, err := newArtifact(v1.Descriptor{
+		MediaType: target.MediaType,
+		Digest:    target.Digest,
+		Size:      target.Size,
+	}, *configDescriptor, *layerDescriptor, time.Now())
 	if err != nil {
 		return err
 	}
@@ -202,7 +221,10 @@ func said(err error) error {
 	}
 	for _, d := range refused.Errors {
 		if detail, ok := d.Detail.(map[string]any); ok && detail["decision"] != nil {
-			return fmt.Errorf("this name goes through a gate, which takes no pushes: sign at the registry itself (the gate says: %s)", d.Message)
+			return fmt.Errorf(
+				"this name goes through a gate, which takes no pushes: sign at the registry itself (the gate says: %s)",
+				d.Message,
+			)
 		}
 	}
 	switch refused.StatusCode {

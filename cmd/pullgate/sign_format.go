@@ -40,7 +40,11 @@ func newSigner(key crypto.PrivateKey) (*signer, error) {
 
 // simpleSigning is a legacy signature of one image: its payload, and the
 // annotation that carries the signature in base64.
-func (s *signer) simpleSigning(repository string, image v1.Hash, annotations map[string]string) (payload []byte, sig string, err error) {
+func (s *signer) simpleSigning(
+	repository string,
+	image v1.Hash,
+	annotations map[string]string,
+) (payload []byte, sig string, err error) {
 	var optional any
 	if len(annotations) > 0 {
 		optional = annotations
@@ -77,8 +81,11 @@ func (s *signer) bundle(image v1.Hash, annotations map[string]string) ([]byte, e
 		annotations = map[string]string{}
 	}
 	statement, err := json.Marshal(map[string]any{
-		"_type":         "https://in-toto.io/Statement/v1",
-		"subject":       []any{map[string]any{"digest": map[string]string{image.Algorithm: image.Hex}, "annotations": annotations}},
+		"_type": "https://in-toto.io/Statement/v1",
+		"subject": []any{map[string]any{
+			"digest":      map[string]string{image.Algorithm: image.Hex},
+			"annotations": annotations,
+		}},
 		"predicateType": signPredicate,
 		"predicate":     map[string]any{},
 	})
@@ -95,8 +102,10 @@ func (s *signer) bundle(image v1.Hash, annotations map[string]string) ([]byte, e
 	}
 	hint := sha256.Sum256(der)
 	return json.Marshal(map[string]any{
-		"mediaType":            bundleType,
-		"verificationMaterial": map[string]any{"publicKey": map[string]string{"hint": base64.StdEncoding.EncodeToString(hint[:])}},
+		"mediaType": bundleType,
+		"verificationMaterial": map[string]any{
+			"publicKey": map[string]string{"hint": base64.StdEncoding.EncodeToString(hint[:])},
+		},
 		"dsseEnvelope": map[string]any{
 			"payload": statement, "payloadType": inTotoType,
 			"signatures": []any{map[string]any{"sig": raw}},

@@ -35,7 +35,11 @@ type telemetry struct {
 
 // noTelemetry is for commands that measure nothing.
 func noTelemetry() *telemetry {
-	return &telemetry{tracer: tracenoop.NewTracerProvider(), meter: metricnoop.NewMeterProvider(), metrics: http.NotFoundHandler()}
+	return &telemetry{
+		tracer:  tracenoop.NewTracerProvider(),
+		meter:   metricnoop.NewMeterProvider(),
+		metrics: http.NotFoundHandler(),
+	}
 }
 
 func startTelemetry(ctx context.Context) (*telemetry, error) {
@@ -44,8 +48,15 @@ func startTelemetry(ctx context.Context) (*telemetry, error) {
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	exporter, err := otelprom.New(otelprom.WithRegisterer(registry), otelprom.WithoutScopeInfo(), otelprom.WithoutTargetInfo())
+	registry.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	exporter, err := otelprom.New(
+		otelprom.WithRegisterer(registry),
+		otelprom.WithoutScopeInfo(),
+		otelprom.WithoutTargetInfo(),
+	)
 	if err != nil {
 		return nil, fmt.Errorf("start metrics: %w", err)
 	}
@@ -58,14 +69,21 @@ func startTelemetry(ctx context.Context) (*telemetry, error) {
 		options = append(options, sdkmetric.WithReader(reader))
 	}
 	meter := sdkmetric.NewMeterProvider(options...)
-	t := &telemetry{tracer: tracenoop.NewTracerProvider(), meter: meter, close: []func(context.Context) error{meter.Shutdown},
-		metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{})}
+	t := &telemetry{
+		tracer:  tracenoop.NewTracerProvider(),
+		meter:   meter,
+		close:   []func(context.Context) error{meter.Shutdown},
+		metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+	}
 	if wanted("TRACES") {
 		spans, err := autoexport.NewSpanExporter(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("start tracing: %w", err)
 		}
-		tracer := sdktrace.NewTracerProvider(sdktrace.WithResource(about), sdktrace.WithBatcher(spans)) // OTEL_TRACES_SAMPLER is read by the SDK
+		tracer := sdktrace.NewTracerProvider(
+			sdktrace.WithResource(about),
+			sdktrace.WithBatcher(spans),
+		) // OTEL_TRACES_SAMPLER is read by the SDK
 		t.tracer = tracer
 		t.close = append(t.close, tracer.Shutdown)
 	}
@@ -74,7 +92,10 @@ func startTelemetry(ctx context.Context) (*telemetry, error) {
 
 // resourceOf is what this process calls itself in every signal.
 func resourceOf() (*resource.Resource, error) {
-	about, err := resource.Merge(resource.NewSchemaless(semconv.ServiceName("pullgate"), semconv.ServiceVersion(version())), resource.Environment())
+	about, err := resource.Merge(
+		resource.NewSchemaless(semconv.ServiceName("pullgate"), semconv.ServiceVersion(version())),
+		resource.Environment(),
+	)
 	if err != nil {
 		return nil, fmt.Errorf("read OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}

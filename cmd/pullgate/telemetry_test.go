@@ -62,7 +62,12 @@ func TestOneSpanTreePerPull(t *testing.T) {
 		return r.base() + signedByKey
 	})
 	const trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+r.gate+"/v2/demo.example/signed/manifests/latest", nil)
+	req, err := http.NewRequestWithContext(
+		t.Context(),
+		http.MethodGet,
+		"http://"+r.gate+"/v2/demo.example/signed/manifests/latest",
+		nil,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +93,8 @@ func TestOneSpanTreePerPull(t *testing.T) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	if names["pullgate manifest"] != 1 || names["verdict"] != 1 || names["upstream manifests"] < 2 || names["upstream blobs"] != 1 {
+	if names["pullgate manifest"] != 1 || names["verdict"] != 1 || names["upstream manifests"] < 2 ||
+		names["upstream blobs"] != 1 {
 		t.Errorf("spans %v", names)
 	}
 	byID := map[string]*tracepb.Span{}
@@ -162,7 +168,8 @@ policies:
 		}
 	}
 	for line := range strings.Lines(metrics) {
-		if strings.Contains(line, "pullgate_") && (strings.Contains(line, "unsigned") || strings.Contains(line, "sha256") || strings.Contains(line, "127.0.0.1")) {
+		if strings.Contains(line, "pullgate_") &&
+			(strings.Contains(line, "unsigned") || strings.Contains(line, "sha256") || strings.Contains(line, "127.0.0.1")) {
 			t.Errorf("a label carries more than it may: %s", line)
 		}
 	}

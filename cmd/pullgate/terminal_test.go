@@ -18,7 +18,10 @@ func TestNothingSteersTheTerminal(t *testing.T) {
 	const steer = "\x1b]0;owned\a\x1b[2J\u009b31m\u202e"
 	harmlessOn := func(what, printed string) {
 		t.Helper()
-		if i := strings.IndexFunc(printed, func(r rune) bool { return r != '\n' && printable(string(r)) != string(r) }); i >= 0 {
+		if i := strings.IndexFunc(
+			printed,
+			func(r rune) bool { return r != '\n' && printable(string(r)) != string(r) },
+		); i >= 0 {
 			t.Errorf("%s: %q", what, printed)
 		}
 	}
@@ -43,15 +46,23 @@ func TestNothingSteersTheTerminal(t *testing.T) {
 		t.Errorf("one problem is not one line: %q", out.String())
 	}
 	out.Reset()
-	if err := printFindings(&out, []finding{{Runtime: "podman", Outcome: bypassed, Command: "podman pull", Output: "one\r\ntwo " + steer + "\n"}}, false); err != nil {
+	if err := printFindings(&out, []finding{{
+		Runtime: "podman",
+		Outcome: bypassed,
+		Command: "podman pull",
+		Output:  "one\r\ntwo " + steer + "\n",
+	}}, false); err != nil {
 		t.Fatal(err)
 	}
 	harmlessOn("what a runtime printed", out.String())
 
 	dir := t.TempDir()
 	source := filepath.Join(dir, "p.yaml")
-	key := "{keyless: {identities: [{issuer: \"https://i.example\", subject: a@b.example}]}, attestations: [{name: x, predicateType: \"https://slsa.dev/provenance/v1\"}]}"
-	text := "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata: {name: p, labels: {a: b}}\nspec: {images: [{glob: \"r.example/x*:*\"}], authorities: [" + key + "]}\n"
+	key := "{keyless: {identities: [{issuer: \"https://i.example\", subject: a@b.example}]}, attestations: [{name: " +
+		"x, predicateType: \"https://slsa.dev/provenance/v1\"}]}"
+	text := "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\n" +
+		"metadata: {name: p, labels: {a: b}}\nspec: {images: [{glob: \"r.example/x*:*\"}], authorities: [" +
+		key + "]}\n"
 	if err := os.WriteFile(source, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -36,7 +36,12 @@ func TestATrustRootFromItsMirrorToAPull(t *testing.T) {
 	repo.Fail(http.NotFound)
 	r := startRig(t, func(r *rig) string {
 		writeIn(t, r.dir, "root.json", string(repo.Root))
-		return strings.Replace(r.base(), "http://REGISTRY", images.URL, 1) + `trustRoots: [{name: corp, tuf: {mirror: "` + repo.URL + `", root: root.json, refresh: 1m}}]
+		return strings.Replace(
+			r.base(),
+			"http://REGISTRY",
+			images.URL,
+			1,
+		) + `trustRoots: [{name: corp, tuf: {mirror: "` + repo.URL + `", root: root.json, refresh: 1m}}]
 policies:
   - name: keyless
     images: ["demo.example/**"]
@@ -127,17 +132,48 @@ func TestCheckLooksIntoTrustRoots(t *testing.T) {
 		line            int
 		want            string
 	}{
-		"good":                      {"trusted_root.json", `{keyless: {trustRoots: [corp], identities: [{issuer: i, subject: s}]}}`, 0, ""},
-		"no trusted root":           {"release.pub", `{keyless: {trustRoots: [corp], identities: [{issuer: i, subject: s}]}}`, 2, `trust root "corp": it is no trusted root`},
-		"no log in it":              {"trusted_root_github.json", `{key: release.pub, transparencyLog: require, trustRoot: corp}`, 4, "has no transparency log"},
-		"no log, for an identity":   {"trusted_root_github.json", `{keyless: {trustRoots: [corp], identities: [{issuer: i, subject: s}]}, transparencyLog: require}`, 4, "has no transparency log"},
-		"timestamps, and there are": {"trusted_root_github.json", `{key: release.pub, timestamp: require, trustRoot: corp}`, 0, ""},
+		"good": {
+			"trusted_root.json",
+			`{keyless: {trustRoots: [corp], identities: [{issuer: i, subject: s}]}}`,
+			0,
+			"",
+		},
+		"no trusted root": {
+			"release.pub",
+			`{keyless: {trustRoots: [corp], identities: [{issuer: i, subject: s}]}}`,
+			2,
+			`trust root "corp": it is no trusted root`,
+		},
+		"no log in it": {
+			"trusted_root_github.json",
+			`{key: release.pub, transparencyLog: require, trustRoot: corp}`,
+			4,
+			"has no transparency log",
+		},
+		"no log, for an identity": {
+			"trusted_root_github.json",
+			`{keyless: {trustRoots: [corp], identities: [{issuer: i, subject: s}]}, transparencyLog: require}`,
+			4,
+			"has no transparency log",
+		},
+		"timestamps, and there are": {
+			"trusted_root_github.json",
+			`{key: release.pub, timestamp: require, trustRoot: corp}`,
+			0,
+			"",
+		},
 	} {
 		dir := t.TempDir()
 		if err := set.WriteFiles(dir); err != nil {
 			t.Fatal(err)
 		}
-		writeIn(t, dir, "pullgate.yaml", "upstreams: [{host: a.example}]\ntrustRoots: [{name: corp, file: "+tt.root+"}]\npolicies:\n  - {name: p, images: ['a.example/**'], authorities: ["+tt.authority+"]}\n")
+		writeIn(
+			t,
+			dir,
+			"pullgate.yaml",
+			"upstreams: [{host: a.example}]\ntrustRoots: [{name: corp, file: "+tt.root+"}]\npolicies:\n"+
+				"  - {name: p, images: ['a.example/**'], authorities: ["+tt.authority+"]}\n",
+		)
 		_, problems := load(dir+"/pullgate.yaml", noTelemetry())
 		if tt.want == "" {
 			if len(problems) > 0 {

@@ -11,7 +11,12 @@ import (
 func (c *config) auth(a authConfig) (upstream.Auth, error) {
 	switch a.Type {
 	case "basic":
-		return upstream.Auth{Type: upstream.Basic, Username: a.Username, PasswordFile: c.path(a.PasswordFile), Realms: a.Realms}, nil
+		return upstream.Auth{
+			Type:         upstream.Basic,
+			Username:     a.Username,
+			PasswordFile: c.path(a.PasswordFile),
+			Realms:       a.Realms,
+		}, nil
 	case "dockerConfig":
 		return upstream.Auth{Type: upstream.DockerConfig, File: c.path(a.File), Realms: a.Realms}, nil
 	}

@@ -31,8 +31,9 @@ key (cosign.pub); with --config it uses that file's upstreams and policies.
 
 It exits 0 when the image would be admitted, 1 when it would be refused, 2 when
 that could not be told.`,
-		Example: "  pullgate verify ghcr.io/acme/app:v1 --key cosign.pub\n  pullgate verify ghcr.io/acme/app:v1 --config pullgate.yaml --json",
-		Args:    cobra.ExactArgs(1),
+		Example: "  pullgate verify ghcr.io/acme/app:v1 --key cosign.pub\n" +
+			"  pullgate verify ghcr.io/acme/app:v1 --config pullgate.yaml --json",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if (file == "") == (key == "") {
 				return errors.New("give either --config or --key")
@@ -72,7 +73,12 @@ that could not be told.`,
 	cmd.Flags().StringVarP(&file, "config", "c", "", "the configuration `FILE`")
 	cmd.Flags().StringVar(&key, "key", "", "a public key `FILE` in PEM")
 	cmd.Flags().BoolVar(&plain, "plain-http", false, "with --key: speak http to the registry")
-	cmd.Flags().StringVar(&record, "record", "", "write what the registry answered into `FILE`, for the cases of pullgate test")
+	cmd.Flags().StringVar(
+		&record,
+		"record",
+		"",
+		"write what the registry answered into `FILE`, for the cases of pullgate test",
+	)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the verdict as JSON")
 	return cmd
 }
@@ -81,7 +87,11 @@ that could not be told.`,
 func parseImage(image string) (policy.Repository, string, error) {
 	ref, err := name.ParseReference(image)
 	if err != nil {
-		return policy.Repository{}, "", fmt.Errorf("%.300q is no image name: %s", image, printable(shorten(err.Error(), 500))) // which repeats it as it is
+		return policy.Repository{}, "", fmt.Errorf(
+			"%.300q is no image name: %s",
+			image,
+			printable(shorten(err.Error(), 500)),
+		) // which repeats it as it is
 	}
 	repo, err := policy.ParseRepository(ref.Context().RegistryStr() + "/" + ref.Context().RepositoryStr())
 	return repo, ref.Identifier(), err
@@ -99,7 +109,11 @@ func keyConfig(dir, key string, repo policy.Repository, plain bool) (string, err
 	}
 	text, err := yaml.Marshal(map[string]any{
 		"upstreams": []any{up},
-		"policies":  []any{map[string]any{"name": "--key", "images": []string{repo.String()}, "authorities": []any{map[string]any{"key": abs}}}},
+		"policies": []any{map[string]any{
+			"name":        "--key",
+			"images":      []string{repo.String()},
+			"authorities": []any{map[string]any{"key": abs}},
+		}},
 	})
 	if err != nil {
 		return "", fmt.Errorf("write configuration: %w", err)
@@ -120,7 +134,15 @@ type result struct {
 	Findings []verify.Finding `json:"findings,omitempty"`
 }
 
-func verifyOne(ctx context.Context, l *loaded, state string, repo policy.Repository, reference string, asJSON bool, out io.Writer) error {
+func verifyOne(
+	ctx context.Context,
+	l *loaded,
+	state string,
+	repo policy.Repository,
+	reference string,
+	asJSON bool,
+	out io.Writer,
+) error {
 	gate, done, err := l.alone(ctx, state, nil)
 	if err != nil {
 		return err
@@ -132,7 +154,15 @@ func verifyOne(ctx context.Context, l *loaded, state string, repo policy.Reposit
 	if asJSON {
 		encoder := json.NewEncoder(out)
 		encoder.SetIndent("", "  ")
-		err = encoder.Encode(result{v.Image.String(), v.Digest.String(), v.Outcome.String(), v.Policy, v.Signer, v.Reasons, v.Findings})
+		err = encoder.Encode(result{
+			v.Image.String(),
+			v.Digest.String(),
+			v.Outcome.String(),
+			v.Policy,
+			v.Signer,
+			v.Reasons,
+			v.Findings,
+		})
 	} else {
 		_, err = io.WriteString(out, describe(v, l.policies))
 	}

@@ -65,7 +65,9 @@ func (l *loaded) asker(ctx context.Context, gateURL string) (asker, func() error
 	given := gateURL != ""
 	if !given {
 		if l.config.TLS.CertFile != "" {
-			return nil, nil, errors.New("the gate has a certificate: give --gate https://NAME:PORT with the name it is for")
+			return nil, nil, errors.New(
+				"the gate has a certificate: give --gate https://NAME:PORT with the name it is for",
+			)
 		}
 		gateURL = "http://" + l.config.Listen
 	}
@@ -122,7 +124,14 @@ func answers(ctx context.Context, client *http.Client, gateURL string) bool {
 	return resp.Body.Close() == nil
 }
 
-func askGate(ctx context.Context, client *http.Client, gateURL string, repo policy.Repository, reference string, limit size) ([]byte, error) {
+func askGate(
+	ctx context.Context,
+	client *http.Client,
+	gateURL string,
+	repo policy.Repository,
+	reference string,
+	limit size,
+) ([]byte, error) {
 	url := fmt.Sprintf("%s/v2/%s/manifests/%s?ns=%s", gateURL, repo.Path, reference, repo.Host)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

@@ -21,10 +21,17 @@ func TestWarm(t *testing.T) {
 	})
 	warm := func(args ...string) (string, error) {
 		var out, errs bytes.Buffer
-		err := run(t.Context(), append([]string{"warm", "--config", filepath.Join(r.dir, "pullgate.yaml")}, args...), &out, &errs)
+		err := run(t.Context(), append([]string{
+			"warm",
+			"--config",
+			filepath.Join(r.dir, "pullgate.yaml"),
+		}, args...), &out, &errs)
 		return out.String() + errs.String(), err
 	}
-	if out, err := warm("demo.example/multi:latest"); err != nil || !strings.Contains(out, "admitted, 3 manifests known") {
+	if out, err := warm(
+		"demo.example/multi:latest",
+	); err != nil ||
+		!strings.Contains(out, "admitted, 3 manifests known") {
 		t.Errorf("through the running gate: %v\n%s", err, out)
 	}
 	if out, err := warm("--gate", "http://"+r.gate, "demo.example/signed:latest"); err != nil {
@@ -54,7 +61,12 @@ func TestWarmAlone(t *testing.T) {
 	}
 	file := writeIn(t, other, "pullgate.yaml", strings.ReplaceAll(r.config, "listen: "+r.gate, "listen: "+listen))
 	var out, errs bytes.Buffer
-	if err := run(t.Context(), []string{"warm", "--config", file, "demo.example/multi:latest"}, &out, &errs); err != nil {
+	if err := run(t.Context(), []string{
+		"warm",
+		"--config",
+		file,
+		"demo.example/multi:latest",
+	}, &out, &errs); err != nil {
 		t.Fatalf("%v\n%s", err, errs.String())
 	}
 	l, problems := load(file, noTelemetry())
@@ -72,7 +84,13 @@ func TestWarmAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, v, err := gate.Blob(t.Context(), repo, digest.Digest(reference), policy.Client{}); err != nil || !v.Admitted() {
+	if _, v, err := gate.Blob(
+		t.Context(),
+		repo,
+		digest.Digest(reference),
+		policy.Client{},
+	); err != nil ||
+		!v.Admitted() {
 		t.Errorf("a blob of the warmed image: %v %v", v.Reasons, err)
 	}
 }

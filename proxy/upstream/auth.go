@@ -30,8 +30,9 @@ type Auth struct {
 	Type         AuthType
 	Username     string
 	PasswordFile string
-	File         string   // of DockerConfig
-	Realms       []string // hosts that may get the credentials for a token, beside the registry's own registrable domain
+	File         string // of DockerConfig
+	// hosts that may get the credentials for a token, beside the registry's own registrable domain
+	Realms []string
 }
 
 // secret is one set of credentials. It has no String: it must not be printed.
@@ -95,7 +96,10 @@ func (c *credentials) read() (secret, error) {
 		}
 		file, err := config.LoadFromReader(bytes.NewReader(b))
 		if err != nil {
-			return secret{}, fmt.Errorf("docker config %s is not valid", c.auth.File) // its parser's errors may quote it
+			return secret{}, fmt.Errorf(
+				"docker config %s is not valid",
+				c.auth.File,
+			) // its parser's errors may quote it
 		}
 		found, err := file.GetAuthConfig(c.key)
 		if err != nil {
@@ -130,8 +134,26 @@ func (c *credentials) mayGoTo(realm *url.URL) bool {
 // shared are domains below which strangers live next door, though the public
 // suffix list does not say so; the names without a dot are those of private
 // networks, of one cluster with many tenants for one.
-var shared = []string{"azurecr.io", "azurecr.cn", "azurecr.us", "jfrog.io", "cloudsmith.io", "amazonaws.com", "amazonaws.com.cn", "pkg.dev", "ocir.io", "scw.cloud",
-	"local", "internal", "lan", "intranet", "corp", "home", "private", "home.arpa"}
+var shared = []string{
+	"azurecr.io",
+	"azurecr.cn",
+	"azurecr.us",
+	"jfrog.io",
+	"cloudsmith.io",
+	"amazonaws.com",
+	"amazonaws.com.cn",
+	"pkg.dev",
+	"ocir.io",
+	"scw.cloud",
+	"local",
+	"internal",
+	"lan",
+	"intranet",
+	"corp",
+	"home",
+	"private",
+	"home.arpa",
+}
 
 // registrableDomain is the domain that one owner has below a public suffix.
 func registrableDomain(host string) (string, error) {

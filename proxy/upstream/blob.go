@@ -12,7 +12,12 @@ import (
 
 // Blob implements verify.Registry.
 func (u *Upstream) Blob(ctx context.Context, repo policy.Repository, d digest.Digest, limit int64) ([]byte, error) {
-	resp, err := u.send(ctx, ask{method: http.MethodGet, url: u.at(repo, "blobs", d.String()), operation: "blobs", repo: repo}, http.StatusOK)
+	resp, err := u.send(ctx, ask{
+		method:    http.MethodGet,
+		url:       u.at(repo, "blobs", d.String()),
+		operation: "blobs",
+		repo:      repo,
+	}, http.StatusOK)
 	if err != nil {
 		return nil, err
 	}
@@ -37,16 +42,32 @@ type BlobResponse struct {
 // redirects to. method is GET or HEAD; byteRange is one byte range or empty. A
 // range outside the blob is an UpstreamError with Status 416. The caller
 // closes Body.
-func (u *Upstream) OpenBlob(ctx context.Context, repo policy.Repository, d digest.Digest, method, byteRange string) (*BlobResponse, error) {
+func (u *Upstream) OpenBlob(
+	ctx context.Context,
+	repo policy.Repository,
+	d digest.Digest,
+	method, byteRange string,
+) (*BlobResponse, error) {
 	wanted := []int{http.StatusOK}
 	if byteRange != "" {
 		wanted = append(wanted, http.StatusPartialContent)
 	}
-	resp, err := u.send(ctx, ask{method: method, url: u.at(repo, "blobs", d.String()), operation: "blobs", byteRange: byteRange, repo: repo}, wanted...)
+	resp, err := u.send(ctx, ask{
+		method:    method,
+		url:       u.at(repo, "blobs", d.String()),
+		operation: "blobs",
+		byteRange: byteRange,
+		repo:      repo,
+	}, wanted...)
 	if err != nil {
 		return nil, err
 	}
-	b := &BlobResponse{Status: resp.StatusCode, ContentLength: resp.ContentLength, Size: resp.ContentLength, Body: resp.Body}
+	b := &BlobResponse{
+		Status:        resp.StatusCode,
+		ContentLength: resp.ContentLength,
+		Size:          resp.ContentLength,
+		Body:          resp.Body,
+	}
 	if resp.StatusCode == http.StatusPartialContent {
 		b.ContentRange = resp.Header.Get("Content-Range")
 		if b.ContentLength, b.Size, err = checkRange(byteRange, b.ContentRange, b.ContentLength); err != nil {

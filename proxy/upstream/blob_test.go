@@ -123,7 +123,8 @@ func TestOpenBlob(t *testing.T) {
 			})
 			b, err := openBare(t, s.url, Auth{}).OpenBlob(t.Context(), repo, someHash, tt.method, tt.byteRange)
 			q := s.requests()
-			if len(q) != 1 || q[0].method != tt.method || q[0].header.Get("Range") != tt.byteRange || q[0].uri != "/v2/acme/app/blobs/"+someHash.String() {
+			if len(q) != 1 || q[0].method != tt.method || q[0].header.Get("Range") != tt.byteRange ||
+				q[0].uri != "/v2/acme/app/blobs/"+someHash.String() {
 				t.Errorf("asked %+v", q)
 			}
 			if tt.wantStatus == 0 {
@@ -240,7 +241,10 @@ func TestBlobAndManifestShareAToken(t *testing.T) {
 	if _, err := u.Blob(t.Context(), repo, someHash, plenty); err != nil {
 		t.Fatal(err)
 	}
-	b, err := u.OpenBlob(t.Context(), policy.Repository{Host: repo.Host, Path: repo.Path}, someHash, http.MethodHead, "")
+	b, err := u.OpenBlob(t.Context(), policy.Repository{
+		Host: repo.Host,
+		Path: repo.Path,
+	}, someHash, http.MethodHead, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,7 +264,12 @@ func TestCheckRangeWithoutALength(t *testing.T) {
 		{"bytes=2-5", "bytes 2-5/10", 4, 10},
 		{"bytes=2-", "bytes 2-9/10", 8, 10},
 		{"bytes=-3", "bytes 7-9/10", 3, 10},
-		{"bytes=0-999999999999999999", "bytes 0-999999999999999997/999999999999999998", 999999999999999998, 999999999999999998},
+		{
+			"bytes=0-999999999999999999",
+			"bytes 0-999999999999999997/999999999999999998",
+			999999999999999998,
+			999999999999999998,
+		},
 		{"bytes=5-2", "bytes 5-2/10", 0, 0},
 		{"bytes=5-", "bytes 5-4/10", 0, 0},
 		{"bytes=10-", "bytes 10-10/10", 0, 0},

@@ -36,7 +36,10 @@ func TestCredentialsStayHomeWhenTheRealmIsElsewhere(t *testing.T) {
 			return Auth{Type: DockerConfig, File: dockerConfig(t, host, testUser, testPassword)}
 		},
 		"identity token": func(t *testing.T, host string) Auth {
-			return Auth{Type: DockerConfig, File: file(t, fmt.Sprintf(`{"auths":{%q:{"identitytoken":"identity-%s"}}}`, host, mark))}
+			return Auth{
+				Type: DockerConfig,
+				File: file(t, fmt.Sprintf(`{"auths":{%q:{"identitytoken":"identity-%s"}}}`, host, mark)),
+			}
 		},
 		"another host listed": func(t *testing.T, _ string) Auth {
 			a := basicCredentials(t)
@@ -108,7 +111,10 @@ func TestAnonymousTokenFromARealmElsewhere(t *testing.T) {
 	}
 
 	// A Docker config that holds nothing for this registry is the same.
-	empty := file(t, `{"auths":{"other.example":{"auth":"`+base64.StdEncoding.EncodeToString([]byte("a:"+testPassword))+`"}}}`)
+	empty := file(
+		t,
+		`{"auths":{"other.example":{"auth":"`+base64.StdEncoding.EncodeToString([]byte("a:"+testPassword))+`"}}}`,
+	)
 	registry, realm, _ = realmLab(t, "https", "registry.example", "auth.elsewhere.test")
 	mustManifest(t, open(t, registry.url, Auth{Type: DockerConfig, File: empty}, registry, realm))
 	if got := realm.credentialsSeen(); len(got) != 0 {
@@ -118,7 +124,11 @@ func TestAnonymousTokenFromARealmElsewhere(t *testing.T) {
 
 func TestRealmWithoutTLSIsRefusedByATLSUpstream(t *testing.T) {
 	t.Parallel()
-	for _, auth := range []Auth{{}, basicCredentials(t), {Type: Basic, Username: testUser, PasswordFile: file(t, testPassword), Realms: []string{"registry.example"}}} {
+	for _, auth := range []Auth{
+		{},
+		basicCredentials(t),
+		{Type: Basic, Username: testUser, PasswordFile: file(t, testPassword), Realms: []string{"registry.example"}},
+	} {
 		plain := serve(t, "http", "registry.example", func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write([]byte(`{"token":"abc"}`))
 		})
@@ -293,7 +303,10 @@ func TestMayGoToNoNeighbourOnASharedDomain(t *testing.T) {
 
 func dockerConfig(t *testing.T, host, user, password string) string {
 	t.Helper()
-	return file(t, fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, host, base64.StdEncoding.EncodeToString([]byte(user+":"+password))))
+	return file(
+		t,
+		fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, host, base64.StdEncoding.EncodeToString([]byte(user+":"+password))),
+	)
 }
 
 func TestDockerConfigPassword(t *testing.T) {
@@ -322,7 +335,11 @@ func TestDockerConfigKeyOfDockerHub(t *testing.T) {
 	}
 
 	// A mirror that stands in for docker.io is another party.
-	mirror, err := New(Config{Host: "docker.io", URL: &url.URL{Scheme: "https", Host: "mirror.example"}, Auth: Auth{Type: DockerConfig, File: name}})
+	mirror, err := New(Config{
+		Host: "docker.io",
+		URL:  &url.URL{Scheme: "https", Host: "mirror.example"},
+		Auth: Auth{Type: DockerConfig, File: name},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -349,8 +366,13 @@ func TestDockerConfigIdentityTokenIsPosted(t *testing.T) {
 	if q.method != http.MethodPost || strings.Contains(q.uri, mark) {
 		t.Errorf("%s %s", q.method, q.uri)
 	}
-	want := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"identity-" + mark}, "service": {"registry.example"},
-		"scope": {"repository:acme/app:pull"}, "client_id": {"pullgate"}}
+	want := url.Values{
+		"grant_type":    {"refresh_token"},
+		"refresh_token": {"identity-" + mark},
+		"service":       {"registry.example"},
+		"scope":         {"repository:acme/app:pull"},
+		"client_id":     {"pullgate"},
+	}
 	if fmt.Sprint(q.form) != fmt.Sprint(want) {
 		t.Errorf("form %v; want %v", q.form, want)
 	}
@@ -367,7 +389,10 @@ func TestIdentityTokenIsNotShownAsBasic(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { challenge(w, `Basic realm="x"`) })
 	config := file(t, fmt.Sprintf(`{"auths":{%q:{"identitytoken":"identity-%s"}}}`, s.name, mark))
-	e := wantUpstream(t, manifestOf(t, openBare(t, s.url, Auth{Type: DockerConfig, File: config})), http.StatusUnauthorized)
+	e := wantUpstream(t, manifestOf(t, openBare(t, s.url, Auth{
+		Type: DockerConfig,
+		File: config,
+	})), http.StatusUnauthorized)
 	if !e.HadAuth {
 		t.Error("HadAuth is not set")
 	}
@@ -467,14 +492,30 @@ func TestNewRefusesCredentialsItCannotRead(t *testing.T) {
 		{"basic without a file", Auth{Type: Basic, Username: testUser}, "passwordFile"},
 		{"missing password file", Auth{Type: Basic, Username: testUser, PasswordFile: missing}, missing},
 		{"empty password file", Auth{Type: Basic, Username: testUser, PasswordFile: file(t, "\n")}, "empty"},
-		{"password file is a directory", Auth{Type: Basic, Username: testUser, PasswordFile: t.TempDir()}, "passwordFile"},
+		{
+			"password file is a directory",
+			Auth{Type: Basic, Username: testUser, PasswordFile: t.TempDir()},
+			"passwordFile",
+		},
 		{"missing Docker config", Auth{Type: DockerConfig, File: missing}, missing},
 		{"Docker config is not JSON", Auth{Type: DockerConfig, File: file(t, `auths: `+testPassword)}, "not valid"},
-		{"Docker config is cut short", Auth{Type: DockerConfig, File: file(t, `{"auths":{"r":{"auth":"`+mark)}, "not valid"},
-		{"auth is not base64", Auth{Type: DockerConfig, File: file(t, `{"auths":{"registry.example":{"auth":"%`+mark+`%"}}}`)}, "not valid"},
+		{
+			"Docker config is cut short",
+			Auth{Type: DockerConfig, File: file(t, `{"auths":{"r":{"auth":"`+mark)},
+			"not valid",
+		},
+		{
+			"auth is not base64",
+			Auth{Type: DockerConfig, File: file(t, `{"auths":{"registry.example":{"auth":"%`+mark+`%"}}}`)},
+			"not valid",
+		},
 		{"auth has no colon", Auth{Type: DockerConfig, File: file(t, `{"auths":{"registry.example":{"auth":"`+
 			base64.StdEncoding.EncodeToString([]byte(mark))+`"}}}`)}, "not valid"},
-		{"credential helper is not installed", Auth{Type: DockerConfig, File: file(t, `{"credHelpers":{"registry.example":"pullgate-no-such-helper"}}`)}, "helper"},
+		{
+			"credential helper is not installed",
+			Auth{Type: DockerConfig, File: file(t, `{"credHelpers":{"registry.example":"pullgate-no-such-helper"}}`)},
+			"helper",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

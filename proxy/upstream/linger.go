@@ -20,7 +20,12 @@ const (
 // its connection, and the next pull would pay for a new one. Any other end of ctx
 // ends the request with it. What lingers holds no memory but a copy buffer, has a
 // count of its own, and ends with Close.
-func (u *Upstream) roundTrip(ctx context.Context, t http.RoundTripper, req *http.Request, operation string) (*http.Response, error) {
+func (u *Upstream) roundTrip(
+	ctx context.Context,
+	t http.RoundTripper,
+	req *http.Request,
+	operation string,
+) (*http.Response, error) {
 	type answer struct {
 		resp *http.Response
 		err  error

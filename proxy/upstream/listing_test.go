@@ -18,8 +18,14 @@ import (
 func referrersPath() string { return "/v2/acme/app/referrers/" + someHash.String() }
 
 func descriptor(n int) string {
-	return fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d,"artifactType":"application/x-%d","annotations":{"n":"%d"}}`,
-		ociManifest, digest.FromString(strconv.Itoa(n)), n, n, n)
+	return fmt.Sprintf(
+		`{"mediaType":%q,"digest":%q,"size":%d,"artifactType":"application/x-%d","annotations":{"n":"%d"}}`,
+		ociManifest,
+		digest.FromString(strconv.Itoa(n)),
+		n,
+		n,
+		n,
+	)
 }
 
 func sendIndex(w http.ResponseWriter, next string, descriptors ...string) {
@@ -66,7 +72,8 @@ func TestReferrersReadsAllPages(t *testing.T) {
 				}
 				for i, d := range r.Descriptors {
 					if d.Digest != digest.FromString(strconv.Itoa(i)) || d.Size != int64(i) || d.MediaType != ociManifest ||
-						d.ArtifactType != fmt.Sprintf("application/x-%d", i) || d.Annotations["n"] != strconv.Itoa(i) {
+						d.ArtifactType != fmt.Sprintf("application/x-%d", i) ||
+						d.Annotations["n"] != strconv.Itoa(i) {
 						t.Errorf("descriptor %d: %+v", i, d)
 					}
 				}
@@ -84,7 +91,12 @@ func TestReferrersReadsAllPages(t *testing.T) {
 // The next page is the same list's, on the same registry.
 func TestNextPageElsewhereIsRefused(t *testing.T) {
 	t.Parallel()
-	thief := serve(t, "http", "evil.example", func(w http.ResponseWriter, _ *http.Request) { sendIndex(w, "", descriptor(7)) })
+	thief := serve(
+		t,
+		"http",
+		"evil.example",
+		func(w http.ResponseWriter, _ *http.Request) { sendIndex(w, "", descriptor(7)) },
+	)
 	tests := []struct{ name, link string }{
 		{"other host", `<http://evil.example` + referrersPath() + `?page=1>; rel="next"`},
 		{"other host, no scheme", `<//evil.example` + referrersPath() + `?page=1>; rel="next"`},
@@ -104,7 +116,10 @@ func TestNextPageElsewhereIsRefused(t *testing.T) {
 		{"malformed: spaces inside", `<` + referrersPath() + `?page= 1>; rel="next"`},
 		{"malformed: no URL", `<http://%zz/?page=1>; rel="next"`},
 		{"malformed: long", `<` + referrersPath() + `?page=1&pad=` + strings.Repeat("x", 2000) + `>; rel="next"`},
-		{"malformed: two links in one", `<` + referrersPath() + `?page=1>; rel="next", <http://evil.example/>; rel="next"`},
+		{
+			"malformed: two links in one",
+			`<` + referrersPath() + `?page=1>; rel="next", <http://evil.example/>; rel="next"`,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -216,7 +231,20 @@ func TestRegistryWithoutReferrers(t *testing.T) {
 			}
 		})
 	}
-	for status, want := range map[int]int{401: 401, 403: 403, 406: 406, 410: 410, 416: 416, 429: 429, 500: 503, 502: 503, 503: 503, 504: 503, 204: 502, 304: 502} {
+	for status, want := range map[int]int{
+		401: 401,
+		403: 403,
+		406: 406,
+		410: 410,
+		416: 416,
+		429: 429,
+		500: 503,
+		502: 503,
+		503: 503,
+		504: 503,
+		204: 502,
+		304: 502,
+	} {
 		t.Run("could not tell: "+strconv.Itoa(status), func(t *testing.T) {
 			t.Parallel()
 			s := serve(t, "http", "", always(status, nil, ""))
@@ -239,7 +267,12 @@ func TestRegistryWithoutReferrers(t *testing.T) {
 	})
 	t.Run("an empty list is an answer", func(t *testing.T) {
 		t.Parallel()
-		s := serve(t, "http", "", always(200, map[string]string{"Content-Type": indexType + "; charset=utf-8"}, `{"manifests":[]}`))
+		s := serve(
+			t,
+			"http",
+			"",
+			always(200, map[string]string{"Content-Type": indexType + "; charset=utf-8"}, `{"manifests":[]}`),
+		)
 		r, err := openBare(t, s.url, Auth{}).Referrers(t.Context(), repo, someHash, plenty)
 		if err != nil || !r.Supported || r.Truncated || len(r.Descriptors) != 0 {
 			t.Errorf("%+v, %v", r, err)
@@ -266,7 +299,11 @@ func TestReferrersWithABrokenSecondPage(t *testing.T) {
 		{"no JSON", always(200, map[string]string{"Content-Type": indexType}, "<html>"), 502},
 		{"no index", always(200, map[string]string{"Content-Type": indexType}, "{}"), 502},
 		{"a page", always(200, map[string]string{"Content-Type": "text/html"}, "<html>"), 502},
-		{"encoded", always(200, map[string]string{"Content-Type": indexType, "Content-Encoding": "gzip"}, `{"manifests":[]}`), 502},
+		{
+			"encoded",
+			always(200, map[string]string{"Content-Type": indexType, "Content-Encoding": "gzip"}, `{"manifests":[]}`),
+			502,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -304,7 +341,17 @@ func TestReferrersBytesAreCountedOverAllPages(t *testing.T) {
 	tests := []struct {
 		limit    int64
 		complete bool
-	}{{3 * size, true}, {3*size + 1, true}, {3*size - 1, false}, {2*size + 1, false}, {2 * size, false}, {size, false}, {size - 1, false}, {1, false}, {0, false}}
+	}{
+		{3 * size, true},
+		{3*size + 1, true},
+		{3*size - 1, false},
+		{2*size + 1, false},
+		{2 * size, false},
+		{size, false},
+		{size - 1, false},
+		{1, false},
+		{0, false},
+	}
 	for _, tt := range tests {
 		r, err := u.Referrers(t.Context(), repo, someHash, tt.limit)
 		switch {
@@ -320,7 +367,8 @@ func TestReferrersBytesAreCountedOverAllPages(t *testing.T) {
 		case !r.Truncated: // a list that looks whole and is not
 			t.Errorf("limit %d of %d: %+v", tt.limit, 3*size, r)
 		}
-		if whole := tt.limit / size; tt.limit%size == 0 && whole < 3 && (err != nil || int64(len(r.Descriptors)) != whole) {
+		if whole := tt.limit / size; tt.limit%size == 0 && whole < 3 &&
+			(err != nil || int64(len(r.Descriptors)) != whole) {
 			t.Errorf("limit %d, which ends with a page: %+v, %v; want what was read, as a part", tt.limit, r, err)
 		}
 	}
@@ -346,11 +394,56 @@ func TestTags(t *testing.T) {
 		next                      url.Values
 	}{
 		{"all", "", "", `{"name":"acme/app","tags":["b","a"]}`, "", "/v2/acme/app/tags/list", "[b a]", nil},
-		{"n and last are passed on", "2", "v1.0", `{"tags":["x"]}`, "", "/v2/acme/app/tags/list?last=v1.0&n=2", "[x]", nil},
-		{"they cannot add to the query", "2&x=1", "a=b&n=3#f", `{"tags":[]}`, "", "/v2/acme/app/tags/list?last=a%3Db%26n%3D3%23f&n=2%26x%3D1", "[]", nil},
-		{"next", "2", "", `{"tags":["a","b"]}`, `</v2/acme/app/tags/list?last=b&n=2>; rel="next"`, "/v2/acme/app/tags/list?n=2", "[a b]", url.Values{"last": {"b"}, "n": {"2"}}},
-		{"next, only the spec's own parameters", "2", "", `{"tags":["a"]}`, `<?last=b&n=2&next_page=zzz&token=` + mark + `>; rel="next"`, "/v2/acme/app/tags/list?n=2", "[a]", url.Values{"last": {"b"}, "n": {"2"}}},
-		{"next after an escaped tag", "1", "", `{"tags":["a"]}`, `<?last=a%26b&n=1>; rel="next"`, "/v2/acme/app/tags/list?n=1", "[a]", url.Values{"last": {"a&b"}, "n": {"1"}}},
+		{
+			"n and last are passed on",
+			"2",
+			"v1.0",
+			`{"tags":["x"]}`,
+			"",
+			"/v2/acme/app/tags/list?last=v1.0&n=2",
+			"[x]",
+			nil,
+		},
+		{
+			"they cannot add to the query",
+			"2&x=1",
+			"a=b&n=3#f",
+			`{"tags":[]}`,
+			"",
+			"/v2/acme/app/tags/list?last=a%3Db%26n%3D3%23f&n=2%26x%3D1",
+			"[]",
+			nil,
+		},
+		{
+			"next",
+			"2",
+			"",
+			`{"tags":["a","b"]}`,
+			`</v2/acme/app/tags/list?last=b&n=2>; rel="next"`,
+			"/v2/acme/app/tags/list?n=2",
+			"[a b]",
+			url.Values{"last": {"b"}, "n": {"2"}},
+		},
+		{
+			"next, only the spec's own parameters",
+			"2",
+			"",
+			`{"tags":["a"]}`,
+			`<?last=b&n=2&next_page=zzz&token=` + mark + `>; rel="next"`,
+			"/v2/acme/app/tags/list?n=2",
+			"[a]",
+			url.Values{"last": {"b"}, "n": {"2"}},
+		},
+		{
+			"next after an escaped tag",
+			"1",
+			"",
+			`{"tags":["a"]}`,
+			`<?last=a%26b&n=1>; rel="next"`,
+			"/v2/acme/app/tags/list?n=1",
+			"[a]",
+			url.Values{"last": {"a&b"}, "n": {"1"}},
+		},
 		{"null", "", "", `{"tags":null}`, "", "/v2/acme/app/tags/list", "[]", nil},
 		{"none", "", "", `{}`, "", "/v2/acme/app/tags/list", "[]", nil},
 	}

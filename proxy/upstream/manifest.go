@@ -18,9 +18,19 @@ const acceptManifests = "application/vnd.oci.image.index.v1+json, application/vn
 	"application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
 
 // Manifest implements verify.Registry.
-func (u *Upstream) Manifest(ctx context.Context, repo policy.Repository, reference string, limit int64) (verify.Manifest, error) {
-	resp, err := u.send(ctx, ask{method: http.MethodGet, url: u.at(repo, "manifests", reference), operation: "manifests",
-		accept: acceptManifests, repo: repo}, http.StatusOK)
+func (u *Upstream) Manifest(
+	ctx context.Context,
+	repo policy.Repository,
+	reference string,
+	limit int64,
+) (verify.Manifest, error) {
+	resp, err := u.send(ctx, ask{
+		method:    http.MethodGet,
+		url:       u.at(repo, "manifests", reference),
+		operation: "manifests",
+		accept:    acceptManifests,
+		repo:      repo,
+	}, http.StatusOK)
 	if err != nil {
 		return verify.Manifest{}, err
 	}
@@ -43,8 +53,13 @@ func (u *Upstream) Manifest(ctx context.Context, repo policy.Repository, referen
 
 // Resolve implements verify.Registry.
 func (u *Upstream) Resolve(ctx context.Context, repo policy.Repository, tag string) (digest.Digest, bool, error) {
-	resp, err := u.send(ctx, ask{method: http.MethodHead, url: u.at(repo, "manifests", tag), operation: "manifests",
-		accept: acceptManifests, repo: repo}, http.StatusOK, http.StatusMethodNotAllowed)
+	resp, err := u.send(ctx, ask{
+		method:    http.MethodHead,
+		url:       u.at(repo, "manifests", tag),
+		operation: "manifests",
+		accept:    acceptManifests,
+		repo:      repo,
+	}, http.StatusOK, http.StatusMethodNotAllowed)
 	if err != nil {
 		return "", false, err
 	}

@@ -41,26 +41,110 @@ func TestManifest(t *testing.T) {
 		mediaType       string
 	}{
 		{"tag", "latest", nil, string(someBytes), someHash, ociManifest},
-		{"tag, true header", "latest", map[string]string{"Docker-Content-Digest": someHash.String()}, string(someBytes), someHash, ociManifest},
-		{"tag, true sha512 header", "latest", map[string]string{"Docker-Content-Digest": long.String()}, string(someBytes), someHash, ociManifest},
+		{
+			"tag, true header",
+			"latest",
+			map[string]string{"Docker-Content-Digest": someHash.String()},
+			string(someBytes),
+			someHash,
+			ociManifest,
+		},
+		{
+			"tag, true sha512 header",
+			"latest",
+			map[string]string{"Docker-Content-Digest": long.String()},
+			string(someBytes),
+			someHash,
+			ociManifest,
+		},
 		// CVE-2023-47630: whoever lies about the digest may lie about anything.
-		{"tag, lying header", "latest", map[string]string{"Docker-Content-Digest": other.String()}, string(someBytes), "", ""},
-		{"tag, lying sha512 header", "latest", map[string]string{"Docker-Content-Digest": digest.SHA512.FromString("x").String()}, string(someBytes), "", ""},
-		{"tag, malformed header", "latest", map[string]string{"Docker-Content-Digest": "sha256:short"}, string(someBytes), "", ""},
-		{"tag, upper case header", "latest", map[string]string{"Docker-Content-Digest": strings.ToUpper(someHash.String())}, string(someBytes), "", ""},
-		{"tag, header of a weak algorithm", "latest", map[string]string{"Docker-Content-Digest": "md5:" + strings.Repeat("0", 32)}, string(someBytes), "", ""},
-		{"tag, header of an unsupported algorithm", "latest", map[string]string{"Docker-Content-Digest": digest.SHA384.FromBytes(someBytes).String()}, string(someBytes), "", ""},
+		{
+			"tag, lying header",
+			"latest",
+			map[string]string{"Docker-Content-Digest": other.String()},
+			string(someBytes),
+			"",
+			"",
+		},
+		{
+			"tag, lying sha512 header",
+			"latest",
+			map[string]string{"Docker-Content-Digest": digest.SHA512.FromString("x").String()},
+			string(someBytes),
+			"",
+			"",
+		},
+		{
+			"tag, malformed header",
+			"latest",
+			map[string]string{"Docker-Content-Digest": "sha256:short"},
+			string(someBytes),
+			"",
+			"",
+		},
+		{
+			"tag, upper case header",
+			"latest",
+			map[string]string{"Docker-Content-Digest": strings.ToUpper(someHash.String())},
+			string(someBytes),
+			"",
+			"",
+		},
+		{
+			"tag, header of a weak algorithm",
+			"latest",
+			map[string]string{"Docker-Content-Digest": "md5:" + strings.Repeat("0", 32)},
+			string(someBytes),
+			"",
+			"",
+		},
+		{
+			"tag, header of an unsupported algorithm",
+			"latest",
+			map[string]string{"Docker-Content-Digest": digest.SHA384.FromBytes(someBytes).String()},
+			string(someBytes),
+			"",
+			"",
+		},
 		{"digest", someHash.String(), nil, string(someBytes), someHash, ociManifest},
 		{"digest, sha512", long.String(), nil, string(someBytes), long, ociManifest},
-		{"digest, the header does not count", someHash.String(), map[string]string{"Docker-Content-Digest": other.String()}, string(someBytes), someHash, ociManifest},
+		{
+			"digest, the header does not count",
+			someHash.String(),
+			map[string]string{"Docker-Content-Digest": other.String()},
+			string(someBytes),
+			someHash,
+			ociManifest,
+		},
 		{"digest, other bytes", other.String(), nil, string(someBytes), "", ""},
-		{"digest, other bytes with a header to match", other.String(), map[string]string{"Docker-Content-Digest": other.String()}, string(someBytes), "", ""},
+		{
+			"digest, other bytes with a header to match",
+			other.String(),
+			map[string]string{"Docker-Content-Digest": other.String()},
+			string(someBytes),
+			"",
+			"",
+		},
 		{"digest, one byte more", someHash.String(), nil, string(someBytes) + "\n", "", ""},
 		{"digest, one byte less", someHash.String(), nil, string(someBytes[1:]), "", ""},
 		{"digest, nothing", someHash.String(), nil, "", "", ""},
 		{"digest, sha512, other bytes", long.String(), nil, "x", "", ""},
-		{"media type without its parameters", "latest", map[string]string{"Content-Type": "Application/JSON; charset=utf-8"}, string(someBytes), someHash, "application/json"},
-		{"media type malformed", "latest", map[string]string{"Content-Type": "a/b/c;;"}, string(someBytes), someHash, ""},
+		{
+			"media type without its parameters",
+			"latest",
+			map[string]string{"Content-Type": "Application/JSON; charset=utf-8"},
+			string(someBytes),
+			someHash,
+			"application/json",
+		},
+		{
+			"media type malformed",
+			"latest",
+			map[string]string{"Content-Type": "a/b/c;;"},
+			string(someBytes),
+			someHash,
+			"",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -104,7 +188,14 @@ func TestMalformedDigestIsRefused(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "http", "", always(200, nil, string(someBytes)))
 	u := openBare(t, s.url, Auth{})
-	for _, d := range []string{"sha256:", "sha256:abc", "md5:" + strings.Repeat("0", 32), strings.ToUpper(someHash.String()), ":" + someHash.Encoded(), digest.SHA384.FromBytes(someBytes).String()} {
+	for _, d := range []string{
+		"sha256:",
+		"sha256:abc",
+		"md5:" + strings.Repeat("0", 32),
+		strings.ToUpper(someHash.String()),
+		":" + someHash.Encoded(),
+		digest.SHA384.FromBytes(someBytes).String(),
+	} {
 		if _, err := u.Manifest(t.Context(), repo, d, plenty); err == nil {
 			t.Errorf("Manifest took %s", d)
 		}
@@ -221,7 +312,8 @@ func TestResolve(t *testing.T) {
 			if ok != tt.ok || ok && d.String() != tt.digest {
 				t.Errorf("%s, %v", d, ok)
 			}
-			if q := s.requests(); len(q) != 1 || q[0].method != http.MethodHead || q[0].uri != "/v2/acme/app/manifests/v1.0" {
+			if q := s.requests(); len(q) != 1 || q[0].method != http.MethodHead ||
+				q[0].uri != "/v2/acme/app/manifests/v1.0" {
 				t.Errorf("asked %+v", q)
 			}
 		})
@@ -275,41 +367,44 @@ func TestStatuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		for _, auth := range []Auth{{}, basicCredentials(t)} {
-			t.Run(fmt.Sprintf("%d %.10q, credentials %v", tt.status, tt.header, auth.Type == Basic), func(t *testing.T) {
-				t.Parallel()
-				header := map[string]string{"Content-Type": ociManifest}
-				if tt.header != "" {
-					header["Retry-After"] = tt.header
-				}
-				s := serve(t, "http", "", always(tt.status, header, ""))
-				u := openBare(t, s.url, auth)
-				check := func(err error) {
-					t.Helper()
-					e := wantUpstream(t, err, tt.want)
-					if e.RetryAfter != tt.retryAfter {
-						t.Errorf("Retry-After %q; want %q", e.RetryAfter, tt.retryAfter)
+			t.Run(
+				fmt.Sprintf("%d %.10q, credentials %v", tt.status, tt.header, auth.Type == Basic),
+				func(t *testing.T) {
+					t.Parallel()
+					header := map[string]string{"Content-Type": ociManifest}
+					if tt.header != "" {
+						header["Retry-After"] = tt.header
 					}
-					if e.HadAuth != (auth.Type == Basic) {
-						t.Errorf("HadAuth %v", e.HadAuth)
+					s := serve(t, "http", "", always(tt.status, header, ""))
+					u := openBare(t, s.url, auth)
+					check := func(err error) {
+						t.Helper()
+						e := wantUpstream(t, err, tt.want)
+						if e.RetryAfter != tt.retryAfter {
+							t.Errorf("Retry-After %q; want %q", e.RetryAfter, tt.retryAfter)
+						}
+						if e.HadAuth != (auth.Type == Basic) {
+							t.Errorf("HadAuth %v", e.HadAuth)
+						}
+						if verify.IsNotFound(err) != (tt.status == 404) {
+							t.Error("IsNotFound is wrong")
+						}
 					}
-					if verify.IsNotFound(err) != (tt.status == 404) {
-						t.Error("IsNotFound is wrong")
+					_, err := u.Manifest(t.Context(), repo, "latest", plenty)
+					check(err)
+					_, err = u.Blob(t.Context(), repo, someHash, plenty)
+					check(err)
+					_, _, err = u.Resolve(t.Context(), repo, "latest")
+					check(err)
+					_, _, err = u.Tags(t.Context(), repo, "", "", plenty)
+					check(err)
+					b, err := u.OpenBlob(t.Context(), repo, someHash, http.MethodGet, "")
+					check(err)
+					if b != nil {
+						t.Error("a body beside the error")
 					}
-				}
-				_, err := u.Manifest(t.Context(), repo, "latest", plenty)
-				check(err)
-				_, err = u.Blob(t.Context(), repo, someHash, plenty)
-				check(err)
-				_, _, err = u.Resolve(t.Context(), repo, "latest")
-				check(err)
-				_, _, err = u.Tags(t.Context(), repo, "", "", plenty)
-				check(err)
-				b, err := u.OpenBlob(t.Context(), repo, someHash, http.MethodGet, "")
-				check(err)
-				if b != nil {
-					t.Error("a body beside the error")
-				}
-			})
+				},
+			)
 		}
 	}
 }
@@ -339,7 +434,12 @@ func TestServerThatHangsUpIsUnavailable(t *testing.T) {
 // Another CA's certificate, or another host's, is nobody's registry.
 func TestTLSIsVerified(t *testing.T) {
 	t.Parallel()
-	s := serve(t, "https", "registry.example", func(w http.ResponseWriter, _ *http.Request) { sendManifest(w, someBytes) })
+	s := serve(
+		t,
+		"https",
+		"registry.example",
+		func(w http.ResponseWriter, _ *http.Request) { sendManifest(w, someBytes) },
+	)
 	good := open(t, s.url, Auth{}, s)
 	mustManifest(t, good)
 
@@ -512,7 +612,12 @@ func TestUpstreamSeesOnlyTheHeadersItNeeds(t *testing.T) {
 			t.Errorf("Range %q", got)
 		}
 	}
-	for _, kind := range []string{"oci.image.index.v1+json", "oci.image.manifest.v1+json", "docker.distribution.manifest.list.v2+json", "docker.distribution.manifest.v2+json"} {
+	for _, kind := range []string{
+		"oci.image.index.v1+json",
+		"oci.image.manifest.v1+json",
+		"docker.distribution.manifest.list.v2+json",
+		"docker.distribution.manifest.v2+json",
+	} {
 		if !strings.Contains(acceptManifests, "application/vnd."+kind) {
 			t.Errorf("%s is not accepted", kind)
 		}
@@ -542,7 +647,15 @@ func TestCookiesAreNotKept(t *testing.T) {
 // What was hashed is what is served: compressed bytes are other bytes.
 func TestContentEncodingIsRefused(t *testing.T) {
 	t.Parallel()
-	for encoding, ok := range map[string]bool{"": true, "identity": true, "gzip": false, "zstd": false, "br": false, "aws-chunked": false, "gzip, identity": false} {
+	for encoding, ok := range map[string]bool{
+		"":               true,
+		"identity":       true,
+		"gzip":           false,
+		"zstd":           false,
+		"br":             false,
+		"aws-chunked":    false,
+		"gzip, identity": false,
+	} {
 		t.Run(encoding, func(t *testing.T) {
 			t.Parallel()
 			s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
@@ -677,7 +790,8 @@ func TestTraceContextOfAClientStaysHere(t *testing.T) {
 	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { sendManifest(w, someBytes) })
 	u := openBare(t, s.url, Auth{})
 	ctx := trace.ContextWithRemoteSpanContext(t.Context(), trace.NewSpanContext(trace.SpanContextConfig{
-		TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceFlags: trace.FlagsSampled, Remote: true}))
+		TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceFlags: trace.FlagsSampled, Remote: true,
+	}))
 	if _, err := u.Manifest(ctx, repo, "latest", plenty); err != nil {
 		t.Fatal(err)
 	}

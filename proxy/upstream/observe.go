@@ -24,9 +24,14 @@ type observer struct {
 }
 
 func newObserver(host string, t trace.TracerProvider, m metric.MeterProvider) (*observer, error) {
-	duration, err := m.Meter(scope).Float64Histogram("pullgate.upstream.duration", metric.WithUnit("s"),
-		metric.WithDescription("Time until an upstream's response headers, by upstream, operation and status; error where none came."),
-		metric.WithExplicitBucketBoundaries(.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30))
+	duration, err := m.Meter(scope).Float64Histogram(
+		"pullgate.upstream.duration",
+		metric.WithUnit("s"),
+		metric.WithDescription(
+			"Time until an upstream's response headers, by upstream, operation and status; error where none came.",
+		),
+		metric.WithExplicitBucketBoundaries(.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30),
+	)
 	if err != nil {
 		return nil, fmt.Errorf("create metrics: %w", err)
 	}
@@ -34,8 +39,15 @@ func newObserver(host string, t trace.TracerProvider, m metric.MeterProvider) (*
 }
 
 func (o *observer) roundTrip(t http.RoundTripper, req *http.Request, operation string) (*http.Response, error) {
-	ctx, span := o.tracer.Start(req.Context(), "upstream "+operation, trace.WithSpanKind(trace.SpanKindClient),
-		trace.WithAttributes(attribute.String("server.address", req.URL.Host), attribute.String("http.request.method", req.Method)))
+	ctx, span := o.tracer.Start(
+		req.Context(),
+		"upstream "+operation,
+		trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(
+			attribute.String("server.address", req.URL.Host),
+			attribute.String("http.request.method", req.Method),
+		),
+	)
 	defer span.End()
 	start := time.Now()
 	req = req.WithContext(ctx)

@@ -48,7 +48,12 @@ func TestRedirectToAnotherOriginCarriesNoCredentials(t *testing.T) {
 		for _, status := range []int{301, 302, 303, 307, 308} {
 			t.Run(tt.name+", "+strconv.Itoa(status), func(t *testing.T) {
 				t.Parallel()
-				store := serve(t, tt.scheme, tt.store, func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, someBytes) })
+				store := serve(
+					t,
+					tt.scheme,
+					tt.store,
+					func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, someBytes) },
+				)
 				registry := serve(t, tt.scheme, tt.registry, withToken(func(w http.ResponseWriter, q *http.Request) {
 					http.Redirect(w, q, store.url+"/data?X-Signature=abc%2Fdef&x=1", status)
 				}))
@@ -83,7 +88,12 @@ func TestRedirectToAnotherOriginCarriesNoCredentials(t *testing.T) {
 
 func TestRedirectToAnotherSchemeOfTheSameHostCarriesNoCredentials(t *testing.T) {
 	t.Parallel()
-	secure := serve(t, "https", "registry.example", func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, someBytes) })
+	secure := serve(
+		t,
+		"https",
+		"registry.example",
+		func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, someBytes) },
+	)
 	plain := serve(t, "http", "registry.example", withToken(func(w http.ResponseWriter, q *http.Request) {
 		http.Redirect(w, q, secure.url+"/data", http.StatusFound)
 	}))
@@ -98,7 +108,12 @@ func TestRedirectToAnotherSchemeOfTheSameHostCarriesNoCredentials(t *testing.T) 
 
 func TestRedirectWithinTheOriginKeepsCredentials(t *testing.T) {
 	t.Parallel()
-	for _, location := range []string{"/elsewhere?a=b", "https://registry.example/elsewhere?a=b", "https://REGISTRY.example/elsewhere?a=b", "//registry.example/elsewhere?a=b"} {
+	for _, location := range []string{
+		"/elsewhere?a=b",
+		"https://registry.example/elsewhere?a=b",
+		"https://REGISTRY.example/elsewhere?a=b",
+		"//registry.example/elsewhere?a=b",
+	} {
 		s := serve(t, "https", "registry.example", withToken(func(w http.ResponseWriter, q *http.Request) {
 			if q.URL.Path == "/elsewhere" {
 				sendBlob(w, someBytes)
@@ -107,7 +122,11 @@ func TestRedirectWithinTheOriginKeepsCredentials(t *testing.T) {
 			w.Header().Set("Location", location)
 			w.WriteHeader(http.StatusTemporaryRedirect)
 		}))
-		upper := &site{name: "REGISTRY.example", url: s.url, address: s.address} // the dialer is asked for the name as written
+		upper := &site{
+			name:    "REGISTRY.example",
+			url:     s.url,
+			address: s.address,
+		} // the dialer is asked for the name as written
 		u := open(t, s.url, Auth{}, s, upper)
 		if _, err := blob(u, t.Context()); err != nil {
 			t.Errorf("%s: %v", location, err)
@@ -123,7 +142,12 @@ func TestRedirectWithinTheOriginKeepsCredentials(t *testing.T) {
 // What a redirect's target says is bound to the digest asked for.
 func TestRedirectTargetWithOtherBytesIsRefused(t *testing.T) {
 	t.Parallel()
-	store := serve(t, "https", "cdn.elsewhere.test", func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, []byte("other")) })
+	store := serve(
+		t,
+		"https",
+		"cdn.elsewhere.test",
+		func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, []byte("other")) },
+	)
 	registry := serve(t, "https", "registry.example", func(w http.ResponseWriter, q *http.Request) {
 		http.Redirect(w, q, store.url+"/data", http.StatusFound)
 	})
@@ -196,8 +220,18 @@ func TestRedirectsThatAreRefused(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			plain := serve(t, "http", "cdn.elsewhere.test", func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, someBytes) })
-			secure := serve(t, "https", "cdn.elsewhere.test", func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, someBytes) })
+			plain := serve(
+				t,
+				"http",
+				"cdn.elsewhere.test",
+				func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, someBytes) },
+			)
+			secure := serve(
+				t,
+				"https",
+				"cdn.elsewhere.test",
+				func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, someBytes) },
+			)
 			other := serve(t, map[string]string{"http": "https", "https": "http"}[tt.scheme], "registry.example",
 				func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, someBytes) })
 			registry := serve(t, tt.scheme, "registry.example", func(w http.ResponseWriter, _ *http.Request) {
@@ -221,7 +255,12 @@ func TestRedirectsThatAreRefused(t *testing.T) {
 // A chain may not step down on its way either.
 func TestRedirectDowngradeAtTheSecondHopIsRefused(t *testing.T) {
 	t.Parallel()
-	plain := serve(t, "http", "cdn.elsewhere.test", func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, someBytes) })
+	plain := serve(
+		t,
+		"http",
+		"cdn.elsewhere.test",
+		func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, someBytes) },
+	)
 	secure := serve(t, "https", "cdn.elsewhere.test", func(w http.ResponseWriter, q *http.Request) {
 		http.Redirect(w, q, plain.url+"/data", http.StatusFound)
 	})
@@ -325,8 +364,17 @@ func TestRefuseInternal(t *testing.T) {
 func TestIsLoopback(t *testing.T) {
 	t.Parallel()
 	for host, want := range map[string]bool{
-		"localhost": true, "127.0.0.1": true, "127.1.2.3": true, "::1": true, "::ffff:127.0.0.1": true,
-		"registry.example": false, "10.0.0.1": false, "0.0.0.0": false, "": false, "localhost.evil.example": false, "127.0.0.1.evil.example": false,
+		"localhost":              true,
+		"127.0.0.1":              true,
+		"127.1.2.3":              true,
+		"::1":                    true,
+		"::ffff:127.0.0.1":       true,
+		"registry.example":       false,
+		"10.0.0.1":               false,
+		"0.0.0.0":                false,
+		"":                       false,
+		"localhost.evil.example": false,
+		"127.0.0.1.evil.example": false,
 	} {
 		if got := isLoopback(host); got != want {
 			t.Errorf("%s: %v", host, got)
@@ -346,8 +394,17 @@ func TestRedirectAndRealmToAnInternalAddressAreRefused(t *testing.T) {
 		sendBlob(w, someBytes)
 	})
 	_, port, _ := strings.Cut(inside.name, ":")
-	targets := []string{inside.url, "http://localhost:" + port, "http://[::ffff:127.0.0.1]:" + port, "http://0.0.0.0:" + port,
-		"http://169.254.169.254", "http://169.254.169.254:80", "http://[fe80::1]", "http://127.1:" + port, "http://2130706433:" + port}
+	targets := []string{
+		inside.url,
+		"http://localhost:" + port,
+		"http://[::ffff:127.0.0.1]:" + port,
+		"http://0.0.0.0:" + port,
+		"http://169.254.169.254",
+		"http://169.254.169.254:80",
+		"http://[fe80::1]",
+		"http://127.1:" + port,
+		"http://2130706433:" + port,
+	}
 	for _, target := range targets {
 		for _, kind := range []string{"redirect", "realm"} {
 			t.Run(kind+" "+target, func(t *testing.T) {
@@ -365,7 +422,8 @@ func TestRedirectAndRealmToAnInternalAddressAreRefused(t *testing.T) {
 				defer cancel()
 				_, err := blob(u, ctx)
 				e := wantUpstream(t, err, http.StatusServiceUnavailable)
-				if !strings.Contains(target, "127.1") && !strings.Contains(target, "2130706433") && !errors.Is(e, errInternal) { // those two resolve or do not
+				if !strings.Contains(target, "127.1") && !strings.Contains(target, "2130706433") &&
+					!errors.Is(e, errInternal) { // those two resolve or do not
 					t.Errorf("%v; want the internal address to be the reason", err)
 				}
 			})
@@ -403,7 +461,12 @@ func TestRedirectKeepsMethodAndRange(t *testing.T) {
 					_, _ = io.WriteString(w, "2345")
 				}
 			})
-			registry := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) { http.Redirect(w, q, store.url+"/data", status) })
+			registry := serve(
+				t,
+				"http",
+				"",
+				func(w http.ResponseWriter, q *http.Request) { http.Redirect(w, q, store.url+"/data", status) },
+			)
 			u := openBare(t, registry.url, Auth{})
 			b, err := u.OpenBlob(t.Context(), repo, someHash, method, "bytes=2-5")
 			if err != nil {

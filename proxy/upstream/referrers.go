@@ -22,7 +22,12 @@ const (
 )
 
 // Referrers implements verify.Registry: distribution spec, "Listing Referrers".
-func (u *Upstream) Referrers(ctx context.Context, repo policy.Repository, d digest.Digest, limit int64) (verify.Referrers, error) {
+func (u *Upstream) Referrers(
+	ctx context.Context,
+	repo policy.Repository,
+	d digest.Digest,
+	limit int64,
+) (verify.Referrers, error) {
 	var list verify.Referrers
 	at := u.at(repo, "referrers", d.String())
 	for page := 0; ; page++ {
@@ -30,7 +35,13 @@ func (u *Upstream) Referrers(ctx context.Context, repo policy.Repository, d dige
 			list.Truncated = true
 			return list, nil
 		}
-		resp, err := u.send(ctx, ask{method: http.MethodGet, url: at, operation: operationReferrers, accept: indexType, repo: repo}, http.StatusOK)
+		resp, err := u.send(ctx, ask{
+			method:    http.MethodGet,
+			url:       at,
+			operation: operationReferrers,
+			accept:    indexType,
+			repo:      repo,
+		}, http.StatusOK)
 		if page == 0 && noReferrers(err) {
 			return verify.Referrers{}, nil
 		}
@@ -47,7 +58,11 @@ func (u *Upstream) Referrers(ctx context.Context, repo policy.Repository, d dige
 		}
 		limit -= int64(len(b))
 		if tooManyParts(b) {
-			return verify.Referrers{}, u.broken("%w: a page of referrers with more than %d parts", verify.ErrTooLarge, maxParts)
+			return verify.Referrers{}, u.broken(
+				"%w: a page of referrers with more than %d parts",
+				verify.ErrTooLarge,
+				maxParts,
+			)
 		}
 		var index struct {
 			Manifests *[]verify.Descriptor `json:"manifests"`
@@ -111,5 +126,10 @@ func (u *Upstream) next(at *url.URL, resp *http.Response) (*url.URL, bool, error
 	if err != nil || !sameOrigin(next, u.base) || next.Path != at.Path || next.User != nil {
 		return nil, false, u.broken("its next page is somewhere else")
 	}
-	return &url.URL{Scheme: at.Scheme, Host: at.Host, Path: at.Path, RawQuery: next.RawQuery}, true, nil
+	return &url.URL{
+		Scheme:   at.Scheme,
+		Host:     at.Host,
+		Path:     at.Path,
+		RawQuery: next.RawQuery,
+	}, true, nil
 }

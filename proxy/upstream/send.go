@@ -95,7 +95,11 @@ func (u *Upstream) follow(ctx context.Context, a ask, authorization string) (*ht
 			return nil, err
 		}
 		switch resp.StatusCode {
-		case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		case http.StatusMovedPermanently,
+			http.StatusFound,
+			http.StatusSeeOther,
+			http.StatusTemporaryRedirect,
+			http.StatusPermanentRedirect:
 		case http.StatusUnauthorized:
 			if !sameOrigin(at, u.base) { // not the registry's challenge: nothing of its credentials is for there
 				discard(resp)
@@ -116,7 +120,9 @@ func (u *Upstream) follow(ctx context.Context, a ask, authorization string) (*ht
 		if err != nil {
 			return nil, u.broken("it redirects without saying where")
 		}
-		if location.Scheme != "https" && location.Scheme != at.Scheme || location.Scheme != "https" && location.Scheme != "http" || location.User != nil {
+		if location.Scheme != "https" && location.Scheme != at.Scheme ||
+			location.Scheme != "https" && location.Scheme != "http" ||
+			location.User != nil {
 			return nil, u.broken("it redirects to a URL that is not followed: %s://%s", location.Scheme, location.Host)
 		}
 		at = location
@@ -137,8 +143,13 @@ func discard(resp *http.Response) {
 
 // refused turns an answer's status into an error.
 func (u *Upstream) refused(a ask, resp *http.Response) error {
-	e := &verify.UpstreamError{Status: resp.StatusCode, RetryAfter: retryAfter(resp), HadAuth: u.auth.any(), Host: u.host,
-		Err: fmt.Errorf("%s %s: %s", a.method, a.url.Path, statusText(resp))}
+	e := &verify.UpstreamError{
+		Status:     resp.StatusCode,
+		RetryAfter: retryAfter(resp),
+		HadAuth:    u.auth.any(),
+		Host:       u.host,
+		Err:        fmt.Errorf("%s %s: %s", a.method, a.url.Path, statusText(resp)),
+	}
 	switch {
 	case resp.StatusCode >= 400 && resp.StatusCode < 500, resp.StatusCode == http.StatusNotImplemented:
 	case resp.StatusCode >= 500:
@@ -169,7 +180,12 @@ func retryAfter(resp *http.Response) string {
 
 // broken is an answer no healthy registry gives.
 func (u *Upstream) broken(format string, args ...any) error {
-	return &verify.UpstreamError{Status: http.StatusBadGateway, HadAuth: u.auth.any(), Host: u.host, Err: fmt.Errorf(format, args...)}
+	return &verify.UpstreamError{
+		Status:  http.StatusBadGateway,
+		HadAuth: u.auth.any(),
+		Host:    u.host,
+		Err:     fmt.Errorf(format, args...),
+	}
 }
 
 // fail makes every other error one of an upstream that could not be asked. URLs
@@ -188,9 +204,18 @@ func (u *Upstream) fail(ctx context.Context, err error) error {
 	}
 	var noTLS tls.RecordHeaderError
 	if errors.As(err, &noTLS) || errors.Is(err, http.ErrSchemeMismatch) {
-		err = fmt.Errorf("%w: it speaks no TLS; where plain http is meant, write `url: http://…` for this upstream (verify --key: --plain-http)", err)
+		err = fmt.Errorf(
+			"%w: it speaks no TLS; where plain http is meant, write `url: http://…` for this upstream (verify "+
+				"--key: --plain-http)",
+			err,
+		)
 	}
-	return &verify.UpstreamError{Status: http.StatusServiceUnavailable, HadAuth: u.auth.any(), Host: u.host, Err: err}
+	return &verify.UpstreamError{
+		Status:  http.StatusServiceUnavailable,
+		HadAuth: u.auth.any(),
+		Host:    u.host,
+		Err:     err,
+	}
 }
 
 // maxParts bounds what JSON can cost in memory, which is far more than its

@@ -12,7 +12,12 @@ import (
 // Tags lists a page of tags, in the registry's order. n and last are the
 // spec's paging parameters, empty when not given; next holds those of the
 // following page and is nil after the last one. At most limit bytes are read.
-func (u *Upstream) Tags(ctx context.Context, repo policy.Repository, n, last string, limit int64) (tags []string, next url.Values, err error) {
+func (u *Upstream) Tags(
+	ctx context.Context,
+	repo policy.Repository,
+	n, last string,
+	limit int64,
+) (tags []string, next url.Values, err error) {
 	at := u.at(repo, "tags", "list")
 	query := url.Values{}
 	for key, value := range map[string]string{"n": n, "last": last} {
@@ -21,7 +26,13 @@ func (u *Upstream) Tags(ctx context.Context, repo policy.Repository, n, last str
 		}
 	}
 	at.RawQuery = query.Encode()
-	resp, err := u.send(ctx, ask{method: http.MethodGet, url: at, operation: "tags", accept: "application/json", repo: repo}, http.StatusOK)
+	resp, err := u.send(ctx, ask{
+		method:    http.MethodGet,
+		url:       at,
+		operation: "tags",
+		accept:    "application/json",
+		repo:      repo,
+	}, http.StatusOK)
 	if err != nil {
 		return nil, nil, err
 	}

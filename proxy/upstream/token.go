@@ -60,7 +60,12 @@ func (t *tokens) remembered(_ context.Context, repo policy.Repository) (string, 
 }
 
 // answer meets a 401's challenge. tried is the header that was refused.
-func (t *tokens) answer(ctx context.Context, repo policy.Repository, challenges []string, tried string) (string, error) {
+func (t *tokens) answer(
+	ctx context.Context,
+	repo policy.Repository,
+	challenges []string,
+	tried string,
+) (string, error) {
 	if params, ok := challengeOf(challenges, "Bearer"); ok {
 		return t.bearer(ctx, repo, params, tried)
 	}
@@ -99,7 +104,12 @@ func (t *tokens) refusedSecret(err error) error {
 	if err == nil {
 		err = fmt.Errorf("it wants credentials that the gate does not have")
 	}
-	return &verify.UpstreamError{Status: http.StatusUnauthorized, HadAuth: t.up.auth.any(), Host: t.up.host, Err: err}
+	return &verify.UpstreamError{
+		Status:  http.StatusUnauthorized,
+		HadAuth: t.up.auth.any(),
+		Host:    t.up.host,
+		Err:     err,
+	}
 }
 
 func (t *tokens) basicHeader() (string, error) {
@@ -164,7 +174,10 @@ func (t *tokens) fetch(ctx context.Context, repo policy.Repository, params strin
 		return token{}, err
 	}
 	if !s.empty() && !t.up.auth.mayGoTo(realm) {
-		return token{}, t.up.broken("its token realm %s is on another domain; list the host under auth.realms if the credentials may go there", realm.Host)
+		return token{}, t.up.broken(
+			"its token realm %s is on another domain; list the host under auth.realms if the credentials may go there",
+			realm.Host,
+		)
 	}
 	req, err := tokenRequest(ctx, realm, values["service"], "repository:"+t.up.path(repo)+":pull", s)
 	if err != nil {
@@ -176,7 +189,11 @@ func (t *tokens) fetch(ctx context.Context, repo policy.Repository, params strin
 	if !sameOrigin(realm, t.up.base) {
 		transport = t.up.away
 	}
-	resp, err := t.up.seen.roundTrip(transport, req, "token") // redirects are not followed: nobody else gets the credentials
+	resp, err := t.up.seen.roundTrip(
+		transport,
+		req,
+		"token",
+	) // redirects are not followed: nobody else gets the credentials
 	if err != nil {
 		return token{}, err
 	}
@@ -185,7 +202,13 @@ func (t *tokens) fetch(ctx context.Context, repo policy.Repository, params strin
 	case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden:
 		return token{}, t.refusedSecret(fmt.Errorf("its token realm answered %s", statusText(resp)))
 	case resp.StatusCode == http.StatusTooManyRequests:
-		return token{}, &verify.UpstreamError{Status: resp.StatusCode, RetryAfter: retryAfter(resp), HadAuth: t.up.auth.any(), Host: t.up.host, Err: fmt.Errorf("its token realm answered %s", statusText(resp))}
+		return token{}, &verify.UpstreamError{
+			Status:     resp.StatusCode,
+			RetryAfter: retryAfter(resp),
+			HadAuth:    t.up.auth.any(),
+			Host:       t.up.host,
+			Err:        fmt.Errorf("its token realm answered %s", statusText(resp)),
+		}
 	case resp.StatusCode != http.StatusOK:
 		return token{}, fmt.Errorf("token realm %s answered %s", realm.Host, statusText(resp))
 	}
@@ -194,7 +217,13 @@ func (t *tokens) fetch(ctx context.Context, repo policy.Repository, params strin
 
 func tokenRequest(ctx context.Context, realm *url.URL, service, scope string, s secret) (*http.Request, error) {
 	if s.identityToken != "" { // OAuth 2, as `docker login` leaves it for some registries
-		form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {s.identityToken}, "service": {service}, "scope": {scope}, "client_id": {"pullgate"}}
+		form := url.Values{
+			"grant_type":    {"refresh_token"},
+			"refresh_token": {s.identityToken},
+			"service":       {service},
+			"scope":         {scope},
+			"client_id":     {"pullgate"},
+		}
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, realm.String(), strings.NewReader(form.Encode()))
 		if err != nil {
 			return nil, fmt.Errorf("build token request: %w", err)

@@ -257,7 +257,12 @@ func TestTokenExpiresInIsHonoured(t *testing.T) {
 		{"300 s", `{"token":"t","expires_in":300}`, 280 * time.Second, 300 * time.Second},
 		{"1 s is kept less than that", `{"token":"t","expires_in":1}`, 0, time.Second},
 		{"a year is kept an hour", `{"token":"t","expires_in":31536000}`, 59 * time.Minute, time.Hour},
-		{"the largest number does not overflow", `{"token":"t","expires_in":9223372036854775807}`, 59 * time.Minute, time.Hour},
+		{
+			"the largest number does not overflow",
+			`{"token":"t","expires_in":9223372036854775807}`,
+			59 * time.Minute,
+			time.Hour,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -334,7 +339,11 @@ func TestTokenAnswers(t *testing.T) {
 		{"access_token", `{"access_token":"abc"}`, "Bearer abc"},
 		{"both: token counts", `{"token":"abc","access_token":"xyz"}`, "Bearer abc"},
 		{"token empty, access_token not", `{"token":"","access_token":"xyz"}`, "Bearer xyz"},
-		{"other members are ignored", `{"token":"abc","issued_at":"2026-01-01T00:00:00Z","refresh_token":"` + mark + `"}`, "Bearer abc"},
+		{
+			"other members are ignored",
+			`{"token":"abc","issued_at":"2026-01-01T00:00:00Z","refresh_token":"` + mark + `"}`,
+			"Bearer abc",
+		},
 		{"empty body", ``, ""},
 		{"empty object", `{}`, ""},
 		{"null", `null`, ""},
@@ -356,7 +365,11 @@ func TestTokenAnswers(t *testing.T) {
 		{"no valid UTF-8", "{\"token\":\"" + mark + "\xff\"}", ""},
 		{"largest", `{"token":"` + strings.Repeat("a", 32<<10) + `"}`, "Bearer " + strings.Repeat("a", 32<<10)},
 		{"oversized token", `{"token":"` + strings.Repeat(mark, 20<<10) + `"}`, ""},
-		{"oversized beside the token", `{"pad":"` + strings.Repeat(" ", maxTokenAnswer) + `","token":"` + mark + `"}`, ""},
+		{
+			"oversized beside the token",
+			`{"pad":"` + strings.Repeat(" ", maxTokenAnswer) + `","token":"` + mark + `"}`,
+			"",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -420,29 +433,32 @@ func TestTokenRealmStatuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		for _, auth := range []Auth{{}, basicCredentials(t)} {
-			t.Run(fmt.Sprintf("%d, credentials %v, %q", tt.realm, auth.Type == Basic, tt.retryAfter), func(t *testing.T) {
-				t.Parallel()
-				s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
-					if q.URL.Path != "/token" {
-						challenge(w, bearer("http://"+q.Host+"/token"))
-						return
+			t.Run(
+				fmt.Sprintf("%d, credentials %v, %q", tt.realm, auth.Type == Basic, tt.retryAfter),
+				func(t *testing.T) {
+					t.Parallel()
+					s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
+						if q.URL.Path != "/token" {
+							challenge(w, bearer("http://"+q.Host+"/token"))
+							return
+						}
+						if tt.retryAfter != "" {
+							w.Header()["Retry-After"] = []string{strings.Trim(tt.retryAfter, "\x00")}
+						}
+						w.WriteHeader(tt.realm)
+						if tt.realm != 204 {
+							_, _ = w.Write([]byte(`{"token":"` + mark + `"}`))
+						}
+					})
+					e := wantUpstream(t, manifestOf(t, openBare(t, s.url, auth)), tt.status)
+					if e.HadAuth != (auth.Type == Basic) {
+						t.Errorf("HadAuth %v", e.HadAuth)
 					}
-					if tt.retryAfter != "" {
-						w.Header()["Retry-After"] = []string{strings.Trim(tt.retryAfter, "\x00")}
+					if e.RetryAfter != tt.want {
+						t.Errorf("Retry-After %q; want %q", e.RetryAfter, tt.want)
 					}
-					w.WriteHeader(tt.realm)
-					if tt.realm != 204 {
-						_, _ = w.Write([]byte(`{"token":"` + mark + `"}`))
-					}
-				})
-				e := wantUpstream(t, manifestOf(t, openBare(t, s.url, auth)), tt.status)
-				if e.HadAuth != (auth.Type == Basic) {
-					t.Errorf("HadAuth %v", e.HadAuth)
-				}
-				if e.RetryAfter != tt.want {
-					t.Errorf("Retry-After %q; want %q", e.RetryAfter, tt.want)
-				}
-			})
+				},
+			)
 		}
 	}
 }
@@ -575,8 +591,16 @@ func TestChallengeParameters(t *testing.T) {
 		{"spaces", ` realm = "a" ,  service="b c" `, map[string]string{"realm": "a", "service": "b c"}},
 		{"names without case", `Realm="a",SERVICE="b"`, map[string]string{"realm": "a", "service": "b"}},
 		{"the first counts", `realm="a",realm="b",Realm="c"`, map[string]string{"realm": "a"}},
-		{"a comma inside quotes", `scope="repository:a:pull,push",realm="x"`, map[string]string{"scope": "repository:a:pull,push", "realm": "x"}},
-		{"a parameter inside quotes is none", `scope="realm=evil",realm="good"`, map[string]string{"scope": "realm=evil", "realm": "good"}},
+		{
+			"a comma inside quotes",
+			`scope="repository:a:pull,push",realm="x"`,
+			map[string]string{"scope": "repository:a:pull,push", "realm": "x"},
+		},
+		{
+			"a parameter inside quotes is none",
+			`scope="realm=evil",realm="good"`,
+			map[string]string{"scope": "realm=evil", "realm": "good"},
+		},
 		{"nothing", ``, map[string]string{}},
 		{"rubbish", `,,,=,"`, map[string]string{}},
 	}

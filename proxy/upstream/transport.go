@@ -72,7 +72,8 @@ func refuseInternal(address string, loopbackAllowed bool) error {
 		return errInternal
 	}
 	ip := at.Addr().Unmap().WithZone("")
-	if ip.IsLinkLocalUnicast() || slices.Contains(metadata, ip) || ip.IsUnspecified() || ip.IsMulticast() || ip.IsLoopback() && !loopbackAllowed {
+	if ip.IsLinkLocalUnicast() || slices.Contains(metadata, ip) || ip.IsUnspecified() || ip.IsMulticast() ||
+		ip.IsLoopback() && !loopbackAllowed {
 		return errInternal
 	}
 	return nil

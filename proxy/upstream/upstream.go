@@ -83,8 +83,16 @@ func New(c Config) (*Upstream, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &Upstream{host: c.Host, base: base, agent: c.UserAgent, auth: auth, seen: seen, reads: make(chan struct{}, maxReads), parses: make(chan struct{}, runtime.GOMAXPROCS(0)),
-		lingering: make(chan struct{}, maxLingering)}
+	u := &Upstream{
+		host:      c.Host,
+		base:      base,
+		agent:     c.UserAgent,
+		auth:      auth,
+		seen:      seen,
+		reads:     make(chan struct{}, maxReads),
+		parses:    make(chan struct{}, runtime.GOMAXPROCS(0)),
+		lingering: make(chan struct{}, maxLingering),
+	}
 	u.open, u.shut = context.WithCancel(context.Background())
 	u.direct, u.away = transports(c.TLS, base)
 	u.tokens = newTokens(u)
@@ -112,7 +120,11 @@ func (u *Upstream) path(repo policy.Repository) string {
 
 // at is the URL of one thing of repo, e.g. ("manifests", "latest").
 func (u *Upstream) at(repo policy.Repository, kind, reference string) *url.URL {
-	return &url.URL{Scheme: u.base.Scheme, Host: u.base.Host, Path: "/v2/" + u.path(repo) + "/" + kind + "/" + reference}
+	return &url.URL{
+		Scheme: u.base.Scheme,
+		Host:   u.base.Host,
+		Path:   "/v2/" + u.path(repo) + "/" + kind + "/" + reference,
+	}
 }
 
 func (u *Upstream) String() string { return fmt.Sprintf("%s (%s)", u.host, u.base.Redacted()) }

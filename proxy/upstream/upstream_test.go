@@ -17,14 +17,70 @@ func TestURLs(t *testing.T) {
 	}{
 		{"default", "ghcr.io", "", "acme/app", "v1", "https://ghcr.io/v2/acme/app/manifests/v1"},
 		{"default with a port", "reg.example:5000", "", "app", "v1", "https://reg.example:5000/v2/app/manifests/v1"},
-		{"docker.io", "docker.io", "", "library/nginx", "latest", "https://registry-1.docker.io/v2/library/nginx/manifests/latest"},
-		{"docker.io with a mirror", "docker.io", "https://mirror.example", "library/nginx", "latest", "https://mirror.example/v2/library/nginx/manifests/latest"},
-		{"http when written out", "reg.example", "http://reg.example:5000", "app", "v1", "http://reg.example:5000/v2/app/manifests/v1"},
-		{"a slash at the end", "reg.example", "https://reg.example/", "app", "v1", "https://reg.example/v2/app/manifests/v1"},
-		{"base path", "docker.io", "https://harbor.example/dockerhub", "library/nginx", "v1", "https://harbor.example/v2/dockerhub/library/nginx/manifests/v1"},
-		{"base path with a slash at the end", "docker.io", "https://harbor.example/dockerhub/", "library/nginx", "v1", "https://harbor.example/v2/dockerhub/library/nginx/manifests/v1"},
-		{"base path of two parts", "docker.io", "https://harbor.example/a/b", "nginx", "v1", "https://harbor.example/v2/a/b/nginx/manifests/v1"},
-		{"query, fragment and user of the base are not sent", "r.example", "https://u:p@r.example/a?x=1#f", "nginx", "v1", "https://r.example/v2/a/nginx/manifests/v1"},
+		{
+			"docker.io",
+			"docker.io",
+			"",
+			"library/nginx",
+			"latest",
+			"https://registry-1.docker.io/v2/library/nginx/manifests/latest",
+		},
+		{
+			"docker.io with a mirror",
+			"docker.io",
+			"https://mirror.example",
+			"library/nginx",
+			"latest",
+			"https://mirror.example/v2/library/nginx/manifests/latest",
+		},
+		{
+			"http when written out",
+			"reg.example",
+			"http://reg.example:5000",
+			"app",
+			"v1",
+			"http://reg.example:5000/v2/app/manifests/v1",
+		},
+		{
+			"a slash at the end",
+			"reg.example",
+			"https://reg.example/",
+			"app",
+			"v1",
+			"https://reg.example/v2/app/manifests/v1",
+		},
+		{
+			"base path",
+			"docker.io",
+			"https://harbor.example/dockerhub",
+			"library/nginx",
+			"v1",
+			"https://harbor.example/v2/dockerhub/library/nginx/manifests/v1",
+		},
+		{
+			"base path with a slash at the end",
+			"docker.io",
+			"https://harbor.example/dockerhub/",
+			"library/nginx",
+			"v1",
+			"https://harbor.example/v2/dockerhub/library/nginx/manifests/v1",
+		},
+		{
+			"base path of two parts",
+			"docker.io",
+			"https://harbor.example/a/b",
+			"nginx",
+			"v1",
+			"https://harbor.example/v2/a/b/nginx/manifests/v1",
+		},
+		{
+			"query, fragment and user of the base are not sent",
+			"r.example",
+			"https://u:p@r.example/a?x=1#f",
+			"nginx",
+			"v1",
+			"https://r.example/v2/a/nginx/manifests/v1",
+		},
 		{"digest", "ghcr.io", "", "app", someHash.String(), "https://ghcr.io/v2/app/manifests/" + someHash.String()},
 		// Parsed names hold none of these; were one to slip through, it must
 		// stay a path, of that repository.
@@ -50,7 +106,10 @@ func TestURLs(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(u.Close)
-			if got := u.at(policy.Repository{Host: tt.host, Path: tt.path}, "manifests", tt.reference).String(); got != tt.want {
+			if got := u.at(policy.Repository{
+				Host: tt.host,
+				Path: tt.path,
+			}, "manifests", tt.reference).String(); got != tt.want {
 				t.Errorf("got %s; want %s", got, tt.want)
 			}
 		})
@@ -88,7 +147,13 @@ func TestURLOnTheWire(t *testing.T) {
 	if _, _, err := u.Tags(t.Context(), nested, "", "", plenty); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"manifests/V1.0_x-y", "manifests/t", "blobs/" + someHash.String(), "referrers/" + someHash.String(), "tags/list"}
+	want := []string{
+		"manifests/V1.0_x-y",
+		"manifests/t",
+		"blobs/" + someHash.String(),
+		"referrers/" + someHash.String(),
+		"tags/list",
+	}
 	for i, q := range s.requests() {
 		if q.uri != "/v2/proxy/hub/a/b/c__d/e-f.g/"+want[i] {
 			t.Errorf("asked for %s", q.uri)
@@ -116,7 +181,15 @@ func TestReferrersPagesUnderABasePath(t *testing.T) {
 
 func TestNewRefusesAURLThatIsNone(t *testing.T) {
 	t.Parallel()
-	for _, text := range []string{"ftp://r.example", "//r.example", "r.example/path", "https:///path", "https:r.example", "unix:///run/x.sock", ""} {
+	for _, text := range []string{
+		"ftp://r.example",
+		"//r.example",
+		"r.example/path",
+		"https:///path",
+		"https:r.example",
+		"unix:///run/x.sock",
+		"",
+	} {
 		at, err := url.Parse(text)
 		if err != nil {
 			t.Fatal(err)

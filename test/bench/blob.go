@@ -82,9 +82,21 @@ func measureBlob(ctx context.Context, l *lab) error {
 	}
 	for _, other := range sides[1:] {
 		middle, spread := ratio(sides[0].mib, other.mib)
-		l.table.add("blob of 256 MiB, 4 clients", number(median(sides[0].mib))+" MiB/s", other.name+" "+number(median(other.mib))+" MiB/s", middle, spread)
+		l.table.add(
+			"blob of 256 MiB, 4 clients",
+			number(median(sides[0].mib))+" MiB/s",
+			other.name+" "+number(median(other.mib))+" MiB/s",
+			middle,
+			spread,
+		)
 		middle, spread = ratio(sides[0].cost, other.cost)
-		l.table.add("CPU per GiB of blobs", number(median(sides[0].cost))+" s", other.name+" "+number(median(other.cost))+" s", middle, spread+"; the gate hashes every byte")
+		l.table.add(
+			"CPU per GiB of blobs",
+			number(median(sides[0].cost))+" s",
+			other.name+" "+number(median(other.cost))+" s",
+			middle,
+			spread+"; the gate hashes every byte",
+		)
 	}
 	if peerErr != nil {
 		l.table.add("blob of 256 MiB, 4 clients", "", "nginx proxy_pass", "", "not measured: "+peerErr.Error())
@@ -216,11 +228,21 @@ func measureMemory(ctx context.Context, l *lab) error {
 	if held == 0 {
 		return fmt.Errorf("no stream came: %w", ended)
 	}
-	notes := fmt.Sprintf("%s KiB per stream; %s MiB before", number(float64(peak-before)/float64(held)/1024), number(float64(before)/(1<<20)))
+	notes := fmt.Sprintf(
+		"%s KiB per stream; %s MiB before",
+		number(float64(peak-before)/float64(held)/1024),
+		number(float64(before)/(1<<20)),
+	)
 	if held < slowStreams {
 		notes += fmt.Sprintf("; only %d streams could be opened: %v", held, ended)
 	}
-	l.table.add(fmt.Sprintf("peak memory with %s slow blob streams", number(slowStreams)), number(float64(peak-before)/(1<<20))+" MiB more", "", "", notes)
+	l.table.add(
+		fmt.Sprintf("peak memory with %s slow blob streams", number(slowStreams)),
+		number(float64(peak-before)/(1<<20))+" MiB more",
+		"",
+		"",
+		notes,
+	)
 	return nil
 }
 

@@ -188,7 +188,11 @@ func hammer(target *url.URL, end time.Time, good, bad *atomic.Int64) error {
 			} else if n == 0 {
 				good.Add(1)
 			}
-			if name, value, ok := bytes.Cut(line, []byte(": ")); ok && strings.EqualFold(string(name), "content-length") {
+			if name, value, ok := bytes.Cut(
+				line,
+				[]byte(": "),
+			); ok &&
+				strings.EqualFold(string(name), "content-length") {
 				if length, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil {
 					return err
 				}

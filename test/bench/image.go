@@ -61,7 +61,12 @@ type push struct {
 }
 
 func (p push) put(ctx context.Context, repo, kind, reference, mediaType string, body []byte) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, p.base+"/v2/"+repo+"/"+kind+"/"+reference, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(
+		ctx,
+		http.MethodPut,
+		p.base+"/v2/"+repo+"/"+kind+"/"+reference,
+		bytes.NewReader(body),
+	)
 	if err != nil {
 		return err
 	}
@@ -82,18 +87,33 @@ func (p push) put(ctx context.Context, repo, kind, reference, mediaType string, 
 // image pushes an image whose index has indexBytes bytes (0: as they come) and
 // whose one layer is given, under the tag latest.
 func (p push) image(ctx context.Context, repo string, layer []byte, indexBytes int, signed bool) (*image, error) {
-	config := encode(map[string]any{"architecture": "amd64", "os": "linux", "config": map[string]any{}, "made": rand.Text(),
-		"rootfs": map[string]any{"type": "layers", "diff_ids": []digest.Digest{digest.FromBytes(layer)}}})
-	manifest := encode(map[string]any{"schemaVersion": 2, "mediaType": manifestType, "config": describe(configType, config),
-		"layers": []descriptor{describe(layerType, layer)}})
+	config := encode(map[string]any{
+		"architecture": "amd64",
+		"os":           "linux",
+		"config":       map[string]any{},
+		"made":         rand.Text(),
+		"rootfs":       map[string]any{"type": "layers", "diff_ids": []digest.Digest{digest.FromBytes(layer)}},
+	})
+	manifest := encode(map[string]any{
+		"schemaVersion": 2,
+		"mediaType":     manifestType,
+		"config":        describe(configType, config),
+		"layers":        []descriptor{describe(layerType, layer)},
+	})
 	entry := describe(manifestType, manifest)
 	entry.Platform = map[string]string{"os": "linux", "architecture": "amd64"}
 	index := encode(map[string]any{"schemaVersion": 2, "mediaType": indexType, "manifests": []descriptor{entry}})
 	if pad := indexBytes - len(index) - len(`,"annotations":{"pad":""}`); pad > 0 {
 		index = append(index[:len(index)-1], `,"annotations":{"pad":"`+strings.Repeat("x", pad)+`"}}`...)
 	}
-	img := &image{repo: repo, index: index, indexDigest: digest.FromBytes(index), child: entry.Digest,
-		config: digest.FromBytes(config), layer: digest.FromBytes(layer)}
+	img := &image{
+		repo:        repo,
+		index:       index,
+		indexDigest: digest.FromBytes(index),
+		child:       entry.Digest,
+		config:      digest.FromBytes(config),
+		layer:       digest.FromBytes(layer),
+	}
 	for _, part := range []struct {
 		kind, reference, mediaType string
 		body                       []byte
@@ -132,13 +152,27 @@ func (p push) sign(ctx context.Context, img *image) error {
 	}
 	layer := describe(sigs.MediaTypeSimpleSigning, payload)
 	layer.Annotations = map[string]string{sigs.AnnotationSignature: base64.StdEncoding.EncodeToString(signature)}
-	config := encode(map[string]any{"architecture": "", "os": "", "config": map[string]any{},
-		"rootfs": map[string]any{"type": "layers", "diff_ids": []digest.Digest{layer.Digest}}})
-	manifest := encode(map[string]any{"schemaVersion": 2, "mediaType": manifestType, "config": describe(configType, config), "layers": []descriptor{layer}})
+	config := encode(map[string]any{
+		"architecture": "", "os": "", "config": map[string]any{},
+		"rootfs": map[string]any{"type": "layers", "diff_ids": []digest.Digest{layer.Digest}},
+	})
+	manifest := encode(map[string]any{
+		"schemaVersion": 2,
+		"mediaType":     manifestType,
+		"config":        describe(configType, config),
+		"layers":        []descriptor{layer},
+	})
 	if err := p.put(ctx, img.repo, "blobs", layer.Digest.String(), "application/octet-stream", payload); err != nil {
 		return err
 	}
-	if err := p.put(ctx, img.repo, "blobs", digest.FromBytes(config).String(), "application/octet-stream", config); err != nil {
+	if err := p.put(
+		ctx,
+		img.repo,
+		"blobs",
+		digest.FromBytes(config).String(),
+		"application/octet-stream",
+		config,
+	); err != nil {
 		return err
 	}
 	tag := strings.Replace(img.indexDigest.String(), ":", "-", 1) + ".sig"

@@ -75,7 +75,10 @@ func newLab(ctx context.Context, span time.Duration, rounds int) (_ *lab, err er
 		return nil, err
 	}
 	l.keyFile = filepath.Join(l.dir, "bench.pub")
-	if err := os.WriteFile(l.keyFile, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600); err != nil {
+	if err := os.WriteFile(l.keyFile, pem.EncodeToMemory(&pem.Block{
+		Type:  "PUBLIC KEY",
+		Bytes: der,
+	}), 0o600); err != nil {
 		return nil, err
 	}
 	if l.registry, err = l.self(ctx, "registry"); err != nil {
@@ -120,7 +123,13 @@ func (p *process) stop() {
 }
 
 func (l *lab) start(cmd *exec.Cmd, addr, log string) (*process, error) {
-	p := &process{cmd: cmd, addr: addr, base: "http://" + addr, log: log, ended: make(chan struct{})}
+	p := &process{
+		cmd:   cmd,
+		addr:  addr,
+		base:  "http://" + addr,
+		log:   log,
+		ended: make(chan struct{}),
+	}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -191,8 +200,10 @@ func (l *lab) gate(ctx context.Context, c gateConfig) (p *process, took time.Dur
 	if c.upstream == "" {
 		c.upstream = l.registry.base
 	}
-	policies := append(c.policies, map[string]any{"name": "bench", "images": []string{host + "/**"},
-		"authorities": []any{map[string]any{"name": "bench", "key": l.keyFile}}})
+	policies := append(c.policies, map[string]any{
+		"name": "bench", "images": []string{host + "/**"},
+		"authorities": []any{map[string]any{"name": "bench", "key": l.keyFile}},
+	})
 	text, err := yaml.Marshal(map[string]any{
 		"listen": addr, "admin": map[string]any{"listen": admin}, "drain": "1s",
 		"upstreams":       []any{map[string]any{"host": host, "url": c.upstream}},

@@ -167,8 +167,20 @@ func machine(l *lab) string {
 	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
 		load, _, _ = strings.Cut(string(text), " ")
 	}
-	return fmt.Sprintf("%s, %s, %d × %s, %s. Requests by %s. %d rounds of %s each; load average at the end %s.",
-		time.Now().UTC().Format(time.DateOnly), kernel(), runtime.NumCPU(), model, runtime.Version(), l.loader(), l.rounds, l.span, load)
+	return fmt.Sprintf(
+		"%s, %s, %d × %s, %s. Requests by %s. %d rounds of %s each; load average at the end %s.",
+		time.Now().UTC().Format(
+			time.DateOnly,
+		),
+		kernel(),
+		runtime.NumCPU(),
+		model,
+		runtime.Version(),
+		l.loader(),
+		l.rounds,
+		l.span,
+		load,
+	)
 }
 
 func kernel() string {

@@ -160,8 +160,13 @@ func measureCold(ctx context.Context, l *lab) error {
 		through, without, refused = append(through, ms(t1)), append(without, ms(t2)), append(refused, ms(t3))
 	}
 	middle, spread := ratio(through, without)
-	l.table.add("cold verified pull, 20 ms away", number(median(through))+" ms", "without the gate "+number(median(without))+" ms", middle,
-		fmt.Sprintf("%s; %d pulls each, 64 KiB layer, connections open", spread, coldPulls))
+	l.table.add(
+		"cold verified pull, 20 ms away",
+		number(median(through))+" ms",
+		"without the gate "+number(median(without))+" ms",
+		middle,
+		fmt.Sprintf("%s; %d pulls each, 64 KiB layer, connections open", spread, coldPulls),
+	)
 	l.table.add("403 for an unsigned image, 20 ms away", number(median(refused))+" ms", "", "",
 		fmt.Sprintf("%s ms; %s round trips", between(refused), number(median(refused)/ms(roundTrip))))
 	return nil
@@ -216,16 +221,36 @@ func measureState(ctx context.Context, l *lab) error {
 	if err != nil {
 		return err
 	}
-	l.table.add("memory per cached verdict, with its index", number(float64(after-before)/stateImages/1024)+" KiB", "", "",
-		fmt.Sprintf("GOGC=10; %s MiB after %s images", number(float64(after)/(1<<20)), number(firstImages+stateImages)))
-	l.table.add("disk per remembered image", number(float64(used)/(firstImages+stateImages)/1024)+" KiB", "", "",
-		fmt.Sprintf("an index, its signature and the facts, in pages used; the file itself grows in steps and has %s MiB", number(float64(file)/(1<<20))))
+	l.table.add(
+		"memory per cached verdict, with its index",
+		number(float64(after-before)/stateImages/1024)+" KiB",
+		"",
+		"",
+		fmt.Sprintf("GOGC=10; %s MiB after %s images", number(float64(after)/(1<<20)), number(firstImages+stateImages)),
+	)
+	l.table.add(
+		"disk per remembered image",
+		number(float64(used)/(firstImages+stateImages)/1024)+" KiB",
+		"",
+		"",
+		fmt.Sprintf(
+			"an index, its signature and the facts, in pages used; the file itself grows in steps and has %s MiB",
+			number(float64(file)/(1<<20)),
+		),
+	)
 	full, err := l.startTimes(ctx, func(int) string { return "state" })
 	if err != nil {
 		return err
 	}
-	l.table.add(fmt.Sprintf("start until /v2/ answers, state of %s images", number(firstImages+stateImages)), number(median(full))+" ms", "empty state "+number(median(empty))+" ms",
-		number(median(full)/median(empty)), fmt.Sprintf("%s ms, empty %s ms; %d starts each", between(full), between(empty), starts))
+	l.table.add(
+		fmt.Sprintf("start until /v2/ answers, state of %s images", number(firstImages+stateImages)),
+		number(median(full))+" ms",
+		"empty state "+number(median(empty))+" ms",
+		number(
+			median(full)/median(empty),
+		),
+		fmt.Sprintf("%s ms, empty %s ms; %d starts each", between(full), between(empty), starts),
+	)
 	return nil
 }
 

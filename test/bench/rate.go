@@ -83,7 +83,14 @@ func (l *lab) rate(ctx context.Context, url string) (float64, error) {
 		return n, nil
 	}
 	threads := strconv.Itoa(min(2, runtime.NumCPU()))
-	out, err := exec.CommandContext(ctx, wrk, "-t"+threads, "-c"+strconv.Itoa(connections), "-d"+strconv.Itoa(int(l.span.Seconds()))+"s", url).Output()
+	out, err := exec.CommandContext(
+		ctx,
+		wrk,
+		"-t"+threads,
+		"-c"+strconv.Itoa(connections),
+		"-d"+strconv.Itoa(int(l.span.Seconds()))+"s",
+		url,
+	).Output()
 	if err != nil {
 		return 0, fmt.Errorf("wrk: %w", err)
 	}

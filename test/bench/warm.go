@@ -74,7 +74,11 @@ func measureWarm(ctx context.Context, l *lab) error {
 	peer, peerErr := l.distribution(ctx, img)
 	if peerErr == nil {
 		defer peer.stop()
-		targets = append(targets, target{"distribution", peer.base + "/v2/acme/warm/manifests/" + img.indexDigest.String(), peer})
+		targets = append(targets, target{
+			"distribution",
+			peer.base + "/v2/acme/warm/manifests/" + img.indexDigest.String(),
+			peer,
+		})
 		if err := warmed(ctx, targets[4].url); err != nil {
 			return err
 		}
@@ -93,11 +97,23 @@ func measureWarm(ctx context.Context, l *lab) error {
 	}
 	add := func(what string, i, against int, more string) {
 		middle, spread := ratio(got[i].rate, got[against].rate)
-		l.table.add(what, number(median(got[i].rate))+"/s", targets[against].name+" "+number(median(got[against].rate))+"/s", middle, spread+more)
+		l.table.add(
+			what,
+			number(median(got[i].rate))+"/s",
+			targets[against].name+" "+number(median(got[against].rate))+"/s",
+			middle,
+			spread+more,
+		)
 	}
 	add("index by digest", 0, 1, "")
 	middle, spread := ratio(got[0].cost, got[1].cost)
-	l.table.add("CPU per index by digest", number(median(got[0].cost))+" µs", "bare handler "+number(median(got[1].cost))+" µs", middle, spread)
+	l.table.add(
+		"CPU per index by digest",
+		number(median(got[0].cost))+" µs",
+		"bare handler "+number(median(got[1].cost))+" µs",
+		middle,
+		spread,
+	)
 	if peerErr == nil {
 		add("index by digest", 0, 4, "; distribution answers from its own disk, without access log")
 	}
@@ -105,7 +121,12 @@ func measureWarm(ctx context.Context, l *lab) error {
 	for _, n := range got[2].rate {
 		asked += n * l.span.Seconds()
 	}
-	add("index by tag, tagTTL 0s", 2, 1, fmt.Sprintf("; one upstream HEAD for %s answers", number(asked/max(1, float64(after-heads)))))
+	add(
+		"index by tag, tagTTL 0s",
+		2,
+		1,
+		fmt.Sprintf("; one upstream HEAD for %s answers", number(asked/max(1, float64(after-heads)))),
+	)
 	if peerErr == nil {
 		add("index by tag, tagTTL 0s", 2, 4, "; distribution asked by digest")
 	} else {
@@ -135,8 +156,11 @@ func (l *lab) distribution(ctx context.Context, img *image) (*process, error) {
 		return nil, err
 	}
 	text, err := yaml.Marshal(map[string]any{
-		"version": "0.1", "log": map[string]any{"level": "error", "accesslog": map[string]any{"disabled": true}},
-		"storage":    map[string]any{"filesystem": map[string]any{"rootdirectory": filepath.Join(l.dir, "distribution")}},
+		"version": "0.1",
+		"log":     map[string]any{"level": "error", "accesslog": map[string]any{"disabled": true}},
+		"storage": map[string]any{
+			"filesystem": map[string]any{"rootdirectory": filepath.Join(l.dir, "distribution")},
+		},
 		"http":       map[string]any{"addr": addr},
 		"validation": map[string]any{"manifests": map[string]any{"indexes": map[string]any{"platforms": "none"}}},
 	})
@@ -191,8 +215,17 @@ func measureAllocs(ctx context.Context, l *lab) error {
 	if len(allocs) == 0 {
 		return fmt.Errorf("go test -bench said nothing of a manifest by digest:\n%s", out)
 	}
-	l.table.add("allocations of a warm request by digest", number(median(allocs)), "", "",
-		fmt.Sprintf("%s bytes, %s µs in the handler, without net/http's own", number(median(size)), number(median(nanos)/1000)))
+	l.table.add(
+		"allocations of a warm request by digest",
+		number(median(allocs)),
+		"",
+		"",
+		fmt.Sprintf(
+			"%s bytes, %s µs in the handler, without net/http's own",
+			number(median(size)),
+			number(median(nanos)/1000),
+		),
+	)
 	return nil
 }
 
@@ -202,8 +235,11 @@ const manyPolicies = 10_000
 func policyList(n int, key string) []map[string]any {
 	list := make([]map[string]any, n)
 	for i := range list {
-		list[i] = map[string]any{"name": fmt.Sprintf("team-%05d", i), "images": []string{fmt.Sprintf("%s/team-%05d/**", host, i)},
-			"authorities": []any{map[string]any{"name": "bench", "key": key}}}
+		list[i] = map[string]any{
+			"name":        fmt.Sprintf("team-%05d", i),
+			"images":      []string{fmt.Sprintf("%s/team-%05d/**", host, i)},
+			"authorities": []any{map[string]any{"name": "bench", "key": key}},
+		}
 	}
 	return list
 }
@@ -242,9 +278,20 @@ func measurePolicies(ctx context.Context, l *lab) error {
 	if err != nil {
 		return err
 	}
-	l.table.add("matching an image that the last of 10,000 policies is for", number(many/1000)+" µs", "10 policies "+number(few/1000)+" µs", number(many/few), "")
-	l.table.add("loading 10,000 policies", number(manyLoading.Seconds()*1000)+" ms", "10 policies "+number(fewLoading.Seconds()*1000)+" ms",
-		number(manyLoading.Seconds()/fewLoading.Seconds()), "every policy has the same key file")
+	l.table.add(
+		"matching an image that the last of 10,000 policies is for",
+		number(many/1000)+" µs",
+		"10 policies "+number(few/1000)+" µs",
+		number(many/few),
+		"",
+	)
+	l.table.add(
+		"loading 10,000 policies",
+		number(manyLoading.Seconds()*1000)+" ms",
+		"10 policies "+number(fewLoading.Seconds()*1000)+" ms",
+		number(manyLoading.Seconds()/fewLoading.Seconds()),
+		"every policy has the same key file",
+	)
 
 	img, err := l.push.image(ctx, "acme/policies", []byte("policies"), indexBytes, true)
 	if err != nil {
@@ -257,7 +304,11 @@ func measurePolicies(ctx context.Context, l *lab) error {
 			return err
 		}
 		defer gate.stop()
-		t := target{fmt.Sprintf("%d policies", n), gate.base + "/v2/" + host + "/acme/policies/manifests/" + img.indexDigest.String(), gate}
+		t := target{
+			fmt.Sprintf("%d policies", n),
+			gate.base + "/v2/" + host + "/acme/policies/manifests/" + img.indexDigest.String(),
+			gate,
+		}
 		if err := warmed(ctx, t.url); err != nil {
 			return err
 		}
@@ -268,6 +319,12 @@ func measurePolicies(ctx context.Context, l *lab) error {
 		return err
 	}
 	middle, spread := ratio(got[0].rate, got[1].rate)
-	l.table.add("index by digest under 10,000 policies", number(median(got[0].rate))+"/s", "10 policies "+number(median(got[1].rate))+"/s", middle, spread)
+	l.table.add(
+		"index by digest under 10,000 policies",
+		number(median(got[0].rate))+"/s",
+		"10 policies "+number(median(got[1].rate))+"/s",
+		middle,
+		spread,
+	)
 	return nil
 }

@@ -38,12 +38,30 @@ func TestBadKeys(t *testing.T) {
 		"wrong password": {pair + ".key", "another", "set COSIGN_PASSWORD to the right one"},
 		"no password":    {pair + ".key", "", "set COSIGN_PASSWORD to the right one"},
 		"public key":     {pair + ".pub", "a password", "signing needs the private one, which ends in .key"},
-		"plain key":      {file("plain.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))), "", "cosign import-key-pair"},
-		"ssh key":        {file("id_ed25519", "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjE=\n-----END OPENSSH PRIVATE KEY-----\n"), "", "cosign import-key-pair"},
-		"no key at all":  {file("notes.txt", "my key is under the mat\n"), "", "make one with `pullgate generate-key-pair`"},
-		"damaged":        {file("damaged.key", "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\ne30=\n-----END ENCRYPTED SIGSTORE PRIVATE KEY-----\n"), "a password", "the password does not open"},
-		"missing":        {filepath.Join(dir, "none.key"), "a password", "make one with `pullgate generate-key-pair`"},
-		"folder":         {dir, "a password", "is a folder"},
+		"plain key": {
+			file("plain.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))),
+			"",
+			"cosign import-key-pair",
+		},
+		"ssh key": {
+			file("id_ed25519", "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjE=\n"+
+				"-----END OPENSSH PRIVATE KEY-----\n"),
+			"",
+			"cosign import-key-pair",
+		},
+		"no key at all": {
+			file("notes.txt", "my key is under the mat\n"),
+			"",
+			"make one with `pullgate generate-key-pair`",
+		},
+		"damaged": {
+			file("damaged.key", "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\ne30=\n"+
+				"-----END ENCRYPTED SIGSTORE PRIVATE KEY-----\n"),
+			"a password",
+			"the password does not open",
+		},
+		"missing": {filepath.Join(dir, "none.key"), "a password", "make one with `pullgate generate-key-pair`"},
+		"folder":  {dir, "a password", "is a folder"},
 	} {
 		out, err := runEnv(t, row.password, binary(t), "sign", "--key", row.key, registry+"/team/app:v1")
 		if exitCode(t, err) != 1 || !strings.Contains(out, row.want) || !strings.Contains(out, filepath.Base(row.key)) {
@@ -76,7 +94,8 @@ func TestReadOnlyRegistry(t *testing.T) {
 	key, public := keyPair(t)
 	for _, format := range []string{"bundle", "legacy"} {
 		out, err := runEnv(t, "", binary(t), "sign", "--key", key, "--format", format, registry+"/team/app:v1")
-		if exitCode(t, err) == 0 || !strings.Contains(out, "this registry takes no pushes") || strings.Contains(out, "signed ") {
+		if exitCode(t, err) == 0 || !strings.Contains(out, "this registry takes no pushes") ||
+			strings.Contains(out, "signed ") {
 			t.Errorf("%s: exit %d:\n%s", format, exitCode(t, err), out)
 		}
 	}
@@ -86,7 +105,16 @@ func TestReadOnlyRegistry(t *testing.T) {
 // notVerified demands that neither pullgate nor cosign finds a signature by the key.
 func notVerified(t *testing.T, public, ref string) {
 	t.Helper()
-	if out, err := run(t, binary(t), "verify", "--key", public, "--plain-http", ref); exitCode(t, err) != 1 || !strings.Contains(out, "no signature found") {
+	if out, err := run(
+		t,
+		binary(t),
+		"verify",
+		"--key",
+		public,
+		"--plain-http",
+		ref,
+	); exitCode(t, err) != 1 ||
+		!strings.Contains(out, "no signature found") {
 		t.Errorf("pullgate verify: exit %d:\n%s", exitCode(t, err), out)
 	}
 	if out, err := run(t, "cosign", "verify", "--key", public, "--insecure-ignore-tlog=true", ref); err == nil {
@@ -121,7 +149,11 @@ func TestHalfSigned(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			registry := registries[row.registry](t)
-			for status, want := range map[int]string{http.StatusForbidden: "docker login", http.StatusMethodNotAllowed: "takes no pushes", http.StatusInsufficientStorage: "sign again"} {
+			for status, want := range map[int]string{
+				http.StatusForbidden:           "docker login",
+				http.StatusMethodNotAllowed:    "takes no pushes",
+				http.StatusInsufficientStorage: "sign again",
+			} {
 				repo := fmt.Sprintf("half/app%d", status)
 				d := pushIndex(t, registry+"/"+repo+":v1", 100)
 				faulty := startFaulty(t, registry, status, row.refuse)
@@ -130,7 +162,12 @@ func TestHalfSigned(t *testing.T) {
 					t.Errorf("%d: exit %d, want %q:\n%s", status, exitCode(t, err), want, out)
 				}
 				if faulty.refused.Load() == 0 || row.written != (faulty.manifests.Load() > 0) {
-					t.Errorf("%d: %d writes refused, %d manifests written: not the failure this row is for", status, faulty.refused.Load(), faulty.manifests.Load())
+					t.Errorf(
+						"%d: %d writes refused, %d manifests written: not the failure this row is for",
+						status,
+						faulty.refused.Load(),
+						faulty.manifests.Load(),
+					)
 				}
 				notVerified(t, public, registry+"/"+repo+"@"+d)
 				mustRun(t, binary(t), "sign", "--key", key, "--format", row.format, registry+"/"+repo+":v1")
@@ -170,13 +207,20 @@ func startFaulty(t *testing.T, registry string, status int, refuse func(r *http.
 func TestBadNodes(t *testing.T) {
 	const gate = "http://127.0.0.1:5000"
 	dir := t.TempDir()
-	hosts := writeFile(t, filepath.Join(dir, "etc/containerd/certs.d/docker.io/hosts.toml"), "server = \"https://registry-1.docker.io\"\n")
+	hosts := writeFile(
+		t,
+		filepath.Join(dir, "etc/containerd/certs.d/docker.io/hosts.toml"),
+		"server = \"https://registry-1.docker.io\"\n",
+	)
 	for _, row := range []struct {
 		args []string
 		want string
 	}{
 		{[]string{"rkt", "--gate", gate}, "known are buildkit, containerd, cri-o, docker"},
-		{[]string{"containerd", "--gate", gate, "--version", "1.5"}, "containerd 1.5 is not supported: 1.6, 1.7 and 2 are"},
+		{
+			[]string{"containerd", "--gate", gate, "--version", "1.5"},
+			"containerd 1.5 is not supported: 1.6, 1.7 and 2 are",
+		},
 		{[]string{"containerd", "--gate", gate, "--version", "3"}, "containerd 3 is not supported"},
 		{[]string{"docker", "--gate", gate, "--version", "latest"}, "write it like 1.6 or 29"},
 		{[]string{"podman"}, "--gate"},

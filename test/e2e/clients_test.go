@@ -37,7 +37,15 @@ func startCrane(t *testing.T, g *gate) pull {
 func startSkopeo(t *testing.T, g *gate) pull {
 	need(t, "skopeo")
 	return func(t *testing.T, image string) (string, error) {
-		return run(t, "skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", "docker://"+g.name(image), "dir:"+t.TempDir())
+		return run(
+			t,
+			"skopeo",
+			"--insecure-policy",
+			"copy",
+			"--src-tls-verify=false",
+			"docker://"+g.name(image),
+			"dir:"+t.TempDir(),
+		)
 	}
 }
 
@@ -47,8 +55,25 @@ func startPodman(t *testing.T, g *gate) pull {
 	dir := t.TempDir()
 	policy := writeFile(t, filepath.Join(dir, "policy.json"), `{"default":[{"type":"insecureAcceptAnything"}]}`)
 	return func(t *testing.T, image string) (string, error) {
-		return run(t, "podman", "--root", dir+"/root", "--runroot", dir+"/run", "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs",
-			"--events-backend", "file", "pull", "--signature-policy", policy, "--tls-verify=false", g.name(image))
+		return run(
+			t,
+			"podman",
+			"--root",
+			dir+"/root",
+			"--runroot",
+			dir+"/run",
+			"--storage-driver",
+			"vfs",
+			"--cgroup-manager",
+			"cgroupfs",
+			"--events-backend",
+			"file",
+			"pull",
+			"--signature-policy",
+			policy,
+			"--tls-verify=false",
+			g.name(image),
+		)
 	}
 }
 
@@ -86,7 +111,16 @@ state = "`+dir+`/state"
 	p := start(t, nil, daemon, "-c", config)
 	waitFile(t, p, dir+"/c.sock")
 	return func(t *testing.T, image string) (string, error) {
-		args := append([]string{"-a", dir + "/c.sock", "-n", "e2e", "images", "pull", "--hosts-dir", dir + "/hosts"}, flags...)
+		args := append([]string{
+			"-a",
+			dir + "/c.sock",
+			"-n",
+			"e2e",
+			"images",
+			"pull",
+			"--hosts-dir",
+			dir + "/hosts",
+		}, flags...)
 		return run(t, ctr, append(args, "reg.test/"+image)...)
 	}
 }
@@ -99,8 +133,24 @@ func startDocker(t *testing.T, g *gate) pull {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	p := start(t, nil, "/usr/sbin/dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none", "--data-root", dir+"/root", "--exec-root", dir+"/exec",
-		"--pidfile", dir+"/d.pid", "-H", "unix://"+dir+"/d.sock", "--storage-driver", "vfs")
+	p := start(
+		t,
+		nil,
+		"/usr/sbin/dockerd",
+		"--iptables=false",
+		"--ip6tables=false",
+		"--bridge=none",
+		"--data-root",
+		dir+"/root",
+		"--exec-root",
+		dir+"/exec",
+		"--pidfile",
+		dir+"/d.pid",
+		"-H",
+		"unix://"+dir+"/d.sock",
+		"--storage-driver",
+		"vfs",
+	)
 	waitFile(t, p, dir+"/d.sock")
 	return func(t *testing.T, image string) (string, error) {
 		out, err := run(t, "/usr/bin/docker", "-H", "unix://"+dir+"/d.sock", "pull", g.name(image))

@@ -38,7 +38,12 @@ func TestKilledBetweenIndexAndChild(t *testing.T) {
 		clients.Go(func() {
 			done := 0
 			for i := n; ctx.Err() == nil; i++ {
-				if err := pullThroughCrashes(ctx, g.addr, fmt.Sprintf("reg.test/crash/app%d", i%images)); err != nil && ctx.Err() == nil {
+				if err := pullThroughCrashes(
+					ctx,
+					g.addr,
+					fmt.Sprintf("reg.test/crash/app%d", i%images),
+				); err != nil &&
+					ctx.Err() == nil {
 					t.Errorf("client %d: %v", n, err)
 					break
 				}

@@ -36,19 +36,37 @@ func TestWarnReplayEnforce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	enforce := writeFile(t, filepath.Join(filepath.Dir(g.config), "enforce.yaml"), strings.Replace(string(text), "mode: warn", "mode: enforce", 1))
+	enforce := writeFile(
+		t,
+		filepath.Join(filepath.Dir(g.config), "enforce.yaml"),
+		strings.Replace(string(text), "mode: warn", "mode: enforce", 1),
+	)
 	// The gate goes on meanwhile: replay reads what it writes.
 	out, err := run(t, binary(t), "replay", "--config", enforce)
 	if exitCode(t, err) != 1 {
 		t.Errorf("replay: %v\n%s", err, out)
 	}
-	for _, want := range []string{"were pulled, and would be refused: 1\n  reg.test/team/unsigned@" + unsigned + " (v1)\n    warned -> denied", "no signature found", "could not be told: 0"} {
+	for _, want := range []string{
+		"were pulled, and would be refused: 1\n  reg.test/team/unsigned@" + unsigned + " (v1)\n    warned -> denied",
+		"no signature found",
+		"could not be told: 0",
+	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("replay does not say %q:\n%s", want, out)
 		}
 	}
 	signers["v2 legacy"](t, key, registry+"/team/unsigned@"+unsigned)
-	if out, err := run(t, binary(t), "replay", "--config", enforce, "--decisions", filepath.Join(filepath.Dir(g.config), "pullgate-state", "decisions.jsonl"), "--json"); exitCode(t, err) != 0 || !strings.Contains(out, `"refused": []`) {
+	if out, err := run(
+		t,
+		binary(t),
+		"replay",
+		"--config",
+		enforce,
+		"--decisions",
+		filepath.Join(filepath.Dir(g.config), "pullgate-state", "decisions.jsonl"),
+		"--json",
+	); exitCode(t, err) != 0 ||
+		!strings.Contains(out, `"refused": []`) {
 		t.Errorf("replay once it is signed: %v\n%s", err, out)
 	}
 
@@ -66,13 +84,27 @@ func TestWarnReplayEnforce(t *testing.T) {
 		t.Fatalf("%s, decision %q", resp.Status, id)
 	}
 	waitRecorded(t, g, "reg.test/team/late:v1")
-	for _, how := range [][]string{{id, "--config", enforce}, {id, "--admin", "http://" + g.admin}, {"reg.test/team/late:v1", "--config", enforce}} {
+	for _, how := range [][]string{
+		{id, "--config", enforce},
+		{id, "--admin", "http://" + g.admin},
+		{"reg.test/team/late:v1", "--config", enforce},
+	} {
 		out, err = run(t, binary(t), append([]string{"explain"}, how...)...)
-		if exitCode(t, err) != 1 || !strings.Contains(out, "denied by policy \"signed\"") || !strings.Contains(out, "no signature found") || !strings.Contains(out, id) {
+		if exitCode(t, err) != 1 || !strings.Contains(out, "denied by policy \"signed\"") ||
+			!strings.Contains(out, "no signature found") ||
+			!strings.Contains(out, id) {
 			t.Errorf("explain %v: %v\n%s", how, err, out)
 		}
 	}
-	if out, err := run(t, binary(t), "explain", "reg.test/team/signed:v1", "--config", enforce); exitCode(t, err) != 0 || !strings.Contains(out, "allowed") {
+	if out, err := run(
+		t,
+		binary(t),
+		"explain",
+		"reg.test/team/signed:v1",
+		"--config",
+		enforce,
+	); exitCode(t, err) != 0 ||
+		!strings.Contains(out, "allowed") {
 		t.Errorf("explain what was pulled before the restart: %v\n%s", err, out)
 	}
 }

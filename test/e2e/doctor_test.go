@@ -33,7 +33,13 @@ func TestDoctorCannotTell(t *testing.T) {
 	t.Run("no such runtime here", func(t *testing.T) {
 		t.Setenv("PATH", t.TempDir())
 		for _, args := range [][]string{{"podman"}, {"containerd"}, {"buildkit"}, nil} {
-			out, err := run(t, binary(t), append([]string{"doctor", "--gate", "http://" + g.addr, "--canary", shelfCanary}, args...)...)
+			out, err := run(t, binary(t), append([]string{
+				"doctor",
+				"--gate",
+				"http://" + g.addr,
+				"--canary",
+				shelfCanary,
+			}, args...)...)
 			want := "no runtime was found: name one"
 			if len(args) > 0 {
 				want = "is not on this node's PATH: run doctor where " + args[0] + " is"
@@ -44,7 +50,11 @@ func TestDoctorCannotTell(t *testing.T) {
 		}
 	})
 	t.Run("daemon down", func(t *testing.T) {
-		for runtime, tool := range map[string]string{"docker": "/usr/bin/docker", "containerd": "/usr/bin/ctr", "buildkit": "buildctl"} {
+		for runtime, tool := range map[string]string{
+			"docker":     "/usr/bin/docker",
+			"containerd": "/usr/bin/ctr",
+			"buildkit":   "buildctl",
+		} {
 			n := newNode(t, closed(), tool)
 			d, exit := n.doctor(t, shelfCanary, runtime, "--gate", "http://"+g.addr)
 			if exit != 2 || d.Outcome != "UNKNOWN" || !strings.Contains(d.Says, "its daemon does not run") {
@@ -70,9 +80,21 @@ func TestDoctorCannotTell(t *testing.T) {
 			exit int
 			want string
 		}{
-			{[]string{"podman", "--gate", "http://" + g.addr, "--canary", "docker.io/team/signed:v1"}, 2, "does not refuse docker.io/team/signed:v1 as its canary"},
-			{[]string{"podman", "--gate", "http://127.0.0.1:" + freePort(t), "--canary", shelfCanary}, 2, "connection refused"},
-			{[]string{"rkt", "--gate", "http://" + g.addr, "--canary", shelfCanary}, 1, `"rkt" is not known; doctor knows`},
+			{
+				[]string{"podman", "--gate", "http://" + g.addr, "--canary", "docker.io/team/signed:v1"},
+				2,
+				"does not refuse docker.io/team/signed:v1 as its canary",
+			},
+			{
+				[]string{"podman", "--gate", "http://127.0.0.1:" + freePort(t), "--canary", shelfCanary},
+				2,
+				"connection refused",
+			},
+			{
+				[]string{"rkt", "--gate", "http://" + g.addr, "--canary", shelfCanary},
+				1,
+				`"rkt" is not known; doctor knows`,
+			},
 			{[]string{"podman"}, 1, "give --gate and --canary, or --config"},
 			{[]string{"podman", "--gate", g.addr, "--canary", shelfCanary}, 1, "write http://127.0.0.1:5000"},
 		} {

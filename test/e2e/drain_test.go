@@ -34,7 +34,11 @@ func TestDrain(t *testing.T) {
 		t.Fatalf("%v %s", err, manifest)
 	}
 	second := exec.Command(binary(t), "serve", "--config", g.config)
-	second.Env = append(append(os.Environ(), closed()...), "PULLGATE_LISTEN=127.0.0.1:"+freePort(t), "PULLGATE_ADMIN_LISTEN=127.0.0.1:"+freePort(t))
+	second.Env = append(
+		append(os.Environ(), closed()...),
+		"PULLGATE_LISTEN=127.0.0.1:"+freePort(t),
+		"PULLGATE_ADMIN_LISTEN=127.0.0.1:"+freePort(t),
+	)
 	if out, err := second.CombinedOutput(); err == nil || !strings.Contains(string(out), "in use by another pullgate") {
 		t.Errorf("a second process on the same state: %v\n%s", err, out)
 	}
@@ -66,7 +70,11 @@ func TestDrain(t *testing.T) {
 	if status := ready(t, g); status != http.StatusServiceUnavailable {
 		t.Errorf("/readyz while draining: %d", status)
 	}
-	if _, err := io.Copy(sum, resp.Body); err != nil || "sha256:"+hex.EncodeToString(sum.Sum(nil)) != m.Layers[0].Digest {
+	if _, err := io.Copy(
+		sum,
+		resp.Body,
+	); err != nil ||
+		"sha256:"+hex.EncodeToString(sum.Sum(nil)) != m.Layers[0].Digest {
 		t.Errorf("the running blob did not finish: %v", err)
 	}
 	select {

@@ -38,13 +38,37 @@ type naive struct {
 }
 
 var (
-	hostsBefore = naive{"a mirror before the registry", "has server https://registry-1.docker.io", "/etc/containerd/certs.d/docker.io/hosts.toml",
-		"server = \"https://registry-1.docker.io\"\n[host.\"http://GATE\"]\n  capabilities = [\"pull\", \"resolve\"]\n"}
-	hostsWithoutServer = naive{"no server", "has no server", hostsBefore.path, "[host.\"http://GATE\"]\n  capabilities = [\"pull\", \"resolve\"]\n"}
-	hostsWithoutHost   = naive{"no host", "containerd 1.6 rejects the file", hostsBefore.path, "server = \"http://GATE\"\n"}
-	mirrorBefore       = naive{"a mirror before the registry", "use location instead", "/etc/containers/registries.conf.d/mirror.conf",
-		"[[registry]]\nprefix = \"docker.io\"\nlocation = \"docker.io\"\n[[registry.mirror]]\nlocation = \"GATE/docker.io\"\ninsecure = true\n"}
-	dockerMirror = naive{"registry-mirrors", "registry-mirrors do not hold", "/etc/docker/daemon.json", `{"registry-mirrors": ["http://GATE"]}`}
+	hostsBefore = naive{
+		"a mirror before the registry",
+		"has server https://registry-1.docker.io",
+		"/etc/containerd/certs.d/docker.io/hosts.toml",
+		"server = \"https://registry-1.docker.io\"\n[host.\"http://GATE\"]\n  capabilities = [\"pull\", \"resolve\"]\n",
+	}
+	hostsWithoutServer = naive{
+		"no server",
+		"has no server",
+		hostsBefore.path,
+		"[host.\"http://GATE\"]\n  capabilities = [\"pull\", \"resolve\"]\n",
+	}
+	hostsWithoutHost = naive{
+		"no host",
+		"containerd 1.6 rejects the file",
+		hostsBefore.path,
+		"server = \"http://GATE\"\n",
+	}
+	mirrorBefore = naive{
+		"a mirror before the registry",
+		"use location instead",
+		"/etc/containers/registries.conf.d/mirror.conf",
+		"[[registry]]\nprefix = \"docker.io\"\nlocation = \"docker.io\"\n[[registry.mirror]]\n" +
+			"location = \"GATE/docker.io\"\ninsecure = true\n",
+	}
+	dockerMirror = naive{
+		"registry-mirrors",
+		"registry-mirrors do not hold",
+		"/etc/docker/daemon.json",
+		`{"registry-mirrors": ["http://GATE"]}`,
+	}
 )
 
 var (
@@ -56,7 +80,13 @@ var (
 
 func ctrPull(more ...string) func(string) []string {
 	return func(image string) []string {
-		return append(append([]string{"ctr", "images", "pull", "--hosts-dir", "/etc/containerd/certs.d"}, more...), image)
+		return append(append([]string{
+			"ctr",
+			"images",
+			"pull",
+			"--hosts-dir",
+			"/etc/containerd/certs.d",
+		}, more...), image)
 	}
 }
 
@@ -68,34 +98,180 @@ func pulls(args ...string) func(string) []string {
 func nothing(*testing.T, *node, string) {}
 
 var allKept = []kept{
-	{name: "containerd 1.6 ctr", says: "failed with status code [manifests", tools: containerd16, config: []string{"containerd", "--version", "1.6"}, start: startNodeContainerd(2), pull: ctrPull(), doctor: "containerd",
-		naive: []naive{hostsBefore, hostsWithoutServer, hostsWithoutHost}},
-	{name: "containerd 1.6 CRI", says: "failed with status code [manifests", tools: append([]string{"cripull=crictl"}, containerd16...), config: []string{"containerd", "--version", "1.6"}, start: startNodeContainerd(2), pull: pulls("crictl", "pull"), doctor: "crictl",
-		naive: []naive{{"a mirror before the registry", "", hostsBefore.path, hostsBefore.text}, {"no host", "", hostsBefore.path, hostsWithoutHost.text}}},
-	{name: "containerd 2 ctr", says: "denied: ", tools: containerd24, config: []string{"containerd"}, start: startNodeContainerd(3), pull: ctrPull(), doctor: "containerd",
-		naive: []naive{hostsBefore, hostsWithoutServer}},
-	{name: "containerd 2 CRI", says: "denied: ", tools: append([]string{"cripull=crictl"}, containerd24...), config: []string{"containerd"}, start: startNodeContainerd(3), pull: pulls("crictl", "pull"), doctor: "crictl",
-		naive: []naive{{"a mirror before the registry", "", hostsBefore.path, hostsBefore.text}}},
-	{name: "nerdctl", says: "403 Forbidden", tools: append([]string{"nerdctl"}, containerd24...), config: []string{"containerd"}, start: startNodeContainerd(3), pull: pulls("nerdctl", "pull"), doctor: "nerdctl",
-		naive: []naive{hostsBefore}},
-	{name: "podman", says: "denied: ", tools: []string{"podman"}, config: podmanConfig, start: nothing, pull: pulls("podman", "pull"), doctor: "podman", naive: []naive{mirrorBefore}},
-	{name: "buildah", says: "denied: ", tools: []string{"buildah"}, config: podmanConfig, start: nothing, pull: pulls("buildah", "pull", "--policy", "always"), doctor: "buildah", naive: []naive{mirrorBefore}},
-	{name: "skopeo", says: "denied: ", tools: []string{"skopeo"}, config: podmanConfig, start: nothing, doctor: "skopeo", naive: []naive{mirrorBefore}, pull: func(image string) []string {
-		return []string{"sh", "-c", `exec skopeo copy "docker://$1" "dir:$(mktemp -d /var/lib/copyXXXX)"`, "sh", image}
-	}},
-	{name: "docker 20.10", says: "repository does not exist or may require 'docker login': denied: ", tools: []string{"/usr/sbin/dockerd", "/usr/bin/docker"}, config: []string{"docker"}, named: true, loose: true, pull: pulls("docker", "pull"), doctor: "docker",
-		start: startNodeDocker("--storage-driver", "vfs"), naive: []naive{dockerMirror}},
-	{name: "docker 29", says: "error from registry: ", tools: docker29, config: []string{"docker"}, named: true, loose: true, pull: pulls("docker", "pull"), doctor: "docker",
-		start: startNodeDocker(), naive: []naive{dockerMirror}},
-	{name: "docker 29 hosts.toml", says: "error from registry: ", tools: docker29, config: []string{"docker", "--version", "29"}, pull: pulls("docker", "pull"), doctor: "docker", start: startNodeDocker(),
-		naive: []naive{{hostsBefore.name, hostsBefore.advice, "/etc/docker/certs.d/docker.io/hosts.toml", hostsBefore.text}}},
-	{name: "docker 29 build", says: "denied: ", tools: docker29, config: []string{"docker", "--version", "29"}, doctor: "docker", start: startNodeDocker(), pull: func(image string) []string {
-		return []string{"sh", "-c", `echo "FROM $1" | DOCKER_BUILDKIT=1 docker build --progress plain --tag built -`, "sh", image}
-	}},
-	{name: "buildkit source policy", says: "403 Forbidden", tools: []string{"buildkitd", "buildctl", "runc"}, config: []string{"buildkit"}, loose: true,
-		pull: buildFrom("--source-policy-file", "/etc/buildkit/pullgate-policy.json"), doctor: "buildkit", start: startNodeBuildkit},
-	{name: "buildkit", says: "403 Forbidden", tools: []string{"buildkitd", "buildctl", "runc"}, config: []string{"buildkit"}, named: true, loose: true, pull: buildFrom(), doctor: "buildkit",
-		start: startNodeBuildkit, naive: []naive{{"mirrors", "mirrors do not hold", "/etc/buildkit/buildkitd.toml", "[registry.\"docker.io\"]\n  mirrors = [\"GATE\"]\n[registry.\"GATE\"]\n  http = true\n"}}},
+	{
+		name:   "containerd 1.6 ctr",
+		says:   "failed with status code [manifests",
+		tools:  containerd16,
+		config: []string{"containerd", "--version", "1.6"},
+		start:  startNodeContainerd(2),
+		pull:   ctrPull(),
+		doctor: "containerd",
+		naive:  []naive{hostsBefore, hostsWithoutServer, hostsWithoutHost},
+	},
+	{
+		name:   "containerd 1.6 CRI",
+		says:   "failed with status code [manifests",
+		tools:  append([]string{"cripull=crictl"}, containerd16...),
+		config: []string{"containerd", "--version", "1.6"},
+		start:  startNodeContainerd(2),
+		pull:   pulls("crictl", "pull"),
+		doctor: "crictl",
+		naive: []naive{
+			{"a mirror before the registry", "", hostsBefore.path, hostsBefore.text},
+			{"no host", "", hostsBefore.path, hostsWithoutHost.text},
+		},
+	},
+	{
+		name:   "containerd 2 ctr",
+		says:   "denied: ",
+		tools:  containerd24,
+		config: []string{"containerd"},
+		start:  startNodeContainerd(3),
+		pull:   ctrPull(),
+		doctor: "containerd",
+		naive:  []naive{hostsBefore, hostsWithoutServer},
+	},
+	{
+		name:   "containerd 2 CRI",
+		says:   "denied: ",
+		tools:  append([]string{"cripull=crictl"}, containerd24...),
+		config: []string{"containerd"},
+		start:  startNodeContainerd(3),
+		pull:   pulls("crictl", "pull"),
+		doctor: "crictl",
+		naive:  []naive{{"a mirror before the registry", "", hostsBefore.path, hostsBefore.text}},
+	},
+	{
+		name:   "nerdctl",
+		says:   "403 Forbidden",
+		tools:  append([]string{"nerdctl"}, containerd24...),
+		config: []string{"containerd"},
+		start:  startNodeContainerd(3),
+		pull:   pulls("nerdctl", "pull"),
+		doctor: "nerdctl",
+		naive:  []naive{hostsBefore},
+	},
+	{
+		name:   "podman",
+		says:   "denied: ",
+		tools:  []string{"podman"},
+		config: podmanConfig,
+		start:  nothing,
+		pull:   pulls("podman", "pull"),
+		doctor: "podman",
+		naive:  []naive{mirrorBefore},
+	},
+	{
+		name:   "buildah",
+		says:   "denied: ",
+		tools:  []string{"buildah"},
+		config: podmanConfig,
+		start:  nothing,
+		pull:   pulls("buildah", "pull", "--policy", "always"),
+		doctor: "buildah",
+		naive:  []naive{mirrorBefore},
+	},
+	{
+		name:   "skopeo",
+		says:   "denied: ",
+		tools:  []string{"skopeo"},
+		config: podmanConfig,
+		start:  nothing,
+		doctor: "skopeo",
+		naive:  []naive{mirrorBefore},
+		pull: func(image string) []string {
+			return []string{
+				"sh",
+				"-c",
+				`exec skopeo copy "docker://$1" "dir:$(mktemp -d /var/lib/copyXXXX)"`,
+				"sh",
+				image,
+			}
+		},
+	},
+	{
+		name:   "docker 20.10",
+		says:   "repository does not exist or may require 'docker login': denied: ",
+		tools:  []string{"/usr/sbin/dockerd", "/usr/bin/docker"},
+		config: []string{"docker"},
+		named:  true,
+		loose:  true,
+		pull:   pulls("docker", "pull"),
+		doctor: "docker",
+		start:  startNodeDocker("--storage-driver", "vfs"),
+		naive:  []naive{dockerMirror},
+	},
+	{
+		name:   "docker 29",
+		says:   "error from registry: ",
+		tools:  docker29,
+		config: []string{"docker"},
+		named:  true,
+		loose:  true,
+		pull:   pulls("docker", "pull"),
+		doctor: "docker",
+		start:  startNodeDocker(),
+		naive:  []naive{dockerMirror},
+	},
+	{
+		name:   "docker 29 hosts.toml",
+		says:   "error from registry: ",
+		tools:  docker29,
+		config: []string{"docker", "--version", "29"},
+		pull:   pulls("docker", "pull"),
+		doctor: "docker",
+		start:  startNodeDocker(),
+		naive: []naive{{
+			hostsBefore.name,
+			hostsBefore.advice,
+			"/etc/docker/certs.d/docker.io/hosts.toml",
+			hostsBefore.text,
+		}},
+	},
+	{
+		name:   "docker 29 build",
+		says:   "denied: ",
+		tools:  docker29,
+		config: []string{"docker", "--version", "29"},
+		doctor: "docker",
+		start:  startNodeDocker(),
+		pull: func(image string) []string {
+			return []string{
+				"sh",
+				"-c",
+				`echo "FROM $1" | DOCKER_BUILDKIT=1 docker build --progress plain --tag built -`,
+				"sh",
+				image,
+			}
+		},
+	},
+	{
+		name:   "buildkit source policy",
+		says:   "403 Forbidden",
+		tools:  []string{"buildkitd", "buildctl", "runc"},
+		config: []string{"buildkit"},
+		loose:  true,
+		pull:   buildFrom("--source-policy-file", "/etc/buildkit/pullgate-policy.json"),
+		doctor: "buildkit",
+		start:  startNodeBuildkit,
+	},
+	{
+		name:   "buildkit",
+		says:   "403 Forbidden",
+		tools:  []string{"buildkitd", "buildctl", "runc"},
+		config: []string{"buildkit"},
+		named:  true,
+		loose:  true,
+		pull:   buildFrom(),
+		doctor: "buildkit",
+		start:  startNodeBuildkit,
+		naive: []naive{{
+			"mirrors",
+			"mirrors do not hold",
+			"/etc/buildkit/buildkitd.toml",
+			"[registry.\"docker.io\"]\n  mirrors = [\"GATE\"]\n[registry.\"GATE\"]\n  http = true\n",
+		}},
+	},
 }
 
 var criSection = regexp.MustCompile(`(?m)^\[plugins\..*\]\n +config_path = .*\n`)
@@ -119,7 +295,13 @@ func startNodeDocker(flags ...string) func(*testing.T, *node, string) {
 		t.Helper()
 		// The client is Debian's, older than what Docker 29 serves unasked.
 		n.env = append(n.env, "DOCKER_MIN_API_VERSION=1.24")
-		n.start(t, "/run/docker.sock", append([]string{"dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none", "--userland-proxy=false"}, flags...)...)
+		n.start(t, "/run/docker.sock", append([]string{
+			"dockerd",
+			"--iptables=false",
+			"--ip6tables=false",
+			"--bridge=none",
+			"--userland-proxy=false",
+		}, flags...)...)
 		for range 100 {
 			if _, err := n.run(t, "docker", "version"); err == nil {
 				return
@@ -137,8 +319,14 @@ func startNodeBuildkit(t *testing.T, n *node, _ string) {
 // buildFrom builds an image that is nothing but the one it is built from.
 func buildFrom(flags ...string) func(string) []string {
 	return func(image string) []string {
-		return append([]string{"sh", "-c", `cd "$(mktemp -d /var/lib/buildXXXX)"; echo "FROM $1" >Dockerfile; shift
-exec buildctl build --no-cache --progress plain --frontend dockerfile.v0 --local context=. --local dockerfile=. --output type=oci,dest=image.tar "$@"`, "sh", image}, flags...)
+		return append([]string{
+			"sh",
+			"-c",
+			`cd "$(mktemp -d /var/lib/buildXXXX)"; echo "FROM $1" >Dockerfile; shift
+exec buildctl build --no-cache --progress plain --frontend dockerfile.v0 --local context=. --local dockerfile=. --output type=oci,dest=image.tar "$@"`,
+			"sh",
+			image,
+		}, flags...)
 	}
 }
 
@@ -176,7 +364,12 @@ type listing struct {
 
 func listingOf(t *testing.T, registry, repo, digest string) listing {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+registry+"/v2/"+repo+"/manifests/"+digest, nil)
+	req, err := http.NewRequestWithContext(
+		t.Context(),
+		http.MethodGet,
+		"http://"+registry+"/v2/"+repo+"/manifests/"+digest,
+		nil,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +466,10 @@ func TestHeld(t *testing.T) {
 }
 
 func testHeld(t *testing.T, s *shelf, k kept, p place) {
-	if page, err := os.ReadFile("../../docs/troubleshooting.md"); err != nil || !strings.Contains(string(page), k.says) {
+	if page, err := os.ReadFile(
+		"../../docs/troubleshooting.md",
+	); err != nil ||
+		!strings.Contains(string(page), k.says) {
 		t.Errorf("docs/troubleshooting.md does not show %q: %v", k.says, err)
 	}
 	around := startInternet(t, s.registry)
@@ -293,7 +489,10 @@ func testHeld(t *testing.T, s *shelf, k kept, p place) {
 		return n.run(t, k.pull(name)...)
 	}
 	for _, host := range shelfHosts {
-		for _, unsigned := range []string{"team/unsigned:v1", "team/unsigned@sha256:" + s.parts["team/unsigned:v1"][0]} {
+		for _, unsigned := range []string{
+			"team/unsigned:v1",
+			"team/unsigned@sha256:" + s.parts["team/unsigned:v1"][0],
+		} {
 			out, err := pull(host, unsigned)
 			if err == nil || n.landed(t, s.parts["team/unsigned:v1"]) {
 				t.Errorf("%s: an image that is not signed arrives: %v\n%s", host, err, out)
@@ -340,7 +539,14 @@ func TestNaive(t *testing.T) {
 				n := newNode(t, around.env, k.tools...)
 				g := s.gate(t)
 				n.write(t, bad.path, strings.ReplaceAll(bad.text, "GATE", g.addr))
-				k.start(t, n, mustRun(t, binary(t), append([]string{"node-config"}, append(k.config, "--gate", "http://"+g.addr)...)...))
+				k.start(
+					t,
+					n,
+					mustRun(
+						t,
+						binary(t),
+						append([]string{"node-config"}, append(k.config, "--gate", "http://"+g.addr)...)...),
+				)
 				d, exit := n.doctor(t, shelfCanary, k.doctor, "--gate", "http://"+g.addr)
 				d.expect(t, exit, "BYPASSED", bad.advice)
 				if around.asked.Load() == 0 {

@@ -27,8 +27,10 @@ func pushIndex(t *testing.T, ref string, layerBytes int) string {
 	}
 	var index v1.ImageIndex = mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	for _, arch := range []string{"amd64", "arm64"} {
-		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: image(t, arch, layerBytes),
-			Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}}})
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{
+			Add:        image(t, arch, layerBytes),
+			Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}},
+		})
 	}
 	if err := remote.WriteIndex(tag, index); err != nil {
 		t.Fatalf("push %s: %v", ref, err)
@@ -57,13 +59,19 @@ func image(t *testing.T, arch string, layerBytes int) v1.Image {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(files.Bytes())), nil },
-		tarball.WithMediaType(types.OCILayer))
+	layer, err := tarball.LayerFromOpener(
+		func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(files.Bytes())), nil },
+		tarball.WithMediaType(types.OCILayer),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	base := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
-	img, err := mutate.ConfigFile(base, &v1.ConfigFile{OS: "linux", Architecture: arch, Config: v1.Config{Cmd: []string{"/content"}}})
+	img, err := mutate.ConfigFile(base, &v1.ConfigFile{
+		OS:           "linux",
+		Architecture: arch,
+		Config:       v1.Config{Cmd: []string{"/content"}},
+	})
 	if err == nil {
 		img, err = mutate.AppendLayers(img, layer)
 	}
@@ -88,18 +96,49 @@ var signers = map[string]func(t *testing.T, key, ref string, extra ...string){
 		t.Helper()
 		need(t, "cosign")
 		config := filepath.Join(t.TempDir(), "signing-config.json")
-		mustRun(t, "cosign", "signing-config", "create", "--no-default-fulcio", "--no-default-oidc", "--no-default-rekor", "--no-default-tsa", "--out", config)
-		mustRun(t, "cosign", append(append([]string{"sign", "--yes", "--key", key, "--signing-config", config}, extra...), ref)...)
+		mustRun(
+			t,
+			"cosign",
+			"signing-config",
+			"create",
+			"--no-default-fulcio",
+			"--no-default-oidc",
+			"--no-default-rekor",
+			"--no-default-tsa",
+			"--out",
+			config,
+		)
+		mustRun(t, "cosign", append(append([]string{
+			"sign",
+			"--yes",
+			"--key",
+			key,
+			"--signing-config",
+			config,
+		}, extra...), ref)...)
 	},
 	"v2 legacy": func(t *testing.T, key, ref string, extra ...string) {
 		t.Helper()
 		need(t, "cosign-v2")
-		mustRun(t, "cosign-v2", append(append([]string{"sign", "--yes", "--tlog-upload=false", "--key", key}, extra...), ref)...)
+		mustRun(t, "cosign-v2", append(append([]string{
+			"sign",
+			"--yes",
+			"--tlog-upload=false",
+			"--key",
+			key,
+		}, extra...), ref)...)
 	},
 	"v2 legacy as referrer": func(t *testing.T, key, ref string, extra ...string) {
 		t.Helper()
 		need(t, "cosign-v2")
 		t.Setenv("COSIGN_EXPERIMENTAL", "1")
-		mustRun(t, "cosign-v2", append(append([]string{"sign", "--yes", "--tlog-upload=false", "--key", key, "--registry-referrers-mode=oci-1-1"}, extra...), ref)...)
+		mustRun(t, "cosign-v2", append(append([]string{
+			"sign",
+			"--yes",
+			"--tlog-upload=false",
+			"--key",
+			key,
+			"--registry-referrers-mode=oci-1-1",
+		}, extra...), ref)...)
 	},
 }

@@ -60,7 +60,10 @@ func startInternet(t *testing.T, registry string) *internet {
 	}))
 	t.Cleanup(tunnels.Close)
 	i.env = []string{
-		"HTTPS_PROXY=" + tunnels.URL, "https_proxy=" + tunnels.URL, "NO_PROXY=127.0.0.1,localhost,gate.test", "no_proxy=127.0.0.1,localhost,gate.test",
+		"HTTPS_PROXY=" + tunnels.URL,
+		"https_proxy=" + tunnels.URL,
+		"NO_PROXY=127.0.0.1,localhost,gate.test",
+		"no_proxy=127.0.0.1,localhost,gate.test",
 		"SSL_CERT_FILE=" + writeFile(t, filepath.Join(t.TempDir(), "roots.pem"), roots),
 	}
 	return i
@@ -104,8 +107,15 @@ func newAuthority(t *testing.T) (a authority, roots string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test roots"}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		Subject:               pkix.Name{CommonName: "test roots"},
+		NotBefore:             time.Now().Add(-time.Hour),
+		NotAfter:              time.Now().Add(time.Hour),
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign,
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -122,7 +132,12 @@ func (a authority) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 }
 
 func (a authority) certify(name string) (*tls.Certificate, error) {
-	template := &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{name}, NotBefore: a.cert.NotBefore, NotAfter: a.cert.NotAfter}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(2),
+		DNSNames:     []string{name},
+		NotBefore:    a.cert.NotBefore,
+		NotAfter:     a.cert.NotAfter,
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, a.key.Public(), a.key)
 	if err != nil {
 		return nil, err
@@ -142,6 +157,12 @@ func (a authority) files(t *testing.T, name string) (cert, key string) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	return writeFile(t, filepath.Join(dir, "tls.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: made.Certificate[0]}))),
-		writeFile(t, filepath.Join(dir, "tls.key"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
+	return writeFile(t, filepath.Join(dir, "tls.pem"), string(pem.EncodeToMemory(&pem.Block{
+			Type:  "CERTIFICATE",
+			Bytes: made.Certificate[0],
+		}))),
+		writeFile(t, filepath.Join(dir, "tls.key"), string(pem.EncodeToMemory(&pem.Block{
+			Type:  "PRIVATE KEY",
+			Bytes: der,
+		})))
 }

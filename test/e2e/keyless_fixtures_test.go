@@ -39,7 +39,11 @@ func TestKeylessFixtures(t *testing.T) {
 			if roots != "" {
 				roots = "trustRoots: " + roots
 			}
-			g := startGateOf(t, dir, fmt.Sprintf("%s\nupstreams:\n%spolicies:\n%s", roots, upstreams.String(), policies.String()))
+			g := startGateOf(
+				t,
+				dir,
+				fmt.Sprintf("%s\nupstreams:\n%spolicies:\n%s", roots, upstreams.String(), policies.String()),
+			)
 			for _, c := range cases {
 				t.Run(c.Name, func(t *testing.T) {
 					status, body := ask(t, g, c.Name+".test/"+c.Repository+"/manifests/"+c.Tag)
@@ -86,7 +90,11 @@ func reasons(t *testing.T, body string) string {
 			}
 		}
 	}
-	if err := json.Unmarshal([]byte(body), &answer); err != nil || len(answer.Errors) != 1 || len(answer.Errors[0].Detail.Reasons) == 0 {
+	if err := json.Unmarshal(
+		[]byte(body),
+		&answer,
+	); err != nil || len(answer.Errors) != 1 ||
+		len(answer.Errors[0].Detail.Reasons) == 0 {
 		t.Fatalf("no reasons in %s (%v)", body, err)
 	}
 	var all []string

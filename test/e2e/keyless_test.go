@@ -74,7 +74,13 @@ func (k *keylessTest) push(t *testing.T, image string) string {
 
 func (k *keylessTest) admitted(t *testing.T, image string) {
 	t.Helper()
-	if out, err := run(t, "crane", "pull", k.gate.name(image+":v1"), filepath.Join(t.TempDir(), "image.tar")); err != nil {
+	if out, err := run(
+		t,
+		"crane",
+		"pull",
+		k.gate.name(image+":v1"),
+		filepath.Join(t.TempDir(), "image.tar"),
+	); err != nil {
 		t.Errorf("%s is not admitted: %v\n%s", image, err, out)
 	}
 }
@@ -141,15 +147,31 @@ func (k *keylessTest) twoAuthorities(t *testing.T) {
 
 // Our reusable workflow signs for whoever calls it.
 func (k *keylessTest) jobs(t *testing.T) {
-	for caller, line := range map[string]string{"acme/app": "v3", "mallory/app": "v3", "acme/tool": "v2", "mallory/tool": "v2"} {
-		token, err := k.Actions(sigstore.Workflow{Repository: caller, File: ".github/workflows/release.yml", Ref: "refs/tags/v1",
-			Reusable: "acme/workflows/.github/workflows/sign.yml@refs/tags/v2"})
+	for caller, line := range map[string]string{
+		"acme/app":     "v3",
+		"mallory/app":  "v3",
+		"acme/tool":    "v2",
+		"mallory/tool": "v2",
+	} {
+		token, err := k.Actions(sigstore.Workflow{
+			Repository: caller,
+			File:       ".github/workflows/release.yml",
+			Ref:        "refs/tags/v1",
+			Reusable:   "acme/workflows/.github/workflows/sign.yml@refs/tags/v2",
+		})
 		must(t, err)
 		ref := k.push(t, "job/"+caller)
 		if line == "v3" {
-			must(t, k.Cosign3(t.Context(), sigstore.Services{Fulcio: k.Fulcio, Rekor: k.RekorV2, TSA: k.TSA}, "sign", "--identity-token", token, ref))
+			must(t, k.Cosign3(t.Context(), sigstore.Services{
+				Fulcio: k.Fulcio,
+				Rekor:  k.RekorV2,
+				TSA:    k.TSA,
+			}, "sign", "--identity-token", token, ref))
 		} else {
-			must(t, k.Cosign2(t.Context(), sigstore.Services{Fulcio: k.Fulcio, Rekor: k.RekorV1}, "sign", "--identity-token", token, ref))
+			must(t, k.Cosign2(t.Context(), sigstore.Services{
+				Fulcio: k.Fulcio,
+				Rekor:  k.RekorV1,
+			}, "sign", "--identity-token", token, ref))
 		}
 		if strings.HasPrefix(caller, "acme/") {
 			k.admitted(t, "job/"+caller)
@@ -166,7 +188,12 @@ func (k *keylessTest) attestations(t *testing.T) {
 		"private": {Fulcio: k.FulcioGitHub, TSA: k.TSAGitHub},
 	} {
 		for _, owner := range []string{"acme", "mallory"} {
-			w := sigstore.Workflow{Repository: owner + "/app", File: ".github/workflows/release.yml", Ref: "refs/tags/v1", Private: kind == "private"}
+			w := sigstore.Workflow{
+				Repository: owner + "/app",
+				File:       ".github/workflows/release.yml",
+				Ref:        "refs/tags/v1",
+				Private:    kind == "private",
+			}
 			token, err := k.Actions(w)
 			must(t, err)
 			ref, err := name.NewDigest(k.push(t, "built/"+kind+"-"+owner), name.Insecure)
@@ -182,7 +209,11 @@ func (k *keylessTest) attestations(t *testing.T) {
 func startGateOf(t *testing.T, dir, config string) *gate {
 	t.Helper()
 	g := &gate{addr: "127.0.0.1:" + freePort(t), admin: "127.0.0.1:" + freePort(t)}
-	g.config = writeFile(t, filepath.Join(dir, "pullgate.yaml"), fmt.Sprintf("listen: %s\nadmin: {listen: %q}\n%s", g.addr, g.admin, config))
+	g.config = writeFile(
+		t,
+		filepath.Join(dir, "pullgate.yaml"),
+		fmt.Sprintf("listen: %s\nadmin: {listen: %q}\n%s", g.addr, g.admin, config),
+	)
 	g.up(t)
 	return g
 }

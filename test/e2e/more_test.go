@@ -88,7 +88,10 @@ func pushArtifact(t *testing.T, ref, config, layer string) string {
 		t.Fatal(err)
 	}
 	base := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.MediaType(config))
-	img, err := mutate.Append(base, mutate.Addendum{Layer: static.NewLayer([]byte("content of "+ref), types.MediaType(layer))})
+	img, err := mutate.Append(
+		base,
+		mutate.Addendum{Layer: static.NewLayer([]byte("content of "+ref), types.MediaType(layer))},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +109,12 @@ func pushArtifact(t *testing.T, ref, config, layer string) string {
 func TestSignatureRepository(t *testing.T) {
 	registry := startOlareg(t)
 	key, public := keyPair(t)
-	g := startGateWith(t, registry, "", signedBy(public)+"\n    signatureRepository: reg.test/all/signatures\n    annotations: {env: prod}")
+	g := startGateWith(
+		t,
+		registry,
+		"",
+		signedBy(public)+"\n    signatureRepository: reg.test/all/signatures\n    annotations: {env: prod}",
+	)
 	for i, way := range []string{"v2 legacy", "v3 bundle"} {
 		repo := fmt.Sprintf("apart/app%d", i)
 		d := pushIndex(t, registry+"/"+repo+":v1", 100)
@@ -121,7 +129,12 @@ func TestSignatureRepository(t *testing.T) {
 		}
 		d = pushIndex(t, registry+"/"+repo+":v3", 100)
 		signers[way](t, key, registry+"/"+repo+"@"+d, "-a", "env=test")
-		if status, body := get(t, g, repo+"/manifests/v3"); status != http.StatusForbidden || !bytes.Contains(body, []byte("annotation env")) {
+		if status, body := get(
+			t,
+			g,
+			repo+"/manifests/v3",
+		); status != http.StatusForbidden ||
+			!bytes.Contains(body, []byte("annotation env")) {
 			t.Errorf("%s with another annotation: %d %s", way, status, body)
 		}
 	}
@@ -142,12 +155,20 @@ func TestBasicAuth(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := remote.Write(tag, v1.Image(image(t, "amd64", 100)), remote.WithAuth(&authn.Basic{Username: "robot", Password: "open sesame"})); err != nil {
+	if err := remote.Write(tag, v1.Image(image(t, "amd64", 100)), remote.WithAuth(&authn.Basic{
+		Username: "robot",
+		Password: "open sesame",
+	})); err != nil {
 		t.Fatal(err)
 	}
 	for password, want := range map[string]int{"open sesame": http.StatusForbidden, "wrong": http.StatusBadGateway} {
 		file := writeFile(t, filepath.Join(dir, "password"), password+"\n")
-		g := startGateWith(t, registry, ", auth: {type: basic, username: robot, passwordFile: "+file+"}", signedBy(public))
+		g := startGateWith(
+			t,
+			registry,
+			", auth: {type: basic, username: robot, passwordFile: "+file+"}",
+			signedBy(public),
+		)
 		status, body := get(t, g, "private/app/manifests/v1")
 		if status != want {
 			t.Errorf("password %q: %d %s", password, status, body)
@@ -156,7 +177,11 @@ func TestBasicAuth(t *testing.T) {
 			t.Error("the password is in the answer or the log")
 		}
 	}
-	if status, body := get(t, startGate(t, registry, public), "private/app/manifests/v1"); status != http.StatusNotFound {
+	if status, body := get(
+		t,
+		startGate(t, registry, public),
+		"private/app/manifests/v1",
+	); status != http.StatusNotFound {
 		t.Errorf("without credentials: %d %s", status, body)
 	}
 }

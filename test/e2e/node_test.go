@@ -168,7 +168,16 @@ type diagnosis struct {
 // doctor examines one runtime of the node.
 func (n *node) doctor(t *testing.T, canary, runtime string, gate ...string) (d diagnosis, exit int) {
 	t.Helper()
-	args := append([]string{binary(t), "doctor", runtime, "--canary", canary, "--json", "--textfile", "/var/tmp/doctor.prom"}, gate...)
+	args := append([]string{
+		binary(t),
+		"doctor",
+		runtime,
+		"--canary",
+		canary,
+		"--json",
+		"--textfile",
+		"/var/tmp/doctor.prom",
+	}, gate...)
 	out, err := n.run(t, args...)
 	var found []diagnosis
 	text, _, _ := strings.Cut(out, "pullgate:")
@@ -187,8 +196,23 @@ func (n *node) doctor(t *testing.T, canary, runtime string, gate ...string) (d d
 // what it says of the configuration.
 func (d diagnosis) expect(t *testing.T, exit int, outcome, advice string) {
 	t.Helper()
-	if want := map[string]int{"held": 0, "BYPASSED": 1, "NOT ASKED": 1, "UNKNOWN": 2}[outcome]; d.Outcome != outcome || exit != want {
-		t.Errorf("doctor %s: %s, exit %d; want %s, %d: %s\n%s\n%s", d.Runtime, d.Outcome, exit, outcome, want, d.Says, d.Command, d.Output)
+	if want := map[string]int{
+		"held":      0,
+		"BYPASSED":  1,
+		"NOT ASKED": 1,
+		"UNKNOWN":   2,
+	}[outcome]; d.Outcome != outcome || exit != want {
+		t.Errorf(
+			"doctor %s: %s, exit %d; want %s, %d: %s\n%s\n%s",
+			d.Runtime,
+			d.Outcome,
+			exit,
+			outcome,
+			want,
+			d.Says,
+			d.Command,
+			d.Output,
+		)
 	}
 	if all := strings.Join(d.Advice, "\n"); advice == "" != (all == "") || !strings.Contains(all, advice) {
 		t.Errorf("doctor %s: the configuration is said to have %q, want %q", d.Runtime, all, advice)

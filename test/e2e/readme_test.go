@@ -20,8 +20,19 @@ func TestReadme(t *testing.T) {
 	needRoot(t)
 	need(t, "unshare", "ip", "bash", "podman", "distribution")
 	if os.Getenv(alone) == "" {
-		out, err := runWith(t, []string{alone + "=1"}, "unshare", "--net", "sh", "-c", `ip link set lo up && exec "$@"`, "sh",
-			os.Args[0], "-test.run=^TestReadme$", "-test.v")
+		out, err := runWith(
+			t,
+			[]string{alone + "=1"},
+			"unshare",
+			"--net",
+			"sh",
+			"-c",
+			`ip link set lo up && exec "$@"`,
+			"sh",
+			os.Args[0],
+			"-test.run=^TestReadme$",
+			"-test.v",
+		)
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
@@ -91,7 +102,11 @@ func quickStart(t *testing.T, dir string) (script string, refusals []string) {
 				refusals = append(refusals, says)
 				fmt.Fprintf(&b, "if %s; then echo 'this is not refused'; exit 1; fi\n", command)
 			case strings.HasSuffix(command, "&"): // whoever types is slower than the gate
-				fmt.Fprintf(&b, "%s\nfor _ in $(seq 100); do (: </dev/tcp/127.0.0.1/5000) 2>/dev/null && break; sleep 0.1; done\n", command)
+				fmt.Fprintf(
+					&b,
+					"%s\nfor _ in $(seq 100); do (: </dev/tcp/127.0.0.1/5000) 2>/dev/null && break; sleep 0.1; done\n",
+					command,
+				)
 			default:
 				fmt.Fprintln(&b, command)
 			}

@@ -40,7 +40,10 @@ func importKey(t *testing.T, kind string) (private, public string) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	plain := writeFile(t, filepath.Join(dir, "plain.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
+	plain := writeFile(t, filepath.Join(dir, "plain.pem"), string(pem.EncodeToMemory(&pem.Block{
+		Type:  "PRIVATE KEY",
+		Bytes: der,
+	})))
 	mustRun(t, "cosign", "import-key-pair", "--key", plain, "--output-key-prefix", filepath.Join(dir, "imported"))
 	return filepath.Join(dir, "imported.key"), filepath.Join(dir, "imported.pub")
 }
@@ -89,13 +92,25 @@ func ours(t *testing.T, registry, kind, format, private, public string, recursiv
 	for _, d := range append([]string{index}, childrenOf(t, registry, repo, index)...) {
 		ref, signed := registry+"/"+repo+"@"+d, d == index || recursive
 		for _, tool := range tools {
-			for annotation, want := range map[string]bool{"": signed, "env=prod": signed && annotated, "env=test": false} {
+			for annotation, want := range map[string]bool{
+				"":         signed,
+				"env=prod": signed && annotated,
+				"env=test": false,
+			} {
 				args := []string{"verify", "--key", public, "--insecure-ignore-tlog=true"}
 				if annotation != "" {
 					args = append(args, "-a", annotation)
 				}
 				if out, err := run(t, tool, append(args, ref)...); (err == nil) != want {
-					t.Errorf("%s %s, annotation %q: verified %v, want %v\n%s", tool, ref, annotation, err == nil, want, tail(out, 600))
+					t.Errorf(
+						"%s %s, annotation %q: verified %v, want %v\n%s",
+						tool,
+						ref,
+						annotation,
+						err == nil,
+						want,
+						tail(out, 600),
+					)
 				}
 			}
 		}
@@ -118,16 +133,51 @@ func TestQuickStart(t *testing.T) {
 		t.Fatalf("before it is signed: %d %s", status, body)
 	}
 	mustRunEnv(t, "a password", binary(t), "sign", "--key", pair+".key", registry+"/team/app:v1")
-	if out, err := runEnv(t, "another", binary(t), "sign", "--key", pair+".key", registry+"/team/app:unsigned"); err == nil || !strings.Contains(out, "password does not open") {
+	if out, err := runEnv(
+		t,
+		"another",
+		binary(t),
+		"sign",
+		"--key",
+		pair+".key",
+		registry+"/team/app:unsigned",
+	); err == nil ||
+		!strings.Contains(out, "password does not open") {
 		t.Errorf("a wrong password: %v\n%s", err, out)
 	}
-	if out, err := runEnv(t, "a password", binary(t), "sign", "--key", pair+".pub", registry+"/team/app:unsigned"); err == nil || !strings.Contains(out, "public key") {
+	if out, err := runEnv(
+		t,
+		"a password",
+		binary(t),
+		"sign",
+		"--key",
+		pair+".pub",
+		registry+"/team/app:unsigned",
+	); err == nil ||
+		!strings.Contains(out, "public key") {
 		t.Errorf("the public key: %v\n%s", err, out)
 	}
-	if out, err := runEnv(t, "a password", binary(t), "generate-key-pair", "--output", pair); err == nil || !strings.Contains(out, "not written over") {
+	if out, err := runEnv(
+		t,
+		"a password",
+		binary(t),
+		"generate-key-pair",
+		"--output",
+		pair,
+	); err == nil ||
+		!strings.Contains(out, "not written over") {
 		t.Errorf("a second key pair: %v\n%s", err, out)
 	}
-	if out, err := runEnv(t, "a password", binary(t), "sign", "--key", pair+".key", g.addr+"/reg.test/team/app:v1"); err == nil || !strings.Contains(out, "takes no pushes") {
+	if out, err := runEnv(
+		t,
+		"a password",
+		binary(t),
+		"sign",
+		"--key",
+		pair+".key",
+		g.addr+"/reg.test/team/app:v1",
+	); err == nil ||
+		!strings.Contains(out, "takes no pushes") {
 		t.Errorf("signing through the gate: %v\n%s", err, out)
 	}
 	gateUntil(t, g, "team/app/manifests/v1", http.StatusOK) // "no signature found" is believed for 5 s
@@ -137,7 +187,17 @@ func TestQuickStart(t *testing.T) {
 	// cosign reads the pair too.
 	need(t, "cosign-v2")
 	d := pushIndex(t, registry+"/team/app:v2", 300)
-	mustRunEnv(t, "a password", "cosign-v2", "sign", "--yes", "--tlog-upload=false", "--key", pair+".key", registry+"/team/app@"+d)
+	mustRunEnv(
+		t,
+		"a password",
+		"cosign-v2",
+		"sign",
+		"--yes",
+		"--tlog-upload=false",
+		"--key",
+		pair+".key",
+		registry+"/team/app@"+d,
+	)
 	if status, body := get(t, g, "team/app/manifests/v2"); status != http.StatusOK {
 		t.Errorf("signed by cosign with our key: %d %s", status, body)
 	}

@@ -119,8 +119,10 @@ func (r *Registry) PushImage(repo, tag string, layers ...[]byte) Image {
 		m.Layers = append(m.Layers, Descriptor{MediaType: LayerType, Digest: d, Size: len(l)})
 	}
 	config := encode(map[string]any{
-		"architecture": "amd64", "os": "linux", "config": map[string]any{"Cmd": []string{"/run"}, "Labels": map[string]string{"id": rand.Text()}},
-		"rootfs": map[string]any{"type": "layers", "diff_ids": diffs},
+		"architecture": "amd64",
+		"os":           "linux",
+		"config":       map[string]any{"Cmd": []string{"/run"}, "Labels": map[string]string{"id": rand.Text()}},
+		"rootfs":       map[string]any{"type": "layers", "diff_ids": diffs},
 	})
 	image.Layers, image.Config = diffs, r.PushBlob(repo, config)
 	m.Config = Descriptor{MediaType: ConfigType, Digest: image.Config, Size: len(config)}
@@ -142,7 +144,12 @@ func (r *Registry) PushList(repo, tag string, children ...digest.Digest) digest.
 }
 
 func (r *Registry) pushIndex(repo, tag string, platforms bool, children []digest.Digest) digest.Digest {
-	index := Index{SchemaVersion: 2, MediaType: IndexType, Manifests: []Descriptor{}, Annotations: map[string]string{"id": rand.Text()}}
+	index := Index{
+		SchemaVersion: 2,
+		MediaType:     IndexType,
+		Manifests:     []Descriptor{},
+		Annotations:   map[string]string{"id": rand.Text()},
+	}
 	for i, d := range children {
 		r.mu.Lock()
 		m := r.manifests[repo+"@"+d.String()]
@@ -183,10 +190,20 @@ func (r *Registry) PushArtifact(repo, tag string, a Artifact) digest.Digest {
 	if a.Config == nil {
 		a.Config = []byte("{}")
 	}
-	m := Manifest{SchemaVersion: 2, MediaType: ImageType, ArtifactType: a.Type, Layers: []Descriptor{}}
+	m := Manifest{
+		SchemaVersion: 2,
+		MediaType:     ImageType,
+		ArtifactType:  a.Type,
+		Layers:        []Descriptor{},
+	}
 	m.Config = Descriptor{MediaType: a.ConfigType, Digest: r.PushBlob(repo, a.Config), Size: len(a.Config)}
 	for _, l := range a.Layers {
-		d := Descriptor{MediaType: l.MediaType, Digest: l.Digest, Size: l.Size, Annotations: l.Annotations}
+		d := Descriptor{
+			MediaType:   l.MediaType,
+			Digest:      l.Digest,
+			Size:        l.Size,
+			Annotations: l.Annotations,
+		}
 		if l.Digest == "" {
 			d.Digest, d.Size = r.PushBlob(repo, l.Body), len(l.Body)
 		}
@@ -204,7 +221,12 @@ func (r *Registry) PushArtifact(repo, tag string, a Artifact) digest.Digest {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		key := repo + "@" + a.Subject.String()
-		r.attached[key] = append(r.attached[key], reference{MediaType: ImageType, Digest: d, Size: len(body), ArtifactType: a.Type})
+		r.attached[key] = append(r.attached[key], reference{
+			MediaType:    ImageType,
+			Digest:       d,
+			Size:         len(body),
+			ArtifactType: a.Type,
+		})
 	}
 	return d
 }
@@ -235,7 +257,11 @@ func SignatureLayer(payload []byte, key *ecdsa.PrivateKey) Layer {
 	if err != nil {
 		panic(err) // a P-256 key always signs
 	}
-	return Layer{MediaType: SimpleSigningType, Body: payload, Annotations: map[string]string{signatureAnnotation: base64.StdEncoding.EncodeToString(signature)}}
+	return Layer{
+		MediaType:   SimpleSigningType,
+		Body:        payload,
+		Annotations: map[string]string{signatureAnnotation: base64.StdEncoding.EncodeToString(signature)},
+	}
 }
 
 // SignatureTag is where the signatures of d are kept.
@@ -249,7 +275,9 @@ func FallbackTag(d digest.Digest) string { return d.Algorithm().String() + "-" +
 func (r *Registry) Sign(repo string, d digest.Digest, key *ecdsa.PrivateKey, annotations ...string) digest.Digest {
 	payload := Payload(repo, d, annotations...)
 	return r.PushArtifact(repo, SignatureTag(d), Artifact{
-		ConfigType: ConfigType, Config: SignatureConfig(digest.FromBytes(payload)), Layers: []Layer{SignatureLayer(payload, key)},
+		ConfigType: ConfigType,
+		Config:     SignatureConfig(digest.FromBytes(payload)),
+		Layers:     []Layer{SignatureLayer(payload, key)},
 	})
 }
 
@@ -264,7 +292,12 @@ func SignatureConfig(layers ...digest.Digest) []byte {
 
 // Attach writes the same signature as a referrer (cosign's OCI 1.1 mode).
 func (r *Registry) Attach(repo string, d digest.Digest, key *ecdsa.PrivateKey) digest.Digest {
-	return r.PushArtifact(repo, "", Artifact{Type: SignatureType, ConfigType: SignatureType, Layers: []Layer{SignatureLayer(Payload(repo, d), key)}, Subject: d})
+	return r.PushArtifact(repo, "", Artifact{
+		Type:       SignatureType,
+		ConfigType: SignatureType,
+		Layers:     []Layer{SignatureLayer(Payload(repo, d), key)},
+		Subject:    d,
+	})
 }
 
 func encode(v any) []byte {

@@ -46,8 +46,12 @@ type reference struct {
 // New makes an empty and honest registry.
 func New() *Registry {
 	return &Registry{
-		closed: make(chan struct{}), blobs: map[string][]byte{}, manifests: map[string]manifest{},
-		tags: map[string][]string{}, tagged: map[string]string{}, attached: map[string][]reference{},
+		closed:    make(chan struct{}),
+		blobs:     map[string][]byte{},
+		manifests: map[string]manifest{},
+		tags:      map[string][]string{},
+		tagged:    map[string]string{},
+		attached:  map[string][]reference{},
 	}
 }
 
@@ -174,7 +178,12 @@ func (a *Answer) write(w http.ResponseWriter, req *http.Request) {
 
 // note parses the path, as far as it is a pull, and writes the request down.
 func (r *Registry) note(req *http.Request) (Request, []Trick) {
-	q := Request{Method: req.Method, URI: req.RequestURI, Host: req.Host, Header: req.Header.Clone()}
+	q := Request{
+		Method: req.Method,
+		URI:    req.RequestURI,
+		Host:   req.Host,
+		Header: req.Header.Clone(),
+	}
 	if rest, ok := strings.CutPrefix(req.URL.Path, "/v2/"); ok {
 		if repo, ok := strings.CutSuffix(rest, "/tags/list"); ok {
 			q.Kind, q.Repo = Tags, repo
@@ -210,7 +219,11 @@ func (r *Registry) honest(q Request, req *http.Request) *Answer {
 		return r.blob(q)
 	case Referrers:
 		list := r.attached[q.Repo+"@"+q.Reference]
-		return answer(http.StatusOK, IndexType, encode(map[string]any{"schemaVersion": 2, "mediaType": IndexType, "manifests": slices.Concat([]reference{}, list)}))
+		return answer(http.StatusOK, IndexType, encode(map[string]any{
+			"schemaVersion": 2,
+			"mediaType":     IndexType,
+			"manifests":     slices.Concat([]reference{}, list),
+		}))
 	case Tags:
 		return r.list(q, req)
 	}
@@ -311,5 +324,8 @@ func answer(status int, contentType string, body []byte) *Answer {
 }
 
 func failure(status int, code string) *Answer {
-	return answer(status, "application/json", encode(map[string]any{"errors": []any{map[string]string{"code": code, "message": "from upstream"}}}))
+	return answer(status, "application/json", encode(map[string]any{"errors": []any{map[string]string{
+		"code":    code,
+		"message": "from upstream",
+	}}}))
 }

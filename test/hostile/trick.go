@@ -72,7 +72,11 @@ var (
 		a.Header.Set("Docker-Content-Digest", "sha256:../../etc/passwd")
 	})
 	// NoDigest leaves Docker-Content-Digest out, which is allowed.
-	NoDigest = change("no Docker-Content-Digest", content, func(_ Request, a *Answer) { a.Header.Del("Docker-Content-Digest") })
+	NoDigest = change(
+		"no Docker-Content-Digest",
+		content,
+		func(_ Request, a *Answer) { a.Header.Del("Docker-Content-Digest") },
+	)
 	// FlipBlob changes one bit of a blob.
 	FlipBlob = change("flip a blob's bit", Is(Blobs), func(_ Request, a *Answer) {
 		if len(a.Body) > 0 && a.Status < 300 {
@@ -118,8 +122,12 @@ var (
 	})
 	// HugeManifest answers with an image manifest of 8 MiB.
 	HugeManifest = change("huge manifest", Is(Manifests), func(_ Request, a *Answer) {
-		*a = *answer(http.StatusOK, ImageType, encode(Manifest{SchemaVersion: 2, MediaType: ImageType, Layers: []Descriptor{},
-			Annotations: map[string]string{"padding": strings.Repeat("x", 8<<20)}}))
+		*a = *answer(http.StatusOK, ImageType, encode(Manifest{
+			SchemaVersion: 2,
+			MediaType:     ImageType,
+			Layers:        []Descriptor{},
+			Annotations:   map[string]string{"padding": strings.Repeat("x", 8<<20)},
+		}))
 	})
 	// ManyLayers answers with a manifest of 100,000 layers.
 	ManyLayers = change("100k layers", Is(Manifests), func(_ Request, a *Answer) {
@@ -132,7 +140,11 @@ var (
 		*a = *answer(http.StatusOK, ImageType, b.Bytes())
 	})
 	// ManyReferrers lists 10,000 referrers that do not exist.
-	ManyReferrers = change("10k referrers", Is(Referrers), func(_ Request, a *Answer) { *a = *referrersPage(0, 10_000) })
+	ManyReferrers = change(
+		"10k referrers",
+		Is(Referrers),
+		func(_ Request, a *Answer) { *a = *referrersPage(0, 10_000) },
+	)
 	// EndlessPaging lists referrers and always has one more page.
 	EndlessPaging = change("endless referrers paging", Is(Referrers), func(q Request, a *Answer) {
 		*a = *referrersPage(q.Nth, 10)
@@ -148,24 +160,36 @@ var (
 		panic(http.ErrAbortHandler)
 	})
 	// TruncateChunked sends half of the body without its length and hangs up.
-	TruncateChunked = take("truncate, chunked", content, func(_ *Registry, w http.ResponseWriter, _ *http.Request, a *Answer) {
-		begin(w, a, -1)
-		_, _ = w.Write(a.Body[:len(a.Body)/2])
-		_ = http.NewResponseController(w).Flush()
-		panic(http.ErrAbortHandler)
-	})
+	TruncateChunked = take(
+		"truncate, chunked",
+		content,
+		func(_ *Registry, w http.ResponseWriter, _ *http.Request, a *Answer) {
+			begin(w, a, -1)
+			_, _ = w.Write(a.Body[:len(a.Body)/2])
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		},
+	)
 	// TooShortLength promises fewer bytes than there are, and sends as many.
-	TooShortLength = take("Content-Length too short", content, func(_ *Registry, w http.ResponseWriter, _ *http.Request, a *Answer) {
-		begin(w, a, max(0, len(a.Body)-3))
-		_, _ = w.Write(a.Body[:max(0, len(a.Body)-3)])
-	})
+	TooShortLength = take(
+		"Content-Length too short",
+		content,
+		func(_ *Registry, w http.ResponseWriter, _ *http.Request, a *Answer) {
+			begin(w, a, max(0, len(a.Body)-3))
+			_, _ = w.Write(a.Body[:max(0, len(a.Body)-3)])
+		},
+	)
 	// TooLongLength promises more bytes than there are.
-	TooLongLength = take("Content-Length too long", content, func(_ *Registry, w http.ResponseWriter, _ *http.Request, a *Answer) {
-		begin(w, a, len(a.Body)+100)
-		_, _ = w.Write(a.Body)
-		_ = http.NewResponseController(w).Flush()
-		panic(http.ErrAbortHandler)
-	})
+	TooLongLength = take(
+		"Content-Length too long",
+		content,
+		func(_ *Registry, w http.ResponseWriter, _ *http.Request, a *Answer) {
+			begin(w, a, len(a.Body)+100)
+			_, _ = w.Write(a.Body)
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		},
+	)
 	// Chunked sends the honest body without its length.
 	Chunked = take("chunked", content, func(_ *Registry, w http.ResponseWriter, _ *http.Request, a *Answer) {
 		begin(w, a, -1)
@@ -181,34 +205,71 @@ var (
 		}
 	})
 	// StallAtOnce never answers.
-	StallAtOnce = take("stall at once", content, func(r *Registry, _ http.ResponseWriter, req *http.Request, _ *Answer) { r.wait(req) })
+	StallAtOnce = take(
+		"stall at once",
+		content,
+		func(r *Registry, _ http.ResponseWriter, req *http.Request, _ *Answer) { r.wait(req) },
+	)
 	// StallAfterHeaders sends the headers and nothing more.
-	StallAfterHeaders = take("stall after headers", content, func(r *Registry, w http.ResponseWriter, req *http.Request, a *Answer) {
-		begin(w, a, len(a.Body))
-		_ = http.NewResponseController(w).Flush()
-		r.wait(req)
-	})
+	StallAfterHeaders = take(
+		"stall after headers",
+		content,
+		func(r *Registry, w http.ResponseWriter, req *http.Request, a *Answer) {
+			begin(w, a, len(a.Body))
+			_ = http.NewResponseController(w).Flush()
+			r.wait(req)
+		},
+	)
 	// StallMidBody sends half of the body and nothing more.
-	StallMidBody = take("stall mid-body", content, func(r *Registry, w http.ResponseWriter, req *http.Request, a *Answer) {
-		begin(w, a, len(a.Body))
-		_, _ = w.Write(a.Body[:len(a.Body)/2])
-		_ = http.NewResponseController(w).Flush()
-		r.wait(req)
-	})
+	StallMidBody = take(
+		"stall mid-body",
+		content,
+		func(r *Registry, w http.ResponseWriter, req *http.Request, a *Answer) {
+			begin(w, a, len(a.Body))
+			_, _ = w.Write(a.Body[:len(a.Body)/2])
+			_ = http.NewResponseController(w).Flush()
+			r.wait(req)
+		},
+	)
 	// StallChunked sends half of the body, without its length, and nothing more.
-	StallChunked = take("stall, chunked", content, func(r *Registry, w http.ResponseWriter, req *http.Request, a *Answer) {
-		begin(w, a, -1)
-		_, _ = w.Write(a.Body[:len(a.Body)/2])
-		_ = http.NewResponseController(w).Flush()
-		r.wait(req)
-	})
+	StallChunked = take(
+		"stall, chunked",
+		content,
+		func(r *Registry, w http.ResponseWriter, req *http.Request, a *Answer) {
+			begin(w, a, -1)
+			_, _ = w.Write(a.Body[:len(a.Body)/2])
+			_ = http.NewResponseController(w).Flush()
+			r.wait(req)
+		},
+	)
 )
 
 // All are the tricks of this file that need nothing to be told, for tests that
 // hold under each of them.
 var All = []Trick{
-	LieAboutDigest, GarbleDigest, NoDigest, FlipBlob, Shorten, Lengthen, HTML, Gzip, Unasked206, HugeManifest, ManyLayers, ManyReferrers,
-	EndlessPaging, Truncate, TruncateChunked, TooShortLength, TooLongLength, Chunked, Endless, StallAtOnce, StallAfterHeaders, StallMidBody, StallChunked,
+	LieAboutDigest,
+	GarbleDigest,
+	NoDigest,
+	FlipBlob,
+	Shorten,
+	Lengthen,
+	HTML,
+	Gzip,
+	Unasked206,
+	HugeManifest,
+	ManyLayers,
+	ManyReferrers,
+	EndlessPaging,
+	Truncate,
+	TruncateChunked,
+	TooShortLength,
+	TooLongLength,
+	Chunked,
+	Endless,
+	StallAtOnce,
+	StallAfterHeaders,
+	StallMidBody,
+	StallChunked,
 }
 
 // take is a trick that writes the whole answer itself, for GET only: a HEAD has
@@ -254,9 +315,18 @@ func (r *Registry) ended() bool {
 func referrersPage(page, n int) *Answer {
 	list := make([]reference, n)
 	for i := range list {
-		list[i] = reference{MediaType: ImageType, Digest: digest.FromString(fmt.Sprint(page, i)), Size: 100, ArtifactType: SignatureType}
+		list[i] = reference{
+			MediaType:    ImageType,
+			Digest:       digest.FromString(fmt.Sprint(page, i)),
+			Size:         100,
+			ArtifactType: SignatureType,
+		}
 	}
-	return answer(http.StatusOK, IndexType, encode(map[string]any{"schemaVersion": 2, "mediaType": IndexType, "manifests": list}))
+	return answer(http.StatusOK, IndexType, encode(map[string]any{
+		"schemaVersion": 2,
+		"mediaType":     IndexType,
+		"manifests":     list,
+	}))
 }
 
 // OtherBytes answers with these instead, under an honest face.
@@ -273,24 +343,32 @@ func OtherBytes(mediaType string, body []byte) Trick {
 // Swap makes a tag mean one manifest for HEAD and another for GET. Both must
 // have been pushed to the tag's repository.
 func Swap(tag string, head, get digest.Digest) Trick {
-	return Trick{"swap between HEAD and GET", For(tag), func(r *Registry, _ http.ResponseWriter, req *http.Request, q Request, a *Answer) bool {
-		q.Reference = get.String()
-		if req.Method == http.MethodHead {
-			q.Reference = head.String()
-		}
-		*a = *r.again(q)
-		return false
-	}}
+	return Trick{
+		"swap between HEAD and GET",
+		For(tag),
+		func(r *Registry, _ http.ResponseWriter, req *http.Request, q Request, a *Answer) bool {
+			q.Reference = get.String()
+			if req.Method == http.MethodHead {
+				q.Reference = head.String()
+			}
+			*a = *r.again(q)
+			return false
+		},
+	}
 }
 
 // Alternate makes a tag mean another manifest each time it is asked for, by any
 // method.
 func Alternate(tag string, list ...digest.Digest) Trick {
-	return Trick{"alternate", For(tag), func(r *Registry, _ http.ResponseWriter, _ *http.Request, q Request, a *Answer) bool {
-		q.Reference = list[q.Nth%len(list)].String()
-		*a = *r.again(q)
-		return false
-	}}
+	return Trick{
+		"alternate",
+		For(tag),
+		func(r *Registry, _ http.ResponseWriter, _ *http.Request, q Request, a *Answer) bool {
+			q.Reference = list[q.Nth%len(list)].String()
+			*a = *r.again(q)
+			return false
+		},
+	}
 }
 
 func (r *Registry) again(q Request) *Answer {

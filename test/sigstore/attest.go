@@ -32,11 +32,22 @@ func Provenance(w Workflow) map[string]any {
 	repository := "https://github.com/" + w.Repository
 	return map[string]any{
 		"buildDefinition": map[string]any{
-			"buildType":          "https://actions.github.io/buildtypes/workflow/v1",
-			"externalParameters": map[string]any{"workflow": map[string]string{"ref": w.Ref, "repository": repository, "path": w.File}},
-			"internalParameters": map[string]any{"github": map[string]string{"event_name": "push", "repository_id": "4242", "repository_owner_id": "42", "runner_environment": "github-hosted"}},
-			"resolvedDependencies": []any{map[string]any{"uri": "git+" + repository + "@" + w.Ref,
-				"digest": map[string]string{"gitCommit": "0123456789abcdef0123456789abcdef01234567"}}},
+			"buildType": "https://actions.github.io/buildtypes/workflow/v1",
+			"externalParameters": map[string]any{"workflow": map[string]string{
+				"ref":        w.Ref,
+				"repository": repository,
+				"path":       w.File,
+			}},
+			"internalParameters": map[string]any{"github": map[string]string{
+				"event_name":          "push",
+				"repository_id":       "4242",
+				"repository_owner_id": "42",
+				"runner_environment":  "github-hosted",
+			}},
+			"resolvedDependencies": []any{map[string]any{
+				"uri":    "git+" + repository + "@" + w.Ref,
+				"digest": map[string]string{"gitCommit": "0123456789abcdef0123456789abcdef01234567"},
+			}},
 		},
 		"runDetails": map[string]any{
 			"builder":  map[string]string{"id": "https://github.com/" + builder},
@@ -48,7 +59,14 @@ func Provenance(w Workflow) map[string]any {
 // Attest signs a statement about an image and attaches it as actions/attest
 // does with push-to-registry. With FulcioGitHub and TSAGitHub it is what GitHub
 // writes for private repositories, with Fulcio and RekorV1 that for public ones.
-func (s *Stack) Attest(ctx context.Context, services Services, token string, image name.Digest, predicateType string, predicate any) error {
+func (s *Stack) Attest(
+	ctx context.Context,
+	services Services,
+	token string,
+	image name.Digest,
+	predicateType string,
+	predicate any,
+) error {
 	bundle, err := s.Statement(ctx, services, token, image, predicateType, predicate)
 	if err != nil {
 		return err
@@ -57,13 +75,27 @@ func (s *Stack) Attest(ctx context.Context, services Services, token string, ima
 }
 
 // Statement is the bundle of Attest, attached to nothing.
-func (s *Stack) Statement(ctx context.Context, services Services, token string, image name.Digest, predicateType string, predicate any) ([]byte, error) {
+func (s *Stack) Statement(
+	ctx context.Context,
+	services Services,
+	token string,
+	image name.Digest,
+	predicateType string,
+	predicate any,
+) ([]byte, error) {
 	digest, err := v1.NewHash(image.DigestStr())
 	if err != nil {
 		return nil, err
 	}
-	statement, err := json.Marshal(map[string]any{"_type": "https://in-toto.io/Statement/v1", "predicateType": predicateType, "predicate": predicate,
-		"subject": []any{map[string]any{"name": image.Context().Name(), "digest": map[string]string{digest.Algorithm: digest.Hex}}}})
+	statement, err := json.Marshal(map[string]any{
+		"_type":         "https://in-toto.io/Statement/v1",
+		"predicateType": predicateType,
+		"predicate":     predicate,
+		"subject": []any{map[string]any{
+			"name":   image.Context().Name(),
+			"digest": map[string]string{digest.Algorithm: digest.Hex},
+		}},
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -79,17 +111,31 @@ func (s *Stack) bundle(ctx context.Context, services Services, token string, sta
 	if err != nil {
 		return nil, err
 	}
-	opts := sign.BundleOptions{Context: ctx, CertificateProvider: sign.NewFulcio(&sign.FulcioOptions{BaseURL: services.Fulcio, Timeout: 10 * time.Second}),
-		CertificateProviderOptions: &sign.CertificateProviderOptions{IDToken: token}}
+	opts := sign.BundleOptions{
+		Context: ctx,
+		CertificateProvider: sign.NewFulcio(
+			&sign.FulcioOptions{BaseURL: services.Fulcio, Timeout: 10 * time.Second},
+		),
+		CertificateProviderOptions: &sign.CertificateProviderOptions{IDToken: token},
+	}
 	if services.TSA != "" {
-		opts.TimestampAuthorities = []*sign.TimestampAuthority{sign.NewTimestampAuthority(&sign.TimestampAuthorityOptions{URL: services.TSA, Timeout: 10 * time.Second})}
+		opts.TimestampAuthorities = []*sign.TimestampAuthority{
+			sign.NewTimestampAuthority(&sign.TimestampAuthorityOptions{
+				URL:     services.TSA,
+				Timeout: 10 * time.Second,
+			}),
+		}
 	}
 	if services.Rekor != "" {
 		version := uint32(1)
 		if services.Rekor == s.RekorV2 {
 			version = 2
 		}
-		opts.TransparencyLogs = []sign.Transparency{sign.NewRekor(&sign.RekorOptions{BaseURL: services.Rekor, Timeout: 10 * time.Second, Version: version})}
+		opts.TransparencyLogs = []sign.Transparency{sign.NewRekor(&sign.RekorOptions{
+			BaseURL: services.Rekor,
+			Timeout: 10 * time.Second,
+			Version: version,
+		})}
 	}
 	b, err := sign.Bundle(&sign.DSSEData{Data: statement, PayloadType: "application/vnd.in-toto+json"}, key, opts)
 	if err != nil {
@@ -112,7 +158,13 @@ func attachBundle(ctx context.Context, image name.Digest, bundle []byte, predica
 	if err != nil {
 		return err
 	}
-	config, layer := static.NewLayer([]byte("{}"), "application/vnd.oci.empty.v1+json"), static.NewLayer(bundle, BundleType)
+	config, layer := static.NewLayer(
+		[]byte("{}"),
+		"application/vnd.oci.empty.v1+json",
+	), static.NewLayer(
+		bundle,
+		BundleType,
+	)
 	parts := make([]v1.Descriptor, 2)
 	for i, l := range []v1.Layer{config, layer} {
 		if err := remote.WriteLayer(image.Context(), l, remote.WithContext(ctx)); err != nil {
@@ -122,10 +174,18 @@ func attachBundle(ctx context.Context, image name.Digest, bundle []byte, predica
 			return err
 		}
 	}
-	manifest, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": types.OCIManifestSchema1, "artifactType": BundleType,
-		"config": parts[0], "layers": parts[1:], "subject": subject,
-		"annotations": map[string]string{"org.opencontainers.image.created": time.Now().UTC().Format(time.RFC3339),
-			"dev.sigstore.bundle.content": "dsse-envelope", "dev.sigstore.bundle.predicateType": predicateType}})
+	manifest, err := json.Marshal(map[string]any{
+		"schemaVersion": 2,
+		"mediaType":     types.OCIManifestSchema1,
+		"artifactType":  BundleType,
+		"config":        parts[0],
+		"layers":        parts[1:],
+		"subject":       subject,
+		"annotations": map[string]string{
+			"org.opencontainers.image.created": time.Now().UTC().Format(time.RFC3339),
+			"dev.sigstore.bundle.content":      "dsse-envelope", "dev.sigstore.bundle.predicateType": predicateType,
+		},
+	})
 	if err != nil {
 		return err
 	}

@@ -27,8 +27,13 @@ type Authority struct {
 
 // NewAuthority makes an authority for certificates of one use.
 func NewAuthority(organization string, use x509.ExtKeyUsage) (*Authority, error) {
-	root := &x509.Certificate{Subject: pkix.Name{Organization: []string{organization}, CommonName: organization + " Root"},
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, MaxPathLen: 1}
+	root := &x509.Certificate{
+		Subject:               pkix.Name{Organization: []string{organization}, CommonName: organization + " Root"},
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		MaxPathLen:            1,
+	}
 	rootKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -40,9 +45,17 @@ func NewAuthority(organization string, use x509.ExtKeyUsage) (*Authority, error)
 	if a.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		return nil, err
 	}
-	intermediate := &x509.Certificate{Subject: pkix.Name{Organization: []string{organization}, CommonName: organization + " Intermediate"},
-		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{use}}
+	intermediate := &x509.Certificate{
+		Subject: pkix.Name{
+			Organization: []string{organization},
+			CommonName:   organization + " Intermediate",
+		},
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		MaxPathLenZero:        true,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		ExtKeyUsage:           []x509.ExtKeyUsage{use},
+	}
 	if a.Intermediate, err = certify(intermediate, root, a.key, rootKey); err != nil {
 		return nil, fmt.Errorf("make the intermediate of %s: %w", organization, err)
 	}
@@ -56,8 +69,10 @@ func (a *Authority) Issue(commonName, email string, valid time.Duration) (*x509.
 	if err != nil {
 		return nil, nil, err
 	}
-	leaf := &x509.Certificate{Subject: pkix.Name{Organization: a.Root.Subject.Organization, CommonName: commonName},
-		KeyUsage: x509.KeyUsageDigitalSignature}
+	leaf := &x509.Certificate{
+		Subject:  pkix.Name{Organization: a.Root.Subject.Organization, CommonName: commonName},
+		KeyUsage: x509.KeyUsageDigitalSignature,
+	}
 	if email != "" {
 		leaf.EmailAddresses = []string{email}
 	}

@@ -56,12 +56,19 @@ func (s *Stack) cosign(ctx context.Context, tool string, args []string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, tool, args...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.Dir, "COSIGN_PASSWORD=", "DOCKER_CONFIG=" + s.Dir,
+	cmd.Env = []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + s.Dir, "COSIGN_PASSWORD=", "DOCKER_CONFIG=" + s.Dir,
 		// Nothing is asked of the internet.
-		"TUF_ROOT=" + s.file("tuf"), "HTTPS_PROXY=http://127.0.0.1:9", "NO_PROXY=127.0.0.1"}
+		"TUF_ROOT=" + s.file("tuf"), "HTTPS_PROXY=http://127.0.0.1:9", "NO_PROXY=127.0.0.1",
+	}
 	if tool == "cosign-v2" {
-		cmd.Env = append(cmd.Env, "SIGSTORE_ROOT_FILE="+s.file("fulcio.pem"), "SIGSTORE_CT_LOG_PUBLIC_KEY_FILE="+s.file("ctlog.pub"),
-			"SIGSTORE_REKOR_PUBLIC_KEY="+s.file("rekor1.pub"), "SIGSTORE_TSA_CERTIFICATE_FILE="+s.file("tsa.pem"))
+		cmd.Env = append(
+			cmd.Env,
+			"SIGSTORE_ROOT_FILE="+s.file("fulcio.pem"),
+			"SIGSTORE_CT_LOG_PUBLIC_KEY_FILE="+s.file("ctlog.pub"),
+			"SIGSTORE_REKOR_PUBLIC_KEY="+s.file("rekor1.pub"),
+			"SIGSTORE_TSA_CERTIFICATE_FILE="+s.file("tsa.pem"),
+		)
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s %s: %w\n%s", tool, strings.Join(args, " "), err, out)
@@ -75,15 +82,27 @@ func (s *Stack) SigningConfig(services Services) (string, error) {
 		if url == "" {
 			return nil
 		}
-		return []root.Service{{URL: url, MajorAPIVersion: version, ValidityPeriodStart: start(), Operator: "acme.example"}}
+		return []root.Service{{
+			URL:                 url,
+			MajorAPIVersion:     version,
+			ValidityPeriodStart: start(),
+			Operator:            "acme.example",
+		}}
 	}
 	version := uint32(1)
 	if services.Rekor == s.RekorV2 {
 		version = 2
 	}
 	anyOf := root.ServiceConfiguration{Selector: protoroot.ServiceSelector_ANY}
-	config, err := root.NewSigningConfig(root.SigningConfigMediaType02, service(services.Fulcio, 1), nil, service(services.Rekor, version), anyOf,
-		service(strings.TrimSuffix(services.TSA, "/"), 1), anyOf)
+	config, err := root.NewSigningConfig(
+		root.SigningConfigMediaType02,
+		service(services.Fulcio, 1),
+		nil,
+		service(services.Rekor, version),
+		anyOf,
+		service(strings.TrimSuffix(services.TSA, "/"), 1),
+		anyOf,
+	)
 	if err != nil {
 		return "", err
 	}

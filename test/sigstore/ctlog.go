@@ -77,7 +77,12 @@ func (l *ctLog) timestamp(chain [][]byte) (*ct.AddChainResponse, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &ct.AddChainResponse{SCTVersion: ct.V1, ID: l.id[:], Timestamp: now, Signature: encoded}, nil
+	return &ct.AddChainResponse{
+		SCTVersion: ct.V1,
+		ID:         l.id[:],
+		Timestamp:  now,
+		Signature:  encoded,
+	}, nil
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

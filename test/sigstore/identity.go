@@ -38,18 +38,47 @@ func (s *Stack) Actions(w Workflow) (string, error) {
 		visibility = "private"
 	}
 	owner, _, _ := strings.Cut(w.Repository, "/")
-	return s.issuer.token(Actions, map[string]any{"sub": "repo:" + w.Repository + ":ref:" + w.Ref, "repository": w.Repository, "repository_owner": owner,
-		"repository_id": "4242", "repository_owner_id": "42", "repository_visibility": visibility, "ref": w.Ref, "sha": commit, "event_name": trigger,
-		"workflow": strings.TrimSuffix(path.Base(w.File), path.Ext(w.File)), "workflow_ref": caller, "workflow_sha": commit, "job_workflow_ref": job,
-		"job_workflow_sha": commit, "runner_environment": "github-hosted", "run_id": "7", "run_attempt": "1"})
+	return s.issuer.token(Actions, map[string]any{
+		"sub":                   "repo:" + w.Repository + ":ref:" + w.Ref,
+		"repository":            w.Repository,
+		"repository_owner":      owner,
+		"repository_id":         "4242",
+		"repository_owner_id":   "42",
+		"repository_visibility": visibility,
+		"ref":                   w.Ref,
+		"sha":                   commit,
+		"event_name":            trigger,
+		"workflow":              strings.TrimSuffix(path.Base(w.File), path.Ext(w.File)),
+		"workflow_ref":          caller,
+		"workflow_sha":          commit,
+		"job_workflow_ref":      job,
+		"job_workflow_sha":      commit,
+		"runner_environment":    "github-hosted",
+		"run_id":                "7",
+		"run_attempt":           "1",
+	})
 }
 
 // Pipeline is the token of a GitLab job of a project, as group/name, for a
 // branch.
 func (s *Stack) Pipeline(project, branch string) (string, error) {
 	const commit = "0123456789abcdef0123456789abcdef01234567"
-	return s.issuer.token(GitLab, map[string]any{"sub": "project_path:" + project + ":ref_type:branch:ref:" + branch, "project_path": project,
-		"project_id": "4242", "pipeline_source": "push", "pipeline_id": "7", "ci_config_ref_uri": "gitlab.com/" + project + "//.gitlab-ci.yml@refs/heads/" + branch,
-		"ci_config_sha": commit, "namespace_path": path.Dir(project), "namespace_id": "42", "job_id": "8", "ref": branch, "ref_type": "branch", "sha": commit,
-		"runner_environment": "gitlab-hosted", "runner_id": 9, "project_visibility": "public"})
+	return s.issuer.token(GitLab, map[string]any{
+		"sub":                "project_path:" + project + ":ref_type:branch:ref:" + branch,
+		"project_path":       project,
+		"project_id":         "4242",
+		"pipeline_source":    "push",
+		"pipeline_id":        "7",
+		"ci_config_ref_uri":  "gitlab.com/" + project + "//.gitlab-ci.yml@refs/heads/" + branch,
+		"ci_config_sha":      commit,
+		"namespace_path":     path.Dir(project),
+		"namespace_id":       "42",
+		"job_id":             "8",
+		"ref":                branch,
+		"ref_type":           "branch",
+		"sha":                commit,
+		"runner_environment": "gitlab-hosted",
+		"runner_id":          9,
+		"project_visibility": "public",
+	})
 }

@@ -53,14 +53,24 @@ func newIssuer() (*issuer, error) {
 	for _, i := range issuers {
 		names = append(names, strings.TrimPrefix(i, "https://"))
 	}
-	template := &x509.Certificate{Subject: pkix.Name{CommonName: "issuers"}, DNSNames: names, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	template := &x509.Certificate{
+		Subject:               pkix.Name{CommonName: "issuers"},
+		DNSNames:              names,
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
 	cert, err := certify(template, template, serverKey, serverKey)
 	if err != nil {
 		return nil, fmt.Errorf("make the issuers' TLS certificate: %w", err)
 	}
-	i := &issuer{key: key, ca: Chain(cert), tunnel: &tunnel{conns: make(chan net.Conn), done: make(chan struct{})},
-		tls: &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{cert.Raw}, PrivateKey: serverKey}}}}
+	i := &issuer{
+		key:    key,
+		ca:     Chain(cert),
+		tunnel: &tunnel{conns: make(chan net.Conn), done: make(chan struct{})},
+		tls:    &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{cert.Raw}, PrivateKey: serverKey}}},
+	}
 	return i, nil
 }
 
@@ -88,13 +98,25 @@ func (i *issuer) discovery() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, r *http.Request) {
 		self := "https://" + r.Host
-		writeJSON(w, http.StatusOK, map[string]any{"issuer": self, "jwks_uri": self + "/keys", "authorization_endpoint": self + "/auth",
-			"token_endpoint": self + "/token", "response_types_supported": []string{"code"}, "subject_types_supported": []string{"public"},
-			"id_token_signing_alg_values_supported": []string{"RS256"}})
+		writeJSON(w, http.StatusOK, map[string]any{
+			"issuer":                                self,
+			"jwks_uri":                              self + "/keys",
+			"authorization_endpoint":                self + "/auth",
+			"token_endpoint":                        self + "/token",
+			"response_types_supported":              []string{"code"},
+			"subject_types_supported":               []string{"public"},
+			"id_token_signing_alg_values_supported": []string{"RS256"},
+		})
 	})
 	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, map[string]any{"keys": []map[string]string{{"kty": "RSA", "kid": "1", "alg": "RS256", "use": "sig",
-			"n": encode(i.key.N.Bytes()), "e": encode(big.NewInt(int64(i.key.E)).Bytes())}}})
+		writeJSON(w, http.StatusOK, map[string]any{"keys": []map[string]string{{
+			"kty": "RSA",
+			"kid": "1",
+			"alg": "RS256",
+			"use": "sig",
+			"n":   encode(i.key.N.Bytes()),
+			"e":   encode(big.NewInt(int64(i.key.E)).Bytes()),
+		}}})
 	})
 	return mux
 }
@@ -102,7 +124,13 @@ func (i *issuer) discovery() http.Handler {
 // token signs claims for an hour, in the name of one of the issuers.
 func (i *issuer) token(from string, claims map[string]any) (string, error) {
 	now := time.Now()
-	all := map[string]any{"iss": from, "aud": "sigstore", "iat": now.Unix(), "nbf": now.Add(-time.Minute).Unix(), "exp": now.Add(time.Hour).Unix()}
+	all := map[string]any{
+		"iss": from,
+		"aud": "sigstore",
+		"iat": now.Unix(),
+		"nbf": now.Add(-time.Minute).Unix(),
+		"exp": now.Add(time.Hour).Unix(),
+	}
 	for k, v := range claims {
 		all[k] = v
 	}

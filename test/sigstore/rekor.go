@@ -49,8 +49,14 @@ func newRekorV1(host string) (*rekorV1, error) {
 		return nil, err
 	}
 	signer, err := signature.LoadECDSASigner(key, crypto.SHA256)
-	return &rekorV1{host: host, key: key, id: hex.EncodeToString(id[:]), signer: signer,
-		tree: merkle.New(rfc6962.DefaultHasher), entries: map[string]models.LogEntryAnon{}}, err
+	return &rekorV1{
+		host:    host,
+		key:     key,
+		id:      hex.EncodeToString(id[:]),
+		signer:  signer,
+		tree:    merkle.New(rfc6962.DefaultHasher),
+		entries: map[string]models.LogEntryAnon{},
+	}, err
 }
 
 func (l *rekorV1) handler() http.Handler {
@@ -125,7 +131,12 @@ func (l *rekorV1) append(ctx context.Context, body []byte) (string, models.LogEn
 		return "", models.LogEntryAnon{}, err
 	}
 	now, logIndex, treeSize := time.Now().Unix(), int64(index), int64(size)
-	entry := models.LogEntryAnon{Body: base64.StdEncoding.EncodeToString(body), IntegratedTime: &now, LogID: &l.id, LogIndex: &logIndex}
+	entry := models.LogEntryAnon{
+		Body:           base64.StdEncoding.EncodeToString(body),
+		IntegratedTime: &now,
+		LogID:          &l.id,
+		LogIndex:       &logIndex,
+	}
 	promise, err := l.promise(entry)
 	if err != nil {
 		return "", models.LogEntryAnon{}, err
@@ -135,8 +146,16 @@ func (l *rekorV1) append(ctx context.Context, body []byte) (string, models.LogEn
 		hashes[i] = hex.EncodeToString(h)
 	}
 	rootHash, note := hex.EncodeToString(root), string(checkpoint)
-	entry.Verification = &models.LogEntryAnonVerification{SignedEntryTimestamp: strfmt.Base64(promise),
-		InclusionProof: &models.InclusionProof{Checkpoint: &note, Hashes: hashes, LogIndex: &logIndex, RootHash: &rootHash, TreeSize: &treeSize}}
+	entry.Verification = &models.LogEntryAnonVerification{
+		SignedEntryTimestamp: strfmt.Base64(promise),
+		InclusionProof: &models.InclusionProof{
+			Checkpoint: &note,
+			Hashes:     hashes,
+			LogIndex:   &logIndex,
+			RootHash:   &rootHash,
+			TreeSize:   &treeSize,
+		},
+	}
 	uuid := fmt.Sprintf("%016x%x", rekorTree, rfc6962.DefaultHasher.HashLeaf(body))
 	l.entries[uuid] = entry
 	return uuid, entry, nil
@@ -144,7 +163,12 @@ func (l *rekorV1) append(ctx context.Context, body []byte) (string, models.LogEn
 
 // promise is the signed entry timestamp.
 func (l *rekorV1) promise(e models.LogEntryAnon) ([]byte, error) {
-	payload, err := json.Marshal(map[string]any{"body": e.Body, "integratedTime": e.IntegratedTime, "logID": e.LogID, "logIndex": e.LogIndex})
+	payload, err := json.Marshal(map[string]any{
+		"body":           e.Body,
+		"integratedTime": e.IntegratedTime,
+		"logID":          e.LogID,
+		"logIndex":       e.LogIndex,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,13 @@ const rekorV2Origin = "rekor2.acme.example"
 // that they can be kept.
 func (s *Stack) writeRoots() error {
 	s.Root, s.RootGitHub = s.file("trusted_root.json"), s.file("trusted_root_github.json")
-	ct := map[string]*root.TransparencyLog{hex.EncodeToString(s.ctLog.id[:]): trustedLog("https://ctlog.acme.example", s.ctLog.id[:], &s.ctLog.key.PublicKey)}
+	ct := map[string]*root.TransparencyLog{
+		hex.EncodeToString(s.ctLog.id[:]): trustedLog(
+			"https://ctlog.acme.example",
+			s.ctLog.id[:],
+			&s.ctLog.key.PublicKey,
+		),
+	}
 	logs, err := s.trustedLogs()
 	if err != nil {
 		return fmt.Errorf("name the transparency logs: %w", err)
@@ -52,7 +58,11 @@ func (s *Stack) trustedLogs() (map[string]*root.TransparencyLog, error) {
 	}, nil
 }
 
-func trustedRoot(cas []root.CertificateAuthority, tsas []root.TimestampingAuthority, ct, logs map[string]*root.TransparencyLog) ([]byte, error) {
+func trustedRoot(
+	cas []root.CertificateAuthority,
+	tsas []root.TimestampingAuthority,
+	ct, logs map[string]*root.TransparencyLog,
+) ([]byte, error) {
 	r, err := root.NewTrustedRoot(root.TrustedRootMediaType01, cas, ct, tsas, logs)
 	if err != nil {
 		return nil, err
@@ -61,14 +71,30 @@ func trustedRoot(cas []root.CertificateAuthority, tsas []root.TimestampingAuthor
 }
 
 func trustedCA(url string, a *Authority) *root.FulcioCertificateAuthority {
-	return &root.FulcioCertificateAuthority{Root: a.Root, Intermediates: []*x509.Certificate{a.Intermediate}, ValidityPeriodStart: a.Root.NotBefore, URI: url}
+	return &root.FulcioCertificateAuthority{
+		Root:                a.Root,
+		Intermediates:       []*x509.Certificate{a.Intermediate},
+		ValidityPeriodStart: a.Root.NotBefore,
+		URI:                 url,
+	}
 }
 
 func trustedTSA(url string, t *timestamper) *root.SigstoreTimestampingAuthority {
-	return &root.SigstoreTimestampingAuthority{Root: t.Root, Intermediates: []*x509.Certificate{t.Intermediate}, Leaf: t.leaf,
-		ValidityPeriodStart: t.Root.NotBefore, URI: url}
+	return &root.SigstoreTimestampingAuthority{
+		Root:                t.Root,
+		Intermediates:       []*x509.Certificate{t.Intermediate},
+		Leaf:                t.leaf,
+		ValidityPeriodStart: t.Root.NotBefore,
+		URI:                 url,
+	}
 }
 
 func trustedLog(url string, id []byte, key crypto.PublicKey) *root.TransparencyLog {
-	return &root.TransparencyLog{BaseURL: url, ID: id, HashFunc: crypto.SHA256, PublicKey: key, ValidityPeriodStart: start().Truncate(24 * time.Hour)}
+	return &root.TransparencyLog{
+		BaseURL:             url,
+		ID:                  id,
+		HashFunc:            crypto.SHA256,
+		PublicKey:           key,
+		ValidityPeriodStart: start().Truncate(24 * time.Hour),
+	}
 }

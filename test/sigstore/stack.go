@@ -211,7 +211,11 @@ func (s *Stack) startFulcio(name string, ca *Authority, ct, proxy string) (strin
 	for url, kind := range map[string]string{Accounts: "email", Actions: "github-workflow", GitLab: "gitlab-pipeline"} {
 		config += fmt.Sprintf("  %s: {issuer-url: %s, client-id: sigstore, type: %s}\n", url, url, kind)
 	}
-	if err := s.write(map[string][]byte{name + ".yaml": []byte(config), name + ".key": key, name + ".pem": Chain(ca.Intermediate, ca.Root)}); err != nil {
+	if err := s.write(map[string][]byte{
+		name + ".yaml": []byte(config),
+		name + ".key":  key,
+		name + ".pem":  Chain(ca.Intermediate, ca.Root),
+	}); err != nil {
 		return "", err
 	}
 	ports, err := freePorts(3)
@@ -220,11 +224,43 @@ func (s *Stack) startFulcio(name string, ca *Authority, ct, proxy string) (strin
 	}
 	url := "http://127.0.0.1:" + ports[0]
 	// The password opens no lock, for the key has none, but Fulcio insists on one.
-	return url, s.start(name, url+"/api/v2/trustBundle", []string{"HTTPS_PROXY=" + proxy, "SSL_CERT_FILE=" + s.file("issuers.pem")}, "fulcio", "serve",
-		"--ca", "fileca", "--fileca-cert", s.file(name+".pem"), "--fileca-key", s.file(name+".key"), "--fileca-key-passwd", "none", "--fileca-watch=false",
-		"--config-path", s.file(name+".yaml"), "--ct-log-url", ct, "--ct-log-public-key-path", s.file("ctlog.pub"),
-		"--host", "127.0.0.1", "--port", ports[0], "--grpc-host", "127.0.0.1", "--grpc-port", ports[1], "--metrics-port", ports[2],
-		"--legacy-unix-domain-socket", s.file(name+".sock"))
+	return url, s.start(
+		name,
+		url+"/api/v2/trustBundle",
+		[]string{
+			"HTTPS_PROXY=" + proxy,
+			"SSL_CERT_FILE=" + s.file("issuers.pem"),
+		},
+		"fulcio",
+		"serve",
+		"--ca",
+		"fileca",
+		"--fileca-cert",
+		s.file(name+".pem"),
+		"--fileca-key",
+		s.file(name+".key"),
+		"--fileca-key-passwd",
+		"none",
+		"--fileca-watch=false",
+		"--config-path",
+		s.file(name+".yaml"),
+		"--ct-log-url",
+		ct,
+		"--ct-log-public-key-path",
+		s.file("ctlog.pub"),
+		"--host",
+		"127.0.0.1",
+		"--port",
+		ports[0],
+		"--grpc-host",
+		"127.0.0.1",
+		"--grpc-port",
+		ports[1],
+		"--metrics-port",
+		ports[2],
+		"--legacy-unix-domain-socket",
+		s.file(name+".sock"),
+	)
 }
 
 func (s *Stack) startRekorTiles() (string, error) {
@@ -248,9 +284,31 @@ func (s *Stack) startRekorTiles() (string, error) {
 		return "", err
 	}
 	url := "http://127.0.0.1:" + ports[0]
-	return url, s.start("rekor-tiles", url+"/healthz", nil, "rekor-tiles", "serve", "--hostname", rekorV2Origin,
-		"--http-address", "127.0.0.1", "--http-port", ports[0], "--grpc-address", "127.0.0.1", "--grpc-port", ports[1], "--http-metrics-port", ports[2],
-		"--storage-dir", s.file("rekor-tiles"), "--signer-filepath", s.file("rekor-tiles.key"), "--checkpoint-interval", "1s")
+	return url, s.start(
+		"rekor-tiles",
+		url+"/healthz",
+		nil,
+		"rekor-tiles",
+		"serve",
+		"--hostname",
+		rekorV2Origin,
+		"--http-address",
+		"127.0.0.1",
+		"--http-port",
+		ports[0],
+		"--grpc-address",
+		"127.0.0.1",
+		"--grpc-port",
+		ports[1],
+		"--http-metrics-port",
+		ports[2],
+		"--storage-dir",
+		s.file("rekor-tiles"),
+		"--signer-filepath",
+		s.file("rekor-tiles.key"),
+		"--checkpoint-interval",
+		"1s",
+	)
 }
 
 func (s *Stack) startTimestampServer() (string, error) {
@@ -266,8 +324,24 @@ func (s *Stack) startTimestampServer() (string, error) {
 		return "", err
 	}
 	url := "http://127.0.0.1:" + ports[0] + "/api/v1/timestamp"
-	return url, s.start("timestamp-server", url+"/certchain", nil, "timestamp-server", "serve", "--host", "127.0.0.1", "--port", ports[0],
-		"--timestamp-signer", "file", "--file-signer-key-path", s.file("tsa.key"), "--certificate-chain-path", s.file("tsa.pem"), "--disable-ntp-monitoring")
+	return url, s.start(
+		"timestamp-server",
+		url+"/certchain",
+		nil,
+		"timestamp-server",
+		"serve",
+		"--host",
+		"127.0.0.1",
+		"--port",
+		ports[0],
+		"--timestamp-signer",
+		"file",
+		"--file-signer-key-path",
+		s.file("tsa.key"),
+		"--certificate-chain-path",
+		s.file("tsa.pem"),
+		"--disable-ntp-monitoring",
+	)
 }
 
 func (s *Stack) file(name string) string { return filepath.Join(s.Dir, name) }

@@ -41,7 +41,9 @@ func startStack(t *testing.T) *Stack {
 
 func image(t *testing.T) name.Digest {
 	t.Helper()
-	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)))
+	server := httptest.NewServer(
+		registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)),
+	)
 	t.Cleanup(server.Close)
 	tag, err := name.NewTag(strings.TrimPrefix(server.URL, "http://")+"/acme/app:v1", name.Insecure)
 	if err != nil {
@@ -73,10 +75,18 @@ func TestCosignBelievesTheStack(t *testing.T) {
 	verify := func(t *testing.T, tool string, args ...string) {
 		t.Helper()
 		identity := []string{"--certificate-oidc-issuer", Accounts, "--certificate-identity"}
-		if err := s.cosign(t.Context(), tool, append(append(append([]string{"verify"}, identity...), dev), args...)); err != nil {
+		if err := s.cosign(
+			t.Context(),
+			tool,
+			append(append(append([]string{"verify"}, identity...), dev), args...),
+		); err != nil {
 			t.Error(err)
 		}
-		if err := s.cosign(t.Context(), tool, append(append(append([]string{"verify"}, identity...), qa), args...)); err == nil {
+		if err := s.cosign(
+			t.Context(),
+			tool,
+			append(append(append([]string{"verify"}, identity...), qa), args...),
+		); err == nil {
 			t.Errorf("%s finds a signature by %s, who has made none", tool, qa)
 		}
 	}
@@ -114,20 +124,39 @@ func TestCosignBelievesTheStack(t *testing.T) {
 // The certificate of a job says whose repository it ran in, whoever's workflow signed.
 func TestGitHubAttestation(t *testing.T) {
 	s := startStack(t)
-	w := Workflow{Repository: "mallory/app", File: ".github/workflows/steal.yml", Ref: "refs/heads/main", Private: true,
-		Reusable: "acme/workflows/.github/workflows/sign.yml@refs/tags/v1"}
+	w := Workflow{
+		Repository: "mallory/app", File: ".github/workflows/steal.yml", Ref: "refs/heads/main", Private: true,
+		Reusable: "acme/workflows/.github/workflows/sign.yml@refs/tags/v1",
+	}
 	token, err := s.Actions(w)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ref := image(t)
-	if err := s.Attest(t.Context(), Services{Fulcio: s.FulcioGitHub, TSA: s.TSAGitHub}, token, ref, SLSAProvenance, Provenance(w)); err != nil {
+	if err := s.Attest(t.Context(), Services{
+		Fulcio: s.FulcioGitHub,
+		TSA:    s.TSAGitHub,
+	}, token, ref, SLSAProvenance, Provenance(w)); err != nil {
 		t.Fatal(err)
 	}
 	verify := func(repository string) error {
-		return s.cosign(t.Context(), "cosign", []string{"verify-attestation", "--trusted-root", s.RootGitHub, "--type", "slsaprovenance1", "--use-signed-timestamps",
-			"--insecure-ignore-tlog", "--insecure-ignore-sct", "--certificate-oidc-issuer", Actions, "--certificate-identity", "https://github.com/" + w.Reusable,
-			"--certificate-github-workflow-repository", repository, ref.String()})
+		return s.cosign(t.Context(), "cosign", []string{
+			"verify-attestation",
+			"--trusted-root",
+			s.RootGitHub,
+			"--type",
+			"slsaprovenance1",
+			"--use-signed-timestamps",
+			"--insecure-ignore-tlog",
+			"--insecure-ignore-sct",
+			"--certificate-oidc-issuer",
+			Actions,
+			"--certificate-identity",
+			"https://github.com/" + w.Reusable,
+			"--certificate-github-workflow-repository",
+			repository,
+			ref.String(),
+		})
 	}
 	if err := verify("mallory/app"); err != nil {
 		t.Error(err)

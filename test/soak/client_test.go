@@ -48,9 +48,11 @@ type clients struct {
 }
 
 func newClients(t *testing.T, g *gate, w *world) *clients {
-	c := &clients{t: t, gate: g, world: w, turns: make(chan struct{}, atOnce),
+	c := &clients{
+		t: t, gate: g, world: w, turns: make(chan struct{}, atOnce),
 		kept: &http.Transport{MaxIdleConnsPerHost: atOnce, DisableCompression: true},
-		once: &http.Transport{DisableKeepAlives: true, DisableCompression: true}}
+		once: &http.Transport{DisableKeepAlives: true, DisableCompression: true},
+	}
 	t.Cleanup(c.kept.CloseIdleConnections)
 	return c
 }
@@ -119,10 +121,22 @@ func (c *clients) act(client int) {
 		c.ask(question{client: client, method: method, o: i.object, asBlob: true})
 	case n < 40: // the client verifies again by itself
 		if i.sigTag {
-			c.ask(question{client: client, method: method, o: i.object, tag: hostile.SignatureTag(i.digest), signature: true})
+			c.ask(question{
+				client:    client,
+				method:    method,
+				o:         i.object,
+				tag:       hostile.SignatureTag(i.digest),
+				signature: true,
+			})
 		}
 	case n < 45: // a client that loses its patience
-		c.ask(question{client: client, method: method, o: i.object, tag: i.tag, patience: time.Duration(rand.IntN(10_000)) * time.Microsecond})
+		c.ask(question{
+			client:   client,
+			method:   method,
+			o:        i.object,
+			tag:      i.tag,
+			patience: time.Duration(rand.IntN(10_000)) * time.Microsecond,
+		})
 	case n < 75:
 		c.pull(client, i, i.tag)
 	default:
@@ -268,7 +282,8 @@ func (c *clients) hold(a *answer) *object {
 			c.report(a, "nothing was broken, and the gate could not tell")
 		}
 	case http.StatusNotFound:
-		if !a.asBlob || !slices.ContainsFunc(possible, func(r revision) bool { return r.warn }) { // a registry has no such blob
+		if !a.asBlob ||
+			!slices.ContainsFunc(possible, func(r revision) bool { return r.warn }) { // a registry has no such blob
 			c.report(a, "no client has asked for anything that is not there")
 		}
 	default:
@@ -341,7 +356,11 @@ func (c *clients) holdDenied(a *answer, possible []revision) {
 				}
 			}
 		}
-		if err := json.Unmarshal(a.body, &said); err != nil || len(said.Errors) != 1 || said.Errors[0].Code != "DENIED" {
+		if err := json.Unmarshal(
+			a.body,
+			&said,
+		); err != nil || len(said.Errors) != 1 ||
+			said.Errors[0].Code != "DENIED" {
 			c.report(a, "a 403 that is no DENIED")
 			return
 		}
@@ -397,8 +416,20 @@ func (c *clients) report(a *answer, problem string) {
 
 func (c *clients) String() string {
 	n := &c.counts
-	return fmt.Sprintf("%d requests: %d admitted (%d with a warning), %d denied (%d as unknown parts), %d without an answer or with 429, 502, 503, %d cut, %d clients left; %d whole pulls, %d given up",
-		n.requests.Load(), n.admitted.Load(), n.warned.Load(), n.denied.Load(), n.unknown.Load(), n.failed.Load(), n.cut.Load(), n.left.Load(), n.pulls.Load(), n.gaveUp.Load())
+	return fmt.Sprintf(
+		"%d requests: %d admitted (%d with a warning), %d denied (%d as unknown parts), %d without an answer or "+
+			"with 429, 502, 503, %d cut, %d clients left; %d whole pulls, %d given up",
+		n.requests.Load(),
+		n.admitted.Load(),
+		n.warned.Load(),
+		n.denied.Load(),
+		n.unknown.Load(),
+		n.failed.Load(),
+		n.cut.Load(),
+		n.left.Load(),
+		n.pulls.Load(),
+		n.gaveUp.Load(),
+	)
 }
 
 // sweep asks for everything once more while nothing is broken: every image must
@@ -411,10 +442,19 @@ func (c *clients) sweep() error {
 			want = http.StatusOK
 		}
 		for _, q := range []question{
-			{method: http.MethodHead, o: i.object, tag: i.tag}, {method: http.MethodGet, o: i.object, tag: i.tag}, {method: http.MethodGet, o: i.object},
+			{method: http.MethodHead, o: i.object, tag: i.tag},
+			{method: http.MethodGet, o: i.object, tag: i.tag},
+			{method: http.MethodGet, o: i.object},
 		} {
 			if got, _ := c.ask(q); got != want {
-				return fmt.Errorf("after the storm %s %s (%s) is answered %d, not %d", q.method, q.path(), i.object, got, want)
+				return fmt.Errorf(
+					"after the storm %s %s (%s) is answered %d, not %d",
+					q.method,
+					q.path(),
+					i.object,
+					got,
+					want,
+				)
 			}
 		}
 		parts := append([]*object(nil), i.parts...)

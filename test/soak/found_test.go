@@ -34,13 +34,34 @@ func TestLongerSignatureIsNoDenial(t *testing.T) {
 		asked question
 		trick hostile.Trick
 	}{
-		"a payload under the .sig tag":             {question{o: signed.object, tag: signed.tag}, hostile.Lengthen.At(blobs)},
-		"the length of one":                        {question{o: signed.object, tag: signed.tag}, hostile.TooLongLength.At(blobs)},
-		"a referrer's payload":                     {question{o: attached.object, tag: attached.tag}, hostile.Lengthen.At(blobs)},
-		"a referrer's manifest":                    {question{o: attached.object, tag: attached.tag}, hostile.Lengthen.At(referrer)},
-		"the length of one's manifest":             {question{o: attached.object, tag: attached.tag}, hostile.TooLongLength.At(referrer)},
-		"a payload, when the signature is pulled":  {question{o: signed.object, tag: hostile.SignatureTag(signed.digest)}, hostile.Lengthen.At(blobs)},
-		"its length, when the signature is pulled": {question{o: signed.object, tag: hostile.SignatureTag(signed.digest)}, hostile.TooLongLength.At(blobs)},
+		"a payload under the .sig tag": {
+			question{o: signed.object, tag: signed.tag},
+			hostile.Lengthen.At(blobs),
+		},
+		"the length of one": {
+			question{o: signed.object, tag: signed.tag},
+			hostile.TooLongLength.At(blobs),
+		},
+		"a referrer's payload": {
+			question{o: attached.object, tag: attached.tag},
+			hostile.Lengthen.At(blobs),
+		},
+		"a referrer's manifest": {
+			question{o: attached.object, tag: attached.tag},
+			hostile.Lengthen.At(referrer),
+		},
+		"the length of one's manifest": {
+			question{o: attached.object, tag: attached.tag},
+			hostile.TooLongLength.At(referrer),
+		},
+		"a payload, when the signature is pulled": {
+			question{o: signed.object, tag: hostile.SignatureTag(signed.digest)},
+			hostile.Lengthen.At(blobs),
+		},
+		"its length, when the signature is pulled": {
+			question{o: signed.object, tag: hostile.SignatureTag(signed.digest)},
+			hostile.TooLongLength.At(blobs),
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g.end(t, syscall.SIGTERM) // and with it what was remembered of the last case

@@ -216,7 +216,14 @@ var admin = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{Di
 
 func (g *gate) up(t *testing.T) {
 	t.Helper()
-	g.cmd, g.done = exec.Command(binary(t), "serve", "--config", filepath.Join(g.dir, "pullgate.yaml")), make(chan struct{})
+	g.cmd, g.done = exec.Command(
+		binary(t),
+		"serve",
+		"--config",
+		filepath.Join(g.dir, "pullgate.yaml"),
+	), make(
+		chan struct{},
+	)
 	g.cmd.Stdout, g.cmd.Stderr = g.log, g.log
 	if err := g.cmd.Start(); err != nil {
 		t.Fatalf("start pullgate: %v", err)
@@ -265,7 +272,11 @@ func (g *gate) numbers() (numbers, error) {
 		return numbers{}, err
 	}
 	var n numbers
-	for name, to := range map[string]*float64{"go_goroutines": &n.goroutines, "process_open_fds": &n.files, "process_resident_memory_bytes": &n.memory} {
+	for name, to := range map[string]*float64{
+		"go_goroutines":                 &n.goroutines,
+		"process_open_fds":              &n.files,
+		"process_resident_memory_bytes": &n.memory,
+	} {
 		_, rest, ok := strings.Cut("\n"+string(b), "\n"+name+" ")
 		if !ok {
 			return numbers{}, fmt.Errorf("/metrics does not have %s", name)

@@ -116,7 +116,13 @@ func (w *world) fill(repo string) {
 		i := w.registry.PushImage(repo, tag, base, own)
 		o := w.add(&object{repo: repo, digest: i.Digest, what: what, body: i.Manifest})
 		for _, d := range append(i.Layers, i.Config) {
-			w.list(o, w.add(&object{repo: repo, digest: d, what: "blob of " + what, blob: true, body: w.registry.Blob(repo, d)}))
+			w.list(o, w.add(&object{
+				repo:   repo,
+				digest: d,
+				what:   "blob of " + what,
+				blob:   true,
+				body:   w.registry.Blob(repo, d),
+			}))
 		}
 		w.sign(o, signers)
 		return o
@@ -206,7 +212,13 @@ func (w *world) sign(o *object, signers string) {
 	d := w.registry.PushArtifact(o.repo, hostile.SignatureTag(o.digest), a)
 	o.sigTag = true
 	// A signature passes for what it is, whoever may sign.
-	w.add(&object{repo: o.repo, digest: d, what: "signature of " + o.what, signers: "AB", body: w.registry.Manifest(o.repo, d)})
+	w.add(&object{
+		repo:    o.repo,
+		digest:  d,
+		what:    "signature of " + o.what,
+		signers: "AB",
+		body:    w.registry.Manifest(o.repo, d),
+	})
 }
 
 // public is a key as a policy's file holds it.

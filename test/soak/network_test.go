@@ -39,7 +39,12 @@ func startNetwork(t *testing.T, target string) *network {
 func (n *network) with(toxics ...string) {
 	n.t.Helper()
 	n.refuse()
-	p := toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop()), "registry", n.addr, n.target)
+	p := toxiproxy.NewProxy(
+		toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop()),
+		"registry",
+		n.addr,
+		n.target,
+	)
 	for _, toxic := range toxics {
 		if _, err := p.Toxics.AddToxicJson(strings.NewReader(toxic)); err != nil {
 			n.t.Errorf("toxic %s: %v", toxic, err)
@@ -66,7 +71,15 @@ func latency(most time.Duration) []string {
 	half := most.Milliseconds() / 2
 	var both []string
 	for _, way := range []string{"upstream", "downstream"} {
-		both = append(both, fmt.Sprintf(`{"type": "latency", "stream": %q, "attributes": {"latency": %d, "jitter": %d}}`, way, half, half))
+		both = append(
+			both,
+			fmt.Sprintf(
+				`{"type": "latency", "stream": %q, "attributes": {"latency": %d, "jitter": %d}}`,
+				way,
+				half,
+				half,
+			),
+		)
 	}
 	return both
 }
@@ -78,7 +91,11 @@ func cut(share float64, after int) string {
 
 // reset drops the first answer and resets the connection.
 func reset(share float64, after time.Duration) string {
-	return fmt.Sprintf(`{"type": "reset_peer", "toxicity": %g, "attributes": {"timeout": %d}}`, share, after.Milliseconds())
+	return fmt.Sprintf(
+		`{"type": "reset_peer", "toxicity": %g, "attributes": {"timeout": %d}}`,
+		share,
+		after.Milliseconds(),
+	)
 }
 
 // stall lets nothing of an answer through, and ends nothing.

@@ -71,12 +71,22 @@ func TestSoak(t *testing.T) {
 		return n.goroutines <= before.goroutines+10 && n.files <= before.files+6 && n.memory <= before.memory*1.5+48<<20
 	}
 	after := g.settled(t, fits)
-	t.Logf("after another %s, idle again: %s; %d connections to the registry were open", length*40/100, after, s.leftOpen)
+	t.Logf(
+		"after another %s, idle again: %s; %d connections to the registry were open",
+		length*40/100,
+		after,
+		s.leftOpen,
+	)
 	if !fits(after) {
 		t.Errorf("the gate keeps something: it had %s, and has %s", before, after)
 	}
 	t.Log(c)
-	t.Logf("%s; %d faults of the network, %d of the registry", &s.did, s.did.netFaults.Load(), s.did.registryFaults.Load())
+	t.Logf(
+		"%s; %d faults of the network, %d of the registry",
+		&s.did,
+		s.did.netFaults.Load(),
+		s.did.registryFaults.Load(),
+	)
 
 	s.put(revision{keys: "A"})
 	if !t.Failed() {
@@ -114,8 +124,16 @@ type deeds struct {
 }
 
 func (d *deeds) String() string {
-	return fmt.Sprintf("%d policies put in force, %d of them by a key file, %d broken ones refused, %d SIGHUPs, %d restarts by SIGTERM, %d by SIGKILL",
-		d.swaps.Load(), d.keyFiles.Load(), d.broken.Load(), d.hangups.Load(), d.terms.Load(), d.kills.Load())
+	return fmt.Sprintf(
+		"%d policies put in force, %d of them by a key file, %d broken ones refused, %d SIGHUPs, %d restarts by "+
+			"SIGTERM, %d by SIGKILL",
+		d.swaps.Load(),
+		d.keyFiles.Load(),
+		d.broken.Load(),
+		d.hangups.Load(),
+		d.terms.Load(),
+		d.kills.Load(),
+	)
 }
 
 // rage lets the clients loose for a while, and everything else with them.
@@ -170,9 +188,22 @@ func (s *storm) faults(ctx context.Context) {
 	// None that makes a signature look as if it were not there: that is a
 	// registry's word which the gate has to believe.
 	tricks := []hostile.Trick{
-		hostile.FlipBlob, hostile.Shorten, hostile.LieAboutDigest, hostile.Truncate, hostile.TruncateChunked, hostile.TooShortLength,
-		hostile.Lengthen, hostile.TooLongLength, hostile.StallMidBody, hostile.StallAfterHeaders, hostile.Gzip, hostile.Status(http.StatusInternalServerError),
-		hostile.Status(http.StatusServiceUnavailable), hostile.TooManyRequests("1"), hostile.BrokenSignatureTag(), hostile.Slow(50 * time.Millisecond),
+		hostile.FlipBlob,
+		hostile.Shorten,
+		hostile.LieAboutDigest,
+		hostile.Truncate,
+		hostile.TruncateChunked,
+		hostile.TooShortLength,
+		hostile.Lengthen,
+		hostile.TooLongLength,
+		hostile.StallMidBody,
+		hostile.StallAfterHeaders,
+		hostile.Gzip,
+		hostile.Status(http.StatusInternalServerError),
+		hostile.Status(http.StatusServiceUnavailable),
+		hostile.TooManyRequests("1"),
+		hostile.BrokenSignatureTag(),
+		hostile.Slow(50 * time.Millisecond),
 	}
 	for rest(ctx, 100*time.Millisecond, 2500*time.Millisecond) {
 		end := s.gate.truth.trouble()
@@ -254,7 +285,14 @@ func (s *storm) put(r revision) {
 func (s *storm) confirm() {
 	if !s.gate.confirm(reloadsWithin) {
 		n, err := s.gate.inForce()
-		s.t.Errorf("revision %d is not in force %s after it was written, but %d (%v):\n%s", s.gate.truth.newest().number, reloadsWithin, n, err, s.gate.log.other())
+		s.t.Errorf(
+			"revision %d is not in force %s after it was written, but %d (%v):\n%s",
+			s.gate.truth.newest().number,
+			reloadsWithin,
+			n,
+			err,
+			s.gate.log.other(),
+		)
 	}
 }
 
@@ -302,12 +340,23 @@ func (s *storm) putBroken() {
 	for end := time.Now().Add(reloadsWithin); !strings.Contains(said, "refused"); time.Sleep(10 * time.Millisecond) {
 		var err error
 		if said, err = s.gate.ready(); time.Now().After(end) {
-			s.t.Errorf("a broken policy file is not refused within %s: /readyz says %q (%v)\n%s", reloadsWithin, said, err, s.gate.log.other())
+			s.t.Errorf(
+				"a broken policy file is not refused within %s: /readyz says %q (%v)\n%s",
+				reloadsWithin,
+				said,
+				err,
+				s.gate.log.other(),
+			)
 			break
 		}
 	}
 	if n, err := s.gate.inForce(); err != nil || n != s.gate.truth.newest().number {
-		s.t.Errorf("with a broken policy file on disk revision %d is in force, not %d (%v)", n, s.gate.truth.newest().number, err)
+		s.t.Errorf(
+			"with a broken policy file on disk revision %d is in force, not %d (%v)",
+			n,
+			s.gate.truth.newest().number,
+			err,
+		)
 	}
 	s.put(s.next())
 }
@@ -380,7 +429,10 @@ func TestRollingRestart(t *testing.T) {
 }
 
 func pullThroughRestarts(addr string, transport http.RoundTripper, i image, again *atomic.Int64) error {
-	wanted := []question{{method: http.MethodHead, o: i.object, tag: i.tag}, {method: http.MethodGet, o: i.object, tag: i.tag}}
+	wanted := []question{
+		{method: http.MethodHead, o: i.object, tag: i.tag},
+		{method: http.MethodGet, o: i.object, tag: i.tag},
+	}
 	for n := 0; n < len(wanted); n++ {
 		if err := getThroughRestarts(addr, transport, wanted[n], again); err != nil {
 			return err

@@ -17,7 +17,11 @@ import (
 )
 
 // artefactOf reads a signature artefact of the fixtures as the gate does.
-func artefactOf(t *testing.T, set *fixtures.Set, repository, reference string) (a *Artifact, config []byte, layers []digest.Digest) {
+func artefactOf(
+	t *testing.T,
+	set *fixtures.Set,
+	repository, reference string,
+) (a *Artifact, config []byte, layers []digest.Digest) {
 	t.Helper()
 	m := set.Manifest(repository, reference)
 	if m == nil {
@@ -102,7 +106,8 @@ func TestParseArtifact(t *testing.T) {
 	t.Parallel()
 	const d = `"digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2`
 	manifest := func(config, layers, more string) string {
-		return `{"schemaVersion":2,"config":{"mediaType":"` + config + `",` + d + `},"layers":[` + layers + `]` + more + `}`
+		return `{"schemaVersion":2,"config":{"mediaType":"` +
+			config + `",` + d + `},"layers":[` + layers + `]` + more + `}`
 	}
 	layer := func(mediaType string) string { return `{"mediaType":"` + mediaType + `",` + d + `}` }
 	signature := layer(MediaTypeSimpleSigning)
@@ -110,31 +115,49 @@ func TestParseArtifact(t *testing.T) {
 		manifest string
 		ok       bool
 	}{
-		"signature":                       {manifest(configImage, signature, ""), true},
-		"signature as a referrer":         {manifest(ArtifactTypeSignature, signature, `,"subject":`+layer("x")), true},
-		"two signatures":                  {manifest(configImage, signature+","+signature, ""), true},
-		"bundle":                          {manifest(configEmpty, layer(bundleV03), `,"subject":`+layer("x")), true},
-		"attestation":                     {manifest(configImage, layer(MediaTypeDSSE), ""), true},
-		"no layer":                        {manifest(configImage, "", ""), false},
-		"layers missing":                  {`{"config":{"mediaType":"` + configImage + `",` + d + `}}`, false},
-		"layers null":                     {`{"config":{"mediaType":"` + configImage + `",` + d + `},"layers":null}`, false},
-		"config missing":                  {`{"layers":[` + signature + `]}`, false},
-		"config null":                     {`{"config":null,"layers":[` + signature + `]}`, false},
-		"config of another type":          {manifest("application/vnd.oci.image.config.v2+json", signature, ""), false},
-		"config of Docker's type":         {manifest("application/vnd.docker.container.image.v1+json", signature, ""), false},
-		"config without a type":           {manifest("", signature, ""), false},
-		"one layer of an image":           {manifest(configImage, signature+","+layer("application/vnd.oci.image.layer.v1.tar+gzip"), ""), false},
-		"first layer of an image":         {manifest(configImage, layer("application/vnd.oci.image.layer.v1.tar+gzip")+","+signature, ""), false},
-		"a layer without a type":          {manifest(configImage, layer(""), ""), false},
-		"a layer's type in another case":  {manifest(configImage, layer(strings.ToUpper(MediaTypeSimpleSigning)), ""), false},
+		"signature":               {manifest(configImage, signature, ""), true},
+		"signature as a referrer": {manifest(ArtifactTypeSignature, signature, `,"subject":`+layer("x")), true},
+		"two signatures":          {manifest(configImage, signature+","+signature, ""), true},
+		"bundle":                  {manifest(configEmpty, layer(bundleV03), `,"subject":`+layer("x")), true},
+		"attestation":             {manifest(configImage, layer(MediaTypeDSSE), ""), true},
+		"no layer":                {manifest(configImage, "", ""), false},
+		"layers missing":          {`{"config":{"mediaType":"` + configImage + `",` + d + `}}`, false},
+		"layers null": {
+			`{"config":{"mediaType":"` + configImage + `",` + d + `},"layers":null}`,
+			false,
+		},
+		"config missing":         {`{"layers":[` + signature + `]}`, false},
+		"config null":            {`{"config":null,"layers":[` + signature + `]}`, false},
+		"config of another type": {manifest("application/vnd.oci.image.config.v2+json", signature, ""), false},
+		"config of Docker's type": {
+			manifest("application/vnd.docker.container.image.v1+json", signature, ""),
+			false,
+		},
+		"config without a type": {manifest("", signature, ""), false},
+		"one layer of an image": {
+			manifest(configImage, signature+","+layer("application/vnd.oci.image.layer.v1.tar+gzip"), ""),
+			false,
+		},
+		"first layer of an image": {
+			manifest(configImage, layer("application/vnd.oci.image.layer.v1.tar+gzip")+","+signature, ""),
+			false,
+		},
+		"a layer without a type": {manifest(configImage, layer(""), ""), false},
+		"a layer's type in another case": {
+			manifest(configImage, layer(strings.ToUpper(MediaTypeSimpleSigning)), ""),
+			false,
+		},
 		"a layer's type with a parameter": {manifest(configImage, layer(MediaTypeSimpleSigning+";x=y"), ""), false},
-		"an SBOM":                         {manifest(configEmpty, layer("application/spdx+json"), `,"subject":`+layer("x")), false},
-		"manifests too":                   {manifest(configImage, signature, `,"manifests":[]`), false},
-		"an index":                        {`{"schemaVersion":2,"manifests":[` + layer("x") + `]}`, false},
-		"a list":                          {`[]`, false},
-		"null":                            {`null`, false},
-		"nothing":                         {``, false},
-		"garbage":                         {"\x1f\x8b", false},
+		"an SBOM": {
+			manifest(configEmpty, layer("application/spdx+json"), `,"subject":`+layer("x")),
+			false,
+		},
+		"manifests too": {manifest(configImage, signature, `,"manifests":[]`), false},
+		"an index":      {`{"schemaVersion":2,"manifests":[` + layer("x") + `]}`, false},
+		"a list":        {`[]`, false},
+		"null":          {`null`, false},
+		"nothing":       {``, false},
+		"garbage":       {"\x1f\x8b", false},
 	} {
 		a, ok := ParseArtifact([]byte(tt.manifest))
 		if ok != tt.ok || (a != nil) != tt.ok {
@@ -162,50 +185,70 @@ func TestCheckConfig(t *testing.T) {
 		mediaType, config string
 		ok                bool
 	}{
-		"empty":                          {configEmpty, "{}", true},
-		"empty, with blanks":             {configEmpty, " {}\n", true},
-		"empty under the image type":     {configImage, "{}", true},
-		"as cosign writes it":            {configImage, good, true},
-		"as cosign writes it, referrer":  {ArtifactTypeSignature, good, true},
-		"config null":                    {configImage, with("null", layers...), true},
-		"empty type, not empty":          {configEmpty, good, false},
-		"empty type, a space inside":     {configEmpty, "{ }", false},
-		"empty type, a tar after it":     {configEmpty, "{}" + strings.Repeat("\x00", 1022), false},
-		"empty type, nothing":            {configEmpty, "", false},
-		"empty type, null":               {configEmpty, "null", false},
-		"empty type, a list":             {configEmpty, "[]", false},
-		"a tar that starts with {}":      {configImage, "{}" + strings.Repeat("\x00", 1022), false},
-		"a tar that starts with config":  {configImage, good + strings.Repeat("\x00", 512), false},
-		"two configs":                    {configImage, good + good, false},
-		"nothing":                        {configImage, "", false},
-		"garbage":                        {configImage, "\x1f\x8b\x08", false},
-		"a list":                         {configImage, "[]", false},
-		"a refused image's":              {ArtifactTypeSignature, runnable, false},
-		"Cmd":                            {configImage, runnable, false},
-		"Entrypoint":                     {configImage, with(`{"Entrypoint":["/x"]}`, layers...), false},
-		"Env":                            {configImage, with(`{"Env":[]}`, layers...), false},
-		"Labels":                         {configImage, with(`{"Labels":{"a":"b"}}`, layers...), false},
-		"config a list":                  {configImage, with(`["/bin/sh"]`, layers...), false},
-		"config twice":                   {configImage, with(`{"Cmd":["/bin/sh"]},"config":{}`, layers...), false},
-		"Config beside it":               {configImage, with(`{},"Config":{"Cmd":["/bin/sh"]}`, layers...), false},
-		"Config alone":                   {configImage, strings.Replace(runnable, `"config"`, `"Config"`, 1), false},
-		"diff_ids of other layers":       {configImage, with("{}", digest.FromString("x"), layers[1]), false},
-		"diff_ids in another order":      {configImage, with("{}", layers[1], layers[0]), false},
-		"diff_ids fewer":                 {configImage, with("{}", layers[0]), false},
-		"diff_ids more":                  {configImage, with("{}", append(slices.Clone(layers), layers[0])...), false},
-		"diff_ids none":                  {configImage, with("{}"), false},
-		"diff_ids missing":               {configImage, `{"rootfs":{"type":"layers"},"config":{}}`, false},
-		"rootfs missing":                 {configImage, `{"config":{}}`, false},
-		"rootfs twice":                   {configImage, strings.Replace(good, "{", `{"rootfs":{"diff_ids":[]},`, 1), false},
-		"rootfs in two cases":            {configImage, strings.Replace(good, "{", `{"RootFS":{"diff_ids":[]},`, 1), false},
-		"nested too deeply":              {configImage, strings.Replace(good, "{", `{"x":`+strings.Repeat("[", 100)+strings.Repeat("]", 100)+`,`, 1), false},
-		"not UTF-8":                      {configImage, strings.Replace(good, `"os":""`, "\"os\":\"\xff\"", 1), false},
-		"runnable under the empty type":  {configEmpty, runnable, false},
-		"manifest instead of a config":   {configImage, `{"schemaVersion":2,"layers":[]}`, false},
-		"statement instead of a config":  {configImage, statementOf(layers[0].Encoded()), false},
-		"signature instead of a config":  {configImage, payload(layers[0].String()), false},
-		"the layers, but as one string":  {configImage, `{"config":{},"rootfs":{"diff_ids":"` + layers[0].String() + `"}}`, false},
-		"diff_ids at the wrong place":    {configImage, `{"config":{},"diff_ids":["` + layers[0].String() + `","` + layers[1].String() + `"]}`, false},
+		"empty":                         {configEmpty, "{}", true},
+		"empty, with blanks":            {configEmpty, " {}\n", true},
+		"empty under the image type":    {configImage, "{}", true},
+		"as cosign writes it":           {configImage, good, true},
+		"as cosign writes it, referrer": {ArtifactTypeSignature, good, true},
+		"config null":                   {configImage, with("null", layers...), true},
+		"empty type, not empty":         {configEmpty, good, false},
+		"empty type, a space inside":    {configEmpty, "{ }", false},
+		"empty type, a tar after it":    {configEmpty, "{}" + strings.Repeat("\x00", 1022), false},
+		"empty type, nothing":           {configEmpty, "", false},
+		"empty type, null":              {configEmpty, "null", false},
+		"empty type, a list":            {configEmpty, "[]", false},
+		"a tar that starts with {}":     {configImage, "{}" + strings.Repeat("\x00", 1022), false},
+		"a tar that starts with config": {configImage, good + strings.Repeat("\x00", 512), false},
+		"two configs":                   {configImage, good + good, false},
+		"nothing":                       {configImage, "", false},
+		"garbage":                       {configImage, "\x1f\x8b\x08", false},
+		"a list":                        {configImage, "[]", false},
+		"a refused image's":             {ArtifactTypeSignature, runnable, false},
+		"Cmd":                           {configImage, runnable, false},
+		"Entrypoint":                    {configImage, with(`{"Entrypoint":["/x"]}`, layers...), false},
+		"Env":                           {configImage, with(`{"Env":[]}`, layers...), false},
+		"Labels":                        {configImage, with(`{"Labels":{"a":"b"}}`, layers...), false},
+		"config a list":                 {configImage, with(`["/bin/sh"]`, layers...), false},
+		"config twice":                  {configImage, with(`{"Cmd":["/bin/sh"]},"config":{}`, layers...), false},
+		"Config beside it":              {configImage, with(`{},"Config":{"Cmd":["/bin/sh"]}`, layers...), false},
+		"Config alone":                  {configImage, strings.Replace(runnable, `"config"`, `"Config"`, 1), false},
+		"diff_ids of other layers":      {configImage, with("{}", digest.FromString("x"), layers[1]), false},
+		"diff_ids in another order":     {configImage, with("{}", layers[1], layers[0]), false},
+		"diff_ids fewer":                {configImage, with("{}", layers[0]), false},
+		"diff_ids more":                 {configImage, with("{}", append(slices.Clone(layers), layers[0])...), false},
+		"diff_ids none":                 {configImage, with("{}"), false},
+		"diff_ids missing":              {configImage, `{"rootfs":{"type":"layers"},"config":{}}`, false},
+		"rootfs missing":                {configImage, `{"config":{}}`, false},
+		"rootfs twice": {
+			configImage,
+			strings.Replace(good, "{", `{"rootfs":{"diff_ids":[]},`, 1),
+			false,
+		},
+		"rootfs in two cases": {
+			configImage,
+			strings.Replace(good, "{", `{"RootFS":{"diff_ids":[]},`, 1),
+			false,
+		},
+		"nested too deeply": {
+			configImage,
+			strings.Replace(good, "{", `{"x":`+strings.Repeat("[", 100)+strings.Repeat("]", 100)+`,`, 1),
+			false,
+		},
+		"not UTF-8":                     {configImage, strings.Replace(good, `"os":""`, "\"os\":\"\xff\"", 1), false},
+		"runnable under the empty type": {configEmpty, runnable, false},
+		"manifest instead of a config":  {configImage, `{"schemaVersion":2,"layers":[]}`, false},
+		"statement instead of a config": {configImage, statementOf(layers[0].Encoded()), false},
+		"signature instead of a config": {configImage, payload(layers[0].String()), false},
+		"the layers, but as one string": {
+			configImage,
+			`{"config":{},"rootfs":{"diff_ids":"` + layers[0].String() + `"}}`,
+			false,
+		},
+		"diff_ids at the wrong place": {
+			configImage,
+			`{"config":{},"diff_ids":["` + layers[0].String() + `","` + layers[1].String() + `"]}`,
+			false,
+		},
 		"empty object, then a blank tar": {configImage, "{}" + strings.Repeat(" ", 1022), true},
 	} {
 		err := CheckConfig(tt.mediaType, []byte(tt.config), layers)
@@ -230,79 +273,175 @@ func TestCheckLayer(t *testing.T) {
 		for i := 0; i+1 < len(d.Encoded()); i += 2 {
 			raw = append(raw, unhex(d.Encoded()[i])<<4|unhex(d.Encoded()[i+1]))
 		}
-		return string(bundleFrom(`"messageSignature":{"messageDigest":{"algorithm":"SHA2_256","digest":"`+base64.StdEncoding.EncodeToString(raw)+`"},"signature":"AAAA"}`, publicKey).Payload)
+		return string(
+			bundleFrom(
+				`"messageSignature":{"messageDigest":{"algorithm":"SHA2_256","digest":"`+base64.StdEncoding.EncodeToString(
+					raw,
+				)+`"},"signature":"AAAA"}`,
+				publicKey,
+			).Payload,
+		)
 	}
 	provenance := statementWith(subject("sha256", sum, ""), "https://slsa.dev/provenance/v1", `{"Digest":1,"digest":2}`)
-	config := `{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["` + other.String() + `"]},"config":{"Cmd":["/x"]}}`
+	config := `{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["` +
+		other.String() + `"]},"config":{"Cmd":["/x"]}}`
 	tar := strings.Repeat("\x00", 1024)
 	good := payload(image.String())
 	for name, tt := range map[string]struct {
 		mediaType, blob string
 		ok              bool
 	}{
-		"signature":                               {MediaTypeSimpleSigning, good, true},
-		"signature with a line end":               {MediaTypeSimpleSigning, good + "\n", true},
-		"signature naming another image":          {MediaTypeSimpleSigning, payload(other.String()), false},
-		"signature naming nothing":                {MediaTypeSimpleSigning, payload(""), false},
-		"signature naming no digest":              {MediaTypeSimpleSigning, payload("latest"), false},
-		"signature naming it in upper case":       {MediaTypeSimpleSigning, payload("sha256:" + strings.ToUpper(sum)), false},
-		"signature of another type":               {MediaTypeSimpleSigning, strings.Replace(good, "cosign container", "atomic container", 1), false},
-		"signature, then a tar":                   {MediaTypeSimpleSigning, good + tar, false},
-		"signature, then one byte":                {MediaTypeSimpleSigning, good + "\x00", false},
-		"signature, then another":                 {MediaTypeSimpleSigning, good + good, false},
-		"a tar that starts with {}":               {MediaTypeSimpleSigning, "{}" + tar, false},
-		"empty object as a signature":             {MediaTypeSimpleSigning, "{}", false},
-		"nothing as a signature":                  {MediaTypeSimpleSigning, "", false},
-		"a gzip as a signature":                   {MediaTypeSimpleSigning, "\x1f\x8b\x08\x00", false},
-		"an image's config as a signature":        {MediaTypeSimpleSigning, config, false},
-		"an image's manifest as a signature":      {MediaTypeSimpleSigning, `{"schemaVersion":2,"config":{},"layers":[]}`, false},
-		"a bundle as a signature":                 {MediaTypeSimpleSigning, bundle(statementOf(sum)), false},
-		"signature with critical twice":           {MediaTypeSimpleSigning, strings.Replace(good, "{", `{"critical":{},`, 1), false},
-		"attestation":                             {MediaTypeDSSE, dsse(inToto, provenance), true},
-		"attestation of several images":           {MediaTypeDSSE, dsse(inToto, statementWith(subject("sha256", other.Encoded(), "")+","+subject("sha256", sum, ""), "x", "{}")), true},
-		"attestation of another image":            {MediaTypeDSSE, dsse(inToto, statementOf(other.Encoded())), false},
-		"attestation of nothing":                  {MediaTypeDSSE, dsse(inToto, statementWith("", "x", "{}")), false},
-		"attestation under a foreign algorithm":   {MediaTypeDSSE, dsse(inToto, statementWith(subject("gitCommit", sum, ""), "x", "{}")), false},
-		"attestation of this and of nonsense":     {MediaTypeDSSE, dsse(inToto, statementWith(subject("sha256", sum, "")+","+subject("sha256", "../x", ""), "x", "{}")), false},
-		"DSSE of another payload type":            {MediaTypeDSSE, dsse("application/octet-stream", statementOf(sum)), false},
-		"DSSE of no payload type":                 {MediaTypeDSSE, dsse("", statementOf(sum)), false},
-		"DSSE around an image's config":           {MediaTypeDSSE, dsse(inToto, config), false},
-		"DSSE around a statement without a type":  {MediaTypeDSSE, dsse(inToto, strings.Replace(statementOf(sum), "_type", "_typ", 1)), false},
-		"DSSE around a tar":                       {MediaTypeDSSE, dsse(inToto, tar), false},
-		"DSSE around a statement, then a tar":     {MediaTypeDSSE, dsse(inToto, statementOf(sum)+tar), false},
-		"DSSE around a signature's payload":       {MediaTypeDSSE, dsse(inToto, good), false},
-		"DSSE, then a tar":                        {MediaTypeDSSE, dsse(inToto, statementOf(sum)) + tar, false},
-		"DSSE with a field more":                  {MediaTypeDSSE, strings.Replace(dsse(inToto, statementOf(sum)), "{", `{"tar":"AAAA",`, 1), false},
-		"DSSE with a payload twice":               {MediaTypeDSSE, strings.Replace(dsse(inToto, statementOf(sum)), "{", `{"payload":"AAAA",`, 1), false},
-		"DSSE with a payload in two cases":        {MediaTypeDSSE, strings.Replace(dsse(inToto, statementOf(sum)), "{", `{"Payload":"AAAA",`, 1), false},
-		"DSSE without signatures":                 {MediaTypeDSSE, `{"payloadType":"` + inToto + `","payload":"` + base64.StdEncoding.EncodeToString([]byte(statementOf(sum))) + `","signatures":[]}`, false},
-		"DSSE without its payload":                {MediaTypeDSSE, `{"payloadType":"` + inToto + `","signatures":[{"sig":"AAAA"}]}`, false},
-		"DSSE whose payload is not base64":        {MediaTypeDSSE, `{"payloadType":"` + inToto + `","payload":"%","signatures":[{"sig":"AAAA"}]}`, false},
-		"a bundle as DSSE":                        {MediaTypeDSSE, bundle(statementOf(sum)), false},
-		"an image's config as DSSE":               {MediaTypeDSSE, config, false},
-		"bundle":                                  {bundleV03, bundle(statementOf(sum)), true},
-		"bundle of an attestation":                {bundleV03, bundle(provenance), true},
-		"bundle of a message":                     {bundleV03, message(image), true},
-		"bundle of another message":               {bundleV03, message(other), false},
-		"bundle of a message, digest short":       {bundleV03, message(image[:len(image)-2]), false},
-		"bundle of another image":                 {bundleV03, bundle(statementOf(other.Encoded())), false},
-		"bundle without a media type":             {bundleV03, strings.Replace(bundle(statementOf(sum)), `"mediaType":"`+bundleV03+`",`, "", 1), false},
-		"bundle with another media type":          {bundleV03, strings.Replace(bundle(statementOf(sum)), bundleV03, MediaTypeDSSE, 1), false},
-		"bundle without material":                 {bundleV03, strings.Replace(bundle(statementOf(sum)), `"verificationMaterial":{`+publicKey+`},`, "", 1), false},
-		"bundle without content":                  {bundleV03, `{"mediaType":"` + bundleV03 + `","verificationMaterial":{` + publicKey + `}}`, false},
-		"bundle with a field more":                {bundleV03, strings.Replace(bundle(statementOf(sum)), "{", `{"tar":"AAAA",`, 1), false},
-		"bundle of another payload type":          {bundleV03, string(bundleFrom(envelope(t, key, "text/plain", statementOf(sum)), publicKey).Payload), false},
-		"bundle, then a tar":                      {bundleV03, bundle(statementOf(sum)) + tar, false},
-		"DSSE as a bundle":                        {bundleV03, dsse(inToto, statementOf(sum)), false},
-		"signature as a bundle":                   {bundleV03, good, false},
-		"an image's config as a bundle":           {bundleV03, config, false},
-		"empty object as a bundle":                {bundleV03, "{}", false},
-		"null as a bundle":                        {bundleV03, "null", false},
-		"signature as an image's layer":           {"application/vnd.oci.image.layer.v1.tar+gzip", good, false},
-		"signature without a media type":          {"", good, false},
-		"signature under the config's type":       {configImage, good, false},
-		"signature, its type in another case":     {strings.ToUpper(MediaTypeSimpleSigning), good, false},
-		"bundle of one with a statement too deep": {bundleV03, bundle(statementWith(subject("sha256", sum, ""), "x", strings.Repeat("[", 100)+strings.Repeat("]", 100))), false},
+		"signature":                      {MediaTypeSimpleSigning, good, true},
+		"signature with a line end":      {MediaTypeSimpleSigning, good + "\n", true},
+		"signature naming another image": {MediaTypeSimpleSigning, payload(other.String()), false},
+		"signature naming nothing":       {MediaTypeSimpleSigning, payload(""), false},
+		"signature naming no digest":     {MediaTypeSimpleSigning, payload("latest"), false},
+		"signature naming it in upper case": {
+			MediaTypeSimpleSigning,
+			payload("sha256:" + strings.ToUpper(sum)),
+			false,
+		},
+		"signature of another type": {
+			MediaTypeSimpleSigning,
+			strings.Replace(good, "cosign container", "atomic container", 1),
+			false,
+		},
+		"signature, then a tar":            {MediaTypeSimpleSigning, good + tar, false},
+		"signature, then one byte":         {MediaTypeSimpleSigning, good + "\x00", false},
+		"signature, then another":          {MediaTypeSimpleSigning, good + good, false},
+		"a tar that starts with {}":        {MediaTypeSimpleSigning, "{}" + tar, false},
+		"empty object as a signature":      {MediaTypeSimpleSigning, "{}", false},
+		"nothing as a signature":           {MediaTypeSimpleSigning, "", false},
+		"a gzip as a signature":            {MediaTypeSimpleSigning, "\x1f\x8b\x08\x00", false},
+		"an image's config as a signature": {MediaTypeSimpleSigning, config, false},
+		"an image's manifest as a signature": {
+			MediaTypeSimpleSigning,
+			`{"schemaVersion":2,"config":{},"layers":[]}`,
+			false,
+		},
+		"a bundle as a signature": {MediaTypeSimpleSigning, bundle(statementOf(sum)), false},
+		"signature with critical twice": {
+			MediaTypeSimpleSigning,
+			strings.Replace(good, "{", `{"critical":{},`, 1),
+			false,
+		},
+		"attestation": {MediaTypeDSSE, dsse(inToto, provenance), true},
+		"attestation of several images": {
+			MediaTypeDSSE,
+			dsse(inToto, statementWith(subject("sha256", other.Encoded(), "")+","+subject("sha256", sum, ""), "x", "{}")),
+			true,
+		},
+		"attestation of another image": {MediaTypeDSSE, dsse(inToto, statementOf(other.Encoded())), false},
+		"attestation of nothing":       {MediaTypeDSSE, dsse(inToto, statementWith("", "x", "{}")), false},
+		"attestation under a foreign algorithm": {
+			MediaTypeDSSE,
+			dsse(inToto, statementWith(subject("gitCommit", sum, ""), "x", "{}")),
+			false,
+		},
+		"attestation of this and of nonsense": {
+			MediaTypeDSSE,
+			dsse(inToto, statementWith(subject("sha256", sum, "")+","+subject("sha256", "../x", ""), "x", "{}")),
+			false,
+		},
+		"DSSE of another payload type": {
+			MediaTypeDSSE,
+			dsse("application/octet-stream", statementOf(sum)),
+			false,
+		},
+		"DSSE of no payload type":       {MediaTypeDSSE, dsse("", statementOf(sum)), false},
+		"DSSE around an image's config": {MediaTypeDSSE, dsse(inToto, config), false},
+		"DSSE around a statement without a type": {
+			MediaTypeDSSE,
+			dsse(inToto, strings.Replace(statementOf(sum), "_type", "_typ", 1)),
+			false,
+		},
+		"DSSE around a tar":                   {MediaTypeDSSE, dsse(inToto, tar), false},
+		"DSSE around a statement, then a tar": {MediaTypeDSSE, dsse(inToto, statementOf(sum)+tar), false},
+		"DSSE around a signature's payload":   {MediaTypeDSSE, dsse(inToto, good), false},
+		"DSSE, then a tar":                    {MediaTypeDSSE, dsse(inToto, statementOf(sum)) + tar, false},
+		"DSSE with a field more": {
+			MediaTypeDSSE,
+			strings.Replace(dsse(inToto, statementOf(sum)), "{", `{"tar":"AAAA",`, 1),
+			false,
+		},
+		"DSSE with a payload twice": {
+			MediaTypeDSSE,
+			strings.Replace(dsse(inToto, statementOf(sum)), "{", `{"payload":"AAAA",`, 1),
+			false,
+		},
+		"DSSE with a payload in two cases": {
+			MediaTypeDSSE,
+			strings.Replace(dsse(inToto, statementOf(sum)), "{", `{"Payload":"AAAA",`, 1),
+			false,
+		},
+		"DSSE without signatures": {
+			MediaTypeDSSE,
+			`{"payloadType":"` + inToto + `","payload":"` + base64.StdEncoding.EncodeToString([]byte(statementOf(sum))) + `","signatures":[]}`,
+			false,
+		},
+		"DSSE without its payload": {
+			MediaTypeDSSE,
+			`{"payloadType":"` + inToto + `","signatures":[{"sig":"AAAA"}]}`,
+			false,
+		},
+		"DSSE whose payload is not base64": {
+			MediaTypeDSSE,
+			`{"payloadType":"` + inToto + `","payload":"%","signatures":[{"sig":"AAAA"}]}`,
+			false,
+		},
+		"a bundle as DSSE":                  {MediaTypeDSSE, bundle(statementOf(sum)), false},
+		"an image's config as DSSE":         {MediaTypeDSSE, config, false},
+		"bundle":                            {bundleV03, bundle(statementOf(sum)), true},
+		"bundle of an attestation":          {bundleV03, bundle(provenance), true},
+		"bundle of a message":               {bundleV03, message(image), true},
+		"bundle of another message":         {bundleV03, message(other), false},
+		"bundle of a message, digest short": {bundleV03, message(image[:len(image)-2]), false},
+		"bundle of another image":           {bundleV03, bundle(statementOf(other.Encoded())), false},
+		"bundle without a media type": {
+			bundleV03,
+			strings.Replace(bundle(statementOf(sum)), `"mediaType":"`+bundleV03+`",`, "", 1),
+			false,
+		},
+		"bundle with another media type": {
+			bundleV03,
+			strings.Replace(bundle(statementOf(sum)), bundleV03, MediaTypeDSSE, 1),
+			false,
+		},
+		"bundle without material": {
+			bundleV03,
+			strings.Replace(bundle(statementOf(sum)), `"verificationMaterial":{`+publicKey+`},`, "", 1),
+			false,
+		},
+		"bundle without content": {
+			bundleV03,
+			`{"mediaType":"` + bundleV03 + `","verificationMaterial":{` + publicKey + `}}`,
+			false,
+		},
+		"bundle with a field more": {
+			bundleV03,
+			strings.Replace(bundle(statementOf(sum)), "{", `{"tar":"AAAA",`, 1),
+			false,
+		},
+		"bundle of another payload type": {
+			bundleV03,
+			string(bundleFrom(envelope(t, key, "text/plain", statementOf(sum)), publicKey).Payload),
+			false,
+		},
+		"bundle, then a tar":                  {bundleV03, bundle(statementOf(sum)) + tar, false},
+		"DSSE as a bundle":                    {bundleV03, dsse(inToto, statementOf(sum)), false},
+		"signature as a bundle":               {bundleV03, good, false},
+		"an image's config as a bundle":       {bundleV03, config, false},
+		"empty object as a bundle":            {bundleV03, "{}", false},
+		"null as a bundle":                    {bundleV03, "null", false},
+		"signature as an image's layer":       {"application/vnd.oci.image.layer.v1.tar+gzip", good, false},
+		"signature without a media type":      {"", good, false},
+		"signature under the config's type":   {configImage, good, false},
+		"signature, its type in another case": {strings.ToUpper(MediaTypeSimpleSigning), good, false},
+		"bundle of one with a statement too deep": {
+			bundleV03,
+			bundle(statementWith(subject("sha256", sum, ""), "x", strings.Repeat("[", 100)+strings.Repeat("]", 100))),
+			false,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -310,7 +449,8 @@ func TestCheckLayer(t *testing.T) {
 			if (err == nil) != tt.ok {
 				t.Errorf("attached to its image: %v", err)
 			}
-			if err == nil && CheckLayer(Blob{MediaType: tt.mediaType}, []byte(tt.blob), other) == nil && !strings.Contains(name, "several") {
+			if err == nil && CheckLayer(Blob{MediaType: tt.mediaType}, []byte(tt.blob), other) == nil &&
+				!strings.Contains(name, "several") {
 				t.Error("passes as attached to another image too")
 			}
 			if err == nil && CheckLayer(Blob{MediaType: tt.mediaType}, []byte(tt.blob), "") != nil {
@@ -327,9 +467,16 @@ func unhex(c byte) byte { return byte(bytes.IndexByte([]byte("0123456789abcdef")
 func TestALayerUnderATagNamesSomeDigest(t *testing.T) {
 	t.Parallel()
 	for d, ok := range map[string]bool{
-		digest.FromString("x").String(): true, digest.SHA512.FromString("x").String(): true,
-		"": false, "latest": false, "sha256:": false, "sha256:abc": false, "md5:" + strings.Repeat("a", 32): false,
-		"sha256:" + strings.Repeat("A", 64): false, "sha256:" + strings.Repeat("a", 65): false, "../../etc/passwd": false,
+		digest.FromString("x").String():        true,
+		digest.SHA512.FromString("x").String(): true,
+		"":                                     false,
+		"latest":                               false,
+		"sha256:":                              false,
+		"sha256:abc":                           false,
+		"md5:" + strings.Repeat("a", 32):       false,
+		"sha256:" + strings.Repeat("A", 64):    false,
+		"sha256:" + strings.Repeat("a", 65):    false,
+		"../../etc/passwd":                     false,
 	} {
 		if err := CheckLayer(Blob{MediaType: MediaTypeSimpleSigning}, []byte(payload(d)), ""); (err == nil) != ok {
 			t.Errorf("%q: %v", d, err)
@@ -369,15 +516,22 @@ func TestADocumentThatIsATarArchiveTooIsNoSignature(t *testing.T) {
 		blob string
 		ok   bool
 	}{
-		"an archive":                     {archive, false},
-		"an archive in the second block": {document[:1] + strings.Repeat(" ", 511) + tarHeader(t, '0', `"optional":{"x":"`, critical), false},
-		"the checksum is wrong":          {spoilt, true},
+		"an archive": {archive, false},
+		"an archive in the second block": {
+			document[:1] + strings.Repeat(" ", 511) + tarHeader(t, '0', `"optional":{"x":"`, critical),
+			false,
+		},
+		"the checksum is wrong": {spoilt, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := CheckStrict([]byte(tt.blob), maxDepth, maxTokens); err != nil {
 				t.Fatalf("no document: %v", err)
 			}
-			if err := CheckLayer(Blob{MediaType: MediaTypeSimpleSigning}, []byte(tt.blob), image); (err == nil) != tt.ok {
+			if err := CheckLayer(
+				Blob{MediaType: MediaTypeSimpleSigning},
+				[]byte(tt.blob),
+				image,
+			); (err == nil) != tt.ok {
 				t.Error(err)
 			}
 		})

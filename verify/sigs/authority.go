@@ -138,7 +138,12 @@ func (a *Authority) forKeys(roots []*Root) error {
 		return nil
 	}
 	for _, k := range a.keys {
-		v, err := roots[0].beside(k.material(), a.policy.TransparencyLog, a.policy.Timestamp, verify.WithNoObserverTimestamps())
+		v, err := roots[0].beside(
+			k.material(),
+			a.policy.TransparencyLog,
+			a.policy.Timestamp,
+			verify.WithNoObserverTimestamps(),
+		)
 		if err != nil {
 			return err
 		}
@@ -151,7 +156,10 @@ func (a *Authority) forPKI(roots []*Root) error {
 	p := a.policy.PKI
 	material := pkiMaterial{BaseTrustedMaterial: &root.BaseTrustedMaterial{}}
 	for _, c := range p.Roots {
-		material.authorities = append(material.authorities, &root.FulcioCertificateAuthority{Root: c, Intermediates: p.Intermediates})
+		material.authorities = append(material.authorities, &root.FulcioCertificateAuthority{
+			Root:          c,
+			Intermediates: p.Intermediates,
+		})
 	}
 	a.pki = &pki{}
 	demandStamp := p.Stamped || a.policy.Timestamp
@@ -287,7 +295,11 @@ func (a *Authority) byIdentity(e *entity, image digest.Digest, s *Signer) error 
 	if err := a.anyIdentity(claims); err != nil {
 		return err
 	}
-	reason := fmt.Errorf("its certificate was issued by %.120q, which is none of the trust roots (%s)", e.leaf.Issuer.String(), strings.Join(a.policy.TrustRoots, ", "))
+	reason := fmt.Errorf(
+		"its certificate was issued by %.120q, which is none of the trust roots (%s)",
+		e.leaf.Issuer.String(),
+		strings.Join(a.policy.TrustRoots, ", "),
+	)
 	for _, r := range a.roots {
 		if !r.root.issued(e.leaf, e.chain) {
 			continue
@@ -315,7 +327,10 @@ func (a *Authority) anyIdentity(claims policy.Claims) error {
 			reasons = append(reasons, err.Error())
 		}
 	}
-	return fmt.Errorf("it names another identity, %s: %s", Signer{Subject: claims.Subject, Issuer: claims.Issuer}, strings.Join(reasons, "; "))
+	return fmt.Errorf("it names another identity, %s: %s", Signer{
+		Subject: claims.Subject,
+		Issuer:  claims.Issuer,
+	}, strings.Join(reasons, "; "))
 }
 
 const maxIdentityReasons = 3
@@ -352,7 +367,11 @@ func (a *Authority) byPKI(e *entity, image digest.Digest, s *Signer) error {
 		return a.undecided(errors.New("its evidence cannot be checked"))
 	}
 	if now := time.Now(); now.After(e.leaf.NotAfter) && len(e.stamps) == 0 {
-		return fmt.Errorf("its certificate ended on %s, and no timestamp proves that it was made before (%w)", e.leaf.NotAfter.UTC().Format(time.DateOnly), reason)
+		return fmt.Errorf(
+			"its certificate ended on %s, and no timestamp proves that it was made before (%w)",
+			e.leaf.NotAfter.UTC().Format(time.DateOnly),
+			reason,
+		)
 	}
 	return a.undecided(reason)
 }
@@ -387,7 +406,10 @@ func plainly(err error) error {
 	for _, step := range []struct{ prefix, words string }{
 		{"failed to verify log inclusion", "no transparency log entry proves it"},
 		{"failed to verify timestamps", "no trusted timestamp proves when it was made"},
-		{"failed to verify leaf certificate", "its certificate was not issued by the trusted authority, or was not valid when it was made"},
+		{
+			"failed to verify leaf certificate",
+			"its certificate was not issued by the trusted authority, or was not valid when it was made",
+		},
 		{"failed to verify signed certificate timestamp", "its certificate is in no trusted certificate log"},
 		{"failed to verify signature", "it was made by another key, or altered"},
 	} {

@@ -38,7 +38,14 @@ func openBundle(c Candidate) (*entity, error) {
 	case len(envelope.GetSignatures()[0].GetSig()) > maxSignature:
 		return nil, errors.New("its signature is longer than any is")
 	}
-	e := &entity{version: version, bundled: true, envelope: true, payload: envelope.GetPayload(), signature: envelope.GetSignatures()[0].GetSig(), logEntries: m.GetTlogEntries()}
+	e := &entity{
+		version:    version,
+		bundled:    true,
+		envelope:   true,
+		payload:    envelope.GetPayload(),
+		signature:  envelope.GetSignatures()[0].GetSig(),
+		logEntries: m.GetTlogEntries(),
+	}
 	for _, t := range m.GetTimestampVerificationData().GetRfc3161Timestamps() {
 		e.stamps = append(e.stamps, t.GetSignedTimestamp())
 	}

@@ -21,7 +21,8 @@ func statementOf(sum string) string {
 }
 
 func statementWith(subjects, predicateType, predicate string) string {
-	return `{"_type":"https://in-toto.io/Statement/v1","subject":[` + subjects + `],"predicateType":"` + predicateType + `","predicate":` + predicate + `}`
+	return `{"_type":"https://in-toto.io/Statement/v1","subject":[` +
+		subjects + `],"predicateType":"` + predicateType + `","predicate":` + predicate + `}`
 }
 
 func subject(algorithm, sum, annotations string) string {
@@ -48,7 +49,10 @@ func bundleOf(t testing.TB, key crypto.Signer, statement string) Candidate {
 }
 
 func bundleFrom(content, material string) Candidate {
-	return Candidate{Kind: Bundle, Payload: []byte(`{"mediaType":"` + bundleV03 + `","verificationMaterial":{` + material + `},` + content + `}`)}
+	return Candidate{
+		Kind:    Bundle,
+		Payload: []byte(`{"mediaType":"` + bundleV03 + `","verificationMaterial":{` + material + `},` + content + `}`),
+	}
 }
 
 func envelope(t testing.TB, keys any, payloadType, payload string) string {
@@ -61,8 +65,13 @@ func envelope(t testing.TB, keys any, payloadType, payload string) string {
 	for _, key := range signers {
 		list = append(list, `{"sig":"`+base64.StdEncoding.EncodeToString(sign(t, key, pae(payloadType, payload)))+`"}`)
 	}
-	return `"dsseEnvelope":{"payload":"` + base64.StdEncoding.EncodeToString([]byte(payload)) + `","payloadType":"` + payloadType +
-		`","signatures":[` + strings.Join(list, ",") + `]}`
+	return `"dsseEnvelope":{"payload":"` + base64.StdEncoding.EncodeToString(
+		[]byte(payload),
+	) + `","payloadType":"` + payloadType +
+		`","signatures":[` + strings.Join(
+		list,
+		",",
+	) + `]}`
 }
 
 // mutateJSON changes one JSON document by way of a map.
@@ -119,8 +128,16 @@ func TestAnAlteredBundleDoesNotCount(t *testing.T) {
 		return func(_ *testing.T, c *Candidate) { c.Payload = []byte(edit(string(c.Payload))) }
 	}
 	var goodSignature, otherSignature any
-	mutateJSON(t, good.Payload, func(m map[string]any) { goodSignature = get(m, "dsseEnvelope")["signatures"].([]any)[0] })
-	mutateJSON(t, other.Payload, func(m map[string]any) { otherSignature = get(m, "dsseEnvelope")["signatures"].([]any)[0] })
+	mutateJSON(
+		t,
+		good.Payload,
+		func(m map[string]any) { goodSignature = get(m, "dsseEnvelope")["signatures"].([]any)[0] },
+	)
+	mutateJSON(
+		t,
+		other.Payload,
+		func(m map[string]any) { otherSignature = get(m, "dsseEnvelope")["signatures"].([]any)[0] },
+	)
 	certificate := map[string]any{"rawBytes": "AAAA"}
 	const altered, strict, incomplete = "another key, or altered", "ambiguous or malformed JSON", "incomplete or of an unknown version"
 	tests := []struct {
@@ -133,7 +150,11 @@ func TestAnAlteredBundleDoesNotCount(t *testing.T) {
 			*c = change(other, func(c *Candidate) {})
 			payload(func(s string) string { return strings.ReplaceAll(s, otherImage.Encoded(), image.Encoded()) })(t, c)
 		}, altered},
-		{"statement edited: an annotation", payload(func(s string) string { return strings.Replace(s, "prod", "prad", 1) }), altered},
+		{
+			"statement edited: an annotation",
+			payload(func(s string) string { return strings.Replace(s, "prod", "prad", 1) }),
+			altered,
+		},
 		{"attestation's statement edited to be a signature's (GHSA-w6c6-c85g-mmv6)", func(t *testing.T, c *Candidate) {
 			*c = change(attested, func(c *Candidate) {})
 			payload(func(s string) string {
@@ -145,9 +166,21 @@ func TestAnAlteredBundleDoesNotCount(t *testing.T) {
 		{"statement empty", payload(func(string) string { return "" }), ""},
 		{"statement garbage", payload(func(string) string { return "\x1f\x8b" }), ""},
 		{"payload missing", fields(func(m map[string]any) { delete(get(m, "dsseEnvelope"), "payload") }), ""},
-		{"payload type of something else", fields(func(m map[string]any) { get(m, "dsseEnvelope")["payloadType"] = "text/plain" }), "no in-toto statement"},
-		{"payload type in another case", fields(func(m map[string]any) { get(m, "dsseEnvelope")["payloadType"] = "application/vnd.in-toto+JSON" }), "no in-toto statement"},
-		{"payload type missing", fields(func(m map[string]any) { delete(get(m, "dsseEnvelope"), "payloadType") }), "no in-toto statement"},
+		{
+			"payload type of something else",
+			fields(func(m map[string]any) { get(m, "dsseEnvelope")["payloadType"] = "text/plain" }),
+			"no in-toto statement",
+		},
+		{
+			"payload type in another case",
+			fields(func(m map[string]any) { get(m, "dsseEnvelope")["payloadType"] = "application/vnd.in-toto+JSON" }),
+			"no in-toto statement",
+		},
+		{
+			"payload type missing",
+			fields(func(m map[string]any) { delete(get(m, "dsseEnvelope"), "payloadType") }),
+			"no in-toto statement",
+		},
 		{"no signature", signatures(), ""},
 		{"signature of another statement", signatures(otherSignature), altered},
 		{"the right signature twice", signatures(goodSignature, goodSignature), ""},
@@ -155,36 +188,88 @@ func TestAnAlteredBundleDoesNotCount(t *testing.T) {
 		{"another signature and the right one", signatures(otherSignature, goodSignature), ""},
 		{"signature empty", signatures(map[string]any{"sig": ""}), ""},
 		{"signature garbage", signatures(map[string]any{"sig": "AAAA"}), altered},
-		{"signature very long", signatures(map[string]any{"sig": strings.Repeat("A", 4*maxSignatureText)}), "longer than any is"},
+		{
+			"signature very long",
+			signatures(map[string]any{"sig": strings.Repeat("A", 4*maxSignatureText)}),
+			"longer than any is",
+		},
 		{"envelope missing", fields(func(m map[string]any) { delete(m, "dsseEnvelope") }), "no in-toto statement"},
 		{"envelope null", fields(func(m map[string]any) { m["dsseEnvelope"] = nil }), "no in-toto statement"},
-		{"material missing", fields(func(m map[string]any) { delete(m, "verificationMaterial") }), "no verification material"},
-		{"material null", fields(func(m map[string]any) { m["verificationMaterial"] = nil }), "no verification material"},
+		{
+			"material missing",
+			fields(func(m map[string]any) { delete(m, "verificationMaterial") }),
+			"no verification material",
+		},
+		{
+			"material null",
+			fields(func(m map[string]any) { m["verificationMaterial"] = nil }),
+			"no verification material",
+		},
 		{"material empty", fields(func(m map[string]any) { m["verificationMaterial"] = map[string]any{} }), incomplete},
 		{"a certificate", material("certificate", certificate), "made with a certificate"},
-		{"a chain of one", material("x509CertificateChain", map[string]any{"certificates": []any{certificate}}), "made with a certificate"},
+		{
+			"a chain of one",
+			material("x509CertificateChain", map[string]any{"certificates": []any{certificate}}),
+			"made with a certificate",
+		},
 		{"a chain of none", material("x509CertificateChain", map[string]any{}), "made with a certificate"},
-		{"a chain of eight", material("x509CertificateChain", map[string]any{"certificates": repeated(certificate, maxCertificates)}), "made with a certificate"},
-		{"a chain of nine", material("x509CertificateChain", map[string]any{"certificates": repeated(certificate, maxCertificates+1)}), "more than 8 certificates"},
-		{"a key and a certificate", fields(func(m map[string]any) { get(m, "verificationMaterial")["certificate"] = certificate }), "no Sigstore bundle"},
-		{"a truly certified bundle of another image", func(_ *testing.T, c *Candidate) { *c = certified }, "not about this image"},
+		{
+			"a chain of eight",
+			material("x509CertificateChain", map[string]any{"certificates": repeated(certificate, maxCertificates)}),
+			"made with a certificate",
+		},
+		{
+			"a chain of nine",
+			material("x509CertificateChain", map[string]any{"certificates": repeated(certificate, maxCertificates+1)}),
+			"more than 8 certificates",
+		},
+		{
+			"a key and a certificate",
+			fields(func(m map[string]any) { get(m, "verificationMaterial")["certificate"] = certificate }),
+			"no Sigstore bundle",
+		},
+		{
+			"a truly certified bundle of another image",
+			func(_ *testing.T, c *Candidate) { *c = certified },
+			"not about this image",
+		},
 		{"five log entries", fields(func(m map[string]any) {
 			get(m, "verificationMaterial")["tlogEntries"] = repeated(map[string]any{}, maxLogEntries+1)
 		}), "more than 4 log entries"},
 		{"five timestamps", fields(func(m map[string]any) {
-			get(m, "verificationMaterial")["timestampVerificationData"] = map[string]any{"rfc3161Timestamps": repeated(map[string]any{}, maxTimestamps+1)}
+			get(m, "verificationMaterial")["timestampVerificationData"] = map[string]any{
+				"rfc3161Timestamps": repeated(map[string]any{}, maxTimestamps+1),
+			}
 		}), "more than 4 timestamps"},
 		{"a message signature (cosign sign-blob)", fields(func(m map[string]any) {
 			delete(m, "dsseEnvelope")
 			sum, _ := digest.FromString("x"), ""
-			m["messageSignature"] = map[string]any{"messageDigest": map[string]any{"algorithm": "SHA2_256", "digest": base64.StdEncoding.EncodeToString([]byte(sum)[:32])}, "signature": "AAAA"}
+			m["messageSignature"] = map[string]any{
+				"messageDigest": map[string]any{
+					"algorithm": "SHA2_256",
+					"digest":    base64.StdEncoding.EncodeToString([]byte(sum)[:32]),
+				},
+				"signature": "AAAA",
+			}
 		}), "signs bytes, not an image"},
-		{"a message signature beside the envelope", fields(func(m map[string]any) { m["messageSignature"] = map[string]any{} }), "no Sigstore bundle"},
-		{"envelope twice, spelt differently", text(func(s string) string { return s[:len(s)-1] + `,"dsse_envelope":{}}` }), "no Sigstore bundle"},
+		{
+			"a message signature beside the envelope",
+			fields(func(m map[string]any) { m["messageSignature"] = map[string]any{} }),
+			"no Sigstore bundle",
+		},
+		{
+			"envelope twice, spelt differently",
+			text(func(s string) string { return s[:len(s)-1] + `,"dsse_envelope":{}}` }),
+			"no Sigstore bundle",
+		},
 		{"envelope twice", text(func(s string) string { return s[:len(s)-1] + `,"dsseEnvelope":{}}` }), strict},
 		{"envelope in two cases", text(func(s string) string { return s[:len(s)-1] + `,"dsseenvelope":{}}` }), strict},
 		{"media type missing", fields(func(m map[string]any) { delete(m, "mediaType") }), incomplete},
-		{"media type of a later version", fields(func(m map[string]any) { m["mediaType"] = "application/vnd.dev.sigstore.bundle.v0.4+json" }), incomplete},
+		{
+			"media type of a later version",
+			fields(func(m map[string]any) { m["mediaType"] = "application/vnd.dev.sigstore.bundle.v0.4+json" }),
+			incomplete,
+		},
 		{"media type of something else", fields(func(m map[string]any) { m["mediaType"] = MediaTypeDSSE }), incomplete},
 		{"an unknown field", fields(func(m map[string]any) { m["more"] = 1 }), "no Sigstore bundle"},
 		{"bytes after it", text(func(s string) string { return s + "{}" }), strict},
@@ -197,7 +282,9 @@ func TestAnAlteredBundleDoesNotCount(t *testing.T) {
 		{"garbage", text(func(string) string { return "\x00\x01\x02" }), strict},
 		{"too large", text(func(s string) string { return s + strings.Repeat(" ", MaxPayload) }), "larger than"},
 		{"called legacy", func(_ *testing.T, c *Candidate) {
-			c.Kind, c.Annotations = Legacy, map[string]string{AnnotationSignature: goodSignature.(map[string]any)["sig"].(string)}
+			c.Kind, c.Annotations = Legacy, map[string]string{
+				AnnotationSignature: goodSignature.(map[string]any)["sig"].(string),
+			}
 		}, "payload's type is not"},
 	}
 	for _, tt := range tests {
@@ -234,7 +321,11 @@ func TestWhatAKeyAuthorityIgnoresDoesNotCauseADenial(t *testing.T) {
 		"no hint":      func(m map[string]any) { m["publicKey"] = map[string]any{} },
 	} {
 		c := change(good, func(c *Candidate) {
-			c.Payload = mutateJSON(t, c.Payload, func(m map[string]any) { alter(m["verificationMaterial"].(map[string]any)) })
+			c.Payload = mutateJSON(
+				t,
+				c.Payload,
+				func(m map[string]any) { alter(m["verificationMaterial"].(map[string]any)) },
+			)
 		})
 		t.Run(name, func(t *testing.T) {
 			if who := allowed(t, k, c, image); who.KeySource != "keys/p256.pub" {
@@ -257,40 +348,104 @@ func TestATrulySignedStatementThatSaysSomethingElseDoesNotCount(t *testing.T) {
 		candidate Candidate
 		want      string
 	}{
-		"provenance (GHSA-w6c6-c85g-mmv6)":  {is(statementWith(subject("sha256", sum, ""), "https://slsa.dev/provenance/v1", "{}")), attestation},
-		"cosign's own attestation":          {is(statementWith(subject("sha256", sum, ""), "https://cosign.sigstore.dev/attestation/v1", "{}")), attestation},
-		"predicate type of a later version": {is(statementWith(subject("sha256", sum, ""), signPredicate+"1", "{}")), attestation},
-		"predicate type in another case":    {is(statementWith(subject("sha256", sum, ""), "https://sigstore.dev/cosign/Sign/v1", "{}")), attestation},
-		"predicate type with a slash more":  {is(statementWith(subject("sha256", sum, ""), signPredicate+"/", "{}")), attestation},
-		"predicate type empty":              {is(statementWith(subject("sha256", sum, ""), "", "{}")), ""},
-		"predicate type with a line end":    {is(statementWith(subject("sha256", sum, ""), `a\n\u001b[31m`, "{}")), attestation},
-		"predicate type twice":              {is(strings.Replace(statementWith(subject("sha256", sum, ""), "https://slsa.dev/provenance/v1", "{}"), "{", `{"predicateType":"`+signPredicate+`",`, 1)), ""},
-		"predicate type spelt twice":        {is(strings.Replace(statementWith(subject("sha256", sum, ""), "https://slsa.dev/provenance/v1", "{}"), "{", `{"predicate_type":"`+signPredicate+`",`, 1)), ""},
-		"predicate type in the predicate":   {is(statementWith(subject("sha256", sum, ""), "https://slsa.dev/provenance/v1", `{"predicateType":"`+signPredicate+`"}`)), attestation},
-		"another image":                     {is(statementOf(other.Encoded())), about},
-		"no subject":                        {is(statementWith("", signPredicate, "{}")), about},
-		"a subject without a digest":        {is(statementWith(`{"name":"`+image.String()+`"}`, signPredicate, "{}")), about},
-		"digest under another algorithm":    {is(statementWith(subject("sha512", sum, ""), signPredicate, "{}")), about},
-		"algorithm in upper case":           {is(statementWith(subject("SHA256", sum, ""), signPredicate, "{}")), about},
-		"digest in upper case":              {is(statementOf(strings.ToUpper(sum))), about},
-		"digest with its algorithm":         {is(statementOf(image.String())), about},
-		"digest cut":                        {is(statementOf(sum[:62])), about},
-		"digest empty":                      {is(statementOf("")), about},
-		"digest with a line end":            {is(statementOf(sum + `\n`)), about},
-		"subject twice":                     {is(strings.Replace(statementOf(other.Encoded()), "{", `{"subject":[`+subject("sha256", sum, "")+`],`, 1)), ""},
-		"subject in two cases":              {is(strings.Replace(statementOf(sum), "{", `{"Subject":[`+subject("sha256", other.Encoded(), "")+`],`, 1)), ""},
-		"predicate type in two cases":       {is(strings.Replace(statementOf(sum), "{", `{"PredicateType":"https://slsa.dev/provenance/v1",`, 1)), ""},
-		"an annotation twice":               {is(statementWith(subject("sha256", sum, `{"env":"prod","env":"dev"}`), signPredicate, "{}")), ""},
-		"a digest twice":                    {is(statementWith(`{"digest":{"sha256":"`+other.Encoded()+`","sha256":"`+sum+`"}}`, signPredicate, "{}")), ""},
-		"two statements":                    {is(statementOf(sum) + statementOf(sum)), ""},
-		"signed by a stranger":              {bundleOf(t, stranger, statementOf(sum)), "another key"},
-		"signed by a stranger as well":      {bundleFrom(envelope(t, []crypto.Signer{key, stranger}, inToto, statementOf(sum)), publicKey), ""},
-		"signed by a stranger first":        {bundleFrom(envelope(t, []crypto.Signer{stranger, key}, inToto, statementOf(sum)), publicKey), ""},
-		"signed as another payload type":    {bundleFrom(envelope(t, key, "text/plain", statementOf(sum)), publicKey), "no in-toto statement"},
-		"signed as one type, sold as another": {bundleFrom(strings.Replace(envelope(t, key, "text/plain", statementOf(sum)), "text/plain", inToto, 1), publicKey),
-			"another key, or altered"},
-		"signed without PAE": {bundleFrom(strings.Replace(envelope(t, key, inToto, statementOf(sum)), `"sig":"`, `"sig":"`+base64.StdEncoding.EncodeToString(sign(t, key, []byte(statementOf(sum))))+`","keyid":"`, 1), publicKey),
-			"another key, or altered"},
+		"provenance (GHSA-w6c6-c85g-mmv6)": {
+			is(statementWith(subject("sha256", sum, ""), "https://slsa.dev/provenance/v1", "{}")),
+			attestation,
+		},
+		"cosign's own attestation": {
+			is(statementWith(subject("sha256", sum, ""), "https://cosign.sigstore.dev/attestation/v1", "{}")),
+			attestation,
+		},
+		"predicate type of a later version": {
+			is(statementWith(subject("sha256", sum, ""), signPredicate+"1", "{}")),
+			attestation,
+		},
+		"predicate type in another case": {
+			is(statementWith(subject("sha256", sum, ""), "https://sigstore.dev/cosign/Sign/v1", "{}")),
+			attestation,
+		},
+		"predicate type with a slash more": {
+			is(statementWith(subject("sha256", sum, ""), signPredicate+"/", "{}")),
+			attestation,
+		},
+		"predicate type empty": {is(statementWith(subject("sha256", sum, ""), "", "{}")), ""},
+		"predicate type with a line end": {
+			is(statementWith(subject("sha256", sum, ""), `a\n\u001b[31m`, "{}")),
+			attestation,
+		},
+		"predicate type twice": {
+			is(strings.Replace(statementWith(subject("sha256", sum, ""), "https://slsa.dev/provenance/v1", "{}"), "{", `{"predicateType":"`+signPredicate+`",`, 1)),
+			"",
+		},
+		"predicate type spelt twice": {
+			is(strings.Replace(statementWith(subject("sha256", sum, ""), "https://slsa.dev/provenance/v1", "{}"), "{", `{"predicate_type":"`+signPredicate+`",`, 1)),
+			"",
+		},
+		"predicate type in the predicate": {
+			is(statementWith(subject("sha256", sum, ""), "https://slsa.dev/provenance/v1", `{"predicateType":"`+signPredicate+`"}`)),
+			attestation,
+		},
+		"another image": {is(statementOf(other.Encoded())), about},
+		"no subject":    {is(statementWith("", signPredicate, "{}")), about},
+		"a subject without a digest": {
+			is(statementWith(`{"name":"`+image.String()+`"}`, signPredicate, "{}")),
+			about,
+		},
+		"digest under another algorithm": {
+			is(statementWith(subject("sha512", sum, ""), signPredicate, "{}")),
+			about,
+		},
+		"algorithm in upper case": {
+			is(statementWith(subject("SHA256", sum, ""), signPredicate, "{}")),
+			about,
+		},
+		"digest in upper case":      {is(statementOf(strings.ToUpper(sum))), about},
+		"digest with its algorithm": {is(statementOf(image.String())), about},
+		"digest cut":                {is(statementOf(sum[:62])), about},
+		"digest empty":              {is(statementOf("")), about},
+		"digest with a line end":    {is(statementOf(sum + `\n`)), about},
+		"subject twice": {
+			is(strings.Replace(statementOf(other.Encoded()), "{", `{"subject":[`+subject("sha256", sum, "")+`],`, 1)),
+			"",
+		},
+		"subject in two cases": {
+			is(strings.Replace(statementOf(sum), "{", `{"Subject":[`+subject("sha256", other.Encoded(), "")+`],`, 1)),
+			"",
+		},
+		"predicate type in two cases": {
+			is(strings.Replace(statementOf(sum), "{", `{"PredicateType":"https://slsa.dev/provenance/v1",`, 1)),
+			"",
+		},
+		"an annotation twice": {
+			is(statementWith(subject("sha256", sum, `{"env":"prod","env":"dev"}`), signPredicate, "{}")),
+			"",
+		},
+		"a digest twice": {
+			is(statementWith(`{"digest":{"sha256":"`+other.Encoded()+`","sha256":"`+sum+`"}}`, signPredicate, "{}")),
+			"",
+		},
+		"two statements":       {is(statementOf(sum) + statementOf(sum)), ""},
+		"signed by a stranger": {bundleOf(t, stranger, statementOf(sum)), "another key"},
+		"signed by a stranger as well": {
+			bundleFrom(envelope(t, []crypto.Signer{key, stranger}, inToto, statementOf(sum)), publicKey),
+			"",
+		},
+		"signed by a stranger first": {
+			bundleFrom(envelope(t, []crypto.Signer{stranger, key}, inToto, statementOf(sum)), publicKey),
+			"",
+		},
+		"signed as another payload type": {
+			bundleFrom(envelope(t, key, "text/plain", statementOf(sum)), publicKey),
+			"no in-toto statement",
+		},
+		"signed as one type, sold as another": {
+			bundleFrom(strings.Replace(envelope(t, key, "text/plain", statementOf(sum)), "text/plain", inToto, 1), publicKey),
+			"another key, or altered",
+		},
+		"signed without PAE": {
+			bundleFrom(strings.Replace(envelope(t, key, inToto, statementOf(sum)), `"sig":"`, `"sig":"`+base64.StdEncoding.EncodeToString(sign(t, key, []byte(statementOf(sum))))+`","keyid":"`, 1), publicKey),
+			"another key, or altered",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -305,8 +460,24 @@ func TestABundleForASHA512ImageNamesItsWholeDigest(t *testing.T) {
 	k := authority(t, policyKey(t, key.Public(), "k"))
 	image := digest.SHA512.FromString("an image")
 	allowed(t, k, bundleOf(t, key, statementWith(subject("sha512", image.Encoded(), ""), signPredicate, "{}")), image)
-	denied(t, k, bundleOf(t, key, statementWith(subject("sha256", digest.FromString("an image").Encoded(), ""), signPredicate, "{}")), image, "not about this image")
-	denied(t, k, bundleOf(t, key, statementWith(subject("sha512", image.Encoded()[:64], ""), signPredicate, "{}")), image, "not about this image")
+	denied(
+		t,
+		k,
+		bundleOf(
+			t,
+			key,
+			statementWith(subject("sha256", digest.FromString("an image").Encoded(), ""), signPredicate, "{}"),
+		),
+		image,
+		"not about this image",
+	)
+	denied(
+		t,
+		k,
+		bundleOf(t, key, statementWith(subject("sha512", image.Encoded()[:64], ""), signPredicate, "{}")),
+		image,
+		"not about this image",
+	)
 }
 
 func TestBundleAnnotationsAreThoseOfThisImage(t *testing.T) {
@@ -318,11 +489,23 @@ func TestBundleAnnotationsAreThoseOfThisImage(t *testing.T) {
 		subjects string
 		want     map[string]string
 	}{
-		"none":              {subject("sha256", image.Encoded(), ""), map[string]string{}},
-		"dots and capitals": {subject("sha256", image.Encoded(), `{"Team.Name":"A","team.name":"a","env.prod":"yes"}`), map[string]string{"Team.Name": "A", "team.name": "a", "env.prod": "yes"}},
-		"another subject's": {subject("sha256", other.Encoded(), `{"env":"prod"}`) + "," + subject("sha256", image.Encoded(), `{"env":"dev"}`), map[string]string{"env": "dev"}},
-		"only another's":    {subject("sha256", image.Encoded(), "") + "," + subject("sha256", other.Encoded(), `{"env":"prod"}`), map[string]string{}},
-		"others than strings, as in a legacy signature": {subject("sha256", image.Encoded(), `{"creator":"x","a":7,"b":null,"c":{},"d":true}`), map[string]string{"creator": "x"}},
+		"none": {subject("sha256", image.Encoded(), ""), map[string]string{}},
+		"dots and capitals": {
+			subject("sha256", image.Encoded(), `{"Team.Name":"A","team.name":"a","env.prod":"yes"}`),
+			map[string]string{"Team.Name": "A", "team.name": "a", "env.prod": "yes"},
+		},
+		"another subject's": {
+			subject("sha256", other.Encoded(), `{"env":"prod"}`) + "," + subject("sha256", image.Encoded(), `{"env":"dev"}`),
+			map[string]string{"env": "dev"},
+		},
+		"only another's": {
+			subject("sha256", image.Encoded(), "") + "," + subject("sha256", other.Encoded(), `{"env":"prod"}`),
+			map[string]string{},
+		},
+		"others than strings, as in a legacy signature": {
+			subject("sha256", image.Encoded(), `{"creator":"x","a":7,"b":null,"c":{},"d":true}`),
+			map[string]string{"creator": "x"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := bundleOf(t, key, statementWith(tt.subjects, signPredicate, "{}"))

@@ -23,13 +23,24 @@ func claimsOf(c *x509.Certificate) (policy.Claims, error) {
 	}
 	e := s.Extensions
 	return policy.Claims{Issuer: e.Issuer, Subject: s.SubjectAlternativeName, Values: map[string]string{
-		"buildSignerURI": e.BuildSignerURI, "buildSignerDigest": e.BuildSignerDigest, "runnerEnvironment": e.RunnerEnvironment,
-		"sourceRepositoryURI": e.SourceRepositoryURI, "sourceRepositoryDigest": e.SourceRepositoryDigest,
-		"sourceRepositoryRef": e.SourceRepositoryRef, "sourceRepositoryIdentifier": e.SourceRepositoryIdentifier,
-		"sourceRepositoryOwnerURI": e.SourceRepositoryOwnerURI, "sourceRepositoryOwnerIdentifier": e.SourceRepositoryOwnerIdentifier,
-		"buildConfigURI": e.BuildConfigURI, "buildConfigDigest": e.BuildConfigDigest, "buildTrigger": e.BuildTrigger,
-		"runInvocationURI": e.RunInvocationURI, "sourceRepositoryVisibilityAtSigning": e.SourceRepositoryVisibilityAtSigning,
-		"githubWorkflowTrigger": e.GithubWorkflowTrigger, "githubWorkflowSHA": e.GithubWorkflowSHA, "githubWorkflowName": e.GithubWorkflowName,
-		"githubWorkflowRepository": e.GithubWorkflowRepository, "githubWorkflowRef": e.GithubWorkflowRef,
+		"buildSignerURI":                      e.BuildSignerURI,
+		"buildSignerDigest":                   e.BuildSignerDigest,
+		"runnerEnvironment":                   e.RunnerEnvironment,
+		"sourceRepositoryURI":                 e.SourceRepositoryURI,
+		"sourceRepositoryDigest":              e.SourceRepositoryDigest,
+		"sourceRepositoryRef":                 e.SourceRepositoryRef,
+		"sourceRepositoryIdentifier":          e.SourceRepositoryIdentifier,
+		"sourceRepositoryOwnerURI":            e.SourceRepositoryOwnerURI,
+		"sourceRepositoryOwnerIdentifier":     e.SourceRepositoryOwnerIdentifier,
+		"buildConfigURI":                      e.BuildConfigURI,
+		"buildConfigDigest":                   e.BuildConfigDigest,
+		"buildTrigger":                        e.BuildTrigger,
+		"runInvocationURI":                    e.RunInvocationURI,
+		"sourceRepositoryVisibilityAtSigning": e.SourceRepositoryVisibilityAtSigning,
+		"githubWorkflowTrigger":               e.GithubWorkflowTrigger,
+		"githubWorkflowSHA":                   e.GithubWorkflowSHA,
+		"githubWorkflowName":                  e.GithubWorkflowName,
+		"githubWorkflowRepository":            e.GithubWorkflowRepository,
+		"githubWorkflowRef":                   e.GithubWorkflowRef,
 	}}, nil
 }

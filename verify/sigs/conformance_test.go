@@ -33,7 +33,10 @@ func TestPublishedBundles(t *testing.T) {
 		}}, change...)...)
 	}
 	person := func(p *policy.Authority) {
-		p.Identities = []policy.Identity{{Issuer: policy.Exactly("https://github.com/login/oauth"), Subject: pattern(t, `[a-z]+@[a-z]+\.com`)}}
+		p.Identities = []policy.Identity{{
+			Issuer:  policy.Exactly("https://github.com/login/oauth"),
+			Subject: pattern(t, `[a-z]+@[a-z]+\.com`),
+		}}
 	}
 	read := func(name string, change ...func(*protobundle.Bundle)) Candidate {
 		b := data.Bundle(t, name).Bundle
@@ -52,24 +55,72 @@ func TestPublishedBundles(t *testing.T) {
 		{"provenance of sigstore.js", trust(ofSigstoreJS), read(provenance), sigstoreJS, ""},
 		{"an earlier one, by a person", trust("", person), read("dsse.sigstore.json"), earlier, ""},
 		{"of something else", trust(ofSigstoreJS), read(provenance), earlier, "not about this image"},
-		{"by another workflow", trust(`https://github\.com/sigstore/sigstore-js/\.github/workflows/release\.yml@refs/heads/mai`), read(provenance), sigstoreJS, "names another identity"},
-		{"where only signatures count", trust(ofSigstoreJS, func(p *policy.Authority) { p.Accept = []string{policy.SignaturePredicate} }), read(provenance), sigstoreJS, "is an attestation"},
-		{"with a timestamp demanded", trust(ofSigstoreJS, func(p *policy.Authority) { p.Timestamp = true }), read(provenance), sigstoreJS, "no trusted timestamp"},
-		{"without its log entry", trust(ofSigstoreJS), read(provenance, func(b *protobundle.Bundle) { b.VerificationMaterial.TlogEntries = nil }), sigstoreJS, "no transparency log entry"},
+		{
+			"by another workflow",
+			trust(`https://github\.com/sigstore/sigstore-js/\.github/workflows/release\.yml@refs/heads/mai`),
+			read(provenance),
+			sigstoreJS,
+			"names another identity",
+		},
+		{
+			"where only signatures count",
+			trust(ofSigstoreJS, func(p *policy.Authority) { p.Accept = []string{policy.SignaturePredicate} }),
+			read(provenance),
+			sigstoreJS,
+			"is an attestation",
+		},
+		{
+			"with a timestamp demanded",
+			trust(ofSigstoreJS, func(p *policy.Authority) { p.Timestamp = true }),
+			read(provenance),
+			sigstoreJS,
+			"no trusted timestamp",
+		},
+		{
+			"without its log entry",
+			trust(ofSigstoreJS),
+			read(provenance, func(b *protobundle.Bundle) { b.VerificationMaterial.TlogEntries = nil }),
+			sigstoreJS,
+			"no transparency log entry",
+		},
 		{"with another's log entry", trust(ofSigstoreJS), read(provenance, func(b *protobundle.Bundle) {
 			b.VerificationMaterial.TlogEntries = data.Bundle(t, "dsse.sigstore.json").VerificationMaterial.TlogEntries
 		}), sigstoreJS, "no transparency log entry"},
-		{"at another time", trust(ofSigstoreJS), read(provenance, func(b *protobundle.Bundle) { b.VerificationMaterial.TlogEntries[0].IntegratedTime++ }), sigstoreJS, "no transparency log entry"},
+		{
+			"at another time",
+			trust(ofSigstoreJS),
+			read(provenance, func(b *protobundle.Bundle) { b.VerificationMaterial.TlogEntries[0].IntegratedTime++ }),
+			sigstoreJS,
+			"no transparency log entry",
+		},
 		{"two signatures", trust("", person), read("dsse-2sigs.sigstore.json"), earlier, "exactly one signature"},
-		{"bytes, with an other name", trust(`.*`), read("othername.sigstore.json"), earlier, "signs bytes, not an image"},
-		{"bytes, with a key", trust(`.*`), read("public-key-validity.sigstore.json"), earlier, "signs bytes, not an image"},
+		{
+			"bytes, with an other name",
+			trust(`.*`),
+			read("othername.sigstore.json"),
+			earlier,
+			"signs bytes, not an image",
+		},
+		{
+			"bytes, with a key",
+			trust(`.*`),
+			read("public-key-validity.sigstore.json"),
+			earlier,
+			"signs bytes, not an image",
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if test.reason != "" {
 				denied(t, test.a, test.c, test.image, test.reason)
 				return
 			}
-			if who := allowed(t, test.a, test.c, test.image); who.Subject == "" || who.Issuer == "" || who.PredicateType == policy.SignaturePredicate {
+			if who := allowed(
+				t,
+				test.a,
+				test.c,
+				test.image,
+			); who.Subject == "" || who.Issuer == "" ||
+				who.PredicateType == policy.SignaturePredicate {
 				t.Errorf("signed by %+v", who)
 			}
 		})

@@ -139,7 +139,8 @@ func upwards(leaf *x509.Certificate, chain []*x509.Certificate) []*x509.Certific
 	for at := leaf; at != nil; {
 		var next *x509.Certificate
 		for _, c := range chain {
-			if next == nil && bytes.Equal(c.RawSubject, at.RawIssuer) && !bytes.Equal(c.RawSubject, c.RawIssuer) && !seen[string(c.RawSubject)] {
+			if next == nil && bytes.Equal(c.RawSubject, at.RawIssuer) && !bytes.Equal(c.RawSubject, c.RawIssuer) &&
+				!seen[string(c.RawSubject)] {
 				next = c
 			}
 		}

@@ -73,7 +73,13 @@ func TestEvidenceIsBoundedBeforeItIsComputedWith(t *testing.T) {
 	key := newECDSA(t, elliptic.P256())
 	big := k.fulcio.leaf(t, oversized(), email(somebody), by(someIssuer))
 	bigAuthority := func() *x509.Certificate {
-		c := &x509.Certificate{SerialNumber: serial(t), Subject: pkix.Name{CommonName: "big"}, IsCA: true, BasicConstraintsValid: true, NotAfter: big.NotAfter}
+		c := &x509.Certificate{
+			SerialNumber:          serial(t),
+			Subject:               pkix.Name{CommonName: "big"},
+			IsCA:                  true,
+			BasicConstraintsValid: true,
+			NotAfter:              big.NotAfter,
+		}
 		return certificateBy(t, c, k.fulcio, nil, oversized())
 	}()
 	bigPEM := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: must(x509.MarshalPKIXPublicKey(oversized()))})
@@ -85,23 +91,44 @@ func TestEvidenceIsBoundedBeforeItIsComputedWith(t *testing.T) {
 		s    signing
 		want string
 	}{
-		"RSA leaf":                   {altered(good, func(s *signing) { s.leaf = big }), rsa},
-		"RSA in the chain":           {altered(good, func(s *signing) { s.chain = []*x509.Certificate{bigAuthority} }), rsa},
-		"RSA in a token":             {stamped(token(t, 1, k.fulcio, key, bigAuthority)), rsa},
-		"token of many signers":      {stamped(token(t, 5, k.fulcio, key)), "exactly one signer"},
-		"token of no signer":         {stamped(token(t, 0, k.fulcio, key)), "exactly one signer"},
-		"token of many certificates": {stamped(token(t, 1, k.fulcio, key, authorities(t, k.fulcio, 9)...)), "more than 8 certificates"},
-		"token of one name twice":    {stamped(token(t, 1, k.fulcio, key, authorities(t, k.fulcio, 1)[0], authorities(t, k.fulcio, 1)[0])), "two certificates of one name"},
-		"token too large":            {stamped(make([]byte, maxTimestamp+1)), "timestamp is larger"},
-		"token of nothing":           {stamped(nil), "timestamp cannot be read"},
-		"chain of many":              {altered(good, func(s *signing) { s.chain = authorities(t, k.fulcio, 8) }), ""},
+		"RSA leaf": {altered(good, func(s *signing) { s.leaf = big }), rsa},
+		"RSA in the chain": {
+			altered(good, func(s *signing) { s.chain = []*x509.Certificate{bigAuthority} }),
+			rsa,
+		},
+		"RSA in a token":        {stamped(token(t, 1, k.fulcio, key, bigAuthority)), rsa},
+		"token of many signers": {stamped(token(t, 5, k.fulcio, key)), "exactly one signer"},
+		"token of no signer":    {stamped(token(t, 0, k.fulcio, key)), "exactly one signer"},
+		"token of many certificates": {
+			stamped(token(t, 1, k.fulcio, key, authorities(t, k.fulcio, 9)...)),
+			"more than 8 certificates",
+		},
+		"token of one name twice": {
+			stamped(token(t, 1, k.fulcio, key, authorities(t, k.fulcio, 1)[0], authorities(t, k.fulcio, 1)[0])),
+			"two certificates of one name",
+		},
+		"token too large":  {stamped(make([]byte, maxTimestamp+1)), "timestamp is larger"},
+		"token of nothing": {stamped(nil), "timestamp cannot be read"},
+		"chain of many":    {altered(good, func(s *signing) { s.chain = authorities(t, k.fulcio, 8) }), ""},
 		"leaf too large": {altered(good, func(s *signing) {
 			s.leaf = k.fulcio.leaf(t, key.Public(), email(strings.Repeat("x", maxCertificate)+"@acme.example"))
 		}), "larger than 16 KiB"},
-		"log entry too large":            {altered(good, func(s *signing) { s.body = func(b map[string]any) { b["x"] = repeated(strings.Repeat("x", 1000), 70) } }), "log entry is larger"},
-		"log entry of one large text":    {altered(good, func(s *signing) { s.body = func(b map[string]any) { b["x"] = strings.Repeat("x", maxLogField+1) } }), "larger than any key"},
-		"log entry of depth":             {altered(good, func(s *signing) { s.body = func(b map[string]any) { b["x"] = deep(maxDepth) } }), "log entry"},
-		"log entry with what was signed": {altered(good, func(s *signing) { s.body = func(b map[string]any) { b["Spec"] = map[string]any{"PAYLOAD": "eA=="} } }), "holds what was signed"},
+		"log entry too large": {
+			altered(good, func(s *signing) { s.body = func(b map[string]any) { b["x"] = repeated(strings.Repeat("x", 1000), 70) } }),
+			"log entry is larger",
+		},
+		"log entry of one large text": {
+			altered(good, func(s *signing) { s.body = func(b map[string]any) { b["x"] = strings.Repeat("x", maxLogField+1) } }),
+			"larger than any key",
+		},
+		"log entry of depth": {
+			altered(good, func(s *signing) { s.body = func(b map[string]any) { b["x"] = deep(maxDepth) } }),
+			"log entry",
+		},
+		"log entry with what was signed": {
+			altered(good, func(s *signing) { s.body = func(b map[string]any) { b["Spec"] = map[string]any{"PAYLOAD": "eA=="} } }),
+			"holds what was signed",
+		},
 	} {
 		for format, c := range test.s.formats(t, k.image) {
 			t.Run(name+"/"+format, func(t *testing.T) { denied(t, a, c, k.image, test.want) })
@@ -110,13 +137,37 @@ func TestEvidenceIsBoundedBeforeItIsComputedWith(t *testing.T) {
 	statement := statementOf(k.image.Encoded())
 	signature := sign(t, good.key, pae(inToto, statement))
 	for name, body := range map[string]map[string]any{
-		"hashedrekord": {"kind": "hashedrekord", "apiVersion": "0.0.1", "spec": map[string]any{"signature": map[string]any{"publicKey": map[string]any{"content": bigPEM}}}},
-		"dsse":         {"kind": "dsse", "apiVersion": "0.0.1", "spec": map[string]any{"signatures": []any{map[string]any{"verifier": bigPEM}}}},
-		"intoto":       {"kind": "intoto", "apiVersion": "0.0.2", "spec": map[string]any{"content": map[string]any{"envelope": map[string]any{"signatures": []any{map[string]any{"publicKey": bigPEM}}}}}},
-		"intoto twice": {"kind": "intoto", "apiVersion": "0.0.2", "spec": []byte(base64.StdEncoding.EncodeToString(bigPEM))},
-		"rekor v2":     {"kind": "hashedrekord", "apiVersion": "0.0.2", "spec": map[string]any{"hashedRekordV002": map[string]any{"signature": map[string]any{"verifier": map[string]any{"publicKey": map[string]any{"rawBytes": must(x509.MarshalPKIXPublicKey(oversized()))}}}}}},
-		"PKCS #1":      {"kind": "dsse", "apiVersion": "0.0.1", "spec": pem.EncodeToMemory(&pem.Block{Type: "RSA PUBLIC KEY", Bytes: x509.MarshalPKCS1PublicKey(oversized())})},
-		"certificate":  {"kind": "dsse", "apiVersion": "0.0.1", "spec": pemOf(big)},
+		"hashedrekord": {
+			"kind":       "hashedrekord",
+			"apiVersion": "0.0.1",
+			"spec":       map[string]any{"signature": map[string]any{"publicKey": map[string]any{"content": bigPEM}}},
+		},
+		"dsse": {
+			"kind":       "dsse",
+			"apiVersion": "0.0.1",
+			"spec":       map[string]any{"signatures": []any{map[string]any{"verifier": bigPEM}}},
+		},
+		"intoto": {
+			"kind":       "intoto",
+			"apiVersion": "0.0.2",
+			"spec":       map[string]any{"content": map[string]any{"envelope": map[string]any{"signatures": []any{map[string]any{"publicKey": bigPEM}}}}},
+		},
+		"intoto twice": {
+			"kind":       "intoto",
+			"apiVersion": "0.0.2",
+			"spec":       []byte(base64.StdEncoding.EncodeToString(bigPEM)),
+		},
+		"rekor v2": {
+			"kind":       "hashedrekord",
+			"apiVersion": "0.0.2",
+			"spec":       map[string]any{"hashedRekordV002": map[string]any{"signature": map[string]any{"verifier": map[string]any{"publicKey": map[string]any{"rawBytes": must(x509.MarshalPKIXPublicKey(oversized()))}}}}},
+		},
+		"PKCS #1": {
+			"kind":       "dsse",
+			"apiVersion": "0.0.1",
+			"spec":       pem.EncodeToMemory(&pem.Block{Type: "RSA PUBLIC KEY", Bytes: x509.MarshalPKCS1PublicKey(oversized())}),
+		},
+		"certificate": {"kind": "dsse", "apiVersion": "0.0.1", "spec": pemOf(big)},
 	} {
 		t.Run("RSA in an entry of "+name, func(t *testing.T) {
 			s := altered(good, func(s *signing) { s.body = func(b map[string]any) { clear(b); copyInto(b, body) } })
@@ -127,7 +178,10 @@ func TestEvidenceIsBoundedBeforeItIsComputedWith(t *testing.T) {
 	chained := append(good.verifier(t), pemOf(k.fulcio.cert)...)
 	for name, edit := range map[string]func(map[string]any){
 		"two PEM blocks": func(b map[string]any) {
-			b["spec"].(map[string]any)["signatures"] = []any{map[string]any{"signature": base64.StdEncoding.EncodeToString(signature), "verifier": chained}}
+			b["spec"].(map[string]any)["signatures"] = []any{map[string]any{
+				"signature": base64.StdEncoding.EncodeToString(signature),
+				"verifier":  chained,
+			}}
 		},
 		"two signatures": func(b map[string]any) {
 			one := b["spec"].(map[string]any)["signatures"].([]any)[0]
@@ -135,14 +189,23 @@ func TestEvidenceIsBoundedBeforeItIsComputedWith(t *testing.T) {
 		},
 	} {
 		t.Run(name+" in an entry", func(t *testing.T) {
-			denied(t, a, altered(good, func(s *signing) { s.body = edit }).bundle(t, statement), k.image, "names several keys")
+			denied(
+				t,
+				a,
+				altered(good, func(s *signing) { s.body = edit }).bundle(t, statement),
+				k.image,
+				"names several keys",
+			)
 		})
 	}
 	t.Run("proposed to a log only", func(t *testing.T) {
 		// Every one of these keys would be tried on every one of the signatures.
 		s := altered(good, func(s *signing) {
 			s.body = func(b map[string]any) {
-				b["spec"] = map[string]any{"proposedContent": map[string]any{"envelope": `{"payload":"","payloadType":"x","signatures":[]}`, "verifiers": []any{s.verifier(t)}}}
+				b["spec"] = map[string]any{"proposedContent": map[string]any{
+					"envelope":  `{"payload":"","payloadType":"x","signatures":[]}`,
+					"verifiers": []any{s.verifier(t)},
+				}}
 			}
 		})
 		denied(t, a, s.bundle(t, statement), k.image, "holds what was signed")
@@ -172,7 +235,13 @@ func TestEvidenceIsBoundedBeforeItIsComputedWith(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			denied(t, a, good.bundle(t, statement, func(b *protobundle.Bundle) { edit(b.VerificationMaterial) }), k.image, "")
+			denied(
+				t,
+				a,
+				good.bundle(t, statement, func(b *protobundle.Bundle) { edit(b.VerificationMaterial) }),
+				k.image,
+				"",
+			)
 		})
 	}
 }
@@ -311,7 +380,12 @@ func copyInto(to, from map[string]any) {
 func BenchmarkHostileEvidence(b *testing.B) {
 	k, other := newKeyless(b), newKeyless(b)
 	key := newECDSA(b, elliptic.P521())
-	s := signing{stack: other.stack, key: key, leaf: other.fulcio.leaf(b, key.Public(), email(somebody), by(someIssuer)), chain: []*x509.Certificate{other.fulcio.cert}}
+	s := signing{
+		stack: other.stack,
+		key:   key,
+		leaf:  other.fulcio.leaf(b, key.Public(), email(somebody), by(someIssuer)),
+		chain: []*x509.Certificate{other.fulcio.cert},
+	}
 	stamp := token(b, 1, other.fulcio, key, authorities(b, other.fulcio, 6)...)
 	candidate := s.bundle(b, statementOf(k.image.Encoded()), func(pb *protobundle.Bundle) {
 		m := pb.VerificationMaterial
@@ -319,13 +393,25 @@ func BenchmarkHostileEvidence(b *testing.B) {
 		signature := sign(b, key, []byte("x"))
 		for i := range maxLogEntries {
 			s.entry = nil
-			payload, promise := s.log(b, map[string]any{"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": map[string]any{"data": map[string]any{"hash": hashOf([]byte("x"))},
-				"signature": map[string]any{"content": signature, "publicKey": map[string]any{"content": s.verifier(b)}}}})
+			payload, promise := s.log(b, map[string]any{
+				"apiVersion": "0.0.1",
+				"kind":       "hashedrekord",
+				"spec": map[string]any{
+					"data": map[string]any{"hash": hashOf([]byte("x"))},
+					"signature": map[string]any{
+						"content":   signature,
+						"publicKey": map[string]any{"content": s.verifier(b)},
+					},
+				},
+			})
 			entry := entryOf(b, payload, promise)
 			entry.LogIndex = int64(i)
 			m.TlogEntries = append(m.TlogEntries, entry)
 		}
-		m.TimestampVerificationData.Rfc3161Timestamps = repeatedOf(&protocommon.RFC3161SignedTimestamp{SignedTimestamp: stamp}, maxTimestamps)
+		m.TimestampVerificationData.Rfc3161Timestamps = repeatedOf(
+			&protocommon.RFC3161SignedTimestamp{SignedTimestamp: stamp},
+			maxTimestamps,
+		)
 	})
 	for name, a := range map[string]*Authority{
 		"root with a log":           k.trust(b),

@@ -63,8 +63,11 @@ func newIssuer(t testing.TB, name string, parent *issuer, change ...template) *i
 func (i *issuer) leaf(t testing.TB, public crypto.PublicKey, change ...template) *x509.Certificate {
 	t.Helper()
 	c := &x509.Certificate{
-		SerialNumber: serial(t), NotBefore: time.Now().Add(-5 * time.Minute), NotAfter: time.Now().Add(10 * time.Minute),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
+		SerialNumber: serial(t),
+		NotBefore:    time.Now().Add(-5 * time.Minute),
+		NotAfter:     time.Now().Add(10 * time.Minute),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
 	}
 	for _, f := range change {
 		f(c)
@@ -74,7 +77,13 @@ func (i *issuer) leaf(t testing.TB, public crypto.PublicKey, change ...template)
 
 // certificateBy signs c; parent is what c names as its issuer, by's own
 // certificate unless by is just being made.
-func certificateBy(t testing.TB, c *x509.Certificate, by *issuer, parent *x509.Certificate, public crypto.PublicKey) *x509.Certificate {
+func certificateBy(
+	t testing.TB,
+	c *x509.Certificate,
+	by *issuer,
+	parent *x509.Certificate,
+	public crypto.PublicKey,
+) *x509.Certificate {
 	t.Helper()
 	if by.cert != nil {
 		parent = by.cert
@@ -120,9 +129,21 @@ func valid(from, to time.Duration) template {
 
 // fulcioNumbers are the last numbers of Fulcio's extensions.
 var fulcioNumbers = map[string]int{
-	"issuer": 8, claimSigner: 9, "buildSignerDigest": 10, "runnerEnvironment": 11, claimRepository: 12, "sourceRepositoryDigest": 13, claimRef: 14,
-	"sourceRepositoryIdentifier": 15, claimOwner: 16, "sourceRepositoryOwnerIdentifier": 17, "buildConfigURI": 18, "buildConfigDigest": 19,
-	claimTrigger: 20, "runInvocationURI": 21, "sourceRepositoryVisibilityAtSigning": 22,
+	"issuer":                              8,
+	claimSigner:                           9,
+	"buildSignerDigest":                   10,
+	"runnerEnvironment":                   11,
+	claimRepository:                       12,
+	"sourceRepositoryDigest":              13,
+	claimRef:                              14,
+	"sourceRepositoryIdentifier":          15,
+	claimOwner:                            16,
+	"sourceRepositoryOwnerIdentifier":     17,
+	"buildConfigURI":                      18,
+	"buildConfigDigest":                   19,
+	claimTrigger:                          20,
+	"runInvocationURI":                    21,
+	"sourceRepositoryVisibilityAtSigning": 22,
 }
 
 const (
@@ -141,7 +162,10 @@ func claims(values map[string]string) template {
 			if err != nil {
 				panic(err)
 			}
-			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1, fulcioNumbers[name]}, Value: der})
+			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{
+				Id:    asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1, fulcioNumbers[name]},
+				Value: der,
+			})
 		}
 	}
 }
@@ -162,7 +186,12 @@ func (l certificateLog) id(t testing.TB) [32]byte {
 
 func (l certificateLog) trusted(t testing.TB) map[string]*root.TransparencyLog {
 	id := l.id(t)
-	return map[string]*root.TransparencyLog{hex.EncodeToString(id[:]): {PublicKey: l.key.Public(), ID: id[:], HashFunc: crypto.SHA256, SignatureHashFunc: crypto.SHA256}}
+	return map[string]*root.TransparencyLog{hex.EncodeToString(id[:]): {
+		PublicKey:         l.key.Public(),
+		ID:                id[:],
+		HashFunc:          crypto.SHA256,
+		SignatureHashFunc: crypto.SHA256,
+	}}
 }
 
 // leaf is a certificate with this log's timestamp in it (RFC 6962, section 3.2:
@@ -172,7 +201,15 @@ func (l certificateLog) leaf(t testing.TB, i *issuer, public crypto.PublicKey, c
 	number := serial(t)
 	same := []template{func(c *x509.Certificate) {
 		c.SerialNumber = number
-		c.NotBefore, c.NotAfter = time.Now().Add(-5*time.Minute).Truncate(time.Second), time.Now().Add(10*time.Minute).Truncate(time.Second)
+		c.NotBefore, c.NotAfter = time.Now().Add(
+			-5*time.Minute,
+		).Truncate(
+			time.Second,
+		), time.Now().Add(
+			10*time.Minute,
+		).Truncate(
+			time.Second,
+		)
 	}}
 	bare := i.leaf(t, public, append(same, change...)...)
 	issuer := sha256.Sum256(i.cert.RawSubjectPublicKeyInfo)
@@ -180,7 +217,12 @@ func (l certificateLog) leaf(t testing.TB, i *issuer, public crypto.PublicKey, c
 	signed := append([]byte{0, 0}, at...) // v1, certificate_timestamp
 	signed = append(signed, 0, 1)         // precert_entry
 	signed = append(signed, issuer[:]...)
-	signed = append(signed, byte(len(bare.RawTBSCertificate)>>16), byte(len(bare.RawTBSCertificate)>>8), byte(len(bare.RawTBSCertificate)))
+	signed = append(
+		signed,
+		byte(len(bare.RawTBSCertificate)>>16),
+		byte(len(bare.RawTBSCertificate)>>8),
+		byte(len(bare.RawTBSCertificate)),
+	)
 	signed = append(append(signed, bare.RawTBSCertificate...), 0, 0)
 	signature := sign(t, l.key, signed)
 	id := l.id(t)
@@ -194,7 +236,10 @@ func (l certificateLog) leaf(t testing.TB, i *issuer, public crypto.PublicKey, c
 		t.Fatal(err)
 	}
 	return i.leaf(t, public, append(append(same, change...), func(c *x509.Certificate) {
-		c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11129, 2, 4, 2}, Value: value})
+		c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{
+			Id:    asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11129, 2, 4, 2},
+			Value: value,
+		})
 	})...)
 }
 
@@ -285,7 +330,12 @@ func (s signing) log(t testing.TB, body map[string]any) (tlog.RekorPayload, []by
 	if s.logAt.IsZero() {
 		s.logAt = time.Now()
 	}
-	payload := tlog.RekorPayload{Body: base64.StdEncoding.EncodeToString(text), IntegratedTime: s.logAt.Unix(), LogIndex: 7, LogID: id}
+	payload := tlog.RekorPayload{
+		Body:           base64.StdEncoding.EncodeToString(text),
+		IntegratedTime: s.logAt.Unix(),
+		LogIndex:       7,
+		LogID:          id,
+	}
 	if s.entry != nil {
 		s.entry(&payload)
 	}
@@ -315,11 +365,20 @@ func (s signing) token(t testing.TB, signature []byte) []byte {
 func (s signing) legacy(t testing.TB, text string) Candidate {
 	t.Helper()
 	signature := sign(t, s.key, []byte(text))
-	return Candidate{Kind: Legacy, Source: "forged", Payload: []byte(text), Annotations: s.annotations(t, signature, map[string]any{
-		"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": map[string]any{
-			"data":      map[string]any{"hash": hashOf([]byte(text))},
-			"signature": map[string]any{"content": signature, "publicKey": map[string]any{"content": s.verifier(t)}},
-		}})}
+	return Candidate{
+		Kind:    Legacy,
+		Source:  "forged",
+		Payload: []byte(text),
+		Annotations: s.annotations(t, signature, map[string]any{
+			"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": map[string]any{
+				"data": map[string]any{"hash": hashOf([]byte(text))},
+				"signature": map[string]any{
+					"content":   signature,
+					"publicKey": map[string]any{"content": s.verifier(t)},
+				},
+			},
+		}),
+	}
 }
 
 func (s signing) annotations(t testing.TB, signature []byte, body map[string]any) map[string]string {
@@ -354,7 +413,10 @@ func encoded(t testing.TB, v any) string {
 func (s signing) dsseBody(t testing.TB, statement string, signature []byte) map[string]any {
 	return map[string]any{"apiVersion": "0.0.1", "kind": "dsse", "spec": map[string]any{
 		"envelopeHash": hashOf([]byte("the envelope")), "payloadHash": hashOf([]byte(statement)),
-		"signatures": []any{map[string]any{"signature": base64.StdEncoding.EncodeToString(signature), "verifier": s.verifier(t)}},
+		"signatures": []any{map[string]any{
+			"signature": base64.StdEncoding.EncodeToString(signature),
+			"verifier":  s.verifier(t),
+		}},
 	}}
 }
 
@@ -362,7 +424,9 @@ func (s signing) dsseBody(t testing.TB, statement string, signature []byte) map[
 func (s signing) intotoBody(t testing.TB, statement string, signature []byte) map[string]any {
 	return map[string]any{"apiVersion": "0.0.2", "kind": "intoto", "spec": map[string]any{"content": map[string]any{
 		"envelope": map[string]any{"payloadType": inToto, "signatures": []any{map[string]any{
-			"sig": base64.StdEncoding.EncodeToString([]byte(base64.StdEncoding.EncodeToString(signature))), "publicKey": s.verifier(t)}}},
+			"sig":       base64.StdEncoding.EncodeToString([]byte(base64.StdEncoding.EncodeToString(signature))),
+			"publicKey": s.verifier(t),
+		}}},
 		"hash": hashOf([]byte("the envelope")), "payloadHash": hashOf([]byte(statement)),
 	}}}
 }
@@ -371,8 +435,17 @@ func (s signing) intotoBody(t testing.TB, statement string, signature []byte) ma
 func (s signing) envelope(t testing.TB, statement string) Candidate {
 	t.Helper()
 	signature := sign(t, s.key, pae(inToto, statement))
-	text := encoded(t, map[string]any{"payloadType": inToto, "payload": []byte(statement), "signatures": []any{map[string]any{"keyid": "", "sig": signature}}})
-	return Candidate{Kind: Envelope, Source: "forged", Payload: []byte(text), Annotations: s.annotations(t, signature, s.dsseBody(t, statement, signature))}
+	text := encoded(t, map[string]any{
+		"payloadType": inToto,
+		"payload":     []byte(statement),
+		"signatures":  []any{map[string]any{"keyid": "", "sig": signature}},
+	})
+	return Candidate{
+		Kind:        Envelope,
+		Source:      "forged",
+		Payload:     []byte(text),
+		Annotations: s.annotations(t, signature, s.dsseBody(t, statement, signature)),
+	}
 }
 
 // bundle signs a statement into a bundle of version 0.1, with a Rekor v1 entry.
@@ -387,7 +460,9 @@ func (s signing) bundle(t testing.TB, statement string, change ...func(*protobun
 		}
 		m.Content = &protobundle.VerificationMaterial_X509CertificateChain{X509CertificateChain: chain}
 	} else {
-		m.Content = &protobundle.VerificationMaterial_PublicKey{PublicKey: &protocommon.PublicKeyIdentifier{Hint: "a hint"}}
+		m.Content = &protobundle.VerificationMaterial_PublicKey{
+			PublicKey: &protocommon.PublicKeyIdentifier{Hint: "a hint"},
+		}
 	}
 	if !s.unlogged {
 		body := s.dsseBody(t, statement, signature)
@@ -395,10 +470,18 @@ func (s signing) bundle(t testing.TB, statement string, change ...func(*protobun
 		m.TlogEntries = []*protorekor.TransparencyLogEntry{entryOf(t, payload, promise)}
 	}
 	if !s.unstamped {
-		m.TimestampVerificationData = &protobundle.TimestampVerificationData{Rfc3161Timestamps: []*protocommon.RFC3161SignedTimestamp{{SignedTimestamp: s.token(t, signature)}}}
+		m.TimestampVerificationData = &protobundle.TimestampVerificationData{
+			Rfc3161Timestamps: []*protocommon.RFC3161SignedTimestamp{{SignedTimestamp: s.token(t, signature)}},
+		}
 	}
-	b := &protobundle.Bundle{MediaType: "application/vnd.dev.sigstore.bundle+json;version=0.1", VerificationMaterial: m,
-		Content: &protobundle.Bundle_DsseEnvelope{DsseEnvelope: &protodsse.Envelope{PayloadType: inToto, Payload: []byte(statement), Signatures: []*protodsse.Signature{{Sig: signature}}}}}
+	b := &protobundle.Bundle{
+		MediaType: "application/vnd.dev.sigstore.bundle+json;version=0.1", VerificationMaterial: m,
+		Content: &protobundle.Bundle_DsseEnvelope{DsseEnvelope: &protodsse.Envelope{
+			PayloadType: inToto,
+			Payload:     []byte(statement),
+			Signatures:  []*protodsse.Signature{{Sig: signature}},
+		}},
+	}
 	for _, f := range change {
 		f(b)
 	}
@@ -422,16 +505,23 @@ func entryOf(t testing.TB, p tlog.RekorPayload, promise []byte) *protorekor.Tran
 	}
 	kind, _ := said.Kind.(string)
 	version, _ := said.APIVersion.(string)
-	return &protorekor.TransparencyLogEntry{LogIndex: p.LogIndex, LogId: &protocommon.LogId{KeyId: id}, IntegratedTime: p.IntegratedTime,
+	return &protorekor.TransparencyLogEntry{
+		LogIndex:          p.LogIndex,
+		LogId:             &protocommon.LogId{KeyId: id},
+		IntegratedTime:    p.IntegratedTime,
 		KindVersion:       &protorekor.KindVersion{Kind: kind, Version: version},
 		InclusionPromise:  &protorekor.InclusionPromise{SignedEntryTimestamp: promise},
-		CanonicalizedBody: body}
+		CanonicalizedBody: body,
+	}
 }
 
 // formats are all in which s can sign image, by name.
 func (s signing) formats(t testing.TB, image digest.Digest) map[string]Candidate {
 	t.Helper()
-	return map[string]Candidate{"legacy": s.legacy(t, payload(image.String())), "bundle": s.bundle(t, statementOf(image.Encoded()))}
+	return map[string]Candidate{
+		"legacy": s.legacy(t, payload(image.String())),
+		"bundle": s.bundle(t, statementOf(image.Encoded())),
+	}
 }
 
 func newPromise(signature []byte) *protorekor.InclusionPromise {

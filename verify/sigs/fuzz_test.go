@@ -39,7 +39,11 @@ func FuzzVerify(f *testing.F) {
 
 	// Nobody whom these trust has signed anything.
 	elsewhere := newCorporate(f)
-	nobody := map[string]*Authority{"identity": elsewhere.keyless.trust(f), "PKI": elsewhere.trusts(f), "demanding key": witnessed(f, elsewhere.keyless, newECDSA(f, elliptic.P256()), true, true)}
+	nobody := map[string]*Authority{
+		"identity":      elsewhere.keyless.trust(f),
+		"PKI":           elsewhere.trusts(f),
+		"demanding key": witnessed(f, elsewhere.keyless, newECDSA(f, elliptic.P256()), true, true),
+	}
 
 	signature := signed.Annotations[AnnotationSignature]
 	f.Add(signed.Payload, signature)
@@ -48,13 +52,22 @@ func FuzzVerify(f *testing.F) {
 	f.Add(bytes.Replace(signed.Payload, []byte("prod"), []byte("dev"), 1), signature)
 	f.Add([]byte(""), "")
 	f.Add([]byte("null"), "AAAA")
-	for _, repository := range []string{"acme/v3-attestation", "acme/v3-certificate", "acme/v3-p384", "acme/v3-ed25519", "acme/v2-rsa2048", "acme/v2-referrer"} {
+	for _, repository := range []string{
+		"acme/v3-attestation",
+		"acme/v3-certificate",
+		"acme/v3-p384",
+		"acme/v3-ed25519",
+		"acme/v2-rsa2048",
+		"acme/v2-referrer",
+	} {
 		c, _ := genuine(f, set, repository)
 		f.Add(c.Payload, c.Annotations[AnnotationSignature])
 	}
-	for _, part := range []string{`"verificationMaterial":{}`, `"dsseEnvelope":{}`, `"messageSignature":{}`,
+	for _, part := range []string{
+		`"verificationMaterial":{}`, `"dsseEnvelope":{}`, `"messageSignature":{}`,
 		`"dsseEnvelope":{"payloadType":"` + inToto + `","signatures":[{}]}`,
-		`"dsseEnvelope":{"payloadType":"` + inToto + `","signatures":[{}]},"verificationMaterial":{` + publicKey + `}`} {
+		`"dsseEnvelope":{"payloadType":"` + inToto + `","signatures":[{}]},"verificationMaterial":{` + publicKey + `}`,
+	} {
 		f.Add([]byte(`{"mediaType":"`+bundleV03+`",`+part+`}`), "")
 	}
 
@@ -114,7 +127,13 @@ func FuzzSigned(f *testing.F) {
 	f.Add(payload(image.String()))
 	f.Add(payloadWith(image.String(), `{"env":"prod"}`))
 	f.Add(statementOf(sum))
-	f.Add(statementWith(subject("sha256", sum, `{"env":"prod"}`)+","+subject("sha512", sum, ""), signPredicate, `{"a":1}`))
+	f.Add(
+		statementWith(
+			subject("sha256", sum, `{"env":"prod"}`)+","+subject("sha512", sum, ""),
+			signPredicate,
+			`{"a":1}`,
+		),
+	)
 	f.Add(statementWith(subject("sha256", sum, ""), "https://slsa.dev/provenance/v1", "{}"))
 	c := newCorporate(f)
 	s := c.signed(f)
@@ -135,7 +154,8 @@ func FuzzSigned(f *testing.F) {
 			t.Errorf("by key: %v, by certificate: %v: %q", byKey, byPKI, text)
 		}
 		if byKey == nil {
-			if at(v, "critical", "image", "docker-manifest-digest") != image.String() || at(v, "critical", "type") != payloadType {
+			if at(v, "critical", "image", "docker-manifest-digest") != image.String() ||
+				at(v, "critical", "type") != payloadType {
 				t.Errorf("counts as a payload: %q", text)
 			}
 		}
@@ -147,10 +167,11 @@ func FuzzSigned(f *testing.F) {
 		if byKey == nil {
 			subjects, _ := at(v, "subject").([]any)
 			// Protobuf's JSON knows a second spelling of the name.
-			if at(v, "predicateType") != signPredicate && at(v, "predicate_type") != signPredicate || !slices.ContainsFunc(subjects, func(s any) bool {
-				named, _ := at(s, "digest", "sha256").(string)
-				return strings.EqualFold(named, sum) // upper case has a test of its own
-			}) {
+			if at(v, "predicateType") != signPredicate && at(v, "predicate_type") != signPredicate ||
+				!slices.ContainsFunc(subjects, func(s any) bool {
+					named, _ := at(s, "digest", "sha256").(string)
+					return strings.EqualFold(named, sum) // upper case has a test of its own
+				}) {
 				t.Errorf("counts as a statement: %q", text)
 			}
 		}
@@ -180,7 +201,14 @@ func FuzzEvidence(f *testing.F) {
 		{c.trusts(f, mustBeStamped, mustBeLogged), engineers.legacy(f, payload(c.image.String())), release, ""},
 		{c.trusts(f, mustBeStamped, mustBeLogged), engineers.bundle(f, statement), release, statement},
 	}
-	parts := []string{"", AnnotationSignature, annotationCertificate, annotationChain, annotationLogEntry, annotationTimestamp}
+	parts := []string{
+		"",
+		AnnotationSignature,
+		annotationCertificate,
+		annotationChain,
+		annotationLogEntry,
+		annotationTimestamp,
+	}
 	for i, g := range list {
 		if _, err := check(g.authority, g.candidate, c.image); err != nil {
 			f.Fatalf("%d: %v", i, err)
@@ -212,7 +240,8 @@ func FuzzEvidence(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if who.Subject != g.signer || string(who.Statement) != g.says || g.says == "" && !bytes.Equal(c2.Payload, g.candidate.Payload) {
+		if who.Subject != g.signer || string(who.Statement) != g.says ||
+			g.says == "" && !bytes.Equal(c2.Payload, g.candidate.Payload) {
 			t.Errorf("counts as %+v: %q", who, c2.Payload)
 		}
 	})
@@ -222,10 +251,45 @@ func FuzzEvidence(f *testing.F) {
 // being decoded and encoded, and in which a decoder into a struct sees what a
 // decoder into a map sees.
 func FuzzCheckStrict(f *testing.F) {
-	for _, s := range []string{``, `{}`, `[]`, `null`, `{"a":1,"a":2}`, `{"a":1,"A":2}`, `{"Layers":[]}`, `{"layers":[],"config":{}}`, `[1,]`, `{"a":1,}`,
-		`{"annotations":{"A":1,"a":2}}`, "{\"\u212aey\":1}", `{"manife\u017fts":[]}`, `1e999`, `"\ud800"`, "\"\xff\"", `{}{}`, `{} `, `[[[[]]]]`,
-		`[-0.5e+10,0,-1,01,1.,.5,1e,--1,+1]`, `[-0.5e+10,0,-1,1E-2]`, `{"a\u0041\n\/\"":"\ud834\udd1e\\"}`, `"\u00g0"`, `"\q"`, `"\u12`, `[true,false,null]`, `[tru]`, `[1 ,
-		{"a" : 2}]`, `{,}`, `[,]`, `{"a":1,,}`, `[1}`, `{"a"}`, "[\"\x1f\"]", "[\"\x7f\"]", `{"env":{"predicate":{"K":1,"k":2}}}`} {
+	for _, s := range []string{
+		``,
+		`{}`,
+		`[]`,
+		`null`,
+		`{"a":1,"a":2}`,
+		`{"a":1,"A":2}`,
+		`{"Layers":[]}`,
+		`{"layers":[],"config":{}}`,
+		`[1,]`,
+		`{"a":1,}`,
+		`{"annotations":{"A":1,"a":2}}`,
+		"{\"\u212aey\":1}",
+		`{"manife\u017fts":[]}`,
+		`1e999`,
+		`"\ud800"`,
+		"\"\xff\"",
+		`{}{}`,
+		`{} `,
+		`[[[[]]]]`,
+		`[-0.5e+10,0,-1,01,1.,.5,1e,--1,+1]`,
+		`[-0.5e+10,0,-1,1E-2]`,
+		`{"a\u0041\n\/\"":"\ud834\udd1e\\"}`,
+		`"\u00g0"`,
+		`"\q"`,
+		`"\u12`,
+		`[true,false,null]`,
+		`[tru]`,
+		`[1 ,
+		{"a" : 2}]`,
+		`{,}`,
+		`[,]`,
+		`{"a":1,,}`,
+		`[1}`,
+		`{"a"}`,
+		"[\"\x1f\"]",
+		"[\"\x7f\"]",
+		`{"env":{"predicate":{"K":1,"k":2}}}`,
+	} {
 		f.Add([]byte(s))
 	}
 	f.Add([]byte(payload("sha256:" + strings.Repeat("a", 64))))
@@ -279,7 +343,12 @@ func FuzzCheckStrict(f *testing.F) {
 		if err := dec.Decode(&fields); err != nil {
 			t.Fatal(err)
 		}
-		for name, got := range map[string]any{"layers": fields.Layers, "manifests": fields.Manifests, "config": fields.Config, "critical": fields.Critical} {
+		for name, got := range map[string]any{
+			"layers":    fields.Layers,
+			"manifests": fields.Manifests,
+			"config":    fields.Config,
+			"critical":  fields.Critical,
+		} {
 			if !reflect.DeepEqual(got, object[name]) {
 				t.Errorf("%s is %v to one decoder and %v to another: %q", name, got, object[name], b)
 			}

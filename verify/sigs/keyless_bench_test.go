@@ -17,7 +17,11 @@ func BenchmarkKeyless(b *testing.B) {
 	log := certificateLog{newECDSA(b, elliptic.P256())}
 	certified := rootOf("local", k.stack, k.fulcio, func(m *material) { m.logs = log.trusted(b) })
 	key := newECDSA(b, elliptic.P256())
-	signed := signing{stack: k.stack, key: key, leaf: log.leaf(b, k.fulcio, key.Public(), email(somebody), by(someIssuer))}
+	signed := signing{
+		stack: k.stack,
+		key:   key,
+		leaf:  log.leaf(b, k.fulcio, key.Public(), email(somebody), by(someIssuer)),
+	}
 	statement := statementOf(k.image.Encoded())
 	for _, test := range []struct {
 		name      string
@@ -53,7 +57,10 @@ func BenchmarkKeyless(b *testing.B) {
 				if err := pb.UnmarshalJSON(test.candidate.Payload); err != nil {
 					b.Fatal(err)
 				}
-				if _, err := v.Verify(pb, verify.NewPolicy(verify.WithArtifactDigest("sha256", sum), verify.WithCertificateIdentity(who))); err != nil {
+				if _, err := v.Verify(
+					pb,
+					verify.NewPolicy(verify.WithArtifactDigest("sha256", sum), verify.WithCertificateIdentity(who)),
+				); err != nil {
 					b.Fatal(err)
 				}
 			}

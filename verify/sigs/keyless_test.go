@@ -33,7 +33,11 @@ type keyless struct {
 
 func newKeyless(t testing.TB) keyless {
 	t.Helper()
-	return keyless{newStack(t), newIssuer(t, "intermediate", newIssuer(t, "a root", nil)), digest.FromString("an image")}
+	return keyless{
+		newStack(t),
+		newIssuer(t, "intermediate", newIssuer(t, "a root", nil)),
+		digest.FromString("an image"),
+	}
 }
 
 // trust is an authority of somebody by someIssuer, unless changed.
@@ -44,8 +48,10 @@ func (k keyless) trust(t testing.TB, change ...func(*policy.Authority)) *Authori
 
 func trusting(t testing.TB, roots []*Root, change ...func(*policy.Authority)) *Authority {
 	t.Helper()
-	p := policy.Authority{Name: "ci", Accept: []string{policy.SignaturePredicate},
-		Identities: []policy.Identity{{Issuer: policy.Exactly(someIssuer), Subject: policy.Exactly(somebody)}}}
+	p := policy.Authority{
+		Name: "ci", Accept: []string{policy.SignaturePredicate},
+		Identities: []policy.Identity{{Issuer: policy.Exactly(someIssuer), Subject: policy.Exactly(somebody)}},
+	}
 	trust := Trust{Roots: map[string]*Root{}}
 	for _, r := range roots {
 		p.TrustRoots = append(p.TrustRoots, r.name)
@@ -94,41 +100,86 @@ func TestKeylessTraps(t *testing.T) {
 		s    signing
 		want string
 	}{
-		"no log entry (Rekor)":                        {altered(good, func(s *signing) { s.unlogged = true }), log},
-		"no time at all":                              {altered(good, func(s *signing) { s.unlogged, s.unstamped = true, true }), log},
-		"log entry of a foreign log":                  {altered(good, func(s *signing) { s.stack = other.stack }), log},
-		"certificate of another key":                  {altered(good, func(s *signing) { s.key = stranger }), ""},
-		"untrusted root":                              {other.signed(t), log},
-		"certificate expired, the log's time says so": {altered(k.signed(t, email(somebody), by(someIssuer), valid(-30*time.Minute, -20*time.Minute)), func(s *signing) {}), "outside certificate validity"},
-		"certificate not valid yet":                   {altered(k.signed(t, email(somebody), by(someIssuer), valid(20*time.Minute, 30*time.Minute)), func(s *signing) {}), "outside certificate validity"},
+		"no log entry (Rekor)": {altered(good, func(s *signing) { s.unlogged = true }), log},
+		"no time at all": {
+			altered(good, func(s *signing) { s.unlogged, s.unstamped = true, true }),
+			log,
+		},
+		"log entry of a foreign log": {altered(good, func(s *signing) { s.stack = other.stack }), log},
+		"certificate of another key": {altered(good, func(s *signing) { s.key = stranger }), ""},
+		"untrusted root":             {other.signed(t), log},
+		"certificate expired, the log's time says so": {
+			altered(k.signed(t, email(somebody), by(someIssuer), valid(-30*time.Minute, -20*time.Minute)), func(s *signing) {}),
+			"outside certificate validity",
+		},
+		"certificate not valid yet": {
+			altered(k.signed(t, email(somebody), by(someIssuer), valid(20*time.Minute, 30*time.Minute)), func(s *signing) {}),
+			"outside certificate validity",
+		},
 		"a stamp after the end, though the log's is before": {altered(k.signed(t, email(somebody), by(someIssuer), valid(-30*time.Minute, -20*time.Minute)), func(s *signing) {
 			s.logAt = time.Now().Add(-25 * time.Minute)
 		}), chain},
-		"integratedTime edited (GHSA-whqx-f9j3-ch6m)": {altered(good, func(s *signing) { s.after = func(p *tlog.RekorPayload) { p.IntegratedTime++ } }), log},
-		"logIndex edited": {altered(good, func(s *signing) { s.after = func(p *tlog.RekorPayload) { p.LogIndex++ } }), log},
+		"integratedTime edited (GHSA-whqx-f9j3-ch6m)": {
+			altered(good, func(s *signing) { s.after = func(p *tlog.RekorPayload) { p.IntegratedTime++ } }),
+			log,
+		},
+		"logIndex edited": {
+			altered(good, func(s *signing) { s.after = func(p *tlog.RekorPayload) { p.LogIndex++ } }),
+			log,
+		},
 		"logID edited": {altered(good, func(s *signing) {
 			s.after = func(p *tlog.RekorPayload) { p.LogID = strings.Repeat("ab", 32) }
 		}), log},
-		"negative logIndex":     {altered(good, func(s *signing) { s.entry = func(p *tlog.RekorPayload) { p.LogIndex = -1 } }), log},
-		"unknown kind of entry": {altered(good, func(s *signing) { s.body = func(b map[string]any) { b["kind"] = "rekord" } }), log},
-		"unknown version":       {altered(good, func(s *signing) { s.body = func(b map[string]any) { b["apiVersion"] = "0.0.9" } }), log},
-		"entry without spec":    {altered(good, func(s *signing) { s.body = func(b map[string]any) { delete(b, "spec") } }), log},
-		"another identity":      {k.signed(t, email("eve@acme.example"), by(someIssuer)), identity},
-		"identity with more":    {k.signed(t, email(somebody+".evil.example"), by(someIssuer)), identity},
-		"identity in capitals":  {k.signed(t, email(strings.ToUpper(somebody)), by(someIssuer)), identity},
-		"another issuer":        {k.signed(t, email(somebody), by("https://evil.example")), "issuer is not"},
-		"issuer with more":      {k.signed(t, email(somebody), by(someIssuer+"/evil")), "issuer is not"},
-		"no issuer":             {k.signed(t, email(somebody)), "issuer is not"},
-		"no name":               {k.signed(t, by(someIssuer)), "names no identity"},
-		"several names":         {k.signed(t, email(somebody), email("eve@acme.example"), by(someIssuer)), "several subject alternative names"},
-		"several kinds of name": {k.signed(t, email(somebody), uri("https://evil.example/x"), by(someIssuer)), "several subject alternative names"},
-		"name only as a host":   {k.signed(t, func(c *x509.Certificate) { c.DNSNames = []string{somebody} }, by(someIssuer)), "names no identity"},
+		"negative logIndex": {
+			altered(good, func(s *signing) { s.entry = func(p *tlog.RekorPayload) { p.LogIndex = -1 } }),
+			log,
+		},
+		"unknown kind of entry": {
+			altered(good, func(s *signing) { s.body = func(b map[string]any) { b["kind"] = "rekord" } }),
+			log,
+		},
+		"unknown version": {
+			altered(good, func(s *signing) { s.body = func(b map[string]any) { b["apiVersion"] = "0.0.9" } }),
+			log,
+		},
+		"entry without spec": {
+			altered(good, func(s *signing) { s.body = func(b map[string]any) { delete(b, "spec") } }),
+			log,
+		},
+		"another identity":     {k.signed(t, email("eve@acme.example"), by(someIssuer)), identity},
+		"identity with more":   {k.signed(t, email(somebody+".evil.example"), by(someIssuer)), identity},
+		"identity in capitals": {k.signed(t, email(strings.ToUpper(somebody)), by(someIssuer)), identity},
+		"another issuer":       {k.signed(t, email(somebody), by("https://evil.example")), "issuer is not"},
+		"issuer with more":     {k.signed(t, email(somebody), by(someIssuer+"/evil")), "issuer is not"},
+		"no issuer":            {k.signed(t, email(somebody)), "issuer is not"},
+		"no name":              {k.signed(t, by(someIssuer)), "names no identity"},
+		"several names": {
+			k.signed(t, email(somebody), email("eve@acme.example"), by(someIssuer)),
+			"several subject alternative names",
+		},
+		"several kinds of name": {
+			k.signed(t, email(somebody), uri("https://evil.example/x"), by(someIssuer)),
+			"several subject alternative names",
+		},
+		"name only as a host": {
+			k.signed(t, func(c *x509.Certificate) { c.DNSNames = []string{somebody} }, by(someIssuer)),
+			"names no identity",
+		},
 		"name only in the subject": {k.signed(t, func(c *x509.Certificate) {
 			c.Subject = pkix.Name{CommonName: somebody}
 		}, by(someIssuer)), "names no identity"},
-		"no codeSigning":     {k.signed(t, email(somebody), by(someIssuer), func(c *x509.Certificate) { c.ExtKeyUsage = nil }), "codeSigning"},
-		"for servers only":   {k.signed(t, email(somebody), by(someIssuer), func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }), "codeSigning"},
-		"an authority signs": {k.signed(t, email(somebody), by(someIssuer), func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true }), "authority's"},
+		"no codeSigning": {
+			k.signed(t, email(somebody), by(someIssuer), func(c *x509.Certificate) { c.ExtKeyUsage = nil }),
+			"codeSigning",
+		},
+		"for servers only": {
+			k.signed(t, email(somebody), by(someIssuer), func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }),
+			"codeSigning",
+		},
+		"an authority signs": {
+			k.signed(t, email(somebody), by(someIssuer), func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true }),
+			"authority's",
+		},
 	} {
 		for format, candidate := range c.s.formats(t, k.image) {
 			t.Run(name+"/"+format, func(t *testing.T) { denied(t, trusted, candidate, k.image, c.want) })
@@ -169,9 +220,18 @@ func TestForeignRekorBundle(t *testing.T) {
 	good, elsewhere := k.signed(t), k.signed(t)
 	mine, theirs := good.legacy(t, payload(k.image.String())), elsewhere.legacy(t, payload(k.image.String()))
 	again := good.legacy(t, payloadWith(k.image.String(), `{"a":"b"}`))
-	for name, from := range map[string]Candidate{"another signer's": theirs, "the same signer's other signature": again} {
-		c := change(mine, func(c *Candidate) { c.Annotations[annotationLogEntry] = from.Annotations[annotationLogEntry] })
-		t.Run("legacy/"+name, func(t *testing.T) { denied(t, trusted, c, k.image, "no transparency log entry proves it") })
+	for name, from := range map[string]Candidate{
+		"another signer's":                  theirs,
+		"the same signer's other signature": again,
+	} {
+		c := change(
+			mine,
+			func(c *Candidate) { c.Annotations[annotationLogEntry] = from.Annotations[annotationLogEntry] },
+		)
+		t.Run(
+			"legacy/"+name,
+			func(t *testing.T) { denied(t, trusted, c, k.image, "no transparency log entry proves it") },
+		)
 	}
 	stale := altered(good, func(s *signing) { s.unstamped = true })
 	for _, field := range []string{"hash", "content", "publicKey"} {
@@ -185,7 +245,9 @@ func TestForeignRekorBundle(t *testing.T) {
 					case "content":
 						spec["signature"].(map[string]any)["content"] = sign(t, good.key, []byte("something else"))
 					case "publicKey":
-						spec["signature"].(map[string]any)["publicKey"] = map[string]any{"content": elsewhere.verifier(t)}
+						spec["signature"].(map[string]any)["publicKey"] = map[string]any{
+							"content": elsewhere.verifier(t),
+						}
 					}
 				}
 			})
@@ -205,17 +267,38 @@ func TestForeignRekorBundle(t *testing.T) {
 		"the same signer's of another statement": entry(good, statementOf(digest.FromString("x").Encoded())),
 	} {
 		t.Run("bundle/"+name, func(t *testing.T) {
-			denied(t, trusted, good.bundle(t, statementOf(k.image.Encoded()), swap), k.image, "no transparency log entry proves it")
+			denied(
+				t,
+				trusted,
+				good.bundle(t, statementOf(k.image.Encoded()), swap),
+				k.image,
+				"no transparency log entry proves it",
+			)
 		})
 	}
 	t.Run("bundle/entry of another kind", func(t *testing.T) {
 		body := func(b map[string]any) {
 			clear(b)
 			signature := sign(t, good.key, []byte("x"))
-			maps.Copy(b, map[string]any{"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": map[string]any{"data": map[string]any{"hash": hashOf([]byte("x"))},
-				"signature": map[string]any{"content": signature, "publicKey": map[string]any{"content": good.verifier(t)}}}})
+			maps.Copy(b, map[string]any{
+				"apiVersion": "0.0.1",
+				"kind":       "hashedrekord",
+				"spec": map[string]any{
+					"data": map[string]any{"hash": hashOf([]byte("x"))},
+					"signature": map[string]any{
+						"content":   signature,
+						"publicKey": map[string]any{"content": good.verifier(t)},
+					},
+				},
+			})
 		}
-		denied(t, trusted, altered(good, func(s *signing) { s.body = body }).bundle(t, statementOf(k.image.Encoded())), k.image, "no transparency log entry proves it")
+		denied(
+			t,
+			trusted,
+			altered(good, func(s *signing) { s.body = body }).bundle(t, statementOf(k.image.Encoded())),
+			k.image,
+			"no transparency log entry proves it",
+		)
 	})
 }
 
@@ -268,7 +351,8 @@ func TestRekorV2EntriesAreBoundToTheSignature(t *testing.T) {
 		"a bare key in the certificate's place (GHSA-fx35-mq7g-6g98)": func(b, _ *protobundle.Bundle) {
 			der := must(x509.MarshalPKIXPublicKey(newECDSA(t, elliptic.P256()).Public()))
 			b.VerificationMaterial.Content = &protobundle.VerificationMaterial_Certificate{Certificate: &protocommon.X509Certificate{
-				RawBytes: pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})}}
+				RawBytes: pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}),
+			}}
 		},
 		"no certificate": func(b, _ *protobundle.Bundle) {
 			b.VerificationMaterial.Content = &protobundle.VerificationMaterial_PublicKey{PublicKey: &protocommon.PublicKeyIdentifier{Hint: "x"}}
@@ -277,8 +361,13 @@ func TestRekorV2EntriesAreBoundToTheSignature(t *testing.T) {
 			b.VerificationMaterial.Content = &protobundle.VerificationMaterial_X509CertificateChain{X509CertificateChain: &protocommon.X509CertificateChain{}}
 		},
 		"a message signature": func(b, _ *protobundle.Bundle) {
-			b.Content = &protobundle.Bundle_MessageSignature{MessageSignature: &protocommon.MessageSignature{Signature: []byte("x"),
-				MessageDigest: &protocommon.HashOutput{Algorithm: protocommon.HashAlgorithm_SHA2_256, Digest: must(json.Marshal("x"))}}}
+			b.Content = &protobundle.Bundle_MessageSignature{MessageSignature: &protocommon.MessageSignature{
+				Signature: []byte("x"),
+				MessageDigest: &protocommon.HashOutput{
+					Algorithm: protocommon.HashAlgorithm_SHA2_256,
+					Digest:    must(json.Marshal("x")),
+				},
+			}}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -297,11 +386,15 @@ func TestAttestationsAndSignaturesAreNotTakenForEachOther(t *testing.T) {
 	signatures := k.trust(t)
 	attestations := k.trust(t, func(p *policy.Authority) { p.Accept = []string{slsa} })
 	either := k.trust(t, func(p *policy.Authority) { p.Accept = []string{policy.SignaturePredicate, slsa} })
-	for name, c := range map[string]Candidate{"bundle": s.bundle(t, provenance), "envelope": s.envelope(t, provenance)} {
+	for name, c := range map[string]Candidate{
+		"bundle":   s.bundle(t, provenance),
+		"envelope": s.envelope(t, provenance),
+	} {
 		t.Run("attestation/"+name, func(t *testing.T) {
 			denied(t, signatures, c, k.image, "is an attestation")
 			who := allowed(t, attestations, c, k.image)
-			if who.PredicateType != slsa || string(who.Statement) != provenance || !attestations.Accepts(who) || signatures.Accepts(who) {
+			if who.PredicateType != slsa || string(who.Statement) != provenance || !attestations.Accepts(who) ||
+				signatures.Accepts(who) {
 				t.Errorf("says %+v", who)
 			}
 			allowed(t, either, c, k.image)
@@ -314,18 +407,21 @@ func TestAttestationsAndSignaturesAreNotTakenForEachOther(t *testing.T) {
 		})
 	}
 	sign := s.envelope(t, statementOf(k.image.Encoded()))
-	t.Run("a signature's statement in an envelope of cosign 2", func(t *testing.T) { allowed(t, signatures, sign, k.image) })
+	t.Run(
+		"a signature's statement in an envelope of cosign 2",
+		func(t *testing.T) { allowed(t, signatures, sign, k.image) },
+	)
 	for name, c := range map[string]Candidate{
-		"payload as bundle":                          {Kind: Bundle, Payload: []byte(payload(k.image.String()))},
-		"envelope as bundle":                         change(sign, func(c *Candidate) { c.Kind = Bundle }),
-		"envelope as payload":                        change(sign, func(c *Candidate) { c.Kind = Legacy }),
-		"payload as envelope":                        change(s.legacy(t, payload(k.image.String())), func(c *Candidate) { c.Kind = Envelope }),
-		"bundle as envelope":                         change(s.bundle(t, provenance), func(c *Candidate) { c.Kind = Envelope }),
-		"of no kind":                                 change(sign, func(c *Candidate) { c.Kind = 0 }),
-		"without subject":                            s.bundle(t, statementWith("", policy.SignaturePredicate, "{}")),
-		"subject in capitals":                        s.bundle(t, statementOf(strings.ToUpper(k.image.Encoded()))),
-		"no statement":                               s.bundle(t, `{"critical":{}}`),
-		"statement twice":                            s.bundle(t, statementOf(k.image.Encoded())+statementOf(k.image.Encoded())),
+		"payload as bundle":   {Kind: Bundle, Payload: []byte(payload(k.image.String()))},
+		"envelope as bundle":  change(sign, func(c *Candidate) { c.Kind = Bundle }),
+		"envelope as payload": change(sign, func(c *Candidate) { c.Kind = Legacy }),
+		"payload as envelope": change(s.legacy(t, payload(k.image.String())), func(c *Candidate) { c.Kind = Envelope }),
+		"bundle as envelope":  change(s.bundle(t, provenance), func(c *Candidate) { c.Kind = Envelope }),
+		"of no kind":          change(sign, func(c *Candidate) { c.Kind = 0 }),
+		"without subject":     s.bundle(t, statementWith("", policy.SignaturePredicate, "{}")),
+		"subject in capitals": s.bundle(t, statementOf(strings.ToUpper(k.image.Encoded()))),
+		"no statement":        s.bundle(t, `{"critical":{}}`),
+		"statement twice":     s.bundle(t, statementOf(k.image.Encoded())+statementOf(k.image.Encoded())),
 		"unparsable statement (GHSA-w6c6-c85g-mmv6)": s.bundle(t, `{"_type`),
 		"two predicate types":                        s.bundle(t, strings.Replace(statementOf(k.image.Encoded()), `"predicate"`, `"predicateType":"`+slsa+`","predicate"`, 1)),
 	} {
@@ -361,8 +457,14 @@ func TestKeysAndCertificatesAreNotTakenForEachOther(t *testing.T) {
 // witnessed is an authority of one key whose signatures need evidence.
 func witnessed(t testing.TB, k keyless, key crypto.Signer, logged, stamped bool) *Authority {
 	t.Helper()
-	a, err := NewAuthority(policy.Authority{Name: "key", Accept: []string{policy.SignaturePredicate}, Keys: []policy.Key{policyKey(t, key.Public(), "k")},
-		TrustRoots: []string{"local"}, TransparencyLog: logged, Timestamp: stamped}, nil, Trust{Roots: map[string]*Root{"local": rootOf("local", k.stack, k.fulcio)}})
+	a, err := NewAuthority(policy.Authority{
+		Name:            "key",
+		Accept:          []string{policy.SignaturePredicate},
+		Keys:            []policy.Key{policyKey(t, key.Public(), "k")},
+		TrustRoots:      []string{"local"},
+		TransparencyLog: logged,
+		Timestamp:       stamped,
+	}, nil, Trust{Roots: map[string]*Root{"local": rootOf("local", k.stack, k.fulcio)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -372,9 +474,16 @@ func witnessed(t testing.TB, k keyless, key crypto.Signer, logged, stamped bool)
 func TestAKeysEvidenceIsAboutItsSignature(t *testing.T) {
 	t.Parallel()
 	k, other := newKeyless(t), newKeyless(t)
-	for name, key := range map[string]crypto.Signer{"P-256": newECDSA(t, elliptic.P256()), "P-384 with SHA-256": newECDSA(t, elliptic.P384())} {
+	for name, key := range map[string]crypto.Signer{
+		"P-256":              newECDSA(t, elliptic.P256()),
+		"P-384 with SHA-256": newECDSA(t, elliptic.P384()),
+	} {
 		good := signing{stack: k.stack, key: key}
-		for demand, a := range map[string]*Authority{"log": witnessed(t, k, key, true, false), "timestamp": witnessed(t, k, key, false, true), "both": witnessed(t, k, key, true, true)} {
+		for demand, a := range map[string]*Authority{
+			"log":       witnessed(t, k, key, true, false),
+			"timestamp": witnessed(t, k, key, false, true),
+			"both":      witnessed(t, k, key, true, true),
+		} {
 			for format, c := range good.formats(t, k.image) {
 				t.Run(name+"/"+demand+"/"+format, func(t *testing.T) { allowed(t, a, c, k.image) })
 			}
@@ -410,18 +519,37 @@ func TestClaims(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := k.trust(t, func(p *policy.Authority) {
-		p.Identities = []policy.Identity{{Issuer: policy.Exactly(someIssuer), Claims: map[string]policy.Pattern{name: pattern}}}
+		p.Identities = []policy.Identity{{
+			Issuer: policy.Exactly(someIssuer),
+			Claims: map[string]policy.Pattern{name: pattern},
+		}}
 	})
 	signed := func(value string) Candidate {
-		return k.signed(t, uri("https://gitlab.example/x"), claims(map[string]string{"issuer": someIssuer, name: value})).legacy(t, payload(k.image.String()))
+		return k.signed(t, uri("https://gitlab.example/x"), claims(map[string]string{
+			"issuer": someIssuer,
+			name:     value,
+		})).legacy(t, payload(k.image.String()))
 	}
 	allowed(t, a, signed("https://gitlab.example/acme/app"), k.image)
-	for _, value := range []string{"https://gitlab.example/evil-acme/app", "https://gitlab.example/acme.evil/app", "https://gitlabxexample/acme/app",
-		"https://evil.example/https://gitlab.example/acme/app", "x\nhttps://gitlab.example/acme/app", "https://gitlab.example/acme/app\nx",
-		"https://gitlab.example/acme/app\x00\n", " https://gitlab.example/acme/app"} {
+	for _, value := range []string{
+		"https://gitlab.example/evil-acme/app",
+		"https://gitlab.example/acme.evil/app",
+		"https://gitlabxexample/acme/app",
+		"https://evil.example/https://gitlab.example/acme/app",
+		"x\nhttps://gitlab.example/acme/app",
+		"https://gitlab.example/acme/app\nx",
+		"https://gitlab.example/acme/app\x00\n",
+		" https://gitlab.example/acme/app",
+	} {
 		t.Run(value, func(t *testing.T) { denied(t, a, signed(value), k.image, "claim sourceRepositoryURI is") })
 	}
-	denied(t, a, k.signed(t, uri("https://gitlab.example/x"), by(someIssuer)).legacy(t, payload(k.image.String())), k.image, `claim sourceRepositoryURI is ""`)
+	denied(
+		t,
+		a,
+		k.signed(t, uri("https://gitlab.example/x"), by(someIssuer)).legacy(t, payload(k.image.String())),
+		k.image,
+		`claim sourceRepositoryURI is ""`,
+	)
 }
 
 func unmarshal(t testing.TB, b []byte, pb *protobundle.Bundle) {

@@ -37,7 +37,11 @@ func policyKey(t testing.TB, public crypto.PublicKey, source string) policy.Key 
 
 func authority(t testing.TB, list ...policy.Key) *Authority {
 	t.Helper()
-	k, err := NewAuthority(policy.Authority{Name: "keys", Keys: list, Accept: []string{policy.SignaturePredicate}}, nil, Trust{})
+	k, err := NewAuthority(policy.Authority{
+		Name:   "keys",
+		Keys:   list,
+		Accept: []string{policy.SignaturePredicate},
+	}, nil, Trust{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +174,10 @@ func TestEveryFixtureGetsItsVerdict(t *testing.T) {
 				t.Fatalf("%d signatures count, want 1: %s", len(counting), f.Why)
 			}
 			who := counting[0]
-			if !slices.ContainsFunc(list, func(p policy.Key) bool { return p.ID == who.KeyID && p.Source == who.KeySource }) {
+			if !slices.ContainsFunc(
+				list,
+				func(p policy.Key) bool { return p.ID == who.KeyID && p.Source == who.KeySource },
+			) {
 				t.Errorf("made by %s %s, not by one of %v", who.KeySource, who.KeyID, f.Keys)
 			}
 			if !maps.Equal(who.Annotations, f.Annotations) {
@@ -214,8 +221,12 @@ func TestASignatureCountsForItsOwnImageOnly(t *testing.T) {
 		}
 		flipped := []byte(image.Encoded())
 		flipped[63] ^= 1
-		for _, other := range []digest.Digest{foreign, digest.NewDigestFromEncoded(digest.SHA256, string(flipped)), digest.SHA512.FromString("x"),
-			digest.NewDigestFromEncoded(digest.SHA512, image.Encoded()+image.Encoded())} {
+		for _, other := range []digest.Digest{
+			foreign,
+			digest.NewDigestFromEncoded(digest.SHA256, string(flipped)),
+			digest.SHA512.FromString("x"),
+			digest.NewDigestFromEncoded(digest.SHA512, image.Encoded()+image.Encoded()),
+		} {
 			for _, c := range candidates(t, set, f.Repository, image) {
 				if _, err := check(k, c, other); err == nil {
 					t.Errorf("%s counts for %s", f.Name, other)
@@ -230,7 +241,11 @@ func TestASignatureCountsForItsOwnImageOnly(t *testing.T) {
 func newKeys(t testing.TB) map[string]crypto.Signer {
 	t.Helper()
 	list := map[string]crypto.Signer{}
-	for name, curve := range map[string]elliptic.Curve{"P-256": elliptic.P256(), "P-384": elliptic.P384(), "P-521": elliptic.P521()} {
+	for name, curve := range map[string]elliptic.Curve{
+		"P-256": elliptic.P256(),
+		"P-384": elliptic.P384(),
+		"P-521": elliptic.P521(),
+	} {
 		list[name] = newECDSA(t, curve)
 	}
 	r, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -272,8 +287,13 @@ func sign(t testing.TB, key crypto.Signer, message []byte) []byte {
 // legacy is a simple-signing candidate over payload.
 func legacy(t testing.TB, key crypto.Signer, payload string) Candidate {
 	t.Helper()
-	return Candidate{Kind: Legacy, Payload: []byte(payload),
-		Annotations: map[string]string{AnnotationSignature: base64.StdEncoding.EncodeToString(sign(t, key, []byte(payload)))}}
+	return Candidate{
+		Kind:    Legacy,
+		Payload: []byte(payload),
+		Annotations: map[string]string{
+			AnnotationSignature: base64.StdEncoding.EncodeToString(sign(t, key, []byte(payload))),
+		},
+	}
 }
 
 func TestEveryKindOfKeySigns(t *testing.T) {
@@ -281,7 +301,10 @@ func TestEveryKindOfKeySigns(t *testing.T) {
 	image := digest.FromString("an image")
 	for name, key := range newKeys(t) {
 		k := authority(t, policyKey(t, key.Public(), name))
-		for format, c := range map[string]Candidate{"legacy": legacy(t, key, payload(image.String())), "bundle": bundleOf(t, key, statementOf(image.Encoded()))} {
+		for format, c := range map[string]Candidate{
+			"legacy": legacy(t, key, payload(image.String())),
+			"bundle": bundleOf(t, key, statementOf(image.Encoded())),
+		} {
 			if who := allowed(t, k, c, image); who.KeySource != name || who.KeyID == "" {
 				t.Errorf("%s %s: %+v", format, name, who)
 			}
@@ -299,7 +322,10 @@ func TestTheSignerIsTheKeyThatSigned(t *testing.T) {
 	}
 	k := authority(t, list...)
 	for name, key := range keys {
-		for format, c := range map[string]Candidate{"legacy": legacy(t, key, payload(image.String())), "bundle": bundleOf(t, key, statementOf(image.Encoded()))} {
+		for format, c := range map[string]Candidate{
+			"legacy": legacy(t, key, payload(image.String())),
+			"bundle": bundleOf(t, key, statementOf(image.Encoded())),
+		} {
 			if who := allowed(t, k, c, image); who.KeySource != name || who.KeyID != policyKey(t, key.Public(), "").ID {
 				t.Errorf("%s by %s: signer %+v", format, name, who)
 			}
@@ -317,7 +343,11 @@ func TestUnusableKeysAreRefusedAtLoad(t *testing.T) {
 		"a private":  {{Public: newECDSA(t, elliptic.P256()), Source: "x"}},
 		"short seed": {{Public: []byte("x"), Source: "x"}},
 	} {
-		if k, err := NewAuthority(policy.Authority{Name: "keys", Keys: list, Accept: []string{policy.SignaturePredicate}}, nil, Trust{}); err == nil {
+		if k, err := NewAuthority(policy.Authority{
+			Name:   "keys",
+			Keys:   list,
+			Accept: []string{policy.SignaturePredicate},
+		}, nil, Trust{}); err == nil {
 			t.Errorf("%s: loaded as %+v", name, k)
 		}
 	}

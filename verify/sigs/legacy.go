@@ -67,8 +67,13 @@ func openLegacy(c Candidate) (*entity, error) {
 	if err != nil {
 		return nil, errors.New("its signature annotation is not base64")
 	}
-	return &entity{version: "v0.1", payload: c.Payload, signature: sig,
-		annotations: c.Annotations, certified: c.Annotations[annotationCertificate] != ""}, nil
+	return &entity{
+		version:     "v0.1",
+		payload:     c.Payload,
+		signature:   sig,
+		annotations: c.Annotations,
+		certified:   c.Annotations[annotationCertificate] != "",
+	}, nil
 }
 
 // openEnvelope takes a legacy attestation apart: a DSSE envelope as the layer,
@@ -94,8 +99,14 @@ func openEnvelope(c Candidate) (*entity, error) {
 	case len(envelope.Signatures[0].Sig) > maxSignature:
 		return nil, errors.New("its signature is longer than any is")
 	}
-	return &entity{version: "v0.1", envelope: true, payload: envelope.Payload, signature: envelope.Signatures[0].Sig,
-		annotations: c.Annotations, certified: c.Annotations[annotationCertificate] != ""}, nil
+	return &entity{
+		version:     "v0.1",
+		envelope:    true,
+		payload:     envelope.Payload,
+		signature:   envelope.Signatures[0].Sig,
+		annotations: c.Annotations,
+		certified:   c.Annotations[annotationCertificate] != "",
+	}, nil
 }
 
 // annotated reads the evidence that cosign v1 and v2 put into annotations.
@@ -166,7 +177,9 @@ func logEntryOf(text []byte) (*protorekor.TransparencyLogEntry, error) {
 		return nil, malformed
 	}
 	return &protorekor.TransparencyLogEntry{
-		LogIndex: entry.Payload.LogIndex, LogId: &protocommon.LogId{KeyId: id}, IntegratedTime: entry.Payload.IntegratedTime,
+		LogIndex:          entry.Payload.LogIndex,
+		LogId:             &protocommon.LogId{KeyId: id},
+		IntegratedTime:    entry.Payload.IntegratedTime,
 		KindVersion:       &protorekor.KindVersion{Kind: kind.Kind, Version: kind.Version},
 		InclusionPromise:  &protorekor.InclusionPromise{SignedEntryTimestamp: entry.Promise},
 		CanonicalizedBody: entry.Payload.Body,

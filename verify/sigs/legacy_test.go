@@ -58,8 +58,16 @@ func TestAnAlteredLegacySignatureDoesNotCount(t *testing.T) {
 			c.Annotations = other.Annotations
 		}, altered},
 		{"signature of another image", func(c *Candidate) { c.Annotations = other.Annotations }, altered},
-		{"payload edited: an annotation", text(func(s string) string { return strings.Replace(s, "prod", "prad", 1) }), altered},
-		{"payload edited: the reference", text(func(s string) string { return strings.Replace(s, "fixtures.example", "registry.example", 1) }), altered},
+		{
+			"payload edited: an annotation",
+			text(func(s string) string { return strings.Replace(s, "prod", "prad", 1) }),
+			altered,
+		},
+		{
+			"payload edited: the reference",
+			text(func(s string) string { return strings.Replace(s, "fixtures.example", "registry.example", 1) }),
+			altered,
+		},
 		{"payload re-encoded", func(c *Candidate) {
 			var v any
 			if err := json.Unmarshal(c.Payload, &v); err != nil {
@@ -78,7 +86,11 @@ func TestAnAlteredLegacySignatureDoesNotCount(t *testing.T) {
 		{"payload a list", text(func(s string) string { return "[" + s + "]" }), "no simple-signing document"},
 		{"payload garbage", text(func(string) string { return "\x1f\x8b\x08garbage" }), strict},
 		{"payload not UTF-8", text(func(s string) string { return strings.Replace(s, "prod", "pr\xffd", 1) }), strict},
-		{"payload too large", text(func(s string) string { return s + strings.Repeat(" ", MaxPayload) }), "larger than"},
+		{
+			"payload too large",
+			text(func(s string) string { return s + strings.Repeat(" ", MaxPayload) }),
+			"larger than",
+		},
 		{"no signature annotation", func(c *Candidate) { c.Annotations = nil }, "missing or too long"},
 		{"signature annotation empty", signature(""), "missing or too long"},
 		{"signature annotation under another name", func(c *Candidate) {
@@ -91,8 +103,16 @@ func TestAnAlteredLegacySignatureDoesNotCount(t *testing.T) {
 		{"signature annotation too long", signature(strings.Repeat("A", maxSignatureText+4)), "missing or too long"},
 		{"signature annotation as long as may be", signature(strings.Repeat("A", maxSignatureText)), altered},
 		{"signature garbage", signature("AAAA"), altered},
-		{"signature of zeros (CVE-2022-21449)", signature(base64.StdEncoding.EncodeToString([]byte{0x30, 6, 2, 1, 0, 2, 1, 0})), altered},
-		{"bytes after the signature", signature(base64.StdEncoding.EncodeToString(append(decode(t, good), 0))), altered},
+		{
+			"signature of zeros (CVE-2022-21449)",
+			signature(base64.StdEncoding.EncodeToString([]byte{0x30, 6, 2, 1, 0, 2, 1, 0})),
+			altered,
+		},
+		{
+			"bytes after the signature",
+			signature(base64.StdEncoding.EncodeToString(append(decode(t, good), 0))),
+			altered,
+		},
 		{"called a bundle", func(c *Candidate) { c.Kind = Bundle }, "no Sigstore bundle"},
 	}
 	for _, tt := range tests {
@@ -131,38 +151,63 @@ func TestATrulySignedPayloadThatCouldBeReadOtherwiseDoesNotCount(t *testing.T) {
 	critical := good[len(`{"critical":`):strings.Index(good, `,"optional"`)]
 	foreign := strings.Replace(critical, image.String(), other.String(), 1)
 	for name, tt := range map[string]struct{ payload, want string }{
-		"type missing":                 {edit(`,"type":"cosign container image signature"`, ""), "type is not"},
-		"type empty":                   {edit("cosign container image signature", ""), "type is not"},
-		"type of atomic":               {edit("cosign container image signature", "atomic container signature"), "type is not"},
-		"type in another case":         {edit("cosign container", "Cosign container"), "type is not"},
-		"type a number":                {edit(`"cosign container image signature"`, "1"), "no simple-signing document"},
-		"critical missing":             {`{"optional":null}`, "type is not"},
-		"critical null":                {`{"critical":null,"optional":null}`, "type is not"},
-		"critical twice":               {`{"critical":` + foreign + `,"critical":` + critical + `}`, strict},
-		"critical and Critical":        {`{"critical":` + foreign + `,"Critical":` + critical + `}`, strict},
-		"Critical alone":               {`{"Critical":` + critical + `}`, strict},
-		"digest twice":                 {edit(`"docker-manifest-digest":`, `"docker-manifest-digest":"`+other.String()+`","docker-manifest-digest":`), strict},
-		"digest in two cases":          {edit(`"docker-manifest-digest":`, `"docker-manifest-digest":"`+other.String()+`","Docker-Manifest-Digest":`), strict},
-		"digest with a Kelvin sign":    {edit(`"docker-manifest-digest":`, `"doc\u212aer-manifest-digest":`), strict},
-		"digest with a long s":         {edit(`"docker-manifest-digest":`, `"docker-manife\u017ft-digest":`), strict},
-		"digest missing":               {edit(`"docker-manifest-digest":"`+image.String()+`"`, ""), "for another image"},
-		"digest empty":                 {payload(""), "for another image"},
-		"digest without algorithm":     {payload(image.Encoded()), "for another image"},
-		"digest of another algorithm":  {payload("sha512:" + image.Encoded()), "for another image"},
-		"digest in upper case":         {payload("sha256:" + strings.ToUpper(image.Encoded())), "for another image"},
-		"algorithm in upper case":      {payload("SHA256:" + image.Encoded()), "for another image"},
-		"digest with a blank":          {payload(image.String() + " "), "for another image"},
-		"digest with more after it":    {payload(image.String() + "@" + other.String()), "for another image"},
-		"digest cut":                   {payload(image.String()[:70]), "for another image"},
-		"digest with a line end":       {payload(image.String() + `\n\u001b[31m`), "for another image"},
-		"digest very long":             {payload(strings.Repeat("a", 10_000)), "for another image"},
-		"digest at the wrong place":    {`{"critical":{"identity":{},"docker-manifest-digest":"` + image.String() + `","type":"cosign container image signature"}}`, "for another image"},
-		"digest in optional":           {payloadWith(other.String(), `{"docker-manifest-digest":"`+image.String()+`"}`), "for another image"},
+		"type missing": {edit(`,"type":"cosign container image signature"`, ""), "type is not"},
+		"type empty":   {edit("cosign container image signature", ""), "type is not"},
+		"type of atomic": {
+			edit("cosign container image signature", "atomic container signature"),
+			"type is not",
+		},
+		"type in another case":  {edit("cosign container", "Cosign container"), "type is not"},
+		"type a number":         {edit(`"cosign container image signature"`, "1"), "no simple-signing document"},
+		"critical missing":      {`{"optional":null}`, "type is not"},
+		"critical null":         {`{"critical":null,"optional":null}`, "type is not"},
+		"critical twice":        {`{"critical":` + foreign + `,"critical":` + critical + `}`, strict},
+		"critical and Critical": {`{"critical":` + foreign + `,"Critical":` + critical + `}`, strict},
+		"Critical alone":        {`{"Critical":` + critical + `}`, strict},
+		"digest twice": {
+			edit(`"docker-manifest-digest":`, `"docker-manifest-digest":"`+other.String()+`","docker-manifest-digest":`),
+			strict,
+		},
+		"digest in two cases": {
+			edit(`"docker-manifest-digest":`, `"docker-manifest-digest":"`+other.String()+`","Docker-Manifest-Digest":`),
+			strict,
+		},
+		"digest with a Kelvin sign": {edit(`"docker-manifest-digest":`, `"doc\u212aer-manifest-digest":`), strict},
+		"digest with a long s":      {edit(`"docker-manifest-digest":`, `"docker-manife\u017ft-digest":`), strict},
+		"digest missing": {
+			edit(`"docker-manifest-digest":"`+image.String()+`"`, ""),
+			"for another image",
+		},
+		"digest empty":                {payload(""), "for another image"},
+		"digest without algorithm":    {payload(image.Encoded()), "for another image"},
+		"digest of another algorithm": {payload("sha512:" + image.Encoded()), "for another image"},
+		"digest in upper case":        {payload("sha256:" + strings.ToUpper(image.Encoded())), "for another image"},
+		"algorithm in upper case":     {payload("SHA256:" + image.Encoded()), "for another image"},
+		"digest with a blank":         {payload(image.String() + " "), "for another image"},
+		"digest with more after it":   {payload(image.String() + "@" + other.String()), "for another image"},
+		"digest cut":                  {payload(image.String()[:70]), "for another image"},
+		"digest with a line end":      {payload(image.String() + `\n\u001b[31m`), "for another image"},
+		"digest very long":            {payload(strings.Repeat("a", 10_000)), "for another image"},
+		"digest at the wrong place": {
+			`{"critical":{"identity":{},"docker-manifest-digest":"` +
+				image.String() + `","type":"cosign container image signature"}}`,
+			"for another image",
+		},
+		"digest in optional": {
+			payloadWith(other.String(), `{"docker-manifest-digest":"`+image.String()+`"}`),
+			"for another image",
+		},
 		"two documents":                {good + good, strict},
 		"an annotation twice":          {payloadWith(image.String(), `{"env":"prod","env":"dev"}`), strict},
 		"an annotation twice, escaped": {payloadWith(image.String(), `{"env":"prod","\u0065nv":"dev"}`), strict},
-		"nested too deeply":            {payloadWith(image.String(), `{"a":`+strings.Repeat("[", maxDepth)+strings.Repeat("]", maxDepth)+`}`), strict},
-		"too many parts":               {payloadWith(image.String(), `{"a":[`+strings.Repeat("1,", maxTokens)+`1]}`), strict},
+		"nested too deeply": {
+			payloadWith(image.String(), `{"a":`+strings.Repeat("[", maxDepth)+strings.Repeat("]", maxDepth)+`}`),
+			strict,
+		},
+		"too many parts": {
+			payloadWith(image.String(), `{"a":[`+strings.Repeat("1,", maxTokens)+`1]}`),
+			strict,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -180,14 +225,34 @@ func TestSignedAnnotationsAreReadAsWritten(t *testing.T) {
 		optional string
 		want     map[string]string
 	}{
-		"none":                    {`null`, map[string]string{}},
-		"dots and capitals":       {`{"Team.Name":"A","team.name":"a","env.prod":"yes"}`, map[string]string{"Team.Name": "A", "team.name": "a", "env.prod": "yes"}},
-		"names of the format":     {`{"Type":"a","critical":"b","CRITICAL":"c","digest":"d"}`, map[string]string{"Type": "a", "critical": "b", "CRITICAL": "c", "digest": "d"}},
-		"letters that fold":       {"{\"\u212aey\":\"kelvin\",\"key\":\"k\",\"\u017fet\":\"long\",\"set\":\"s\"}", map[string]string{"\u212aey": "kelvin", "key": "k", "\u017fet": "long", "set": "s"}},
-		"others than strings":     {`{"creator":"x","timestamp":1700000000,"a":null,"b":{},"c":[],"d":true}`, map[string]string{"creator": "x"}},
+		"none": {`null`, map[string]string{}},
+		"dots and capitals": {
+			`{"Team.Name":"A","team.name":"a","env.prod":"yes"}`,
+			map[string]string{"Team.Name": "A", "team.name": "a", "env.prod": "yes"},
+		},
+		"names of the format": {
+			`{"Type":"a","critical":"b","CRITICAL":"c","digest":"d"}`,
+			map[string]string{"Type": "a", "critical": "b", "CRITICAL": "c", "digest": "d"},
+		},
+		"letters that fold": {
+			"{\"\u212aey\":\"kelvin\",\"key\":\"k\",\"\u017fet\":\"long\",\"set\":\"s\"}",
+			map[string]string{"\u212aey": "kelvin", "key": "k", "\u017fet": "long", "set": "s"},
+		},
+		"others than strings": {
+			`{"creator":"x","timestamp":1700000000,"a":null,"b":{},"c":[],"d":true}`,
+			map[string]string{"creator": "x"},
+		},
 		"empty name, empty value": {`{"":"","x":""}`, map[string]string{"": "", "x": ""}},
 	} {
-		if got := allowed(t, k, legacy(t, key, payloadWith(image.String(), tt.optional)), image).Annotations; !maps.Equal(got, tt.want) {
+		if got := allowed(
+			t,
+			k,
+			legacy(t, key, payloadWith(image.String(), tt.optional)),
+			image,
+		).Annotations; !maps.Equal(
+			got,
+			tt.want,
+		) {
 			t.Errorf("%s: %v, want %v", name, got, tt.want)
 		}
 	}
@@ -240,7 +305,10 @@ func TestAnRSASignatureOfAnotherLengthDoesNotCount(t *testing.T) {
 		"modulus":             key.Public().(*rsa.PublicKey).N.Bytes(),
 		"of PSS":              pss(t, key, good.Payload),
 	} {
-		c := change(good, func(c *Candidate) { c.Annotations[AnnotationSignature] = base64.StdEncoding.EncodeToString(other) })
+		c := change(
+			good,
+			func(c *Candidate) { c.Annotations[AnnotationSignature] = base64.StdEncoding.EncodeToString(other) },
+		)
 		t.Run(name, func(t *testing.T) { denied(t, k, c, image, "another key, or altered") })
 	}
 }
@@ -250,7 +318,10 @@ func pss(t *testing.T, key crypto.Signer, message []byte) []byte {
 	t.Helper()
 	h := crypto.SHA256.New()
 	h.Write(message)
-	sig, err := key.Sign(rand.Reader, h.Sum(nil), &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256})
+	sig, err := key.Sign(rand.Reader, h.Sum(nil), &rsa.PSSOptions{
+		SaltLength: rsa.PSSSaltLengthEqualsHash,
+		Hash:       crypto.SHA256,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

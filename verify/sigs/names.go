@@ -18,12 +18,20 @@ import (
 func namesOf(leaf *x509.Certificate, others []*x509.Certificate) []string {
 	dns, email, ip, uri, all := true, true, true, true, true
 	for _, c := range above(leaf, others) {
-		limits := [...]int{len(c.PermittedDNSDomains) + len(c.ExcludedDNSDomains), len(c.PermittedEmailAddresses) + len(c.ExcludedEmailAddresses),
-			len(c.PermittedIPRanges) + len(c.ExcludedIPRanges), len(c.PermittedURIDomains) + len(c.ExcludedURIDomains)}
+		limits := [...]int{
+			len(c.PermittedDNSDomains) + len(c.ExcludedDNSDomains),
+			len(c.PermittedEmailAddresses) + len(c.ExcludedEmailAddresses),
+			len(c.PermittedIPRanges) + len(c.ExcludedIPRanges),
+			len(c.PermittedURIDomains) + len(c.ExcludedURIDomains),
+		}
 		if limits == [4]int{} {
 			continue
 		}
-		dns, email, ip, uri, all = dns && limits[0] > 0, email && limits[1] > 0, ip && limits[2] > 0, uri && limits[3] > 0, false
+		dns, email, ip, uri, all = dns &&
+			limits[0] > 0, email &&
+			limits[1] > 0, ip &&
+			limits[2] > 0, uri &&
+			limits[3] > 0, false
 	}
 	if all { // other names, too
 		return cryptoutils.GetSubjectAlternateNames(leaf)
@@ -72,7 +80,12 @@ func unlike(leaf *x509.Certificate, counted []string, want fmt.Stringer) error {
 	text := strings.Join(all, ", ")
 	for _, name := range all {
 		if !slices.Contains(counted, name) {
-			return fmt.Errorf("its certificate is for %.150q, not %s; of an authority with name constraints, only names of the kinds it constrains count", text, want)
+			return fmt.Errorf(
+				"its certificate is for %.150q, not %s; of an authority with name constraints, only names of the "+
+					"kinds it constrains count",
+				text,
+				want,
+			)
 		}
 	}
 	return fmt.Errorf("its certificate is for %.150q, not %s", text, want)

@@ -4,6 +4,7 @@ import (
 	"crypto/elliptic"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -14,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"encoding/asn1"
 	"github.com/pullgate/pullgate/policy"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 )
@@ -29,7 +29,15 @@ type corporate struct {
 func newCorporate(t testing.TB, change ...template) corporate {
 	t.Helper()
 	root := newIssuer(t, "corporate root", nil, valid(-48*time.Hour, 48*time.Hour))
-	return corporate{newKeyless(t), root, newIssuer(t, "corporate intermediate", root, append([]template{valid(-48*time.Hour, 48*time.Hour)}, change...)...)}
+	return corporate{
+		newKeyless(t),
+		root,
+		newIssuer(
+			t,
+			"corporate intermediate",
+			root,
+			append([]template{valid(-48*time.Hour, 48*time.Hour)}, change...)...),
+	}
 }
 
 const release = "release@acme.example"
@@ -37,8 +45,10 @@ const release = "release@acme.example"
 // trusts is an authority of the PKI, for release unless changed.
 func (c corporate) trusts(t testing.TB, change ...func(*policy.Authority)) *Authority {
 	t.Helper()
-	p := policy.Authority{Name: "corp", Accept: []string{policy.SignaturePredicate},
-		PKI: &policy.Certificate{Roots: []*x509.Certificate{c.root.cert}, Subject: policy.Exactly(release)}}
+	p := policy.Authority{
+		Name: "corp", Accept: []string{policy.SignaturePredicate},
+		PKI: &policy.Certificate{Roots: []*x509.Certificate{c.root.cert}, Subject: policy.Exactly(release)},
+	}
 	for _, f := range change {
 		f(&p)
 	}
@@ -56,7 +66,14 @@ func (c corporate) signed(t testing.TB, change ...template) signing {
 		change = []template{email(release)}
 	}
 	key := newECDSA(t, elliptic.P256())
-	return signing{stack: c.stack, key: key, leaf: c.intermediate.leaf(t, key.Public(), change...), chain: []*x509.Certificate{c.intermediate.cert}, unlogged: true, unstamped: true}
+	return signing{
+		stack:     c.stack,
+		key:       key,
+		leaf:      c.intermediate.leaf(t, key.Public(), change...),
+		chain:     []*x509.Certificate{c.intermediate.cert},
+		unlogged:  true,
+		unstamped: true,
+	}
 }
 
 func stampedBy(p *policy.Authority)     { p.TrustRoots = []string{"local"} }
@@ -76,52 +93,177 @@ func TestOwnPKI(t *testing.T) {
 		s    signing
 		want string // empty: allowed
 	}{
-		"current":                            {as(), c.signed(t), ""},
-		"with the root beside the chain":     {as(), altered(c.signed(t), func(s *signing) { s.chain = append(s.chain, c.root.cert) }), ""},
-		"chain in another order":             {as(), altered(c.signed(t), func(s *signing) { s.chain = []*x509.Certificate{c.root.cert, c.intermediate.cert} }), ""},
-		"unneeded certificates in the chain": {as(), altered(c.signed(t), func(s *signing) { s.chain = append(s.chain, impostor.root.cert, c.fulcio.cert) }), ""},
-		"stamped, though nobody asks":        {as(), altered(c.signed(t), func(s *signing) { s.unstamped = false }), ""},
-		"intermediate in the policy":         {as(func(p *policy.Authority) { p.PKI.Intermediates = []*x509.Certificate{c.intermediate.cert} }), altered(c.signed(t), func(s *signing) { s.chain = nil }), ""},
-		"intermediate as the policy's root":  {as(func(p *policy.Authority) { p.PKI.Roots = []*x509.Certificate{c.intermediate.cert} }), altered(c.signed(t), func(s *signing) { s.chain = nil }), ""},
+		"current": {as(), c.signed(t), ""},
+		"with the root beside the chain": {
+			as(),
+			altered(c.signed(t), func(s *signing) { s.chain = append(s.chain, c.root.cert) }),
+			"",
+		},
+		"chain in another order": {
+			as(),
+			altered(c.signed(t), func(s *signing) { s.chain = []*x509.Certificate{c.root.cert, c.intermediate.cert} }),
+			"",
+		},
+		"unneeded certificates in the chain": {
+			as(),
+			altered(c.signed(t), func(s *signing) { s.chain = append(s.chain, impostor.root.cert, c.fulcio.cert) }),
+			"",
+		},
+		"stamped, though nobody asks": {
+			as(),
+			altered(c.signed(t), func(s *signing) { s.unstamped = false }),
+			"",
+		},
+		"intermediate in the policy": {
+			as(func(p *policy.Authority) { p.PKI.Intermediates = []*x509.Certificate{c.intermediate.cert} }),
+			altered(c.signed(t), func(s *signing) { s.chain = nil }),
+			"",
+		},
+		"intermediate as the policy's root": {
+			as(func(p *policy.Authority) { p.PKI.Roots = []*x509.Certificate{c.intermediate.cert} }),
+			altered(c.signed(t), func(s *signing) { s.chain = nil }),
+			"",
+		},
 		"one of two roots": {as(func(p *policy.Authority) {
 			p.PKI.Roots = append([]*x509.Certificate{impostor.root.cert}, p.PKI.Roots...)
 		}), c.signed(t), ""},
-		"intermediate missing":                   {as(), altered(c.signed(t), func(s *signing) { s.chain = nil }), none},
-		"intermediate expired (CVE-2026-24122)":  {expired.trusts(t), expired.signed(t), none},
-		"intermediate expired, log required":     {expired.trusts(t, mustBeLogged), altered(expired.signed(t), func(s *signing) { s.unlogged = false }), none},
-		"root not the policy's":                  {as(), impostor.signed(t), none},
-		"foreign chain with our intermediate":    {as(), altered(impostor.signed(t), func(s *signing) { s.chain = []*x509.Certificate{c.intermediate.cert, impostor.intermediate.cert} }), none},
-		"self-signed leaf":                       {as(), altered(c.signed(t), func(s *signing) { s.leaf = selfSigned(t, s, release) }), none},
-		"leaf of the root itself":                {as(), altered(c.signed(t), func(s *signing) { s.leaf, s.chain = c.root.leaf(t, s.key.Public(), email(release)), nil }), ""},
-		"leaf expired":                           {as(), c.signed(t, email(release), old), none},
-		"leaf expired, stamped now":              {as(stampedBy), altered(c.signed(t, email(release), old), func(s *signing) { s.unstamped = false }), none},
-		"leaf expired, stamped by somebody else": {as(stampedBy), altered(c.signed(t, email(release), old), func(s *signing) { s.unstamped, s.stack = false, impostor.stack }), none},
-		"leaf not valid yet":                     {as(), c.signed(t, email(release), hence), none},
-		"leaf not valid yet, stamped":            {as(mustBeStamped), altered(c.signed(t, email(release), hence), func(s *signing) { s.unstamped = false }), none},
-		"stamp demanded and there":               {as(mustBeStamped), altered(c.signed(t), func(s *signing) { s.unstamped = false }), ""},
-		"stamp demanded and missing":             {as(mustBeStamped), c.signed(t), "no timestamp proves when it was made"},
-		"stamp demanded, somebody else's":        {as(mustBeStamped), altered(c.signed(t), func(s *signing) { s.unstamped, s.stack = false, impostor.stack }), "no trusted timestamp"},
+		"intermediate missing": {
+			as(),
+			altered(c.signed(t), func(s *signing) { s.chain = nil }),
+			none,
+		},
+		"intermediate expired (CVE-2026-24122)": {expired.trusts(t), expired.signed(t), none},
+		"intermediate expired, log required": {
+			expired.trusts(t, mustBeLogged),
+			altered(expired.signed(t), func(s *signing) { s.unlogged = false }),
+			none,
+		},
+		"root not the policy's": {as(), impostor.signed(t), none},
+		"foreign chain with our intermediate": {
+			as(),
+			altered(impostor.signed(t), func(s *signing) {
+				s.chain = []*x509.Certificate{
+					c.intermediate.cert,
+					impostor.intermediate.cert,
+				}
+			}),
+			none,
+		},
+		"self-signed leaf": {
+			as(),
+			altered(c.signed(t), func(s *signing) { s.leaf = selfSigned(t, s, release) }),
+			none,
+		},
+		"leaf of the root itself": {
+			as(),
+			altered(c.signed(t), func(s *signing) { s.leaf, s.chain = c.root.leaf(t, s.key.Public(), email(release)), nil }),
+			"",
+		},
+		"leaf expired": {as(), c.signed(t, email(release), old), none},
+		"leaf expired, stamped now": {
+			as(stampedBy),
+			altered(c.signed(t, email(release), old), func(s *signing) { s.unstamped = false }),
+			none,
+		},
+		"leaf expired, stamped by somebody else": {
+			as(stampedBy),
+			altered(c.signed(t, email(release), old), func(s *signing) { s.unstamped, s.stack = false, impostor.stack }),
+			none,
+		},
+		"leaf not valid yet": {as(), c.signed(t, email(release), hence), none},
+		"leaf not valid yet, stamped": {
+			as(mustBeStamped),
+			altered(c.signed(t, email(release), hence), func(s *signing) { s.unstamped = false }),
+			none,
+		},
+		"stamp demanded and there": {
+			as(mustBeStamped),
+			altered(c.signed(t), func(s *signing) { s.unstamped = false }),
+			"",
+		},
+		"stamp demanded and missing": {
+			as(mustBeStamped),
+			c.signed(t),
+			"no timestamp proves when it was made",
+		},
+		"stamp demanded, somebody else's": {
+			as(mustBeStamped),
+			altered(c.signed(t), func(s *signing) { s.unstamped, s.stack = false, impostor.stack }),
+			"no trusted timestamp",
+		},
 		"stamp demanded, of another signature": {as(mustBeStamped), altered(c.signed(t), func(s *signing) {
 			s.unstamped, s.stamp = false, func([]byte) []byte { return must(c.TimestampResponse([]byte("x"))) }
 		}), "no trusted timestamp"},
-		"log demanded and there":   {as(mustBeLogged), altered(c.signed(t), func(s *signing) { s.unlogged = false }), ""},
+		"log demanded and there": {
+			as(mustBeLogged),
+			altered(c.signed(t), func(s *signing) { s.unlogged = false }),
+			"",
+		},
 		"log demanded and missing": {as(mustBeLogged), c.signed(t), "no transparency log entry"},
-		"key instead":              {as(), altered(c.signed(t), func(s *signing) { s.leaf, s.chain = nil, nil }), "made with a key"},
-		"another key":              {as(), altered(c.signed(t), func(s *signing) { s.key = newECDSA(t, elliptic.P256()) }), "another key, or altered"},
-		"fulcio's certificate":     {as(), altered(c.keyless.signed(t, email(release), by(someIssuer)), func(s *signing) { s.unlogged, s.unstamped = true, true }), none},
-		"no codeSigning":           {as(), c.signed(t, email(release), func(c *x509.Certificate) { c.ExtKeyUsage = nil }), "codeSigning"},
-		"a server's":               {as(), c.signed(t, email(release), func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }), "codeSigning"},
-		"an authority's":           {as(), altered(c.signed(t), func(s *signing) { s.key, s.leaf = c.intermediate.key, c.intermediate.cert }), "authority's"},
-		"name only in the subject": {as(), c.signed(t, func(c *x509.Certificate) { c.Subject = pkix.Name{CommonName: release} }), another},
-		"name as part of another":  {as(), c.signed(t, email(release+".evil.example")), another},
-		"no name":                  {as(), c.signed(t, func(*x509.Certificate) {}), another},
-		"second of two names":      {as(), c.signed(t, email("other@acme.example"), email(release)), ""},
-		"a host's name":            {as(func(p *policy.Authority) { p.PKI.Subject = policy.Exactly("signer.acme.example") }), c.signed(t, func(c *x509.Certificate) { c.DNSNames = []string{"signer.acme.example"} }), ""},
-		"a host's other name":      {as(func(p *policy.Authority) { p.PKI.Subject = policy.Exactly("signer.acme.example") }), c.signed(t, func(c *x509.Certificate) { c.DNSNames = []string{"signer.acme.example.evil.example"} }), another},
-		"an address":               {as(func(p *policy.Authority) { p.PKI.Subject = policy.Exactly("10.1.2.3") }), c.signed(t, func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.ParseIP("10.1.2.3")} }), ""},
-		"a URI":                    {as(func(p *policy.Authority) { p.PKI.Subject = policy.Exactly("spiffe://acme.example/signer") }), c.signed(t, uri("spiffe://acme.example/signer")), ""},
+		"key instead": {
+			as(),
+			altered(c.signed(t), func(s *signing) { s.leaf, s.chain = nil, nil }),
+			"made with a key",
+		},
+		"another key": {
+			as(),
+			altered(c.signed(t), func(s *signing) { s.key = newECDSA(t, elliptic.P256()) }),
+			"another key, or altered",
+		},
+		"fulcio's certificate": {
+			as(),
+			altered(c.keyless.signed(t, email(release), by(someIssuer)), func(s *signing) { s.unlogged, s.unstamped = true, true }),
+			none,
+		},
+		"no codeSigning": {
+			as(),
+			c.signed(t, email(release), func(c *x509.Certificate) { c.ExtKeyUsage = nil }),
+			"codeSigning",
+		},
+		"a server's": {
+			as(),
+			c.signed(t, email(release), func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }),
+			"codeSigning",
+		},
+		"an authority's": {
+			as(),
+			altered(c.signed(t), func(s *signing) { s.key, s.leaf = c.intermediate.key, c.intermediate.cert }),
+			"authority's",
+		},
+		"name only in the subject": {
+			as(),
+			c.signed(t, func(c *x509.Certificate) { c.Subject = pkix.Name{CommonName: release} }),
+			another,
+		},
+		"name as part of another": {as(), c.signed(t, email(release+".evil.example")), another},
+		"no name":                 {as(), c.signed(t, func(*x509.Certificate) {}), another},
+		"second of two names":     {as(), c.signed(t, email("other@acme.example"), email(release)), ""},
+		"a host's name": {
+			as(func(p *policy.Authority) { p.PKI.Subject = policy.Exactly("signer.acme.example") }),
+			c.signed(t, func(c *x509.Certificate) { c.DNSNames = []string{"signer.acme.example"} }),
+			"",
+		},
+		"a host's other name": {
+			as(func(p *policy.Authority) { p.PKI.Subject = policy.Exactly("signer.acme.example") }),
+			c.signed(t, func(c *x509.Certificate) { c.DNSNames = []string{"signer.acme.example.evil.example"} }),
+			another,
+		},
+		"an address": {
+			as(func(p *policy.Authority) { p.PKI.Subject = policy.Exactly("10.1.2.3") }),
+			c.signed(t, func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.ParseIP("10.1.2.3")} }),
+			"",
+		},
+		"a URI": {
+			as(func(p *policy.Authority) { p.PKI.Subject = policy.Exactly("spiffe://acme.example/signer") }),
+			c.signed(t, uri("spiffe://acme.example/signer")),
+			"",
+		},
 		"another critical extension": {as(), c.signed(t, email(release), func(c *x509.Certificate) {
-			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: []int{1, 2, 3, 4}, Critical: true, Value: []byte{5, 0}})
+			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{
+				Id:       []int{1, 2, 3, 4},
+				Critical: true,
+				Value:    []byte{5, 0},
+			})
 		}), none},
 	} {
 		for format, candidate := range test.s.formats(t, c.image) {
@@ -141,8 +283,14 @@ func TestOwnPKI(t *testing.T) {
 
 func selfSigned(t testing.TB, s *signing, name string) *x509.Certificate {
 	t.Helper()
-	c := &x509.Certificate{SerialNumber: serial(t), EmailAddresses: []string{name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}, Subject: pkix.Name{CommonName: "corporate intermediate"}}
+	c := &x509.Certificate{
+		SerialNumber:   serial(t),
+		EmailAddresses: []string{name},
+		NotBefore:      time.Now().Add(-time.Hour),
+		NotAfter:       time.Now().Add(time.Hour),
+		ExtKeyUsage:    []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
+		Subject:        pkix.Name{CommonName: "corporate intermediate"},
+	}
 	return certificateBy(t, c, &issuer{key: s.key}, c, s.key.Public())
 }
 
@@ -185,15 +333,37 @@ func TestACountedCertificateEnds(t *testing.T) {
 			if name == "intermediate" {
 				end = test.c.intermediate.cert.NotAfter
 			}
-			if who := allowed(t, test.c.trusts(t), s.legacy(t, payload(test.c.image.String())), test.c.image); !who.Until.Equal(end) {
+			if who := allowed(
+				t,
+				test.c.trusts(t),
+				s.legacy(t, payload(test.c.image.String())),
+				test.c.image,
+			); !who.Until.Equal(
+				end,
+			) {
 				t.Errorf("until %s, want %s", who.Until, end)
 			}
-			inPolicy := test.c.trusts(t, func(p *policy.Authority) { p.PKI.Intermediates = []*x509.Certificate{test.c.intermediate.cert} })
-			if who := allowed(t, inPolicy, altered(s, func(s *signing) { s.chain = nil }).legacy(t, payload(test.c.image.String())), test.c.image); !who.Until.Equal(end) {
+			inPolicy := test.c.trusts(
+				t,
+				func(p *policy.Authority) { p.PKI.Intermediates = []*x509.Certificate{test.c.intermediate.cert} },
+			)
+			if who := allowed(
+				t,
+				inPolicy,
+				altered(s, func(s *signing) { s.chain = nil }).legacy(t, payload(test.c.image.String())),
+				test.c.image,
+			); !who.Until.Equal(
+				end,
+			) {
 				t.Errorf("with the intermediate in the policy until %s, want %s", who.Until, end)
 			}
 			s.unstamped = false
-			if who := allowed(t, test.c.trusts(t, mustBeStamped), s.legacy(t, payload(test.c.image.String())), test.c.image); !who.Until.IsZero() {
+			if who := allowed(
+				t,
+				test.c.trusts(t, mustBeStamped),
+				s.legacy(t, payload(test.c.image.String())),
+				test.c.image,
+			); !who.Until.IsZero() {
 				t.Errorf("stamped, and until %s", who.Until)
 			}
 		})
@@ -209,7 +379,13 @@ func TestOneSignerIsOneSigner(t *testing.T) {
 	sign := func(s signing) Signer {
 		return allowed(t, either, s.legacy(t, payload(c.image.String())), c.image)
 	}
-	first, second, both := sign(c.signed(t, email("a@acme.example"))), sign(c.signed(t, email("b@acme.example"))), sign(c.signed(t, email("a@acme.example"), email("b@acme.example")))
+	first, second, both := sign(
+		c.signed(t, email("a@acme.example")),
+	), sign(
+		c.signed(t, email("b@acme.example")),
+	), sign(
+		c.signed(t, email("a@acme.example"), email("b@acme.example")),
+	)
 	again := sign(c.signed(t, email("a@acme.example")))
 	s := c.signed(t, email("c@acme.example"))
 	certified := sign(s)
@@ -221,8 +397,13 @@ func TestOneSignerIsOneSigner(t *testing.T) {
 		one, two Signer
 		want     bool
 	}{
-		{"two people", first, second, false}, {"one with two keys", first, again, true}, {"one of two names", first, both, true}, {"the other of two names", both, second, true},
-		{"a key and its certificate", key, certified, true}, {"a key and another's certificate", key, first, false}, {"keyless and PKI", identity, first, false},
+		{"two people", first, second, false},
+		{"one with two keys", first, again, true},
+		{"one of two names", first, both, true},
+		{"the other of two names", both, second, true},
+		{"a key and its certificate", key, certified, true},
+		{"a key and another's certificate", key, first, false},
+		{"keyless and PKI", identity, first, false},
 	} {
 		if test.one.Same(test.two) != test.want || test.two.Same(test.one) != test.want {
 			t.Errorf("%s: %+v and %+v", test.name, test.one, test.two)
@@ -244,18 +425,48 @@ func pattern(t testing.TB, text string) policy.Pattern {
 func TestMalformedEvidenceIsOneReason(t *testing.T) {
 	t.Parallel()
 	c := newCorporate(t)
-	authorities := map[string]*Authority{"keyless": c.keyless.trust(t), "pki": c.trusts(t, mustBeStamped), "pki with log": c.trusts(t, mustBeLogged)}
-	good := map[string]signing{"keyless": c.keyless.signed(t), "pki": altered(c.signed(t), func(s *signing) { s.unlogged, s.unstamped = false, false })}
+	authorities := map[string]*Authority{
+		"keyless":      c.keyless.trust(t),
+		"pki":          c.trusts(t, mustBeStamped),
+		"pki with log": c.trusts(t, mustBeLogged),
+	}
+	good := map[string]signing{
+		"keyless": c.keyless.signed(t),
+		"pki":     altered(c.signed(t), func(s *signing) { s.unlogged, s.unstamped = false, false }),
+	}
 	good["pki with log"] = good["pki"]
-	junk := []string{"null", "{}", "[]", `""`, "0", "{", "\x00", `{"Payload":null}`, `{"Payload":{}}`, `{"SignedEntryTimestamp":"","Payload":{"body":"e30="}}`,
-		`{"SignedEntryTimestamp":"AAAA","Payload":{"body":"bnVsbA==","integratedTime":1,"logIndex":1,"logID":"00"}}`, `{"SignedRFC3161Timestamp":null}`, `{"SignedRFC3161Timestamp":""}`,
-		`{"SignedRFC3161Timestamp":"AAAA"}`, `{"SignedRFC3161Timestamp":"MAA="}`, `{"SignedRFC3161Timestamp":"MAMCAQA="}`, `{"SignedRFC3161Timestamp":"MAUwAwIBAA=="}`, "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
-		"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte("x")})), strings.Repeat("x", maxAnnotation+1),
-		strings.Repeat(string(pemOf(c.root.cert)), 20)}
+	junk := []string{
+		"null",
+		"{}",
+		"[]",
+		`""`,
+		"0",
+		"{",
+		"\x00",
+		`{"Payload":null}`,
+		`{"Payload":{}}`,
+		`{"SignedEntryTimestamp":"","Payload":{"body":"e30="}}`,
+		`{"SignedEntryTimestamp":"AAAA","Payload":{"body":"bnVsbA==","integratedTime":1,"logIndex":1,"logID":"00"}}`,
+		`{"SignedRFC3161Timestamp":null}`,
+		`{"SignedRFC3161Timestamp":""}`,
+		`{"SignedRFC3161Timestamp":"AAAA"}`,
+		`{"SignedRFC3161Timestamp":"MAA="}`,
+		`{"SignedRFC3161Timestamp":"MAMCAQA="}`,
+		`{"SignedRFC3161Timestamp":"MAUwAwIBAA=="}`,
+		"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
+		"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+		string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte("x")})),
+		strings.Repeat("x", maxAnnotation+1),
+		strings.Repeat(string(pemOf(c.root.cert)), 20),
+	}
 	for kind, a := range authorities {
 		candidate := good[kind].legacy(t, payload(c.image.String()))
 		allowed(t, a, candidate, c.image)
-		needed := map[string][]string{"keyless": {annotationCertificate, annotationLogEntry}, "pki": {annotationCertificate, annotationTimestamp}, "pki with log": {annotationCertificate, annotationLogEntry}}[kind]
+		needed := map[string][]string{
+			"keyless":      {annotationCertificate, annotationLogEntry},
+			"pki":          {annotationCertificate, annotationTimestamp},
+			"pki with log": {annotationCertificate, annotationLogEntry},
+		}[kind]
 		for _, name := range needed {
 			for i, text := range append(junk, "") {
 				t.Run(fmt.Sprintf("%s/%s/%d", kind, name, i), func(t *testing.T) {
@@ -266,7 +477,13 @@ func TestMalformedEvidenceIsOneReason(t *testing.T) {
 		if kind != "keyless" { // what is wrong with the chain
 			for i, text := range junk {
 				t.Run(fmt.Sprintf("%s/chain/%d", kind, i), func(t *testing.T) {
-					denied(t, a, change(candidate, func(c *Candidate) { c.Annotations[annotationChain] = text }), c.image, "")
+					denied(
+						t,
+						a,
+						change(candidate, func(c *Candidate) { c.Annotations[annotationChain] = text }),
+						c.image,
+						"",
+					)
 				})
 			}
 		}
@@ -284,7 +501,8 @@ func TestEveryByteOfTheEvidenceCounts(t *testing.T) {
 	for at := 0; at < len(c.Payload); at += 7 {
 		denied(t, a, change(c, func(c *Candidate) { c.Payload = c.Payload[:at] }), k.image, "")
 		who, err := check(a, change(c, func(c *Candidate) { c.Payload[at] ^= 0x20 }), k.image)
-		if err == nil && (who.Subject != somebody || who.PredicateType != policy.SignaturePredicate || !strings.Contains(string(who.Statement), k.image.Encoded())) {
+		if err == nil &&
+			(who.Subject != somebody || who.PredicateType != policy.SignaturePredicate || !strings.Contains(string(who.Statement), k.image.Encoded())) {
 			t.Errorf("byte %d: %+v", at, who)
 		}
 	}
@@ -298,18 +516,52 @@ func TestMalformedEntriesAreOneReason(t *testing.T) {
 	s := k.signed(t)
 	statement := statementOf(k.image.Encoded())
 	signature := sign(t, s.key, pae(inToto, statement))
-	junk := []any{nil, "", "x", 0, -1, 1e300, true, []any{}, []any{nil}, []any{"x"}, []any{map[string]any{}}, map[string]any{}, map[string]any{"x": nil}}
+	junk := []any{
+		nil,
+		"",
+		"x",
+		0,
+		-1,
+		1e300,
+		true,
+		[]any{},
+		[]any{nil},
+		[]any{"x"},
+		[]any{map[string]any{}},
+		map[string]any{},
+		map[string]any{"x": nil},
+	}
 	for kind, body := range map[string]func() map[string]any{
 		"dsse":   func() map[string]any { return s.dsseBody(t, statement, signature) },
 		"intoto": func() map[string]any { return s.intotoBody(t, statement, signature) },
 		"hashedrekord": func() map[string]any {
-			return map[string]any{"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": map[string]any{"data": map[string]any{"hash": hashOf([]byte(statement))},
-				"signature": map[string]any{"content": signature, "publicKey": map[string]any{"content": s.verifier(t)}}}}
+			return map[string]any{
+				"apiVersion": "0.0.1",
+				"kind":       "hashedrekord",
+				"spec": map[string]any{
+					"data": map[string]any{"hash": hashOf([]byte(statement))},
+					"signature": map[string]any{
+						"content":   signature,
+						"publicKey": map[string]any{"content": s.verifier(t)},
+					},
+				},
+			}
 		},
 		"rekor v2": func() map[string]any {
-			return map[string]any{"apiVersion": "0.0.2", "kind": "hashedrekord", "spec": map[string]any{"hashedRekordV002": map[string]any{
-				"data":      map[string]any{"algorithm": "SHA2_256", "digest": signature[:32]},
-				"signature": map[string]any{"content": signature, "verifier": map[string]any{"keyDetails": "PKIX_ECDSA_P256_SHA_256", "x509Certificate": map[string]any{"rawBytes": s.leaf.Raw}}}}}}
+			return map[string]any{
+				"apiVersion": "0.0.2",
+				"kind":       "hashedrekord",
+				"spec": map[string]any{"hashedRekordV002": map[string]any{
+					"data": map[string]any{"algorithm": "SHA2_256", "digest": signature[:32]},
+					"signature": map[string]any{
+						"content": signature,
+						"verifier": map[string]any{
+							"keyDetails":      "PKIX_ECDSA_P256_SHA_256",
+							"x509Certificate": map[string]any{"rawBytes": s.leaf.Raw},
+						},
+					},
+				}},
+			}
 		},
 	} {
 		whole := plainJSON(t, body())
@@ -332,7 +584,12 @@ func TestMalformedEntriesAreOneReason(t *testing.T) {
 							t.Errorf("panic: %v", p)
 						}
 					}()
-					if who, err := check(a, c, k.image); err == nil && (who.Subject != somebody || kind == "hashedrekord" || kind == "rekor v2") {
+					if who, err := check(
+						a,
+						c,
+						k.image,
+					); err == nil &&
+						(who.Subject != somebody || kind == "hashedrekord" || kind == "rekor v2") {
 						t.Errorf("counts as %+v", who)
 					}
 				})
@@ -409,7 +666,11 @@ func TestAnUnconstrainedNameBesideAConstrainedOne(t *testing.T) {
 	if _, err := asn1.Unmarshal(other.Value, &names); err != nil {
 		t.Fatal(err)
 	}
-	names = append(names, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 1, Bytes: []byte("someone@branch.example")})
+	names = append(names, asn1.RawValue{
+		Class: asn1.ClassContextSpecific,
+		Tag:   1,
+		Bytes: []byte("someone@branch.example"),
+	})
 	value, err := asn1.Marshal(names)
 	if err != nil {
 		t.Fatal(err)

@@ -29,7 +29,13 @@ func ParseRoot(name string, text []byte) (*Root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("it is no trusted root: %w", err)
 	}
-	if len(material.FulcioCertificateAuthorities())+len(material.RekorLogs())+len(material.TimestampingAuthorities()) == 0 {
+	if len(
+		material.FulcioCertificateAuthorities(),
+	)+len(
+		material.RekorLogs(),
+	)+len(
+		material.TimestampingAuthorities(),
+	) == 0 {
 		return nil, errors.New("it holds no certificate authority, no log and no timestamp authority")
 	}
 	sum := sha256.Sum256(text)
@@ -113,7 +119,11 @@ func (r *Root) forCertificates(demandLog, demandStamp bool) (*verify.Verifier, e
 
 // beside is how a signature by a key, or by a certificate of another PKI, is
 // verified with this root's logs and timestamps.
-func (r *Root) beside(material root.TrustedMaterial, demandLog, demandStamp bool, otherwise verify.VerifierOption) (*verify.Verifier, error) {
+func (r *Root) beside(
+	material root.TrustedMaterial,
+	demandLog, demandStamp bool,
+	otherwise verify.VerifierOption,
+) (*verify.Verifier, error) {
 	var options []verify.VerifierOption
 	if demandLog {
 		if !r.hasLog() {

@@ -90,7 +90,10 @@ func TestTheChainChoosesTheRoot(t *testing.T) {
 	for name, c := range altered(none.signed(t), func(s *signing) {
 		s.stack, s.chain = one.stack, []*x509.Certificate{none.fulcio.cert, none.fulcio.parent.cert}
 	}).formats(t, one.image) {
-		t.Run("brings its root/"+name, func(t *testing.T) { denied(t, a, c, one.image, "was not issued by the trusted authority") })
+		t.Run(
+			"brings its root/"+name,
+			func(t *testing.T) { denied(t, a, c, one.image, "was not issued by the trusted authority") },
+		)
 	}
 }
 
@@ -101,7 +104,12 @@ func TestAnIntermediateMayComeWithTheSignature(t *testing.T) {
 	for name, c := range k.signed(t).formats(t, k.image) {
 		t.Run("missing/"+name, func(t *testing.T) { denied(t, onlyRoot, c, k.image, "none of the trust roots") })
 	}
-	for name, c := range altered(k.signed(t), func(s *signing) { s.chain = []*x509.Certificate{k.fulcio.parent.cert, k.fulcio.cert} }).formats(t, k.image) {
+	for name, c := range altered(k.signed(t), func(s *signing) {
+		s.chain = []*x509.Certificate{
+			k.fulcio.parent.cert,
+			k.fulcio.cert,
+		}
+	}).formats(t, k.image) {
 		t.Run("there/"+name, func(t *testing.T) { allowed(t, onlyRoot, c, k.image) })
 	}
 }
@@ -119,8 +127,14 @@ func TestARootsWindowsHold(t *testing.T) {
 		"certificate authority": {func(m *material) {
 			m.authorities[0].(*root.FulcioCertificateAuthority).ValidityPeriodEnd = past
 		}, "was not issued by the trusted authority"},
-		"log":                 {func(m *material) { m.TrustedMaterial = ended{k.stack, past} }, "no transparency log entry proves it"},
-		"timestamp authority": {func(m *material) { m.noLog, m.TrustedMaterial = true, ended{k.stack, past} }, "no trusted timestamp"},
+		"log": {
+			func(m *material) { m.TrustedMaterial = ended{k.stack, past} },
+			"no transparency log entry proves it",
+		},
+		"timestamp authority": {
+			func(m *material) { m.noLog, m.TrustedMaterial = true, ended{k.stack, past} },
+			"no trusted timestamp",
+		},
 	} {
 		a := trusting(t, []*Root{rootOf("local", k.stack, k.fulcio, test.change)})
 		for format, c := range k.signed(t).formats(t, k.image) {
@@ -157,11 +171,20 @@ func TestATimestampsSignerIsTheAuthority(t *testing.T) {
 	a := k.trust(t, func(p *policy.Authority) { p.Timestamp = true })
 	genuine := k.TimestampingAuthorities()[0].(*root.SigstoreTimestampingAuthority).Leaf
 	forger := newECDSA(t, elliptic.P256())
-	like := &x509.Certificate{SerialNumber: genuine.SerialNumber, NotBefore: genuine.NotBefore, NotAfter: genuine.NotAfter, RawSubject: genuine.RawIssuer,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageTimeStamping}}
+	like := &x509.Certificate{
+		SerialNumber: genuine.SerialNumber,
+		NotBefore:    genuine.NotBefore,
+		NotAfter:     genuine.NotAfter,
+		RawSubject:   genuine.RawIssuer,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageTimeStamping},
+	}
 	alike := certificateBy(t, like, &issuer{key: forger}, like, forger.Public())
 	mine := k.fulcio.leaf(t, forger.Public(), func(c *x509.Certificate) {
-		c.Subject, c.ExtKeyUsage = pkix.Name{CommonName: "a timestamper"}, []x509.ExtKeyUsage{x509.ExtKeyUsageTimeStamping}
+		c.Subject, c.ExtKeyUsage = pkix.Name{
+			CommonName: "a timestamper",
+		}, []x509.ExtKeyUsage{
+			x509.ExtKeyUsageTimeStamping,
+		}
 	})
 	for name, forge := range map[string]struct {
 		signer *x509.Certificate
@@ -184,7 +207,13 @@ func TestATimestampsSignerIsTheAuthority(t *testing.T) {
 }
 
 // resigned is a token with another signature over what it says.
-func resigned(t testing.TB, response []byte, signer *x509.Certificate, key crypto.Signer, beside []*x509.Certificate) []byte {
+func resigned(
+	t testing.TB,
+	response []byte,
+	signer *x509.Certificate,
+	key crypto.Signer,
+	beside []*x509.Certificate,
+) []byte {
 	t.Helper()
 	var r struct {
 		Status asn1.RawValue

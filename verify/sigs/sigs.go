@@ -90,9 +90,10 @@ type Signer struct {
 	Subject string // of the certificate; empty for a key
 	Issuer  string // the identity provider; empty for a key and for a PKI of one's own
 
-	Annotations   map[string]string // signed ones
-	PredicateType string            // what kind of statement it is; a legacy signature is one of policy.SignaturePredicate
-	Statement     []byte            // the in-toto statement; nil for a legacy signature
+	Annotations map[string]string // signed ones
+	// what kind of statement it is; a legacy signature is one of policy.SignaturePredicate
+	PredicateType string
+	Statement     []byte // the in-toto statement; nil for a legacy signature
 
 	// Until is when it stops counting because of the certificate's own end; zero:
 	// never.
@@ -109,7 +110,8 @@ func (s Signer) Same(other Signer) bool {
 	if s.key == other.key {
 		return true
 	}
-	return s.Issuer == other.Issuer && slices.ContainsFunc(s.names, func(name string) bool { return slices.Contains(other.names, name) })
+	return s.Issuer == other.Issuer &&
+		slices.ContainsFunc(s.names, func(name string) bool { return slices.Contains(other.names, name) })
 }
 
 // certified notes whose certificate it is, so that Same can tell.

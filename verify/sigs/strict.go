@@ -281,10 +281,38 @@ func fold(s string) string {
 // simple-signing payload, DSSE's envelope and in-toto's statement. DSSE's keyid
 // is not among them: it decides nothing, and a bundle's log entries have a
 // keyId of their own.
-var fieldNames = folded("schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "blobs", "subject",
-	"fsLayers", "history", "signatures", "digest", "size", "urls", "data", "platform", "annotations",
-	"critical", "identity", "docker-reference", "image", "docker-manifest-digest", "type", "optional",
-	"payload", "payloadType", "sig", "_type", "predicateType", "predicate")
+var fieldNames = folded(
+	"schemaVersion",
+	"mediaType",
+	"artifactType",
+	"config",
+	"layers",
+	"manifests",
+	"blobs",
+	"subject",
+	"fsLayers",
+	"history",
+	"signatures",
+	"digest",
+	"size",
+	"urls",
+	"data",
+	"platform",
+	"annotations",
+	"critical",
+	"identity",
+	"docker-reference",
+	"image",
+	"docker-manifest-digest",
+	"type",
+	"optional",
+	"payload",
+	"payloadType",
+	"sig",
+	"_type",
+	"predicateType",
+	"predicate",
+)
 
 func folded(names ...string) map[string]string {
 	m := make(map[string]string, len(names))

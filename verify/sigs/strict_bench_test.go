@@ -9,7 +9,9 @@ import (
 // What whoever may push a signature can make the gate read: near the largest
 // payload and the most tokens there may be.
 func BenchmarkCheckStrict(b *testing.B) {
-	entry := `{"logIndex":"1","kindVersion":{"kind":"dsse"},"canonicalizedBody":"` + base64.StdEncoding.EncodeToString(make([]byte, 6<<10)) + `"},`
+	entry := `{"logIndex":"1","kindVersion":{"kind":"dsse"},"canonicalizedBody":"` + base64.StdEncoding.EncodeToString(
+		make([]byte, 6<<10),
+	) + `"},`
 	for name, text := range map[string]string{
 		"few tokens":   `{"tlogEntries":[` + strings.Repeat(entry, 31) + strings.TrimSuffix(entry, ",") + `]}`,
 		"many objects": `{"rfc3161Timestamps":[` + strings.Repeat(`{},`, 4900) + `{}]}`,

@@ -112,8 +112,11 @@ func TestCheckStrict(t *testing.T) {
 		"field with a Kelvin sign":     {"{\"doc\u212aer-reference\":\"\"}", "another case"},
 		"field in another case, deep":  {`[[{"Digest":""}]]`, "another case"},
 		"field, exact, and near it":    {`{"layers":[],"layer":[],"layers2":[]}`, ""},
-		"every field, exact": {`{"schemaVersion":2,"mediaType":"","artifactType":"","config":{},"layers":[],"manifests":[],"subject":{},"annotations":{},"critical":{},"optional":{}}`,
-			""},
+		"every field, exact": {
+			`{"schemaVersion":2,"mediaType":"","artifactType":"","config":{},"layers":[],"manifests":[],` +
+				`"subject":{},"annotations":{},"critical":{},"optional":{}}`,
+			"",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -152,7 +155,10 @@ func TestKeysThatAreDataOnlyHaveToBeUnique(t *testing.T) {
 			"a key twice, escaped":        {`{"env":1,"\u0065nv":2}`, false},
 			"a key twice, inside":         {`{"x":[{"env":1,"env":2}]}`, false},
 		} {
-			for _, document := range []string{`{"` + where + `":` + tt.value + `}`, `{"a":[{"` + where + `":` + tt.value + `}]}`} {
+			for _, document := range []string{
+				`{"` + where + `":` + tt.value + `}`,
+				`{"a":[{"` + where + `":` + tt.value + `}]}`,
+			} {
 				if err := CheckStrict([]byte(document), 16, 1000); (err == nil) != tt.ok {
 					t.Errorf("%s: %s: %v", name, document, err)
 				}
@@ -162,7 +168,11 @@ func TestKeysThatAreDataOnlyHaveToBeUnique(t *testing.T) {
 		if err := CheckStrict([]byte(`{"`+where+`":{"A":1,"a":2},"Layers":[]}`), 16, 1000); err == nil {
 			t.Errorf("after %s a field in another case is accepted", where)
 		}
-		if err := CheckStrict([]byte(`{"`+strings.ToUpper(where[:1])+where[1:]+`":{"Digest":1,"digest":2}}`), 16, 1000); err == nil {
+		if err := CheckStrict(
+			[]byte(`{"`+strings.ToUpper(where[:1])+where[1:]+`":{"Digest":1,"digest":2}}`),
+			16,
+			1000,
+		); err == nil {
 			t.Errorf("%s in another case makes its keys data", where)
 		}
 	}

@@ -79,7 +79,12 @@ func (s stack) annotations(t testing.TB, e *ca.TestEntity) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed := tlog.RekorPayload{Body: base64.StdEncoding.EncodeToString(entry.GetCanonicalizedBody()), IntegratedTime: entry.GetIntegratedTime(), LogIndex: entry.GetLogIndex(), LogID: logID}
+	signed := tlog.RekorPayload{
+		Body:           base64.StdEncoding.EncodeToString(entry.GetCanonicalizedBody()),
+		IntegratedTime: entry.GetIntegratedTime(),
+		LogIndex:       entry.GetLogIndex(),
+		LogID:          logID,
+	}
 	promise, err := s.RekorSignPayload(signed)
 	if err != nil {
 		t.Fatal(err)
@@ -93,9 +98,12 @@ func (s stack) annotations(t testing.TB, e *ca.TestEntity) map[string]string {
 		t.Fatal(err)
 	}
 	return map[string]string{
-		AnnotationSignature:   base64.StdEncoding.EncodeToString(signature.Signature()),
-		annotationCertificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: content.Certificate().Raw})),
-		annotationLogEntry:    string(logged), annotationTimestamp: string(stamp),
+		AnnotationSignature: base64.StdEncoding.EncodeToString(signature.Signature()),
+		annotationCertificate: string(pem.EncodeToMemory(&pem.Block{
+			Type:  "CERTIFICATE",
+			Bytes: content.Certificate().Raw,
+		})),
+		annotationLogEntry: string(logged), annotationTimestamp: string(stamp),
 	}
 }
 
@@ -148,14 +156,18 @@ func (s stack) proto(t testing.TB, e verify.SignedEntity) *protobundle.Bundle {
 	return &protobundle.Bundle{
 		MediaType: "application/vnd.dev.sigstore.bundle.v0.3+json",
 		VerificationMaterial: &protobundle.VerificationMaterial{
-			Content:     &protobundle.VerificationMaterial_Certificate{Certificate: &protocommon.X509Certificate{RawBytes: content.Certificate().Raw}},
+			Content: &protobundle.VerificationMaterial_Certificate{
+				Certificate: &protocommon.X509Certificate{RawBytes: content.Certificate().Raw},
+			},
 			TlogEntries: []*protorekor.TransparencyLogEntry{entry},
 			TimestampVerificationData: &protobundle.TimestampVerificationData{
 				Rfc3161Timestamps: []*protocommon.RFC3161SignedTimestamp{{SignedTimestamp: stamps[0]}},
 			},
 		},
 		Content: &protobundle.Bundle_DsseEnvelope{DsseEnvelope: &protodsse.Envelope{
-			PayloadType: envelope.PayloadType, Payload: statement, Signatures: []*protodsse.Signature{{Sig: signature.Signature()}},
+			PayloadType: envelope.PayloadType,
+			Payload:     statement,
+			Signatures:  []*protodsse.Signature{{Sig: signature.Signature()}},
 		}},
 	}
 }
@@ -207,5 +219,16 @@ func TestKeylessSignatures(t *testing.T) {
 		denied(t, a, c, image, "names another identity, eve@acme.example, by "+someIssuer)
 	}
 	denied(t, a, s.bundleBy(t, somebody, "https://evil.example", statementOf(image.Encoded())), image, "issuer is not")
-	denied(t, a, s.bundleBy(t, somebody, someIssuer, strings.Replace(statementOf(image.Encoded()), signPredicate, "https://slsa.dev/provenance/v1", 1)), image, "is an attestation")
+	denied(
+		t,
+		a,
+		s.bundleBy(
+			t,
+			somebody,
+			someIssuer,
+			strings.Replace(statementOf(image.Encoded()), signPredicate, "https://slsa.dev/provenance/v1", 1),
+		),
+		image,
+		"is an attestation",
+	)
 }

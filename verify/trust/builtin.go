@@ -26,10 +26,20 @@ func definition(r policy.TrustRoot) (defined policy.TrustRoot, first []byte) {
 	}
 	switch r.Name {
 	case policy.PublicGood:
-		r.TUF = &policy.TUF{Mirror: tuf.DefaultMirror, Root: tuf.DefaultRoot(), Target: "trusted_root.json", Refresh: 12 * time.Hour}
+		r.TUF = &policy.TUF{
+			Mirror:  tuf.DefaultMirror,
+			Root:    tuf.DefaultRoot(),
+			Target:  "trusted_root.json",
+			Refresh: 12 * time.Hour,
+		}
 		return r, publicGood
 	case policy.GitHubRoot:
-		r.TUF = &policy.TUF{Mirror: "https://tuf-repo.github.com", Root: gitHubTUF, Target: "trusted_root.json", Refresh: 12 * time.Hour}
+		r.TUF = &policy.TUF{
+			Mirror:  "https://tuf-repo.github.com",
+			Root:    gitHubTUF,
+			Target:  "trusted_root.json",
+			Refresh: 12 * time.Hour,
+		}
 	}
 	return r, nil
 }

@@ -24,7 +24,12 @@ const repository = "https://directory.invalid"
 // is now. What was seen before stays in the cache folder, so that nobody can
 // roll the repository back; without a folder every refresh begins afresh.
 func fetchTUF(ctx context.Context, t *policy.TUF, cache string, client *http.Client) ([]byte, error) {
-	options := &tuf.Options{Root: t.Root, CachePath: cache, RepositoryBaseURL: t.Mirror, DisableLocalCache: cache == ""}
+	options := &tuf.Options{
+		Root:              t.Root,
+		CachePath:         cache,
+		RepositoryBaseURL: t.Mirror,
+		DisableLocalCache: cache == "",
+	}
 	if t.Directory != "" {
 		root, err := os.OpenRoot(t.Directory)
 		if err != nil {

@@ -90,12 +90,28 @@ func New(c Config) (*Keeper, error) {
 	if c.Client == nil {
 		c.Client = &http.Client{}
 	}
-	k := &Keeper{config: c, changed: make(chan struct{}, 1), wake: make(chan struct{}, 1), sources: map[string]*source{}}
+	k := &Keeper{
+		config:  c,
+		changed: make(chan struct{}, 1),
+		wake:    make(chan struct{}, 1),
+		sources: map[string]*source{},
+	}
 	meter := c.Meter.Meter("github.com/pullgate/pullgate/verify/trust")
 	var err1, err2, err3 error
-	k.refreshes, err1 = meter.Int64Counter("pullgate.trust.refreshes", metric.WithDescription("Refreshes of trust roots and key-service keys, by result: unchanged, changed or failed."))
-	age, err2 := meter.Float64ObservableGauge("pullgate.trust.age", metric.WithUnit("s"),
-		metric.WithDescription("Time since a trust root or key was last confirmed by its source, by name; -1 while it is not loaded at all."))
+	k.refreshes, err1 = meter.Int64Counter(
+		"pullgate.trust.refreshes",
+		metric.WithDescription(
+			"Refreshes of trust roots and key-service keys, by result: unchanged, changed or failed.",
+		),
+	)
+	age, err2 := meter.Float64ObservableGauge(
+		"pullgate.trust.age",
+		metric.WithUnit("s"),
+		metric.WithDescription(
+			"Time since a trust root or key was last confirmed by its source, by name; -1 while it is not loaded "+
+				"at all.",
+		),
+	)
 	k.gauges, err3 = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		for name, seconds := range k.ages() {
 			o.ObserveFloat64(age, seconds, metric.WithAttributes(attribute.String("name", name)))
@@ -178,7 +194,12 @@ func (k *Keeper) wakeUp() {
 
 func rootSource(r policy.TrustRoot, c Config) *source {
 	t := r.TUF
-	s := &source{name: "trust root " + r.Name, root: r.Name, every: t.Refresh, folder: t.Directory != ""}
+	s := &source{
+		name:   "trust root " + r.Name,
+		root:   r.Name,
+		every:  t.Refresh,
+		folder: t.Directory != "",
+	}
 	s.id = identify("root", t.Mirror, t.Directory, t.Target, string(t.Root))
 	cache := ""
 	if c.Dir != "" && !c.Frozen {
@@ -190,7 +211,10 @@ func rootSource(r policy.TrustRoot, c Config) *source {
 
 func keySource(reference string) *source {
 	return &source{
-		name: "key " + reference, key: reference, every: keyRefresh, id: identify("key", reference),
+		name:  "key " + reference,
+		key:   reference,
+		every: keyRefresh,
+		id:    identify("key", reference),
 		fetch: func(ctx context.Context) ([]byte, error) { return fetchKey(ctx, reference) },
 	}
 }

@@ -424,8 +424,12 @@ func vault(t *testing.T) (*httptest.Server, *atomic.Pointer[ecdsa.PrivateKey], *
 			t.Error(err)
 		}
 		text := string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
-		_ = json.NewEncoder(w).Encode(map[string]any{"data": map[string]any{"name": "app", "type": "ecdsa-p256", "latest_version": 1,
-			"keys": map[string]any{"1": map[string]any{"public_key": text}}}})
+		_ = json.NewEncoder(w).Encode(map[string]any{"data": map[string]any{
+			"name":           "app",
+			"type":           "ecdsa-p256",
+			"latest_version": 1,
+			"keys":           map[string]any{"1": map[string]any{"public_key": text}},
+		}})
 	}))
 	t.Cleanup(server.Close)
 	return server, &key, &asked
@@ -460,7 +464,8 @@ policies:
 	if err := k.Fill(t.Context()); err == nil { // sealed
 		t.Fatal("no error of a sealed service")
 	}
-	if text := log.String(); !strings.Contains(text, "answered 503 until it is") || strings.Contains(text, "stays in use") {
+	if text := log.String(); !strings.Contains(text, "answered 503 until it is") ||
+		strings.Contains(text, "stays in use") {
 		t.Errorf("there was nothing to stay in use: %s", text)
 	}
 	id := func(k *Keeper) string {
@@ -499,12 +504,20 @@ policies:
 func TestOnlyKnownKeyServicesAreAsked(t *testing.T) {
 	dir := t.TempDir()
 	mark := filepath.Join(dir, "it-ran")
-	if err := os.WriteFile(filepath.Join(dir, "sigstore-kms-evil"), []byte("#!/bin/sh\ntouch "+mark+"\n"), 0o700); err != nil {
+	if err := os.WriteFile(
+		filepath.Join(dir, "sigstore-kms-evil"),
+		[]byte("#!/bin/sh\ntouch "+mark+"\n"),
+		0o700,
+	); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	for _, reference := range []string{"evil://key", "AWSKMS://x", "fakekms://x", " awskms://x", ""} {
-		if _, err := fetchKey(t.Context(), reference); err == nil || !strings.Contains(err.Error(), "no key service of that name") {
+		if _, err := fetchKey(
+			t.Context(),
+			reference,
+		); err == nil ||
+			!strings.Contains(err.Error(), "no key service of that name") {
 			t.Errorf("%q: %v", reference, err)
 		}
 	}
@@ -562,7 +575,8 @@ func TestMetrics(t *testing.T) {
 	for _, scope := range all.ScopeMetrics {
 		for _, m := range scope.Metrics {
 			found[m.Name] = true
-			if g, ok := m.Data.(metricdata.Gauge[float64]); ok && (len(g.DataPoints) != 1 || g.DataPoints[0].Value < 0 || g.DataPoints[0].Value > 60) {
+			if g, ok := m.Data.(metricdata.Gauge[float64]); ok &&
+				(len(g.DataPoints) != 1 || g.DataPoints[0].Value < 0 || g.DataPoints[0].Value > 60) {
 				t.Errorf("%s: %+v", m.Name, g.DataPoints)
 			}
 		}

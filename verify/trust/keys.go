@@ -3,11 +3,10 @@ package trust
 import (
 	"context"
 	"crypto"
+	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 	"strings"
-
-	"crypto/x509"
 
 	"github.com/sigstore/sigstore/pkg/signature/kms"
 	"github.com/sigstore/sigstore/pkg/signature/options"

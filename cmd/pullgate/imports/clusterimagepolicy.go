@@ -8,7 +8,8 @@ import (
 )
 
 // writeCEL is what to do about conditions in another language.
-const writeCEL = "CUE and Rego cannot be carried: take it out, import, and write the condition as cel: under attestations (docs/policies.md)"
+const writeCEL = "CUE and Rego cannot be carried: take it out, import, and write the condition as cel: under " +
+	"attestations (docs/policies.md)"
 
 // readClusterImagePolicies reads sigstore policy-controller's policies: an
 // image must satisfy every policy that matches it, by any of its authorities.
@@ -59,7 +60,10 @@ func readClusterImagePolicy(r *report, o kubernetes) rule {
 						}
 						first, _, _ := strings.Cut(glob, "/")
 						if strings.Contains(first, "*") && first != "**" && !strings.ContainsAny(first, ".:") {
-							v.refuse("%q does not say which registry: write the host, index.docker.io for Docker Hub", glob)
+							v.refuse(
+								"%q does not say which registry: write the host, index.docker.io for Docker Hub",
+								glob,
+							)
 							return
 						}
 						a.places = append(a.places, v.globs(glob)...)
@@ -93,7 +97,9 @@ func readClusterImagePolicy(r *report, o kubernetes) rule {
 	}
 	if a.static == policy.Allow {
 		if match != nil {
-			match.refuse("static: pass would hold for every pull, not only for these resources: remove match, or the policy")
+			match.refuse(
+				"static: pass would hold for every pull, not only for these resources: remove match, or the policy",
+			)
 		}
 		for _, p := range a.places {
 			if !p.any {
@@ -122,10 +128,16 @@ func (a *rule) decide(authorities []cipAuthority) {
 			continue
 		}
 		if len(c.attestations) > 1 && len(authorities) > 1 {
-			c.at.refuse("asks for several attestations, beside other authorities any of which would do: write one attestation, or one authority")
+			c.at.refuse(
+				"asks for several attestations, beside other authorities any of which would do: write one " +
+					"attestation, or one authority",
+			)
 		}
 		if i > 0 && c.repository != authorities[0].repository {
-			c.at.refuse("its signatures are kept in another place than those of the first authority: a policy has one signatureRepository")
+			c.at.refuse(
+				"its signatures are kept in another place than those of the first authority: a policy has one " +
+					"signatureRepository",
+			)
 		}
 		a.repository = c.repository
 		if len(c.attestations) == 1 {
@@ -228,7 +240,9 @@ func readCIPAuthority(r *report, v value, fallback string) cipAuthority {
 						c.repository = repository.String()
 					},
 					"signaturePullSecrets": lost("credentials are the upstream's: auth under upstreams"),
-					"tagPrefix":            refused("signatures are looked for under cosign's own tags alone: sign without a prefix"),
+					"tagPrefix": refused(
+						"signatures are looked for under cosign's own tags alone: sign without a prefix",
+					),
 				})
 			}
 		},
@@ -307,7 +321,12 @@ func (c *cipAuthority) evidence(v value, keyless bool, ca, log, stamp string, no
 	c.stamp = stamp != ""
 	for _, other := range []string{log, stamp} {
 		if other != "" && other != ca && v.r.trust(hostOf(other), hostOf(other), makeRoot) != root {
-			v.refuse("names %s and %s: an authority has one trust root, which holds CA, logs and timestamp authority; give all of them that name", name, other)
+			v.refuse(
+				"names %s and %s: an authority has one trust root, which holds CA, logs and timestamp authority; "+
+					"give all of them that name",
+				name,
+				other,
+			)
 		}
 	}
 }
@@ -315,9 +334,11 @@ func (c *cipAuthority) evidence(v value, keyless bool, ca, log, stamp string, no
 func readCIPKey(v value) (string, bool) {
 	key, ok := "", false
 	v.object(fields{
-		"secretRef": refused("a cluster's secret cannot be read: export its public key (kubectl get secret …) and write it as data"),
-		"data":      func(f value) { key, ok = f.publicKey() },
-		"kms":       func(f value) { key, ok = f.keyService() },
+		"secretRef": refused(
+			"a cluster's secret cannot be read: export its public key (kubectl get secret …) and write it as data",
+		),
+		"data": func(f value) { key, ok = f.publicKey() },
+		"kms":  func(f value) { key, ok = f.keyService() },
 		"hashAlgorithm": func(f value) {
 			if f.text() != "sha256" {
 				f.refuse("signatures by keys are verified with sha256")

@@ -81,7 +81,11 @@ func TestEveryField(t *testing.T) {
 			}}
 			got := r.convert(formatOf(base), []File{{"base", changed}})
 			names := func(messages string) bool {
-				return regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(field) + `[:.]`).MatchString(index.ReplaceAllString(messages, ""))
+				return regexp.MustCompile(
+					`(?m)^` + regexp.QuoteMeta(field) + `[:.]`,
+				).MatchString(
+					index.ReplaceAllString(messages, ""),
+				)
 			}
 			var losses, problems string
 			for _, p := range got.Losses {
@@ -105,7 +109,13 @@ func TestEveryField(t *testing.T) {
 				}
 			case carried:
 				if !strings.Contains(after, text) || strings.Contains(before, text) {
-					t.Errorf("%q is not carried (before: %t)\n%s%s", text, strings.Contains(before, text), after, problems)
+					t.Errorf(
+						"%q is not carried (before: %t)\n%s%s",
+						text,
+						strings.Contains(before, text),
+						after,
+						problems,
+					)
 				}
 			case want == "lost":
 				if problems != "" || !names(losses) {
@@ -128,7 +138,9 @@ func TestEveryField(t *testing.T) {
 		})
 	}
 	for field, base := range known {
-		if !listed[field] && !strings.Contains(field, "additionalExtensions.") && !strings.Contains(field, "annotations.") && !strings.Contains(field, "transports.") {
+		if !listed[field] && !strings.Contains(field, "additionalExtensions.") &&
+			!strings.Contains(field, "annotations.") &&
+			!strings.Contains(field, "transports.") {
 			t.Errorf("%s (%s) is known to a reader, and has no line in testdata/fields.txt", field, base)
 		}
 	}

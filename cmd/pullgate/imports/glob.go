@@ -28,7 +28,9 @@ func (v value) globs(pattern string) []place {
 	name, digest, hasDigest := strings.Cut(last, "@")
 	name, tag, hasTag := strings.Cut(name, ":")
 	switch {
-	case strings.Trim(digest, "*") == "" && hasDigest, hasDigest && digest == "sha256:*", hasDigest && digest == "sha256:**":
+	case strings.Trim(digest, "*") == "" && hasDigest,
+		hasDigest && digest == "sha256:*",
+		hasDigest && digest == "sha256:**":
 	case hasDigest && strings.Contains(digest, "*"):
 		v.refuse("%q: a part of a digest cannot be asked for: write the whole digest", shown)
 		return nil
@@ -38,7 +40,13 @@ func (v value) globs(pattern string) []place {
 	case hasDigest:
 		p.digest = digest
 	case hasTag && strings.Trim(tag, "*") != "":
-		v.refuse("%q says which tag: pullgate's policies never see tags, runtimes ask by digest as well; write %s%s@* if the policy holds for every tag", shown, head, name)
+		v.refuse(
+			"%q says which tag: pullgate's policies never see tags, runtimes ask by digest as well; write %s%s@* "+
+				"if the policy holds for every tag",
+			shown,
+			head,
+			name,
+		)
 		return nil
 	case hasTag && name == "":
 		v.refuse("%q has no repository", shown)
@@ -46,7 +54,12 @@ func (v value) globs(pattern string) []place {
 	case hasTag:
 		v.lose("%q matches pulls by tag; here it holds for pulls by digest as well", shown)
 	case !strings.HasSuffix(name, "*"):
-		v.refuse("%q matches an image only without tag and digest, which is hardly meant: write %s@* there for every tag, and import again", shown, shown)
+		v.refuse(
+			"%q matches an image only without tag and digest, which is hardly meant: write %s@* there for every "+
+				"tag, and import again",
+			shown,
+			shown,
+		)
 		return nil
 	default:
 		p.any = true
@@ -104,7 +117,11 @@ func (v value) oneHub(pattern string) bool {
 		return true
 	}
 	host, _, _ := strings.Cut(pattern, "/")
-	v.refuse("%s matches one name of Docker Hub and not the other, and for pullgate both are docker.io: write index.docker.io, or a domain that is not Docker Hub's", host)
+	v.refuse(
+		"%s matches one name of Docker Hub and not the other, and for pullgate both are docker.io: write "+
+			"index.docker.io, or a domain that is not Docker Hub's",
+		host,
+	)
 	return false
 }
 

@@ -12,24 +12,31 @@ import (
 func TestDockerHubsNames(t *testing.T) {
 	const key = "{data: \"-----BEGIN PUBLIC KEY-----\\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE/EluMntL32twQOVLY0YwfgMl4HFu\\nZ6NKnqBzvR45dFduVsghcKqLPj4R3Lu0tK4dv1JQEvnNwAO1nJavqrb3Og==\\n-----END PUBLIC KEY-----\\n\"}"
 	cluster := func(glob string) string {
-		return "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata: {name: p}\nspec:\n  images: [{glob: \"" + glob + "\"}]\n  authorities: [{key: " + key + "}]\n"
+		return "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata: {name: p}\nspec:\n" +
+			"  images: [{glob: \"" + glob + "\"}]\n  authorities: [{key: " + key + "}]\n"
 	}
 	kyverno := func(pattern string) string {
-		return "apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nmetadata: {name: p}\nspec:\n  validationFailureAction: Enforce\n  rules: [{name: r, verifyImages: [{imageReferences: [\"" + pattern +
+		return "apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nmetadata: {name: p}\nspec:\n" +
+			"  validationFailureAction: Enforce\n  rules: [{name: r, verifyImages: [{imageReferences: [\"" + pattern +
 			"\"], attestors: [{entries: [{keyless: {issuer: \"https://i.example\", subject: a@b.example}}]}]}]}]\n"
 	}
 	talos := func(pattern, what string) string {
-		return "apiVersion: v1alpha1\nkind: ImageVerificationConfig\nrules: [{image: \"" + pattern + "\", " + what + "}]\n"
+		return "apiVersion: v1alpha1\nkind: ImageVerificationConfig\nrules: [{image: \"" +
+			pattern + "\", " + what + "}]\n"
 	}
 	for name, c := range map[string]struct {
 		format, text string
 		image        string // that the policy decides about; "": refused
 	}{
-		"a domain":                     {"clusterimagepolicy", cluster("*.docker.io/**"), ""},
-		"any domain":                   {"clusterimagepolicy", cluster("index.*/**"), ""},
-		"any host of io":               {"clusterimagepolicy", cluster("*.io/**"), "docker.io/library/nginx"},
-		"any host below something":     {"clusterimagepolicy", cluster("**.docker.io/**"), ""},
-		"Docker Hub":                   {"clusterimagepolicy", cluster("index.docker.io/**"), "docker.io/library/nginx"},
+		"a domain":                 {"clusterimagepolicy", cluster("*.docker.io/**"), ""},
+		"any domain":               {"clusterimagepolicy", cluster("index.*/**"), ""},
+		"any host of io":           {"clusterimagepolicy", cluster("*.io/**"), "docker.io/library/nginx"},
+		"any host below something": {"clusterimagepolicy", cluster("**.docker.io/**"), ""},
+		"Docker Hub": {
+			"clusterimagepolicy",
+			cluster("index.docker.io/**"),
+			"docker.io/library/nginx",
+		},
 		"another domain":               {"clusterimagepolicy", cluster("*.r.example/**"), "a.r.example/x"},
 		"Kyverno, a domain":            {"kyverno", kyverno("*.docker.io/*"), ""},
 		"Kyverno, an official image":   {"kyverno", kyverno("docker.io/nginx:*"), "docker.io/library/nginx"},
@@ -56,7 +63,14 @@ func TestDockerHubsNames(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if p := load(t, result.YAML).For(repository, "sha256:"+strings.Repeat("a", 64), policy.Client{}); p.Name == defaultName {
+			if p := load(
+				t,
+				result.YAML,
+			).For(
+				repository,
+				"sha256:"+strings.Repeat("a", 64),
+				policy.Client{},
+			); p.Name == defaultName {
 				t.Errorf("%s is decided by the default action\n%s", c.image, result.YAML)
 			}
 		})

@@ -8,11 +8,17 @@ import (
 // The expressions of validations that import understands. In both, all images
 // of the resource have to be signed by any of the attestors in brackets.
 var (
-	signedExpression   = regexp.MustCompile(`^images\.\w+\.map\((\w+), ?verifyImageSignatures\((\w+), ?\[([^\]]+)\]\)\)\.all\((\w+), ?(\w+) > 0\)$`)
-	attestedExpression = regexp.MustCompile(`^images\.\w+\.map\((\w+), ?verifyAttestationSignatures\((\w+), ?attestations\.(\w+) ?, ?\[([^\]]+)\]\)\)\.all\((\w+), ?(\w+) > 0\)$`)
+	signedExpression = regexp.MustCompile(
+		`^images\.\w+\.map\((\w+), ?verifyImageSignatures\((\w+), ?\[([^\]]+)\]\)\)\.all\((\w+), ?(\w+) > 0\)$`,
+	)
+	attestedExpression = regexp.MustCompile(
+		`^images\.\w+\.map\((\w+), ?verifyAttestationSignatures\((\w+), ?attestations\.(\w+) ?, ` +
+			`?\[([^\]]+)\]\)\)\.all\((\w+), ?(\w+) > 0\)$`,
+	)
 )
 
-const understood = "only images.containers.map(image, verifyImageSignatures(image, [attestors.NAME])).all(e, e > 0), and verifyAttestationSignatures alike, can be carried: " +
+const understood = "only images.containers.map(image, verifyImageSignatures(image, [attestors.NAME])).all(e, e > " +
+	"0), and verifyAttestationSignatures alike, can be carried: " +
 	"take it out, import, and write what it says about an attestation as cel: under attestations"
 
 // readImageValidatingPolicy reads Kyverno's newer kind, of which all
@@ -73,9 +79,11 @@ func readImageValidatingPolicy(r *report, o kubernetes) []rule {
 				for _, e := range v.list() {
 					name, kind := "", ""
 					e.object(fields{
-						"name":     func(f value) { name = f.text() },
-						"intoto":   func(f value) { f.object(fields{"type": func(u value) { kind = u.text() }}) },
-						"referrer": refused("attestations by Notary are not verified: attest with cosign, and write intoto"),
+						"name":   func(f value) { name = f.text() },
+						"intoto": func(f value) { f.object(fields{"type": func(u value) { kind = u.text() }}) },
+						"referrer": refused(
+							"attestations by Notary are not verified: attest with cosign, and write intoto",
+						),
 					})
 					attestations[name] = kind
 				}
@@ -184,12 +192,17 @@ func (a *rule) ivpAttestor(v value) (string, authority) {
 						},
 					})
 				},
-				"certificate": refused("certificates are read from files: write them into one, take this attestor out, and add certificate: {rootsFile: FILE, subject: …} by hand"),
+				"certificate": refused(
+					"certificates are read from files: write them into one, take this attestor out, and add " +
+						"certificate: {rootsFile: FILE, subject: …} by hand",
+				),
 				"source": func(u value) {
 					u.object(fields{
 						"repository":  func(k value) { a.keptIn(k) },
 						"PullSecrets": lost("credentials are the upstream's: auth under upstreams"),
-						"tagPrefix":   refused("signatures are looked for under cosign's own tags alone: sign without a prefix"),
+						"tagPrefix": refused(
+							"signatures are looked for under cosign's own tags alone: sign without a prefix",
+						),
 					})
 				},
 				"ctlog": func(u value) {

@@ -52,7 +52,10 @@ func (r *report) convert(format string, files []File) Result {
 	case "talos":
 		policies = readTalos(r, files)
 	default:
-		r.problems = append(r.problems, policy.Problem{File: format, Message: "unknown format: write one of " + strings.Join(Formats(), ", ")})
+		r.problems = append(r.problems, policy.Problem{
+			File:    format,
+			Message: "unknown format: write one of " + strings.Join(Formats(), ", "),
+		})
 	}
 	if len(r.problems) == 0 && len(policies) == 0 {
 		for _, f := range files {
@@ -77,11 +80,22 @@ func (r *report) convert(format string, files []File) Result {
 	}
 	text, err := print(format, files, policies, r.roots)
 	if err != nil {
-		result.Problems = []policy.Problem{{File: files[0].Name, Message: fmt.Sprintf("cannot be written as YAML: %v", err)}}
+		result.Problems = []policy.Problem{{
+			File:    files[0].Name,
+			Message: fmt.Sprintf("cannot be written as YAML: %v", err),
+		}}
 		return result
 	}
 	if len(text) > MaxFile {
-		result.Problems = []policy.Problem{{File: files[0].Name, Message: fmt.Sprintf("becomes more than the %d KiB that pullgate reads of a policy file: import parts of it", MaxFile>>10)}}
+		result.Problems = []policy.Problem{
+			{
+				File: files[0].Name,
+				Message: fmt.Sprintf(
+					"becomes more than the %d KiB that pullgate reads of a policy file: import parts of it",
+					MaxFile>>10,
+				),
+			},
+		}
 		return result
 	}
 	result.YAML = text

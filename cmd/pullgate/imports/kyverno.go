@@ -31,7 +31,10 @@ func readKyverno(r *report, files []File) []rule {
 			}
 			rules = append(rules, readImageValidatingPolicy(r, o)...)
 		case o.kind == "Policy" || o.kind == "NamespacedImageValidatingPolicy":
-			o.refuse("a policy of one namespace would hold for every pull here: make it a cluster's policy if it should, or take it out of the file")
+			o.refuse(
+				"a policy of one namespace would hold for every pull here: make it a cluster's policy if it " +
+					"should, or take it out of the file",
+			)
 		default:
 			o.refuse("a %q of %q is no policy about images: take it out of the file", o.kind, o.version)
 		}
@@ -71,8 +74,10 @@ func readClusterPolicy(r *report, o kubernetes) []rule {
 	cluster := lost("is the cluster's")
 	o.read(func(spec value) {
 		spec.object(fields{
-			"validationFailureAction":          func(v value) { audit, said = v.auditing(), true },
-			"validationFailureActionOverrides": refused("pullgate knows no namespaces: write one validationFailureAction"),
+			"validationFailureAction": func(v value) { audit, said = v.auditing(), true },
+			"validationFailureActionOverrides": refused(
+				"pullgate knows no namespaces: write one validationFailureAction",
+			),
 			"rules": func(v value) {
 				for _, e := range v.list() {
 					name := ""
@@ -124,7 +129,12 @@ func readClusterPolicy(r *report, o kubernetes) []rule {
 	r.notes = nil
 	var rules []rule
 	for _, e := range entries {
-		a := rule{value: e.at, name: e.name, warn: audit, notes: slices.Concat(notes, e.notes)}
+		a := rule{
+			value: e.at,
+			name:  e.name,
+			warn:  audit,
+			notes: slices.Concat(notes, e.notes),
+		}
 		written := readVerifyImages(r, &a)
 		said, enforced = said || written, enforced || !a.warn
 		rules = append(rules, a)
@@ -190,7 +200,10 @@ func readVerifyImages(r *report, a *rule) (said bool) {
 				a.references(e)
 			}
 		},
-		"skipImageReferences":  lost("is stricter here: these are verified as well; to exempt them put a policy with static: allow before this one"),
+		"skipImageReferences": lost(
+			"is stricter here: these are verified as well; to exempt them put a policy with static: allow before " +
+				"this one",
+		),
 		"key":                  old,
 		"roots":                old,
 		"subject":              old,
@@ -201,14 +214,16 @@ func readVerifyImages(r *report, a *rule) (said bool) {
 				a.needs = append(a.needs, a.attestors(e, ""))
 			}
 		},
-		"attestations":             func(v value) { attestations = v.list() },
-		"annotations":              func(v value) { a.annotate(v) },
-		"repository":               func(v value) { a.keptIn(v) },
-		"cosignOCI11":              lost("signatures are looked for under tags and by the referrers API"),
-		"mutateDigest":             lost("a pull by tag is resolved once, and what was verified is served"),
-		"verifyDigest":             lost("pulls by tag are verified as well"),
-		"required":                 lost("every pull is verified"),
-		"validate":                 refused("conditions over several attestations cannot be carried: write cel: under attestations"),
+		"attestations": func(v value) { attestations = v.list() },
+		"annotations":  func(v value) { a.annotate(v) },
+		"repository":   func(v value) { a.keptIn(v) },
+		"cosignOCI11":  lost("signatures are looked for under tags and by the referrers API"),
+		"mutateDigest": lost("a pull by tag is resolved once, and what was verified is served"),
+		"verifyDigest": lost("pulls by tag are verified as well"),
+		"required":     lost("every pull is verified"),
+		"validate": refused(
+			"conditions over several attestations cannot be carried: write cel: under attestations",
+		),
 		"imageRegistryCredentials": lost("credentials are the upstream's: auth under upstreams"),
 		"useCache":                 lost("verdicts are kept as verdicts: in the configuration says"),
 	})
@@ -311,13 +326,19 @@ func (a *rule) attestor(v value) []authority {
 		},
 		"certificates": func(f value) {
 			kinds++
-			f.refuse("certificates are read from files: write them into one, take this entry out, and add certificate: {rootsFile: FILE, subject: …} by hand")
+			f.refuse(
+				"certificates are read from files: write them into one, take this entry out, and add certificate: " +
+					"{rootsFile: FILE, subject: …} by hand",
+			)
 		},
 		"attestor": func(f value) {
 			kinds++
 			who, count := collapse(a.attestors(f, ""))
 			if len(who) != count || len(who) != 1 {
-				f.refuse("a set within a set cannot be carried, unless it is one of several keys or identities: write it out")
+				f.refuse(
+					"a set within a set cannot be carried, unless it is one of several keys or identities: " +
+						"write it out",
+				)
 			}
 			all = who
 		},
@@ -448,7 +469,10 @@ func readKyvernoKeys(v value, rule string) []authority {
 		},
 		"secret": func(f value) {
 			f.object(fields{"name": func(value) {}, "namespace": func(value) {}})
-			f.refuse("a cluster's secret cannot be read: export its public key (kubectl get secret …) and write it as publicKeys")
+			f.refuse(
+				"a cluster's secret cannot be read: export its public key (kubectl get secret …) and write it as " +
+					"publicKeys",
+			)
 		},
 		"rekor": e.rekor(rule),
 		"ctlog": e.ctlog(rule),

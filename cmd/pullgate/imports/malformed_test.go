@@ -18,7 +18,10 @@ func TestMalformed(t *testing.T) {
 	}
 	tried, refusals := 0, 0
 	for _, path := range paths {
-		if info, err := os.Stat(path); err != nil || info.IsDir() || strings.HasSuffix(path, ".golden") || strings.HasSuffix(path, ".txt") {
+		if info, err := os.Stat(
+			path,
+		); err != nil || info.IsDir() || strings.HasSuffix(path, ".golden") ||
+			strings.HasSuffix(path, ".txt") {
 			continue
 		}
 		source, err := os.ReadFile(path)
@@ -52,7 +55,13 @@ func TestMalformed(t *testing.T) {
 						refusals++
 					}
 					if (result.YAML == nil) != (len(result.Problems) > 0) {
-						t.Errorf("%s: %d problems and %d bytes of policies:\n%s", path, len(result.Problems), len(result.YAML), text)
+						t.Errorf(
+							"%s: %d problems and %d bytes of policies:\n%s",
+							path,
+							len(result.Problems),
+							len(result.YAML),
+							text,
+						)
 					}
 					if result.YAML != nil && strings.Contains(string(result.YAML), "images: []") {
 						t.Errorf("%s: a policy without images:\n%s", path, result.YAML)
@@ -65,7 +74,17 @@ func TestMalformed(t *testing.T) {
 	if tried < 1000 || refusals < 500 {
 		t.Errorf("%d tried, %d refused", tried, refusals)
 	}
-	for _, text := range []string{"", "\x00", "- - -", "a: &a [*a]", "{", strings.Repeat("[", 20000), "a: b: c", "a: 1\na: 2", "\t"} {
+	for _, text := range []string{
+		"",
+		"\x00",
+		"- - -",
+		"a: &a [*a]",
+		"{",
+		strings.Repeat("[", 20000),
+		"a: b: c",
+		"a: 1\na: 2",
+		"\t",
+	} {
 		for _, format := range append(Formats(), "nonsense") {
 			if result := Convert(format, []File{{"f", []byte(text)}}); len(result.Problems) == 0 || result.YAML != nil {
 				t.Errorf("%s takes %.20q", format, text)

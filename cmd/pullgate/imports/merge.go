@@ -46,8 +46,16 @@ func merge(r *report, rules []rule) []native {
 				applies := i == j
 				for _, q := range b.places {
 					if i != j && p.meets(q) && !p.covers(q) && !q.covers(p) {
-						p.refuse("%s overlaps %s of %q (%s:%d), and an image that both match has to satisfy both; the first match alone decides here: "+
-							"write patterns of which one contains the other, or that exclude each other", p.glob, q.glob, b.name, b.file, q.line)
+						p.refuse(
+							"%s overlaps %s of %q (%s:%d), and an image that both match has to satisfy both; the "+
+								"first match alone decides here: "+
+								"write patterns of which one contains the other, or that exclude each other",
+							p.glob,
+							q.glob,
+							b.name,
+							b.file,
+							q.line,
+						)
 					}
 					applies = applies || q.covers(p)
 				}
@@ -124,7 +132,11 @@ func together(rules []rule) native {
 	case len(warning) > 0:
 		at := warning[0].value
 		at.r.notes = &p.notes
-		at.lose("%q only warns, and %q enforces for the same images: its warning is not carried", warning[0].name, verifying[0].name)
+		at.lose(
+			"%q only warns, and %q enforces for the same images: its warning is not carried",
+			warning[0].name,
+			verifying[0].name,
+		)
 		at.r.notes = nil
 	}
 	if len(verifying) == 0 {
@@ -140,8 +152,13 @@ func together(rules []rule) native {
 		}
 		p.add(a, len(verifying) > 1)
 		if first := verifying[0]; a.repository != first.repository {
-			a.refuse("signatures of %q are kept in %s, those of %q for the same images in %s: one policy looks in one place",
-				a.name, beside(a.repository), first.name, beside(first.repository))
+			a.refuse(
+				"signatures of %q are kept in %s, those of %q for the same images in %s: one policy looks in one place",
+				a.name,
+				beside(a.repository),
+				first.name,
+				beside(first.repository),
+			)
 		}
 		p.repository = a.repository
 	}
@@ -161,7 +178,14 @@ func beside(repository string) string {
 func (p *native) add(a rule, several bool) {
 	for key, want := range a.annotations {
 		if other, ok := p.annotations[key]; ok && other != want {
-			a.refuse("%q asks for the annotation %s=%q, another policy for the same images for %q: one policy cannot ask for both", a.name, key, want, other)
+			a.refuse(
+				"%q asks for the annotation %s=%q, another policy for the same images for %q: one policy cannot "+
+					"ask for both",
+				a.name,
+				key,
+				want,
+				other,
+			)
 			return
 		}
 		if p.annotations == nil {
@@ -171,7 +195,11 @@ func (p *native) add(a rule, several bool) {
 	}
 	if several && len(a.annotations) > 0 {
 		a.r.notes = &p.notes
-		a.lose("the annotations of %q are asked of every signature, also of those that other policies for the same images ask for", a.name)
+		a.lose(
+			"the annotations of %q are asked of every signature, also of those that other policies for the same "+
+				"images ask for",
+			a.name,
+		)
 		a.r.notes = nil
 	}
 }
@@ -199,7 +227,10 @@ func (p *native) ask(needs []need, at []value) {
 		seen = append(seen, id)
 		if count < len(who) {
 			if chosen {
-				at[i].refuse("several of its sets let some of several signers suffice, and all sets must hold: a policy has one threshold; write one set, or let each set be keys alone or identities alone")
+				at[i].refuse(
+					"several of its sets let some of several signers suffice, and all sets must hold: a policy has " +
+						"one threshold; write one set, or let each set be keys alone or identities alone",
+				)
 				return
 			}
 			chosen = true
@@ -224,7 +255,11 @@ func (p *native) ask(needs []need, at []value) {
 			break
 		}
 		if count < len(who) {
-			at[i].refuse("attestations %s may come from some of several signers, besides what else must hold: write one signer, or keys alone or identities alone", n.kind)
+			at[i].refuse(
+				"attestations %s may come from some of several signers, besides what else must hold: write one "+
+					"signer, or keys alone or identities alone",
+				n.kind,
+			)
 			return
 		}
 		for _, a := range who {
@@ -271,7 +306,10 @@ func (p *native) distinct(at []value) {
 				id = parsed.ID
 			}
 			if slices.Contains(keys, id) {
-				at[0].refuse("the same key is asked for twice by what applies to %q: remove one, a key counts once", p.name)
+				at[0].refuse(
+					"the same key is asked for twice by what applies to %q: remove one, a key counts once",
+					p.name,
+				)
 				return
 			}
 			keys = append(keys, id)

@@ -18,8 +18,26 @@ import (
 // decides admit exactly what all rules together admit.
 func TestFirstMatchAsksForAll(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	globs := []string{"**", "r.example/**", "r.example/a/**", "r.example/a/*", "r.example/a/x", "r.example/*/x", "r.example/b*", "*.example/**"}
-	images := []string{"r.example/a/x", "r.example/a/y", "r.example/b", "r.example/b/x", "r.example/bb", "r.example/a/y/z", "q.example/a/x", "other/x"}
+	globs := []string{
+		"**",
+		"r.example/**",
+		"r.example/a/**",
+		"r.example/a/*",
+		"r.example/a/x",
+		"r.example/*/x",
+		"r.example/b*",
+		"*.example/**",
+	}
+	images := []string{
+		"r.example/a/x",
+		"r.example/a/y",
+		"r.example/b",
+		"r.example/b/x",
+		"r.example/bb",
+		"r.example/a/y/z",
+		"q.example/a/x",
+		"other/x",
+	}
 	signers := []string{"a", "b", "c", "d"}
 	carried := 0
 	for range 20000 {
@@ -65,7 +83,15 @@ func TestFirstMatchAsksForAll(t *testing.T) {
 					})
 				}
 				if want, got := all(rules, image, has), first(policies, image, has); want != got {
-					t.Fatalf("%s with signers %04b: rules %q, policies %q\n%+v\n%+v", image, set, want, got, rules, policies)
+					t.Fatalf(
+						"%s with signers %04b: rules %q, policies %q\n%+v\n%+v",
+						image,
+						set,
+						want,
+						got,
+						rules,
+						policies,
+					)
 				}
 			}
 		}
@@ -108,7 +134,8 @@ func all(rules []rule, image string, has func(authority) bool) string {
 	}
 	// A warning beside a policy that enforces is listed as lost.
 	enforced := slices.ContainsFunc(rules, func(a rule) bool {
-		return !a.warn && a.static == policy.Verify && slices.ContainsFunc(a.places, func(p place) bool { return p.glob.Match(image) })
+		return !a.warn && a.static == policy.Verify &&
+			slices.ContainsFunc(a.places, func(p place) bool { return p.glob.Match(image) })
 	})
 	if answer == "warn" && enforced {
 		return "allow"
@@ -180,7 +207,10 @@ func TestOverlap(t *testing.T) {
 		t.Errorf("%d pairs overlapped, %d did not", found, apart)
 	}
 	for _, pair := range [][2]string{
-		{"r.example/a/**", "r.example/b/**"}, {"r.example/*", "r.example/a/b"}, {"q.example/**", "r.example/**"}, {"*.q.example/**", "r.example/**"},
+		{"r.example/a/**", "r.example/b/**"},
+		{"r.example/*", "r.example/a/b"},
+		{"q.example/**", "r.example/**"},
+		{"*.q.example/**", "r.example/**"},
 	} {
 		if overlap(pair[0], pair[1]) || overlap(pair[1], pair[0]) {
 			t.Errorf("%s and %s do not overlap", pair[0], pair[1])
@@ -191,10 +221,43 @@ func TestOverlap(t *testing.T) {
 // TestAnchored holds that an expression, anchored at both ends, matches what it
 // matched anywhere in a text.
 func TestAnchored(t *testing.T) {
-	texts := []string{"", "a", "b", "ab", "ba", "xaby", "https://github.com/acme/app", "https://github.com/acme/app/x", "evil https://github.com/acme/", "a|b", "$a", "a$"}
+	texts := []string{
+		"",
+		"a",
+		"b",
+		"ab",
+		"ba",
+		"xaby",
+		"https://github.com/acme/app",
+		"https://github.com/acme/app/x",
+		"evil https://github.com/acme/",
+		"a|b",
+		"$a",
+		"a$",
+	}
 	for _, expression := range []string{
-		"a", "^a", "a$", "^a$", "^a|b$", "(^a|b)$", ".*a", "a.*", "^https://github\\.com/acme/.*", "^https://github\\.com/acme/", "^(?:a|b)+$",
-		`\$a`, `a\$`, "(?i)A", "", "^", "$", "^$", "x|", "(?m)^a$", "[|]", `a\.*`,
+		"a",
+		"^a",
+		"a$",
+		"^a$",
+		"^a|b$",
+		"(^a|b)$",
+		".*a",
+		"a.*",
+		"^https://github\\.com/acme/.*",
+		"^https://github\\.com/acme/",
+		"^(?:a|b)+$",
+		`\$a`,
+		`a\$`,
+		"(?i)A",
+		"",
+		"^",
+		"$",
+		"^$",
+		"x|",
+		"(?m)^a$",
+		"[|]",
+		`a\.*`,
 	} {
 		text, err := anchored(expression)
 		if err != nil {
@@ -216,8 +279,30 @@ func TestAnchored(t *testing.T) {
 // TestGlobDialects holds that a translated pattern matches the same
 // repositories as it did where it comes from.
 func TestGlobDialects(t *testing.T) {
-	names := []string{"r.example/a", "r.example/a/b", "r.example/a/b/c", "r.example/x/a", "ar.example/a", "a.r.example/a", "q.example/r.example/a", "docker.io/library/a", "r.example/ab"}
-	for _, pattern := range []string{"**", "r.example/**", "r.example/*", "r.example/a*", "r.example/a**", "r.example/**/b*", "**/a*", "**r.example/**", "*r.example/a*", "r.example/*/b*", "**.r.example/*"} {
+	names := []string{
+		"r.example/a",
+		"r.example/a/b",
+		"r.example/a/b/c",
+		"r.example/x/a",
+		"ar.example/a",
+		"a.r.example/a",
+		"q.example/r.example/a",
+		"docker.io/library/a",
+		"r.example/ab",
+	}
+	for _, pattern := range []string{
+		"**",
+		"r.example/**",
+		"r.example/*",
+		"r.example/a*",
+		"r.example/a**",
+		"r.example/**/b*",
+		"**/a*",
+		"**r.example/**",
+		"*r.example/a*",
+		"r.example/*/b*",
+		"**.r.example/*",
+	} {
 		source := strings.NewReplacer(`\.`, `\.`, "**", ".*", "*", "[^/]*", ".", `\.`).Replace(pattern)
 		was := regexp.MustCompile("^" + source + "$")
 		for _, name := range names {

@@ -218,8 +218,10 @@ func print(format string, files []File, policies []native, roots []trustRoot) ([
 	for _, f := range files {
 		names = append(names, f.Name)
 	}
-	document.HeadComment = comment([]string{fmt.Sprintf("pullgate import %s %s", format, strings.Join(names, " ")),
-		"What was not carried stands as a comment where it was. The first policy that matches decides."})
+	document.HeadComment = comment([]string{
+		fmt.Sprintf("pullgate import %s %s", format, strings.Join(names, " ")),
+		"What was not carried stands as a comment where it was. The first policy that matches decides.",
+	})
 	var out bytes.Buffer
 	encoder := yaml.NewEncoder(&out)
 	encoder.SetIndent(2)

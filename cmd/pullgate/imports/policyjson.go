@@ -51,7 +51,10 @@ func readPolicyJSON(r *report, files []File) []native {
 			if !given {
 				doc.refuse("has no default: containers-policy.json(5) demands one")
 			}
-			doc.lose("signatures on a lookaside server (containers-registries.d) are not seen, only those in the registry; use-sigstore-attachments need not be set")
+			doc.lose(
+				"signatures on a lookaside server (containers-registries.d) are not seen, only those in the " +
+					"registry; use-sigstore-attachments need not be set",
+			)
 		}
 	}
 	if last != nil && !slices.ContainsFunc(rules, func(a rule) bool { return a.name == "docker" }) {
@@ -97,13 +100,21 @@ func (v value) scope(scope string) []place {
 	domain, below := strings.CutPrefix(host, "*.")
 	switch {
 	case strings.Contains(path, ":"):
-		v.refuse("scope %q is one tag: pullgate's policies never see tags, runtimes ask by digest as well; write the repository", scope)
+		v.refuse(
+			"scope %q is one tag: pullgate's policies never see tags, runtimes ask by digest as well; write the "+
+				"repository",
+			scope,
+		)
 		return nil
 	case hasDigest && !isDigest(digest):
 		v.refuse("scope %q: %q is no digest: write sha256: and 64 hex digits", scope, digest)
 		return nil
 	case strings.Contains(domain+path, "*") || below && (hasPath || strings.Contains(domain, ":")):
-		v.refuse("scope %q matches nothing: * stands for the beginning of a host alone, as in *.example.com, whatever the port", scope)
+		v.refuse(
+			"scope %q matches nothing: * stands for the beginning of a host alone, as in *.example.com, whatever "+
+				"the port",
+			scope,
+		)
 		return nil
 	case policy.FamiliarHost(host) != host:
 		v.refuse("scope %q matches nothing: write %s", scope, policy.FamiliarHost(host)+strings.TrimPrefix(scope, host))
@@ -131,7 +142,12 @@ func (v value) scope(scope string) []place {
 			v.refuse("scope %q: %v", scope, err)
 			return nil
 		}
-		all = append(all, place{value: v, glob: g, digest: digest, any: true})
+		all = append(all, place{
+			value:  v,
+			glob:   g,
+			digest: digest,
+			any:    true,
+		})
 	}
 	return all
 }
@@ -165,7 +181,9 @@ func readRequirements(r *report, v value, scope string) rule {
 				a.static = policy.Verify
 			}
 		case "signedBy":
-			e.refuse("signatures by GPG keys (simple signing) are not verified: sign with cosign, and write sigstoreSigned")
+			e.refuse(
+				"signatures by GPG keys (simple signing) are not verified: sign with cosign, and write sigstoreSigned",
+			)
 		default:
 			e.refuse("type %.40q is not known: sigstoreSigned, insecureAcceptAnything or reject", kind)
 		}
@@ -271,14 +289,20 @@ func readSigstoreSigned(v value, scope string) need {
 				"prefix":           func(value) {},
 				"signedPrefix":     func(value) {},
 			})
-			f.lose("WEAKER: the name in a signature is not compared; a signature for the same bytes counts, whatever repository it was made for")
+			f.lose(
+				"WEAKER: the name in a signature is not compared; a signature for the same bytes counts, whatever " +
+					"repository it was made for",
+			)
 		},
 	})
 	if kinds != 1 {
 		v.refuse("must have exactly one of keyPath, keyPaths, keyData, keyDatas, fulcio and pki")
 	}
 	if !identitySaid {
-		v.lose("WEAKER: the name in a signature is not compared (matchRepoDigestOrExact there); a signature for the same bytes counts, whatever repository it was made for")
+		v.lose(
+			"WEAKER: the name in a signature is not compared (matchRepoDigestOrExact there); a signature for the " +
+				"same bytes counts, whatever repository it was made for",
+		)
 	}
 	if fulcio && !rekor {
 		v.refuse("fulcio demands a rekorPublicKey: containers-policy.json(5) says so")

@@ -105,7 +105,13 @@ func (v value) each(visit func(name string, f value)) {
 			key := v.node.Content[i]
 			known[key.Value] = func(f value) { visit(key.Value, f) }
 			if v.node.Content[i+1].ShortTag() == "!!null" {
-				value{v.r, v.file, strings.TrimPrefix(v.path+"."+key.Value, "."), v.node.Content[i+1], key.Line}.refuse("is empty: write what it is, or remove it")
+				value{
+					v.r,
+					v.file,
+					strings.TrimPrefix(v.path+"."+key.Value, "."),
+					v.node.Content[i+1],
+					key.Line,
+				}.refuse("is empty: write what it is, or remove it")
 			}
 		}
 	}
@@ -266,8 +272,10 @@ func (o kubernetes) read(spec func(value)) {
 		"kind":       carried,
 		"metadata": func(v value) {
 			v.object(fields{
-				"name":              carried,
-				"namespace":         refused("pullgate knows no namespaces: it would apply to every pull; take it out of the file if it should"),
+				"name": carried,
+				"namespace": refused(
+					"pullgate knows no namespaces: it would apply to every pull; take it out of the file if it should",
+				),
 				"labels":            lost("labels are the cluster's"),
 				"annotations":       lost("annotations are the cluster's"),
 				"uid":               carried, // what the cluster wrote, not the author

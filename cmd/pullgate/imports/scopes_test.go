@@ -15,10 +15,47 @@ import (
 func TestScopes(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
 	digests := []string{"sha256:" + strings.Repeat("a", 64), "sha256:" + strings.Repeat("b", 64)}
-	names := []string{"r.b", "r.b/x", "r.b/x/y", "r.b:5000", "r.b:5000/x", "q.r.b", "q.r.b/x", "*.b", "*.r.b", "docker.io", "docker.io/x", "docker.io/library/x",
-		"docker.io/library", "docker.io/x/y", "*.io", "localhost", "r.b/x@" + digests[0], "r.b/x/y@" + digests[1], "docker.io/library/x@" + digests[0], ""}
-	images := []string{"r.b/x", "r.b/x/y", "r.b/x/y/z", "r.b/xy", "r.b:5000/x", "r.b:5000/z", "r.b:6000/x", "q.r.b/x", "q.r.b:1/x", "p.q.r.b:1/x/y", "docker.io/library/x",
-		"docker.io/x/y", "docker.io/x/y/z", "docker.io/library/x/y", "localhost/x", "localhost:1/x", "other.example/x"}
+	names := []string{
+		"r.b",
+		"r.b/x",
+		"r.b/x/y",
+		"r.b:5000",
+		"r.b:5000/x",
+		"q.r.b",
+		"q.r.b/x",
+		"*.b",
+		"*.r.b",
+		"docker.io",
+		"docker.io/x",
+		"docker.io/library/x",
+		"docker.io/library",
+		"docker.io/x/y",
+		"*.io",
+		"localhost",
+		"r.b/x@" + digests[0],
+		"r.b/x/y@" + digests[1],
+		"docker.io/library/x@" + digests[0],
+		"",
+	}
+	images := []string{
+		"r.b/x",
+		"r.b/x/y",
+		"r.b/x/y/z",
+		"r.b/xy",
+		"r.b:5000/x",
+		"r.b:5000/z",
+		"r.b:6000/x",
+		"q.r.b/x",
+		"q.r.b:1/x",
+		"p.q.r.b:1/x/y",
+		"docker.io/library/x",
+		"docker.io/x/y",
+		"docker.io/x/y/z",
+		"docker.io/library/x/y",
+		"localhost/x",
+		"localhost:1/x",
+		"other.example/x",
+	}
 	kind := map[bool]string{true: `[{"type": "insecureAcceptAnything"}]`, false: `[{"type": "reject"}]`}
 	for range 1500 {
 		accepts := map[string]bool{}
@@ -28,7 +65,11 @@ func TestScopes(t *testing.T) {
 			scopes = append(scopes, fmt.Sprintf("%q: %s", names[i], kind[accepts[names[i]]]))
 		}
 		otherwise := rng.IntN(2) == 0
-		file := fmt.Sprintf(`{"default": %s, "transports": {"docker": {%s}}}`, kind[otherwise], strings.Join(scopes, ",\n"))
+		file := fmt.Sprintf(
+			`{"default": %s, "transports": {"docker": {%s}}}`,
+			kind[otherwise],
+			strings.Join(scopes, ",\n"),
+		)
 		result := Convert("policy.json", []File{{"policy.json", []byte(file)}})
 		for _, problem := range result.Problems {
 			t.Fatalf("%s\n%s", problem, file)
@@ -80,18 +121,34 @@ func scopesOf(image string) []string {
 
 // TestScopesThatNeverMatch: what matches no image there must not admit one here.
 func TestScopesThatNeverMatch(t *testing.T) {
-	for _, scope := range []string{"r.example/a*", "r.example/*", "*.example:5000", "*.example/a", "r.*", "*", "**", "index.docker.io/acme", "registry-1.docker.io", "R.example/acme",
-		"docker.io/x@sha256:" + strings.Repeat("a", 64), "r.example/", "r.example//a"} {
+	for _, scope := range []string{
+		"r.example/a*",
+		"r.example/*",
+		"*.example:5000",
+		"*.example/a",
+		"r.*",
+		"*",
+		"**",
+		"index.docker.io/acme",
+		"registry-1.docker.io",
+		"R.example/acme",
+		"docker.io/x@sha256:" + strings.Repeat("a", 64),
+		"r.example/",
+		"r.example//a",
+	} {
 		name, err := json.Marshal(scope)
 		if err != nil {
 			t.Fatal(err)
 		}
-		file := `{"default": [{"type": "reject"}], "transports": {"docker": {` + string(name) + `: [{"type": "insecureAcceptAnything"}]}}}`
+		file := `{"default": [{"type": "reject"}], "transports": {"docker": {` + string(
+			name,
+		) + `: [{"type": "insecureAcceptAnything"}]}}}`
 		if result := Convert("policy.json", []File{{"policy.json", []byte(file)}}); len(result.Problems) == 0 {
 			t.Errorf("scope %q was carried:\n%s", scope, result.YAML)
 		}
 	}
-	for _, nothing := range []string{`{"default": [{"type": "insecureAcceptAnything"}], "transports": {"docker": {"r.example": null}}}`} {
+	for _, nothing := range []string{`{"default": [{"type": "insecureAcceptAnything"}], "transports": {"docker": ` +
+		`{"r.example": null}}}`} {
 		if result := Convert("policy.json", []File{{"policy.json", []byte(nothing)}}); len(result.Problems) == 0 {
 			t.Errorf("%s was carried:\n%s", nothing, result.YAML)
 		}

@@ -17,7 +17,8 @@ const (
 )
 
 // makeRoot says how a trust root is made that a source spread over its fields.
-const makeRoot = "make this file: cosign trusted-root create, with --fulcio, --rekor, --ctfe and --tsa for each the source names; until it is there nothing is admitted by it"
+const makeRoot = "make this file: cosign trusted-root create, with --fulcio, --rekor, --ctfe and --tsa for each " +
+	"the source names; until it is there nothing is admitted by it"
 
 // isAt compares an address with a public one.
 func isAt(address, public string) bool { return strings.TrimSuffix(address, "/") == public }
@@ -48,9 +49,16 @@ func (v value) keyService() (string, bool) {
 	case ok && (scheme == "awskms" || scheme == "gcpkms" || scheme == "azurekms" || scheme == "hashivault"):
 		return reference, true
 	case ok && scheme == "k8s":
-		v.refuse("a cluster's secret cannot be read: export its public key (kubectl get secret …) and write it here as PEM text")
+		v.refuse(
+			"a cluster's secret cannot be read: export its public key (kubectl get secret …) and write it here as " +
+				"PEM text",
+		)
 	default:
-		v.refuse("%.80q is no key service that pullgate knows (awskms, gcpkms, azurekms, hashivault): write the public key as PEM text", reference)
+		v.refuse(
+			"%.80q is no key service that pullgate knows (awskms, gcpkms, azurekms, hashivault): write the public "+
+				"key as PEM text",
+			reference,
+		)
 	}
 	return "", false
 }

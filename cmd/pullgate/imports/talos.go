@@ -127,7 +127,10 @@ func readTalosRule(r *report, v value) (native, []place) {
 	case len(places) == 0:
 		v.refuse("has no image: name the images")
 	case never != nil && skip:
-		never.refuse("matches nothing in Talos, where Docker Hub is index.docker.io, and would admit images here: write index.docker.io, or remove the rule")
+		never.refuse(
+			"matches nothing in Talos, where Docker Hub is index.docker.io, and would admit images here: write " +
+				"index.docker.io, or remove the rule",
+		)
 	case deny:
 		p.static = policy.Deny
 	case skip:
@@ -136,7 +139,9 @@ func readTalosRule(r *report, v value) (native, []place) {
 		p.authorities = signers
 	}
 	if never != nil {
-		never.lose("matches nothing in Talos, where Docker Hub is index.docker.io; here it does, before all later rules")
+		never.lose(
+			"matches nothing in Talos, where Docker Hub is index.docker.io; here it does, before all later rules",
+		)
 	}
 	return p, places
 }
