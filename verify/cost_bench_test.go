@@ -77,7 +77,7 @@ func BenchmarkHostileVerdict(b *testing.B) {
 
 				read := min(int64(c.candidates)*hostileBundle, share(c.verdict)) * int64(c.places)
 				if most := float64(coldPullsPerShare*read) / (4 << 20); ratio > most {
-					b.Fatalf("one hostile verdict costs the CPU of %.0f ordinary cold pulls, want at most %.0f", ratio, most)
+					b.Fatalf("one hostile verdict costs the CPU of %.0f cold pulls, want at most %.0f", ratio, most)
 				}
 			})
 		}
@@ -140,6 +140,6 @@ func BenchmarkGoodPullBesideHostile(b *testing.B) {
 	slices.Sort(ratios)
 	b.ReportMetric(ratios[len(ratios)/2], "beside/alone")
 	if ratios[0] > most {
-		b.Fatalf("a good pull beside a hostile verdict takes %.1f times as long as alone, want at most %d", ratios[0], most)
+		b.Fatalf("beside a hostile verdict a good pull takes %.1f times as long, want at most %d", ratios[0], most)
 	}
 }

@@ -64,7 +64,7 @@ func run(ctx context.Context, root string, args []string, out io.Writer) error {
 	changed := flags.String("changed", "", "only mutants of files that differ from this git `revision`")
 	random := flags.Int("random", 0, "`number` of mutants to choose at random, beside those of -changed")
 	jobs := flags.Int("jobs", 1, "`number` of mutants to run at once")
-	timeout := flags.Duration("timeout", 10*time.Minute, "`duration` after which the tests of one package count as failed")
+	timeout := flags.Duration("timeout", 10*time.Minute, "`duration` after which a package's tests count as failed")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

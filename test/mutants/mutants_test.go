@@ -215,8 +215,11 @@ func TestCheck(t *testing.T) {
 			"== There is no package\nfile: small.go\ntest: ./none\n- n < 10\n",
 			[]string{"there is no package ./none"},
 		},
-		"told twice":   {killedMutant + killedMutant, []string{"is on line 1 already"}},
-		"same":         {"== Same\nfile: small.go\ntest: .\n- n < 10\n+ n  < 10\n", []string{"the new text is the old one"}},
+		"told twice": {killedMutant + killedMutant, []string{"is on line 1 already"}},
+		"same": {
+			"== Same\nfile: small.go\ntest: .\n- n < 10\n+ n  < 10\n",
+			[]string{"the new text is the old one"},
+		},
 		"no file":      {"== No file\ntest: .\n- n < 10\n", []string{"no file"}},
 		"no tests":     {"== No tests\nfile: small.go\n- n < 10\n", []string{"no packages"}},
 		"no old text":  {"== No old text\nfile: small.go\ntest: .\n+ n < 10\n", []string{"no old text"}},
@@ -254,7 +257,7 @@ func TestChoice(t *testing.T) {
 	git("init", "-q")
 	git("add", ".")
 	git("commit", "-q", "-m", "tiny")
-	put(t, root, "large.go", "package tiny\n\n// Large is more than 1000.\nfunc Large(n int) bool { return n > 1000 }\n")
+	put(t, root, "large.go", "package tiny\n\nfunc Large(n int) bool { return n > 1000 } // it has changed\n")
 
 	for name, c := range map[string]struct {
 		args []string

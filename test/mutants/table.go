@@ -125,7 +125,7 @@ func (m *mutant) apply(root string) ([]byte, error) {
 	for _, at := range places {
 		lines = append(lines, fmt.Sprint(lineOf(text, at[0])))
 	}
-	return nil, fmt.Errorf("%s holds the old text %d times, in lines %s; add what is beside it until it is found once:\n%s",
+	return nil, fmt.Errorf("%s holds the old text %d times, in lines %s; add what is beside it:\n%s",
 		m.file, len(places), strings.Join(lines, ", "), indented(m.old))
 }
 
@@ -151,22 +151,24 @@ func (m *mutant) nearby(root string, text []byte) string {
 	return m.elsewhere(root)
 }
 
-// elsewhere lists the other files that hold the old text.
+// elsewhere lists the other files that hold the old text, as far as they can be
+// read: it is a hint.
 func (m *mutant) elsewhere(root string) string {
 	want, _ := squeezed([]byte(m.old))
 	var found []string
 	_ = filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
-			return nil //nolint:nilerr // a hint only
+			return err
 		}
 		text, err := os.ReadFile(path)
 		if err != nil {
-			return nil //nolint:nilerr // a hint only
+			return err
 		}
+
 		have, places := squeezed(text)
-		name, err := filepath.Rel(root, path)
-		if at := strings.Index(have, want); at >= 0 && err == nil {
-			found = append(found, fmt.Sprintf("%s:%d", filepath.ToSlash(name), lineOf(text, places[at])))
+		if at := strings.Index(have, want); at >= 0 {
+			name := strings.TrimPrefix(filepath.ToSlash(path), filepath.ToSlash(root)+"/")
+			found = append(found, fmt.Sprintf("%s:%d", name, lineOf(text, places[at])))
 		}
 		return nil
 	})
@@ -208,7 +210,8 @@ func check(name, root string, list []mutant) error {
 		}
 		for _, p := range m.packages {
 			if info, err := os.Stat(filepath.Join(root, filepath.FromSlash(p))); err != nil || !info.IsDir() {
-				problems = append(problems, fmt.Errorf("%s:%d: %q: there is no package %s", name, m.line, m.condition, p))
+				err := fmt.Errorf("%s:%d: %q: there is no package %s", name, m.line, m.condition, p)
+				problems = append(problems, err)
 			}
 		}
 	}
