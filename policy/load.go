@@ -118,7 +118,7 @@ func canaryPolicy(in Input) *Policy {
 	name := in.Canary.String()
 	p := &Policy{
 		Name:   CanaryName,
-		Where:  fmt.Sprintf("%s:%d", in.ConfigFile, in.CanaryLine),
+		Where:  Position{in.ConfigFile, in.CanaryLine},
 		Static: Deny,
 		Images: []Glob{{text: name, literal: name, tokens: compileGlob(name)}},
 	}

@@ -61,7 +61,7 @@ func TestLoadEverything(t *testing.T) {
 		t.Errorf("policies %q, want %q", names, want)
 	}
 	p := set.Policies()[0]
-	if p.Where != "config.yaml:2" || len(p.Images) != 2 || len(p.Digests) != 2 || p.Mode != Warn || p.Static != Verify ||
+	if p.Where.String() != "config.yaml:2" || len(p.Images) != 2 || len(p.Digests) != 2 || p.Mode != Warn || p.Static != Verify ||
 		!p.Expires.Equal(time.Date(2027, 3, 2, 0, 0, 0, 0, time.UTC)) || p.Threshold != 1 || !p.OwnChildren ||
 		p.SignatureRepository != (Repository{
 			Host: "sigs.example",
@@ -78,7 +78,7 @@ func TestLoadEverything(t *testing.T) {
 		t.Errorf("authorities read as %+v", a)
 	}
 	if q := set.Policies()[1]; q.Threshold != 1 || q.Authorities[0].Name != "../a.pub" ||
-		!strings.HasSuffix(q.Where, "policies/a.yaml:1") {
+		!strings.HasSuffix(q.Where.String(), "policies/a.yaml:1") {
 		t.Errorf("read as %+v", q)
 	}
 	for _, file := range []string{"a.pub", "b.pub", "policies/a.yaml", "policies/b.yaml", "last.yaml"} {

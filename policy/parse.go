@@ -30,7 +30,7 @@ func (l *loader) policy(s source, n *yaml.Node) (p *Policy, match bool) {
 	if !ok {
 		return nil, false
 	}
-	p = &Policy{Where: fmt.Sprintf("%s:%d", s.file, n.Line)}
+	p = &Policy{Where: s.at(n)}
 	what := "policy"
 	for _, f := range fields {
 		if f.name == "name" {

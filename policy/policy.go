@@ -36,8 +36,8 @@ const (
 // Policy is one compiled entry of the list. It is immutable after loading and
 // safe for concurrent use.
 type Policy struct {
-	Name  string // unique in its Set
-	Where string // file:line of the entry, for messages
+	Name  string   // unique in its Set
+	Where Position // of the entry, for messages; zero for the default action
 
 	Images  []Glob   // repositories it matches; with Digests too, both must match
 	Digests []string // digests it matches, canonical "sha256:…" form
@@ -68,7 +68,7 @@ type Policy struct {
 
 // DeniesInWriting reports a static deny that somebody wrote, as against the
 // default action's: no warn mode weakens it.
-func (p *Policy) DeniesInWriting() bool { return p.Static == Deny && p.Where != "" }
+func (p *Policy) DeniesInWriting() bool { return p.Static == Deny && !p.Where.IsZero() }
 
 // Authority is one trusted signer: any of its keys, any of its keyless
 // identities, or any certificate of its own PKI. Exactly one of the three is set.

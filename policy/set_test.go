@@ -48,7 +48,7 @@ func TestDefaultAction(t *testing.T) {
 	} {
 		set := load(t, "[]", row.action)
 		p := set.For(repo(t, "a.b/c"), "", Client{})
-		if p.Name != "defaultAction" || p.Where != "" || p.Static != row.static || p.Mode != row.mode || p.Hash == "" {
+		if p.Name != "defaultAction" || !p.Where.IsZero() || p.Static != row.static || p.Mode != row.mode || p.Hash == "" {
 			t.Errorf("%q: %+v", row.action, p)
 		}
 		if got := set.CouldAllow(repo(t, "a.b/c")); got != row.could {
@@ -187,6 +187,8 @@ func TestHashCoversEveryField(t *testing.T) {
 					name,
 					func(p *Policy) { field(p).Set(reflect.ValueOf([]*x509.Certificate{{Raw: []byte("another")}})) },
 				)
+			case Position:
+				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf(Position{"changed", 2})) })
 			case *Expression:
 				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf(expression(t, "false"))) })
 			case []Glob:

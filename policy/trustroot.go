@@ -24,8 +24,8 @@ const (
 // and TUF is set.
 type TrustRoot struct {
 	Name  string
-	Where string // file:line of the entry; empty for a built-in one
-	JSON  []byte // a trusted_root.json, read while loading
+	Where Position // of the entry; zero for a built-in one
+	JSON  []byte   // a trusted_root.json, read while loading
 	TUF   *TUF
 }
 
@@ -73,7 +73,7 @@ func (l *loader) trustRoot(s source, n *yaml.Node) {
 	if !ok {
 		return
 	}
-	r := TrustRoot{Where: fmt.Sprintf("%s:%d", s.file, n.Line)}
+	r := TrustRoot{Where: s.at(n)}
 	what := "trust root"
 	for _, f := range fields {
 		if f.name == "name" {

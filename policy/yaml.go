@@ -1,28 +1,12 @@
 package policy
 
 import (
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
-
-// Problem is one thing wrong with the policies.
-type Problem struct {
-	File    string
-	Line    int // from 1; 0: unknown, or the file as a whole
-	Message string
-}
-
-// String is "file:line: message".
-func (p Problem) String() string {
-	if p.Line == 0 {
-		return p.File + ": " + p.Message
-	}
-	return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Message)
-}
 
 // source is the file whose nodes are being read.
 type source struct {
@@ -31,8 +15,11 @@ type source struct {
 	problems *[]Problem
 }
 
+// at is where n stands.
+func (s source) at(n *yaml.Node) Position { return Position{s.file, n.Line} }
+
 func (s source) problem(n *yaml.Node, format string, args ...any) {
-	*s.problems = append(*s.problems, Problem{File: s.file, Line: n.Line, Message: fmt.Sprintf(format, args...)})
+	*s.problems = append(*s.problems, s.at(n).Problem(format, args...))
 }
 
 // field is one entry of a mapping.

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 const (
@@ -30,7 +31,7 @@ func (c *cutOff) Unwrap() error { return c.err }
 // serveBlob judges a blob as a part of an admitted image, then streams it from
 // upstream with constant memory.
 func serveBlob(s *Snapshot, w http.ResponseWriter, r *http.Request, req request, seen *observation) error {
-	d := digest.Digest(req.reference)
+	d := req.ref.Digest
 	m, v, err := s.Gate.Blob(seen.ctx, req.repo, d, req.client)
 	if err != nil {
 		return err
@@ -54,7 +55,7 @@ func serveBlob(s *Snapshot, w http.ResponseWriter, r *http.Request, req request,
 	opened := time.Now()
 	blob, err := up.OpenBlob(ctx, req.repo, d, r.Method, req.rangeSpec)
 	seen.opening = time.Since(opened)
-	if verify.IsNotFound(err) {
+	if oci.IsNotFound(err) {
 		if err := s.Gate.Spend(req.client); err != nil {
 			return err
 		}
@@ -65,7 +66,7 @@ func serveBlob(s *Snapshot, w http.ResponseWriter, r *http.Request, req request,
 	}
 	defer blob.Body.Close()
 	if v.Size > 0 && blob.Size >= 0 && blob.Size != v.Size {
-		return &verify.UpstreamError{
+		return &oci.UpstreamError{
 			Status: http.StatusBadGateway, Host: req.repo.Host,
 			Err: fmt.Errorf("blob %s has %d bytes there, its manifest says %d", d, blob.Size, v.Size),
 		}

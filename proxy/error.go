@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // answer is an error as the client gets it: a status and one entry of the
@@ -84,9 +85,9 @@ func asAnswer(err error) *answer {
 		return a
 	}
 	switch {
-	case errors.Is(err, verify.ErrManifest):
+	case errors.Is(err, oci.ErrManifest):
 		return &answer{status: http.StatusBadRequest, code: "MANIFEST_INVALID", message: errorText(err)}
-	case errors.Is(err, verify.ErrDigest):
+	case errors.Is(err, oci.ErrDigest):
 		return &answer{status: http.StatusBadRequest, code: "DIGEST_INVALID", message: errorText(err)}
 	case errors.Is(err, context.DeadlineExceeded):
 		return &answer{
@@ -105,7 +106,7 @@ func asAnswer(err error) *answer {
 			retryAfter: strconv.Itoa(quota.Seconds()),
 		}
 	}
-	var u *verify.UpstreamError
+	var u *oci.UpstreamError
 	if errors.As(err, &u) {
 		return fromUpstream(u)
 	}
@@ -124,7 +125,7 @@ func errorText(err error) string {
 	return text[:min(len(text), 300)]
 }
 
-func fromUpstream(u *verify.UpstreamError) *answer {
+func fromUpstream(u *oci.UpstreamError) *answer {
 	switch u.Status {
 	case http.StatusNotFound:
 		return &answer{status: u.Status, code: "MANIFEST_UNKNOWN", message: u.Host + " does not have it"}

@@ -8,9 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
-
-	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // serveTags passes a tag list on: names only, never content.
@@ -56,9 +54,9 @@ type tagList struct {
 // referrersIndex is the answer of the referrers API, written here from what
 // was read: inline data and everything else unknown is gone.
 type referrersIndex struct {
-	SchemaVersion int                 `json:"schemaVersion"`
-	MediaType     string              `json:"mediaType"`
-	Manifests     []verify.Descriptor `json:"manifests"`
+	SchemaVersion int              `json:"schemaVersion"`
+	MediaType     string           `json:"mediaType"`
+	Manifests     []oci.Descriptor `json:"manifests"`
 }
 
 const indexType = "application/vnd.oci.image.index.v1+json"
@@ -75,7 +73,7 @@ func serveReferrers(s *Snapshot, w http.ResponseWriter, r *http.Request, req req
 	limit := s.Gate.Limits.ManifestBytes
 	ctx, cancel := context.WithTimeout(seen.ctx, s.Gate.Limits.VerifyTimeout)
 	defer cancel()
-	list, err := s.Upstreams[req.repo.Host].Referrers(ctx, req.repo, digest.Digest(req.reference), limit)
+	list, err := s.Upstreams[req.repo.Host].Referrers(ctx, req.repo, req.ref.Digest, limit)
 	if err != nil {
 		return err
 	}
@@ -86,9 +84,9 @@ func serveReferrers(s *Snapshot, w http.ResponseWriter, r *http.Request, req req
 			message: "the upstream has no referrers API; use the referrers tag",
 		}
 	}
-	index := referrersIndex{SchemaVersion: 2, MediaType: indexType, Manifests: []verify.Descriptor{}}
+	index := referrersIndex{SchemaVersion: 2, MediaType: indexType, Manifests: []oci.Descriptor{}}
 	for _, d := range list.Descriptors {
-		if verify.CheckDigest(d.Digest) == nil && (req.artifact == "" || req.artifact == d.ArtifactType) {
+		if oci.CheckDigest(d.Digest) == nil && (req.artifact == "" || req.artifact == d.ArtifactType) {
 			index.Manifests = append(index.Manifests, d)
 		}
 	}
@@ -97,7 +95,7 @@ func serveReferrers(s *Snapshot, w http.ResponseWriter, r *http.Request, req req
 	}
 	body, err := json.Marshal(index)
 	if err != nil {
-		return fmt.Errorf("write referrers of %s@%s: %w", req.repo, req.reference, err)
+		return fmt.Errorf("write referrers of %s: %w", req.repo.At(req.ref.Digest), err)
 	}
 	writeList(w, r, indexType, body)
 	return nil

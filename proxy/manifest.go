@@ -5,13 +5,15 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // serveManifest resolves once, judges those bytes, and serves those bytes.
 // HEAD waits for the same verdict: a client with a warm store asks nothing else.
 func serveManifest(s *Snapshot, w http.ResponseWriter, r *http.Request, req request, seen *observation) error {
-	m, v, err := s.Gate.Manifest(seen.ctx, req.repo, req.reference, req.client)
+	m, v, err := s.Gate.Manifest(seen.ctx, policy.Image{Repository: req.repo, Reference: req.ref}, req.client)
 	if err != nil {
 		return err
 	}
@@ -23,7 +25,7 @@ func serveManifest(s *Snapshot, w http.ResponseWriter, r *http.Request, req requ
 	return nil
 }
 
-func writeManifest(w http.ResponseWriter, r *http.Request, m verify.Manifest, v verify.Verdict, seen *observation) {
+func writeManifest(w http.ResponseWriter, r *http.Request, m oci.Manifest, v verify.Verdict, seen *observation) {
 	h := w.Header()
 	etag := `"` + m.Digest.String() + `"`
 	values := []string{m.MediaType, m.Digest.String(), etag, strconv.Itoa(len(m.Bytes)), seen.id}

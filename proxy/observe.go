@@ -232,7 +232,7 @@ func (o *observer) write(seen *observation, outcome string, took time.Duration, 
 		slog.String("kind", seen.request.kind.String()),
 		slog.String("method", seen.method),
 		slog.String("image", seen.request.repo.String()),
-		slog.String("reference", seen.request.reference),
+		slog.String("reference", seen.request.ref.String()),
 		slog.String("client", seen.request.client.Addr),
 		slog.String("agent", seen.agent[:min(len(seen.agent), 120)]),
 	)

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy/upstream"
 )
@@ -97,7 +95,7 @@ func FuzzParse(f *testing.F) {
 			referrersKind: "referrers",
 			tagsKind:      "tags",
 		}[req.kind]
-		reference := req.reference
+		reference := req.ref.String()
 		if req.kind == tagsKind {
 			reference = "list"
 		}
@@ -117,11 +115,11 @@ func FuzzParse(f *testing.F) {
 		up := s.Upstreams[req.repo.Host]
 		switch req.kind {
 		case manifestKind:
-			_, err = up.Manifest(t.Context(), req.repo, req.reference, 1)
+			_, err = up.Manifest(t.Context(), policy.Image{Repository: req.repo, Reference: req.ref}, 1)
 		case blobKind:
-			_, err = up.Blob(t.Context(), req.repo, digest.Digest(req.reference), 1)
+			_, err = up.Blob(t.Context(), req.repo, req.ref.Digest, 1)
 		case referrersKind:
-			_, _ = up.Referrers(t.Context(), req.repo, digest.Digest(req.reference), 1)
+			_, _ = up.Referrers(t.Context(), req.repo, req.ref.Digest, 1)
 			err = errAny
 		case tagsKind:
 			_, _, err = up.Tags(t.Context(), req.repo, "", "", 1)

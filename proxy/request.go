@@ -1,16 +1,14 @@
 package proxy
 
 import (
+	"errors"
 	"net"
 	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/pullgate/pullgate/policy"
-	"github.com/pullgate/pullgate/verify"
 )
 
 // kind is what a request asks for.
@@ -32,15 +30,12 @@ func (k kind) String() string {
 type request struct {
 	kind      kind
 	repo      policy.Repository
-	reference string // tag or digest of a manifest, digest of a blob or of a referrers' subject
+	ref       policy.Reference // of a manifest; a blob's or a referrers' subject's is a digest
 	client    policy.Client
 	rangeSpec string // one well-formed byte range of a blob request, or empty
 	n, last   string // paging of tags/list
 	artifact  string // artifactType filter of referrers
 }
-
-// Distribution spec, "Pulling manifests": the grammar of a tag.
-var tagGrammar = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 
 // parse reads a request against the configured upstreams. Spellings on which
 // two parsers could disagree are refused, never cleaned up (400).
@@ -62,14 +57,14 @@ func (s *Snapshot) parse(r *http.Request) (request, error) {
 		req.kind = ping
 		return req, nil
 	}
-	name, err := req.split(rest)
+	name, reference, err := req.split(rest)
 	if err != nil {
 		return request{}, err
 	}
 	if req.repo, err = s.repository(r, query, name); err != nil {
 		return request{}, err
 	}
-	if err := req.checkReference(); err != nil {
+	if err := req.refer(reference); err != nil {
 		return request{}, err
 	}
 	if spec := r.Header.Get("Range"); req.kind == blobKind && byteRange.MatchString(spec) {
@@ -84,16 +79,15 @@ var byteRange = regexp.MustCompile(`^bytes=(?:[0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,1
 
 // split finds what is asked for. The last marker counts: a repository may be
 // called a/manifests/b.
-func (req *request) split(rest string) (name string, err error) {
+func (req *request) split(rest string) (name, reference string, err error) {
 	if name, ok := strings.CutSuffix(rest, "/tags/list"); ok {
 		req.kind = tagsKind
-		return name, nil
+		return name, "", nil
 	}
 	head, reference, ok := cutLast(rest)
 	if !ok {
-		return "", notFound("no such route; a registry's pull routes are manifests, blobs, tags/list and referrers")
+		return "", "", notFound("no such route; a registry's pull routes are manifests, blobs, tags/list and referrers")
 	}
-	req.reference = reference
 	switch {
 	case strings.HasSuffix(head, "/manifests"):
 		req.kind = manifestKind
@@ -102,9 +96,9 @@ func (req *request) split(rest string) (name string, err error) {
 	case strings.HasSuffix(head, "/referrers"):
 		req.kind = referrersKind
 	default:
-		return "", notFound("no such route; a registry's pull routes are manifests, blobs, tags/list and referrers")
+		return "", "", notFound("no such route; a registry's pull routes are manifests, blobs, tags/list and referrers")
 	}
-	return head[:strings.LastIndexByte(head, '/')], nil
+	return head[:strings.LastIndexByte(head, '/')], reference, nil
 }
 
 func cutLast(s string) (before, after string, ok bool) {
@@ -115,19 +109,16 @@ func cutLast(s string) (before, after string, ok bool) {
 	return s[:i], s[i+1:], true
 }
 
-func (req *request) checkReference() error {
-	switch req.kind {
-	case tagsKind:
+// refer reads what a manifest, a blob or a list of referrers is asked for by.
+func (req *request) refer(reference string) (err error) {
+	if req.kind == tagsKind {
 		return nil
-	case manifestKind:
-		if !strings.Contains(req.reference, ":") {
-			if !tagGrammar.MatchString(req.reference) {
-				return badRequest("MANIFEST_INVALID", "the reference is neither a tag nor a digest")
-			}
-			return nil
-		}
 	}
-	if verify.CheckDigest(digest.Digest(req.reference)) != nil {
+	req.ref, err = policy.ParseReference(reference)
+	switch {
+	case errors.Is(err, policy.ErrTag) && req.kind == manifestKind:
+		return badRequest("MANIFEST_INVALID", "the reference is neither a tag nor a digest")
+	case err != nil, req.ref.Tag != "" && req.kind != manifestKind:
 		return badRequest("DIGEST_INVALID", "the digest is not sha256: or sha512: and lower-case hex")
 	}
 	return nil

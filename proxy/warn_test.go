@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -101,6 +102,8 @@ func TestWarnNeverWeakensStaticDeny(t *testing.T) {
 		blobs("closed/app", image.Digest),
 		blobs("closed/app", image.Config),
 		blobs("closed/app", image.Layers[0]),
+		"/v2/reg.example/closed/app/tags/list",
+		"/v2/reg.example/closed/app/referrers/" + image.Digest.String(),
 	}
 	for _, path := range paths {
 		r.refusedAt("static: deny under warn", path)
@@ -112,8 +115,32 @@ func TestWarnNeverWeakensStaticDeny(t *testing.T) {
 	}
 }
 
-// One digest is denied by name after its image was pulled: its layers and
-// children are parts of what is denied, and warn does not bring them back.
+// The gate gives up asking about a layer that very many images share: it could
+// not be verified. Warn admits such a layer, but not from a repository that is
+// denied in writing.
+func TestWarnNeverWeakensStaticDenyOfSharedLayer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, withMode(policy.Warn))
+	layer := random(100)
+	shared := blobs("prod/app", digest.FromBytes(layer))
+	for range 40 { // more than are asked about for one part
+		image := r.reg.PushImage("prod/app", "", layer)
+		r.get(manifests("prod/app", image.Digest)).warned(t, "an image")
+	}
+
+	r.restart()
+	r.get(shared).warned(t, "the layer, with nothing in memory")
+
+	r.reload(withPolicies(`[{name: closed, images: ["reg.example/prod/**"], static: deny}]`))
+	r.restart()
+	if g := r.get(shared); g.status != http.StatusForbidden && g.status != http.StatusServiceUnavailable {
+		t.Errorf("the layer of a denied repository: status %d: %.100q", g.status, g.body)
+	}
+}
+
+// One digest is denied by name after its image was pulled: its layers are parts
+// of what is denied, and warn does not bring them back. An index is denied in
+// the same way, by each of its names.
 func TestWarnNeverWeakensStaticDenyOfADigest(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, withMode(policy.Warn))
@@ -122,18 +149,23 @@ func TestWarnNeverWeakensStaticDenyOfADigest(t *testing.T) {
 	r.reg.Sign("prod/app", index, r.key)
 	r.get(manifests("prod/app", "v1")).served(t, image.Manifest)
 	r.get(blobs("prod/app", image.Layers[0])).served(t, r.reg.Blob("prod/app", image.Layers[0]))
-	r.reload(
-		withPolicies(
-			`[{name: bad-ones, digests: ["` +
-				image.Digest.String() + `"], static: deny}, {name: prod, images: ["reg.example/prod/**"], ` +
-				`authorities: [{key: KEY}]}]`,
-		),
-	)
+	r.get(manifests("prod/app", "multi")).served(t, r.reg.Manifest("prod/app", index))
+
+	r.reload(withPolicies(fmt.Sprintf(`
+- {name: bad-ones, digests: [%q, %q], static: deny}
+- {name: prod, images: ["reg.example/prod/**"], authorities: [{key: KEY}]}
+`, image.Digest, index)))
+
 	r.refusedAt("the denied image", manifests("prod/app", "v1"))
 	r.refusedAt("the denied image", manifests("prod/app", image.Digest))
 	r.refusedAt("the denied image as a blob", blobs("prod/app", image.Digest))
 	r.refusedAt("a layer of the denied image alone", blobs("prod/app", image.Layers[0]))
 	r.refusedAt("the config of the denied image", blobs("prod/app", image.Config))
+	r.refusedAt("the denied index", manifests("prod/app", "multi"))
+	r.refusedAt("the denied index", manifests("prod/app", index))
+	r.refusedAt("the denied index as a blob", blobs("prod/app", index))
+	other := digest.SHA512.FromBytes(r.reg.Manifest("prod/app", index))
+	r.refusedAt("the denied index by sha512", manifests("prod/app", other))
 }
 
 // A verification that could not be done admits under warn, whatever kept it

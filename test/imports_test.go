@@ -10,18 +10,21 @@ import (
 const module = "github.com/pullgate/pullgate/"
 
 // rooms may import only what stands below them: cmd → proxy → verify → policy.
+// At the bottom is verify/oci, bytes and digests, which imports nothing of ours.
 var rooms = map[string][]string{
-	"policy":               {},
-	"verify/sigs":          {"policy"},
-	"verify":               {"policy", "verify/sigs"},
-	"verify/trust":         {"policy", "verify/sigs"},
-	"proxy/upstream":       {"policy", "verify"},
-	"proxy":                {"policy", "verify", "proxy/upstream"},
+	"verify/oci":           {},
+	"policy":               {"verify/oci"},
+	"verify/sigs":          {"policy", "verify/oci"},
+	"verify":               {"policy", "verify/oci", "verify/sigs"},
+	"verify/trust":         {"policy", "verify/oci", "verify/sigs"},
+	"proxy/upstream":       {"policy", "verify/oci"},
+	"proxy":                {"policy", "verify", "verify/oci", "proxy/upstream"},
 	"cmd/pullgate/imports": {"policy"},
 	"cmd/pullgate": {
 		"policy",
 		"cmd/pullgate/imports",
 		"verify",
+		"verify/oci",
 		"verify/sigs",
 		"verify/trust",
 		"proxy",

@@ -6,6 +6,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/pullgate/pullgate/verify/oci"
 	"github.com/pullgate/pullgate/verify/sigs"
 )
 
@@ -96,11 +97,11 @@ func (q *question) isArtefact(ctx context.Context, a *sigs.Artifact) (bool, erro
 // small fetches one blob of an artefact; nil without an error means that it is
 // missing, listed as too large to be a signature, or of another size than listed.
 func (q *question) small(ctx context.Context, registry Registry, b sigs.Blob, budget *budget) ([]byte, error) {
-	if CheckDigest(b.Digest) != nil || b.Size < 0 || b.Size > q.Limits.PayloadBytes || !budget.take(b.Size) {
+	if oci.CheckDigest(b.Digest) != nil || b.Size < 0 || b.Size > q.Limits.PayloadBytes || !budget.take(b.Size) {
 		return nil, nil
 	}
 	content, err := registry.Blob(ctx, q.repo, b.Digest, q.Limits.PayloadBytes)
-	if IsNotFound(err) || err == nil && int64(len(content)) != b.Size {
+	if oci.IsNotFound(err) || err == nil && int64(len(content)) != b.Size {
 		return nil, nil
 	}
 	return content, err

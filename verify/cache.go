@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/oci"
 	"github.com/pullgate/pullgate/verify/sigs"
 )
 
@@ -24,21 +25,21 @@ type Cache struct {
 
 // remembered is a manifest with its structure, parsed once.
 type remembered struct {
-	Manifest
-	Structure
+	oci.Manifest
+	oci.Structure
 	artefact *sigs.Artifact // what its labels claim; nil: it is an image or an index
 	alias    digest.Digest  // the same bytes by the other algorithm
 	written  atomic.Int64   // when its facts were, in Unix seconds
 	learned  atomic.Uint64  // the store's epoch when its facts were written; 0: not on disk
 }
 
-func newRemembered(m Manifest, s Structure) *remembered {
+func newRemembered(m oci.Manifest, s oci.Structure) *remembered {
 	other := digest.SHA512
 	if m.Digest.Algorithm() == digest.SHA512 {
 		other = digest.SHA256
 	}
 	r := &remembered{Manifest: m, Structure: s, alias: other.FromBytes(m.Bytes)}
-	if s.Kind == Image {
+	if s.Kind == oci.Image {
 		r.artefact, _ = sigs.ParseArtifact(m.Bytes)
 	}
 	return r

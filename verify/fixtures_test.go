@@ -40,7 +40,7 @@ func TestFixtures(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/referrers=%v", f.Name, !noReferrers), func(t *testing.T) {
 				gate := gateFor(t, set, f, up)
 				repo := policy.Repository{Host: "reg.example", Path: f.Repository}
-				_, v, err := gate.Manifest(t.Context(), repo, f.Tag, policy.Client{})
+				_, v, err := gate.Manifest(t.Context(), repo.Tagged(f.Tag), policy.Client{})
 				if err != nil || v.Outcome.String() != f.Verdict {
 					t.Fatalf("%s: %s, %v, %v; want %s", f.Why, v.Outcome, err, v.Reasons, f.Verdict)
 				}

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/oci"
 	"github.com/pullgate/pullgate/verify/sigs"
 )
 
@@ -126,19 +127,18 @@ func attestedBy(p *policy.Policy, authority string) []string {
 	return types
 }
 
-// Manifest resolves reference (a tag or a digest) in repo once and decides
+// Manifest resolves image, by tag or digest, once and decides
 // about exactly those bytes, within Limits.VerifyTimeout. When the verdict
 // admits, every part the manifest lists has been recorded durably. The bytes
 // are the caller's to read, not to change. Errors: *UpstreamError, ErrManifest,
 // ErrDigest, anything else is "could not tell".
 func (g *Gate) Manifest(
 	ctx context.Context,
-	repo policy.Repository,
-	reference string,
+	image policy.Image,
 	client policy.Client,
-) (Manifest, Verdict, error) {
-	q := g.question(repo, client)
-	m, v, err := q.manifest(ctx, reference)
+) (oci.Manifest, Verdict, error) {
+	q := g.question(image.Repository, client)
+	m, v, err := q.manifest(ctx, image.Reference)
 	v.Upstream = q.waited
 	return m, v, err
 }
@@ -151,7 +151,7 @@ func (g *Gate) Blob(
 	repo policy.Repository,
 	d digest.Digest,
 	client policy.Client,
-) (Manifest, Verdict, error) {
+) (oci.Manifest, Verdict, error) {
 	q := g.question(repo, client)
 	m, v, err := q.blob(ctx, d)
 	v, err = q.orWarn(v, err, d, d)
@@ -181,15 +181,15 @@ func (g *Gate) question(repo policy.Repository, client policy.Client) *question 
 	}
 }
 
-func (q *question) manifest(ctx context.Context, reference string) (Manifest, Verdict, error) {
+func (q *question) manifest(ctx context.Context, ref policy.Reference) (oci.Manifest, Verdict, error) {
 	if !q.couldAllow() { // nothing of it can be admitted: the upstream need not be asked
-		return Manifest{}, q.refusedUnseen(reference), nil
+		return oci.Manifest{}, q.refusedUnseen(ref), nil
 	}
-	m, err := q.resolve(ctx, reference)
+	m, err := q.resolve(ctx, ref)
 	if err != nil {
-		return Manifest{}, Verdict{}, err
+		return oci.Manifest{}, Verdict{}, err
 	}
-	if m.Kind == Index && !m.Platforms && !m.Inline && isFallbackTag(reference) && q.couldAllow() {
+	if m.Kind == oci.Index && !m.Platforms && !m.Inline && isFallbackTag(ref.Tag) && q.couldAllow() {
 		if v, ok := q.static(q.policyOf(m), m.Digest); ok && !v.Admitted() {
 			return m.Manifest, v, nil
 		}
@@ -204,29 +204,29 @@ func (q *question) manifest(ctx context.Context, reference string) (Manifest, Ve
 	}
 	v, err := q.admit(ctx, m, 0)
 	if v, err = q.orWarn(v, err, m.Digest, m.alias); err != nil {
-		return Manifest{}, Verdict{}, err
+		return oci.Manifest{}, Verdict{}, err
 	}
 	if v.Admitted() {
 		if err := q.remember(m, v); err != nil {
-			return Manifest{}, Verdict{}, err
+			return oci.Manifest{}, Verdict{}, err
 		}
 	}
 	return m.Manifest, v, nil
 }
 
-func (q *question) blob(ctx context.Context, d digest.Digest) (Manifest, Verdict, error) {
+func (q *question) blob(ctx context.Context, d digest.Digest) (oci.Manifest, Verdict, error) {
 	p := q.policyFor(d)
 	if v, ok := q.static(p, d); ok {
-		return Manifest{}, v, nil
+		return oci.Manifest{}, v, nil
 	}
 	isManifest, err := q.knownManifest(d)
 	if err != nil {
-		return Manifest{}, Verdict{}, err
+		return oci.Manifest{}, Verdict{}, err
 	}
 	if isManifest {
 		m, err := q.load(ctx, d)
 		if err != nil {
-			return Manifest{}, Verdict{}, err
+			return oci.Manifest{}, Verdict{}, err
 		}
 		v, err := q.admit(ctx, m, 0)
 		return m.Manifest, v, err
@@ -247,17 +247,12 @@ func (q *question) blob(ctx context.Context, d digest.Digest) (Manifest, Verdict
 			v = v.under(p, q.Mode)
 		}
 	}
-	return Manifest{}, v, err
+	return oci.Manifest{}, v, err
 }
 
 // refusedUnseen is the denial of whatever a repository holds.
-func (q *question) refusedUnseen(reference string) Verdict {
-	v := Verdict{Image: q.repo}
-	if d := digest.Digest(reference); CheckDigest(d) == nil {
-		v.Digest = d
-	} else {
-		v.Tag = reference
-	}
+func (q *question) refusedUnseen(ref policy.Reference) Verdict {
+	v := Verdict{Image: q.repo, Digest: ref.Digest, Tag: ref.Tag}
 	p := q.policyFor(v.Digest)
 	v.Policy, v.PolicyHash, v.Reasons = p.Name, p.Hash, []Reason{{Reason: deniedBecause(p)}}
 	return v
@@ -266,7 +261,7 @@ func (q *question) refusedUnseen(reference string) Verdict {
 // deniedBecause is the reason of a static deny.
 func deniedBecause(p *policy.Policy) string {
 	switch {
-	case p.Where == "":
+	case p.Where.IsZero():
 		return "no policy matches it, and defaultAction is not allow"
 	case len(p.Digests) > 0:
 		return "this digest is denied"

@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/oci"
 	"github.com/pullgate/pullgate/verify/sigs"
 )
 
@@ -47,7 +48,7 @@ func (g *Gate) judge(
 	}
 	search.found = func(c sigs.Candidate) {
 		if j.examine(ctx, c) {
-			enough(ErrEnough) // the other look-ups need not end
+			enough(oci.ErrEnough) // the other look-ups need not end
 		}
 	}
 	search.run(ctx)

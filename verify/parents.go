@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 const (
@@ -87,11 +88,11 @@ func (q *question) byParents(
 // asks for the parent's verdict.
 func (q *question) byParent(ctx context.Context, kind partKind, d, parent digest.Digest, depth int) (Verdict, error) {
 	unknown := Verdict{Image: q.repo, Digest: d, Unknown: true}
-	if CheckDigest(parent) != nil {
+	if oci.CheckDigest(parent) != nil {
 		return unknown, nil // a poisoned store names no manifest
 	}
 	m, err := q.load(ctx, parent)
-	if IsNotFound(err) || errors.Is(err, ErrManifest) {
+	if oci.IsNotFound(err) || errors.Is(err, oci.ErrManifest) {
 		return unknown, nil
 	}
 	if err != nil {

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // notFoundTTL is how long an upstream's 404 is believed: a client that asks
@@ -20,11 +20,11 @@ const notFoundTTL = 3 * time.Second
 // resolve turns a reference into the bytes it stands for now: by digest from
 // memory, state or upstream; by tag with one coalesced HEAD when the manifest
 // is known already, else with one GET.
-func (q *question) resolve(ctx context.Context, reference string) (*remembered, error) {
-	if strings.Contains(reference, ":") {
-		return q.load(ctx, digest.Digest(reference))
+func (q *question) resolve(ctx context.Context, ref policy.Reference) (*remembered, error) {
+	if ref.Digest != "" {
+		return q.load(ctx, ref.Digest)
 	}
-	key := "tag|" + q.repo.String() + ":" + reference
+	key := "tag|" + q.repo.Tagged(ref.Tag).String()
 	was, seen := q.Cache.tags.Get(key)
 	age := q.Now().Sub(was.at)
 	if seen && age < q.TagTTL {
@@ -37,7 +37,7 @@ func (q *question) resolve(ctx context.Context, reference string) (*remembered, 
 			// A third of the time: what follows an upstream that stalls needs some.
 			ctx, cancel := context.WithTimeout(ctx, q.Limits.VerifyTimeout/3)
 			defer cancel()
-			d, ok, err := registry.Resolve(ctx, q.repo, reference)
+			d, ok, err := registry.Resolve(ctx, q.repo, ref.Tag)
 			if err != nil {
 				return nil, err
 			}
@@ -48,7 +48,7 @@ func (q *question) resolve(ctx context.Context, reference string) (*remembered, 
 				return nil, err
 			}
 		}
-		return q.fetch(ctx, registry, q.repo, reference)
+		return q.fetch(ctx, registry, q.repo.Tagged(ref.Tag))
 	})
 	if err == nil {
 		q.Cache.tags.Set(key, tagged{digest: m.Digest, at: q.Now()}, 1)
@@ -66,7 +66,7 @@ func (q *question) resolve(ctx context.Context, reference string) (*remembered, 
 // load returns the manifest d of repo: from memory, from beside the facts, or
 // from upstream; hashed in any case.
 func (q *question) load(ctx context.Context, d digest.Digest) (*remembered, error) {
-	if err := CheckDigest(d); err != nil {
+	if err := oci.CheckDigest(d); err != nil {
 		return nil, err
 	}
 	if m, err := q.known(d); m != nil || err != nil {
@@ -77,7 +77,7 @@ func (q *question) load(ctx context.Context, d digest.Digest) (*remembered, erro
 		"manifest|"+imageKey(q.repo, d),
 		false,
 		func(ctx context.Context, registry Registry) (*remembered, error) {
-			return q.fetch(ctx, registry, q.repo, d.String())
+			return q.fetch(ctx, registry, q.repo.At(d))
 		},
 	)
 }
@@ -95,7 +95,7 @@ func (q *question) known(d digest.Digest) (*remembered, error) {
 	if !ok {
 		return nil, nil
 	}
-	s, err := ParseManifest(kept.Bytes, kept.MediaType, q.Limits.Descriptors)
+	s, err := oci.ParseManifest(kept.Bytes, kept.MediaType, q.Limits.Descriptors)
 	if err != nil {
 		return nil, err
 	}
@@ -129,26 +129,21 @@ func (q *question) fetchOnce(
 	}
 	return fly(ctx, q, key, func(ctx context.Context) (*remembered, error) {
 		m, err := fetch(ctx, registry)
-		if IsNotFound(err) {
+		if oci.IsNotFound(err) {
 			q.Cache.missing.SetWithTTL(key, missing{err: err, until: q.Now().Add(notFoundTTL)}, 1, notFoundTTL)
 		}
 		return m, err
 	})
 }
 
-func (g *Gate) fetch(
-	ctx context.Context,
-	registry Registry,
-	repo policy.Repository,
-	reference string,
-) (*remembered, error) {
-	got, err := registry.Manifest(ctx, repo, reference, g.Limits.ManifestBytes)
+func (g *Gate) fetch(ctx context.Context, registry Registry, image policy.Image) (*remembered, error) {
+	got, err := registry.Manifest(ctx, image, g.Limits.ManifestBytes)
 	if err != nil {
 		return nil, err
 	}
 	var m *remembered
 	err = g.slot(ctx, func() error { // parsing takes many times the bytes: as many at once as there are CPUs
-		s, err := ParseManifest(got.Bytes, got.MediaType, g.Limits.Descriptors)
+		s, err := oci.ParseManifest(got.Bytes, got.MediaType, g.Limits.Descriptors)
 		if err != nil {
 			return err
 		}
@@ -159,7 +154,7 @@ func (g *Gate) fetch(
 	if err != nil {
 		return nil, err
 	}
-	g.Cache.putManifest(repo, m)
+	g.Cache.putManifest(image.Repository, m)
 	return m, nil
 }
 
@@ -174,6 +169,6 @@ func (g *Gate) registry(repo policy.Repository) (Registry, error) {
 // unavailable reports network errors, timeouts and 5xx: the upstream said
 // nothing about the image.
 func unavailable(err error) bool {
-	var u *UpstreamError
+	var u *oci.UpstreamError
 	return errors.As(err, &u) && u.Status == http.StatusServiceUnavailable || errors.Is(err, context.DeadlineExceeded)
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/oci"
 	"github.com/pullgate/pullgate/verify/sigs"
 )
 
@@ -114,7 +115,7 @@ func (s *source) tooMuch() {
 // legacyTag reads sha256-<hex>.sig or .att, where cosign v1 and v2 keep
 // signatures and attestations.
 func (s *source) legacyTag(ctx context.Context, suffix string, kind sigs.Kind) error {
-	m, err := s.manifest(ctx, "sha256-"+s.image.Encoded()+suffix, s.gate.Limits.ManifestBytes)
+	m, err := s.manifest(ctx, policy.Reference{Tag: "sha256-" + s.image.Encoded() + suffix}, s.gate.Limits.ManifestBytes)
 	if err != nil || m == nil {
 		return err
 	}
@@ -124,7 +125,7 @@ func (s *source) legacyTag(ctx context.Context, suffix string, kind sigs.Kind) e
 // referrers reads the referrers API, where the registry has one.
 func (s *source) referrers(ctx context.Context) error {
 	r, err := s.registry.Referrers(ctx, s.repo, s.image, s.budget.most(s.gate.Limits.ManifestBytes))
-	if errors.Is(err, ErrTooLarge) {
+	if errors.Is(err, oci.ErrTooLarge) {
 		s.note("the registry lists more referrers than can be read")
 		return nil
 	}
@@ -143,7 +144,8 @@ func (s *source) fallbackTag(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	m, err := s.manifest(ctx, s.image.Algorithm().String()+"-"+s.image.Encoded()[:64], s.gate.Limits.ManifestBytes)
+	fallback := s.image.Algorithm().String() + "-" + s.image.Encoded()[:64]
+	m, err := s.manifest(ctx, policy.Reference{Tag: fallback}, s.gate.Limits.ManifestBytes)
 	if err != nil || m == nil {
 		return err
 	}
@@ -155,23 +157,23 @@ func (s *source) fallbackTag(ctx context.Context) error {
 
 // listing is a signature manifest or a fallback index, as far as it is read.
 type listing struct {
-	Config    Descriptor    `json:"config"`
-	Layers    []Descriptor  `json:"layers"`
-	Manifests *[]Descriptor `json:"manifests"`
-	Subject   *Descriptor   `json:"subject"`
+	Config    oci.Descriptor    `json:"config"`
+	Layers    []oci.Descriptor  `json:"layers"`
+	Manifests *[]oci.Descriptor `json:"manifests"`
+	Subject   *oci.Descriptor   `json:"subject"`
 }
 
 // manifest fetches a listing of at most limit bytes by tag or digest. Nil
 // without an error means that there is none, or none that can be read.
-func (s *source) manifest(ctx context.Context, reference string, limit int64) (*listing, error) {
+func (s *source) manifest(ctx context.Context, ref policy.Reference, limit int64) (*listing, error) {
 	granted := s.budget.reserve(limit)
 	if granted == 0 {
 		s.tooMuch()
 		return nil, nil
 	}
-	m, err := s.registry.Manifest(ctx, s.repo, reference, granted)
+	m, err := s.registry.Manifest(ctx, policy.Image{Repository: s.repo, Reference: ref}, granted)
 	s.budget.giveBack(granted - int64(len(m.Bytes)))
-	if errors.Is(err, ErrTooLarge) && (granted < limit || limit == s.gate.Limits.ManifestBytes) {
+	if errors.Is(err, oci.ErrTooLarge) && (granted < limit || limit == s.gate.Limits.ManifestBytes) {
 		s.note("%s holds a manifest that is larger than the limits allow; it was not examined", s.where)
 		return nil, nil
 	}
@@ -182,9 +184,9 @@ func (s *source) manifest(ctx context.Context, reference string, limit int64) (*
 		return nil, err
 	}
 	var l listing
-	if err := sigs.CheckStrict(
+	if err := oci.CheckStrict(
 		m.Bytes,
-		maxManifestDepth,
+		oci.MaxManifestDepth,
 		maxListingTokens,
 	); err != nil ||
 		json.Unmarshal(m.Bytes, &l) != nil {
@@ -196,15 +198,15 @@ func (s *source) manifest(ctx context.Context, reference string, limit int64) (*
 
 // none reports the answers that mean "nothing of that here".
 func none(err error) bool {
-	var u *UpstreamError
+	var u *oci.UpstreamError
 	return errors.As(err, &u) && (u.Status == 404 || u.Status == 405 || u.Status == 501 || u.Status == 400)
 }
 
 // attachedOnes examines what a list of referrers names.
-func (s *source) attachedOnes(ctx context.Context, list []Descriptor) error {
+func (s *source) attachedOnes(ctx context.Context, list []oci.Descriptor) error {
 	// The artifact type is a hint that registries get wrong: likely ones go
 	// first, none is skipped for it.
-	slices.SortStableFunc(list, func(a, b Descriptor) int { return unlikely(a) - unlikely(b) })
+	slices.SortStableFunc(list, func(a, b oci.Descriptor) int { return unlikely(a) - unlikely(b) })
 	if limit := s.gate.Limits.Signatures; len(list) > limit {
 		s.note("%s lists %d artifacts; only %d were examined (limits.signatures)", s.where, len(list), limit)
 		list = list[:limit]
@@ -217,7 +219,7 @@ func (s *source) attachedOnes(ctx context.Context, list []Descriptor) error {
 	return all.Wait()
 }
 
-func unlikely(d Descriptor) int {
+func unlikely(d oci.Descriptor) int {
 	switch {
 	case sigs.IsBundle(d.ArtifactType), d.ArtifactType == sigs.ArtifactTypeSignature:
 		return 0
@@ -227,17 +229,17 @@ func unlikely(d Descriptor) int {
 	return 2
 }
 
-func (s *source) referrer(ctx context.Context, d Descriptor) error {
+func (s *source) referrer(ctx context.Context, d oci.Descriptor) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if CheckDigest(d.Digest) != nil || d.Size <= 0 || d.Size > s.gate.Limits.ManifestBytes {
+	if oci.CheckDigest(d.Digest) != nil || d.Size <= 0 || d.Size > s.gate.Limits.ManifestBytes {
 		s.note("%s lists an artifact without a proper digest or size", s.where)
 		return nil
 	}
 	// Somewhat more than listed: a registry that sends more than it has has not
 	// said that there is no signature.
-	m, err := s.manifest(ctx, d.Digest.String(), min(max(d.Size, leastManifest), s.gate.Limits.ManifestBytes))
+	m, err := s.manifest(ctx, policy.Reference{Digest: d.Digest}, min(max(d.Size, leastManifest), s.gate.Limits.ManifestBytes))
 	if err != nil || m == nil {
 		return err
 	}
@@ -275,7 +277,7 @@ func (s *source) layers(ctx context.Context, m *listing, only sigs.Kind) error {
 	return all.Wait()
 }
 
-func (s *source) candidate(ctx context.Context, l Descriptor, kind sigs.Kind) error {
+func (s *source) candidate(ctx context.Context, l oci.Descriptor, kind sigs.Kind) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -284,7 +286,7 @@ func (s *source) candidate(ctx context.Context, l Descriptor, kind sigs.Kind) er
 		limit = min(limit, sigs.MaxPayload)
 	}
 	switch {
-	case CheckDigest(l.Digest) != nil || l.Size < 0:
+	case oci.CheckDigest(l.Digest) != nil || l.Size < 0:
 		s.note("%s lists a signature without a proper digest or size", s.where)
 		return nil
 	case l.Size > limit && limit == s.gate.Limits.PayloadBytes:
@@ -306,10 +308,10 @@ func (s *source) candidate(ctx context.Context, l Descriptor, kind sigs.Kind) er
 	// more than it has has not said that there is no signature.
 	payload, err := s.registry.Blob(ctx, s.repo, l.Digest, max(l.Size, min(limit, sigs.MaxPayload)))
 	switch {
-	case errors.Is(err, ErrTooLarge):
+	case errors.Is(err, oci.ErrTooLarge):
 		s.note("%s lists a signature that is larger than any is", s.where)
 		return nil
-	case IsNotFound(err):
+	case oci.IsNotFound(err):
 		s.note("%s lists a signature that the registry does not have", s.where)
 		return nil
 	case err != nil:

@@ -11,7 +11,11 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/pullgate/pullgate/verify/oci"
+
 	bolt "go.etcd.io/bbolt"
+
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/pullgate/pullgate/policy"
@@ -153,8 +157,8 @@ func (s *Store) epoch() uint64 { return s.rotated.Load() + 1 }
 // because newer ones took their place.
 func (s *Store) learn(
 	repo policy.Repository,
-	parent Manifest,
-	parts Structure,
+	parent oci.Manifest,
+	parts oci.Structure,
 	signed *kept,
 ) (epoch uint64, pushedOut []digest.Digest, err error) {
 	rotated := false
@@ -320,17 +324,17 @@ func (s *Store) parents(repo policy.Repository, kind partKind, d digest.Digest) 
 
 // manifest returns kept bytes, hashed and compared; ok is false when they are
 // not kept or no longer what they were.
-func (s *Store) manifest(repo policy.Repository, d digest.Digest) (m Manifest, ok bool, err error) {
+func (s *Store) manifest(repo policy.Repository, d digest.Digest) (m oci.Manifest, ok bool, err error) {
 	err = s.read(manifestsBucket, storeKey(repo, d), func(value []byte) {
 		for i, c := range value {
 			if c == 0 {
-				m = Manifest{Bytes: append([]byte(nil), value[i+1:]...), MediaType: string(value[:i]), Digest: d}
+				m = oci.Manifest{Bytes: append([]byte(nil), value[i+1:]...), MediaType: string(value[:i]), Digest: d}
 				return
 			}
 		}
 	})
 	if err != nil || m.Bytes == nil || d.Algorithm().FromBytes(m.Bytes) != d {
-		return Manifest{}, false, err
+		return oci.Manifest{}, false, err
 	}
 	return m, true, nil
 }

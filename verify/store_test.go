@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/pullgate/pullgate/verify/oci"
+
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/pullgate/pullgate/policy"
@@ -25,13 +28,13 @@ func openStore(t *testing.T) *Store {
 	return s
 }
 
-func manifestOf(parts ...digest.Digest) (Manifest, Structure) {
+func manifestOf(parts ...digest.Digest) (oci.Manifest, oci.Structure) {
 	b := []byte(fmt.Sprint(parts))
-	return Manifest{
+	return oci.Manifest{
 		Bytes:     b,
-		MediaType: ociIndex,
+		MediaType: "application/vnd.oci.image.index.v1+json",
 		Digest:    digest.FromBytes(b),
-	}, Structure{Kind: Index, Manifests: parts}
+	}, oci.Structure{Kind: oci.Index, Manifests: parts}
 }
 
 func TestStoreRemembersPerRepository(t *testing.T) {

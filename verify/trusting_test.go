@@ -236,10 +236,7 @@ func (s *signers) load(text string) *policy.Set {
 // verdict is the gate's about image.
 func (s *signers) verdict(gate *verify.Gate, image digest.Digest) verify.Verdict {
 	s.t.Helper()
-	_, v, err := gate.Manifest(s.t.Context(), policy.Repository{
-		Host: "reg.example",
-		Path: signersRepo,
-	}, image.String(), policy.Client{})
+	_, v, err := gate.Manifest(s.t.Context(), policy.Repository{Host: "reg.example", Path: signersRepo}.At(image), policy.Client{})
 	s.check(err)
 	return v
 }

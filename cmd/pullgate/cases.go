@@ -146,7 +146,7 @@ func runCases(ctx context.Context, l *loaded, cases []testCase, out io.Writer) e
 }
 
 func (c testCase) decide(ctx context.Context, l *loaded) (verify.Verdict, error) {
-	repo, reference, err := parseImage(c.Image)
+	image, err := parseImage(c.Image)
 	if err != nil {
 		return verify.Verdict{}, err
 	}
@@ -167,7 +167,7 @@ func (c testCase) decide(ctx context.Context, l *loaded) (verify.Verdict, error)
 	if err != nil {
 		return verify.Verdict{}, err
 	}
-	_, v, err := gate.Manifest(ctx, repo, reference, policy.Client{Addr: c.Client})
+	_, v, err := gate.Manifest(ctx, image, policy.Client{Addr: c.Client})
 	return v, errors.Join(err, done())
 }
 

@@ -200,7 +200,7 @@ const (
 // laid over it, as os.Environ gives it; nil: nothing is.
 func readConfig(file string, environ []string) (*config, []policy.Problem) {
 	one := func(line int, format string, args ...any) []policy.Problem {
-		return []policy.Problem{{File: file, Line: line, Message: fmt.Sprintf(format, args...)}}
+		return []policy.Problem{policy.Position{File: file, Line: line}.Problem(format, args...)}
 	}
 	f, err := os.Open(file)
 	if err != nil {
@@ -286,7 +286,7 @@ func child(node *yaml.Node, key string) *yaml.Node {
 }
 
 func (c *config) problem(line int, format string, args ...any) policy.Problem {
-	return policy.Problem{File: c.file, Line: line, Message: fmt.Sprintf(format, args...)}
+	return policy.Position{File: c.file, Line: line}.Problem(format, args...)
 }
 
 // decodeProblems gives each error of the decoder the line of its key.
@@ -400,7 +400,7 @@ func (c *config) check() []policy.Problem {
 		add(c.line("clients", "htpasswdFile"), "clients.htpasswdFile is not supported yet")
 	}
 	if c.Canary != "" {
-		if repo, _, err := parseImage(c.Canary); err != nil {
+		if repo, err := parseImage(c.Canary); err != nil {
 			add(c.line("canary"), "canary: %v", err)
 		} else if !slices.ContainsFunc(c.Upstreams, func(u upstreamConfig) bool { return policy.FamiliarHost(u.Host) == repo.Host }) {
 			add(c.line("canary"), "canary %s is on %s, which is not among the upstreams", c.Canary, repo.Host)

@@ -49,7 +49,7 @@ func unknownKeys(node *yaml.Node, path string, known keySet) []policy.Problem {
 			list = append(list, unknownKeys(item, path, known)...)
 		}
 	case yaml.AliasNode:
-		list = append(list, policy.Problem{Line: node.Line, Message: "aliases are not read here; write the value out"})
+		list = append(list, policy.Position{Line: node.Line}.Problem("aliases are not read here; write the value out"))
 	case yaml.MappingNode:
 		seen := map[string]bool{}
 		for i := 0; i+1 < len(node.Content); i += 2 {
@@ -58,15 +58,13 @@ func unknownKeys(node *yaml.Node, path string, known keySet) []policy.Problem {
 			children, ok := known[key.Value]
 			switch {
 			case !ok:
-				list = append(list, policy.Problem{
-					Line:    key.Line,
-					Message: fmt.Sprintf("unknown key %q%s", full, suggest(key.Value, known)),
-				})
+				list = append(list, policy.Position{Line: key.Line}.Problem(
+					"unknown key %q%s",
+					full,
+					suggest(key.Value, known),
+				))
 			case seen[key.Value]:
-				list = append(list, policy.Problem{
-					Line:    key.Line,
-					Message: fmt.Sprintf("key %q is written twice", full),
-				})
+				list = append(list, policy.Position{Line: key.Line}.Problem("key %q is written twice", full))
 			default:
 				list = append(list, unknownKeys(value, full, children)...)
 			}
@@ -92,7 +90,7 @@ func suggest(key string, known keySet) string {
 // them: 3600 into 3.6 microseconds, true into 1, 0100 into 64.
 func mistyped(node *yaml.Node, path string, t reflect.Type) []policy.Problem {
 	say := func(format string, args ...any) []policy.Problem {
-		return []policy.Problem{{Line: node.Line, Message: path + fmt.Sprintf(format, args...)}}
+		return []policy.Problem{policy.Position{Line: node.Line}.Problem("%s", path+fmt.Sprintf(format, args...))}
 	}
 	scalar := node.Kind == yaml.ScalarNode
 	switch {
@@ -161,11 +159,11 @@ func overlayOf(environ []string) (map[string]string, []policy.Problem) {
 		}
 		key, ok := known[name]
 		if !ok {
-			problems = append(problems, policy.Problem{
-				File: "environment",
-				Message: name + " is no setting: only single values can be set there, e.g. PULLGATE_LISTEN, " +
+			problems = append(problems, policy.Position{File: "environment"}.Problem(
+				"%s is no setting: only single values can be set there, e.g. PULLGATE_LISTEN, "+
 					"PULLGATE_LIMITS_VERIFYTIMEOUT",
-			})
+				name,
+			))
 			continue
 		}
 		if value != "" { // an empty variable is none

@@ -31,11 +31,10 @@ const (
 
 // decisionQuery says which decisions are wanted; what is empty matches all.
 type decisionQuery struct {
-	id        string
-	image     string // familiar name without tag or digest
-	reference string // tag or digest
-	outcome   string
-	limit     int
+	id      string
+	image   policy.Image // with a reference or without
+	outcome string
+	limit   int
 }
 
 var (
@@ -69,18 +68,19 @@ func newDecisionQuery(id, image, outcome string, limit int) (decisionQuery, erro
 	}
 	if bare, err := name.NewRepository(image); err == nil { // neither tag nor digest: any of them
 		repo, err := policy.ParseRepository(bare.RegistryStr() + "/" + bare.RepositoryStr())
-		q.image = repo.String()
+		q.image.Repository = repo
 		return q, err
 	}
-	repo, reference, err := parseImage(image)
-	q.image, q.reference = repo.String(), reference
+	var err error
+	q.image, err = parseImage(image)
 	return q, err
 }
 
 func (q decisionQuery) matches(d *proxy.Decision) bool {
-	return (q.id == "" || d.ID == q.id) && (q.image == "" || d.Image == q.image) &&
+	repo, reference := q.image.Repository.String(), q.image.Reference.String()
+	return (q.id == "" || d.ID == q.id) && (repo == "" || d.Image == repo) &&
 		(q.outcome == "" || d.Outcome == q.outcome) &&
-		(q.reference == "" || d.Reference == q.reference || d.Digest == q.reference)
+		(reference == "" || d.Reference == reference || d.Digest == reference)
 }
 
 // find returns what matches among lines, in their order; more says that there
@@ -90,6 +90,7 @@ func (q decisionQuery) find(
 	ctx context.Context,
 	lines iter.Seq2[[]byte, error],
 ) (found []proxy.Decision, more bool, err error) {
+	repo, reference := q.image.Repository.String(), q.image.Reference.String()
 	size := 0
 	for line, failed := range lines {
 		if failed != nil {
@@ -102,8 +103,8 @@ func (q decisionQuery) find(
 			return found, true, errors.Join(err, fmt.Errorf("search decisions: %w", ctx.Err()))
 		}
 		// Cheaper than decoding every line: all of these are in a line as they are.
-		if !bytes.Contains(line, []byte(q.id)) || !bytes.Contains(line, []byte(q.image)) ||
-			!bytes.Contains(line, []byte(q.reference)) {
+		if !bytes.Contains(line, []byte(q.id)) || !bytes.Contains(line, []byte(repo)) ||
+			!bytes.Contains(line, []byte(reference)) {
 			continue
 		}
 		d, ok := decodeDecision(line)

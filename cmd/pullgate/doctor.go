@@ -99,8 +99,7 @@ type doctor struct {
 	gate, canary, root string
 	ca                 string // PEM file, or ""
 	timeout            time.Duration
-	repo               policy.Repository
-	reference          string
+	image              policy.Image // the canary
 	client             *http.Client // for the gate alone
 }
 
@@ -148,7 +147,7 @@ func (d *doctor) check(ctx context.Context) error {
 	}
 	d.gate = strings.TrimSuffix(d.gate, "/")
 	var err error
-	if d.repo, d.reference, err = parseImage(d.canary); err != nil {
+	if d.image, err = parseImage(d.canary); err != nil {
 		return &exitError{exitDenied, err}
 	}
 	if d.client, err = clientTrusting(d.ca); err != nil {
@@ -185,7 +184,7 @@ func clientTrusting(file string) (*http.Client, error) {
 func (d *doctor) asked(ctx context.Context) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	at := fmt.Sprintf("%s/v2/%s/manifests/%s?ns=%s", d.gate, d.repo.Path, d.reference, url.QueryEscape(d.repo.Host))
+	at := fmt.Sprintf("%s/v2/%s/manifests/%s?ns=%s", d.gate, d.image.Path, d.image.Reference, url.QueryEscape(d.image.Host))
 	req, err := http.NewRequestWithContext(ctx, http.MethodHead, at, nil)
 	if err != nil {
 		return 0, fmt.Errorf("ask for the canary: %w", err)
@@ -239,7 +238,7 @@ func (d *doctor) examine(ctx context.Context, r nodeRuntime) finding {
 			f.Says = err.Error()
 			return f
 		}
-		named := d.try(ctx, r, gate.Host+"/"+d.repo.String()+separator(d.reference)+d.reference)
+		named := d.try(ctx, r, gate.Host+"/"+d.image.String())
 		f.Command, f.Output = named.command, named.output
 		if named.pulled {
 			f.Outcome, f.Says = bypassed, "it pulled the canary by the gate's own name: another registry answers there"
@@ -257,13 +256,6 @@ func (d *doctor) examine(ctx context.Context, r nodeRuntime) finding {
 			"pulled through it either"
 	}
 	return f
-}
-
-func separator(reference string) string {
-	if strings.Contains(reference, ":") {
-		return "@"
-	}
-	return ":"
 }
 
 func printFindings(w io.Writer, found []finding, asJSON bool) error {

@@ -231,14 +231,14 @@ func lintContainerd(d *doctor) []string {
 		return advice
 	}
 	return []string{
-		"no hosts.toml for " + d.repo.Host + " below " + d.file(
+		"no hosts.toml for " + d.image.Host + " below " + d.file(
 			"/etc/containerd/certs.d",
 		) + ": pulls go straight to the registry",
 	}
 }
 
 func lintHosts(d *doctor, dir string) (advice []string, found bool) {
-	for _, host := range []string{d.repo.Host, "_default"} {
+	for _, host := range []string{d.image.Host, "_default"} {
 		name := d.file(dir + "/" + host + "/hosts.toml")
 		text, err := os.ReadFile(name)
 		if err != nil {
@@ -360,7 +360,7 @@ func lintContainersImage(d *doctor) []string {
 			if prefix == "" {
 				prefix = r.Location
 			}
-			if prefix != d.repo.Host && !strings.HasPrefix(d.repo.String(), prefix+"/") {
+			if prefix != d.image.Host && !strings.HasPrefix(d.image.Repository.String(), prefix+"/") {
 				continue
 			}
 			if len(r.Mirror) > 0 {
@@ -376,7 +376,7 @@ func lintContainersImage(d *doctor) []string {
 	if !held {
 		advice = append(
 			advice,
-			"registries.conf does not send "+d.repo.Host+" to the gate: pulls go straight to the registry",
+			"registries.conf does not send "+d.image.Host+" to the gate: pulls go straight to the registry",
 		)
 	}
 	return advice

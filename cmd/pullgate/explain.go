@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/verify"
 )
@@ -113,7 +114,7 @@ func askFiles(ctx context.Context, q decisionQuery, files []string) ([]proxy.Dec
 
 func askAdmin(ctx context.Context, q decisionQuery, admin string) ([]proxy.Decision, error) {
 	values := url.Values{"limit": {fmt.Sprint(q.limit)}}
-	for key, value := range map[string]string{"id": q.id, "image": q.name()} {
+	for key, value := range map[string]string{"id": q.id, "image": q.image.String()} {
 		if value != "" {
 			values.Set(key, value)
 		}
@@ -146,17 +147,6 @@ func askAdmin(ctx context.Context, q decisionQuery, admin string) ([]proxy.Decis
 		answer.Decisions[i] = harmless(answer.Decisions[i])
 	}
 	return answer.Decisions, nil
-}
-
-// name is the image as it was asked for.
-func (q decisionQuery) name() string {
-	switch {
-	case q.reference == "":
-		return q.image
-	case strings.Contains(q.reference, ":"):
-		return q.image + "@" + q.reference
-	}
-	return q.image + ":" + q.reference
 }
 
 // explain prints the newest decision whole and the others in one line each.
@@ -263,13 +253,19 @@ func tell(b *strings.Builder, d *proxy.Decision) {
 }
 
 func decidedAbout(d *proxy.Decision) string {
-	switch {
-	case d.Digest != "":
-		return d.Image + "@" + d.Digest
-	case strings.Contains(d.Reference, ":"):
-		return d.Image + "@" + d.Reference
+	if d.Digest != "" {
+		return recordedName(d.Image, d.Digest)
 	}
-	return d.Image + ":" + d.Reference
+	return recordedName(d.Image, d.Reference)
+}
+
+// recordedName joins two texts of a record, which may be anything, as an image
+// is written.
+func recordedName(repo, reference string) string {
+	if ref, err := policy.ParseReference(reference); err == nil && ref.Digest != "" {
+		return repo + "@" + reference
+	}
+	return repo + ":" + reference
 }
 
 func shortHash(hash string) string { return hash[:min(len(hash), 12)] }

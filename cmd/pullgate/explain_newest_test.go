@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pullgate/pullgate/policy"
 )
 
 const decisionLine = `{"time":"2026-01-01T00:00:00Z","id":"AAAAAAAAAAAAAAAAAAAAAAAAAA","client":"c","method":"GET",` +
@@ -27,7 +29,7 @@ func TestNewestUnreadable(t *testing.T) {
 	if err := os.WriteFile(older, []byte(strings.Replace(decisionLine, "OUTCOME", "allowed", 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	q := decisionQuery{image: "r.example/a", limit: 20}
+	q := decisionQuery{image: policy.Image{Repository: policy.Repository{Host: "r.example", Path: "a"}}, limit: 20}
 	if found, err := askFiles(t.Context(), q, []string{newest, older}); err == nil {
 		t.Errorf("it says %q", found[0].Outcome)
 	}

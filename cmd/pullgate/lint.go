@@ -43,12 +43,12 @@ func (l *loaded) lint() []policy.Problem {
 		list = append(list, lintPolicy(p)...)
 		for _, g := range p.Images {
 			if host, _, _ := strings.Cut(g.String(), "/"); !strings.Contains(host, "*") && l.upstreams[host] == nil {
-				file, line := where(p)
-				list = append(list, policy.Problem{
-					File:    file,
-					Line:    line,
-					Message: fmt.Sprintf("policy %q: %s never matches: %s is not among the upstreams", p.Name, g, host),
-				})
+				list = append(list, p.Where.Problem(
+					"policy %q: %s never matches: %s is not among the upstreams",
+					p.Name,
+					g,
+					host,
+				))
 			}
 		}
 	}
@@ -58,12 +58,7 @@ func (l *loaded) lint() []policy.Problem {
 func lintPolicy(p *policy.Policy) []policy.Problem {
 	var list []policy.Problem
 	add := func(format string, args ...any) {
-		file, line := where(p)
-		list = append(list, policy.Problem{
-			File:    file,
-			Line:    line,
-			Message: fmt.Sprintf("policy %q: ", p.Name) + fmt.Sprintf(format, args...),
-		})
+		list = append(list, p.Where.Problem("policy %q: %s", p.Name, fmt.Sprintf(format, args...)))
 	}
 	if p.Expires.IsZero() {
 		switch {
@@ -167,20 +162,4 @@ func broad(p policy.Pattern) bool {
 func loose(p policy.Pattern) bool {
 	return p.Match("https://evil.example/acme/app/.github/workflows/release.yml@refs/heads/main") ||
 		p.Match("someone@evil.example")
-}
-
-// where splits a policy's place.
-func where(p *policy.Policy) (file string, line int) { return place(p.Where) }
-
-// place splits file:line.
-func place(where string) (file string, line int) {
-	i := strings.LastIndexByte(where, ':')
-	if i < 0 {
-		return where, 0
-	}
-	line, err := strconv.Atoi(where[i+1:])
-	if err != nil {
-		return where, 0
-	}
-	return where[:i], line
 }

@@ -46,9 +46,9 @@ func loadOver(file string, environ []string, t *telemetry, before *loaded) (*loa
 	if c == nil || c.nodes == nil {
 		return nil, problems
 	}
-	canary, _, err := parseImage(c.Canary)
+	canary, err := parseImage(c.Canary)
 	if c.Canary == "" || err != nil { // an error has been reported by check
-		canary = policy.Repository{}
+		canary = policy.Image{}
 	}
 	set, more := policy.Load(policy.Input{
 		ConfigFile:        file,
@@ -59,7 +59,7 @@ func loadOver(file string, environ []string, t *telemetry, before *loaded) (*loa
 		FilesLine:         c.line("policyFiles"),
 		DefaultAction:     c.DefaultAction,
 		DefaultActionLine: c.line("defaultAction"),
-		Canary:            canary,
+		Canary:            canary.Repository,
 		CanaryLine:        c.line("canary"),
 	})
 	problems = append(problems, more...)
@@ -122,12 +122,7 @@ func (l *loaded) checkTrust() []policy.Problem {
 		}
 		root, err := sigs.ParseRoot(r.Name, r.JSON)
 		if err != nil {
-			file, line := place(r.Where)
-			list = append(list, policy.Problem{
-				File:    file,
-				Line:    line,
-				Message: fmt.Sprintf("trust root %q: %v", r.Name, err),
-			})
+			list = append(list, r.Where.Problem("trust root %q: %v", r.Name, err))
 			continue
 		}
 		given.Roots[r.Name] = root
@@ -135,12 +130,7 @@ func (l *loaded) checkTrust() []policy.Problem {
 	for _, p := range l.policies.Policies() {
 		for _, a := range p.Authorities {
 			if _, err := sigs.NewAuthority(a, nil, given); err != nil {
-				file, line := place(p.Where)
-				list = append(list, policy.Problem{
-					File:    file,
-					Line:    line,
-					Message: fmt.Sprintf("policy %q: authority %q: %v", p.Name, a.Name, err),
-				})
+				list = append(list, p.Where.Problem("policy %q: authority %q: %v", p.Name, a.Name, err))
 			}
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // recording is everything registries answered while an image was verified, to
@@ -19,7 +20,7 @@ import (
 type recording struct {
 	Manifests map[string]recordedManifest `json:"manifests"`
 	Blobs     map[string][]byte           `json:"blobs"`
-	Referrers map[string]verify.Referrers `json:"referrers"`
+	Referrers map[string]oci.Referrers    `json:"referrers"`
 
 	failed error // a question that was not answered: its answer would be missing
 }
@@ -33,7 +34,7 @@ func newRecording() *recording {
 	return &recording{
 		Manifests: map[string]recordedManifest{},
 		Blobs:     map[string][]byte{},
-		Referrers: map[string]verify.Referrers{},
+		Referrers: map[string]oci.Referrers{},
 	}
 }
 
@@ -72,17 +73,16 @@ type recorder struct {
 
 func (r *recorder) Manifest(
 	ctx context.Context,
-	repo policy.Repository,
-	reference string,
+	image policy.Image,
 	limit int64,
-) (verify.Manifest, error) {
-	m, err := r.registry.Manifest(ctx, repo, reference, limit)
+) (oci.Manifest, error) {
+	m, err := r.registry.Manifest(ctx, image, limit)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.note(err)
 	if err == nil {
-		r.into.Manifests[recordKey(repo, reference)] = recordedManifest{m.MediaType, m.Bytes}
-		r.into.Manifests[recordKey(repo, m.Digest.String())] = recordedManifest{m.MediaType, m.Bytes}
+		r.into.Manifests[recordKey(image.Repository, image.Reference.String())] = recordedManifest{m.MediaType, m.Bytes}
+		r.into.Manifests[recordKey(image.Repository, m.Digest.String())] = recordedManifest{m.MediaType, m.Bytes}
 	}
 	return m, err
 }
@@ -90,7 +90,7 @@ func (r *recorder) Manifest(
 // note remembers a failure that is no plain "not there". A look-up that was
 // called off because a signature counted already is none either.
 func (r *recorder) note(err error) {
-	if err != nil && !verify.IsNotFound(err) && !errors.Is(err, context.Canceled) && r.into.failed == nil {
+	if err != nil && !oci.IsNotFound(err) && !errors.Is(err, context.Canceled) && r.into.failed == nil {
 		r.into.failed = err
 	}
 }
@@ -115,7 +115,7 @@ func (r *recorder) Referrers(
 	repo policy.Repository,
 	d digest.Digest,
 	limit int64,
-) (verify.Referrers, error) {
+) (oci.Referrers, error) {
 	list, err := r.registry.Referrers(ctx, repo, d, limit)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -132,21 +132,20 @@ type replayer struct{ from *recording }
 
 func (r replayer) Manifest(
 	_ context.Context,
-	repo policy.Repository,
-	reference string,
+	image policy.Image,
 	limit int64,
-) (verify.Manifest, error) {
-	m, ok := r.from.Manifests[recordKey(repo, reference)]
+) (oci.Manifest, error) {
+	m, ok := r.from.Manifests[recordKey(image.Repository, image.Reference.String())]
 	if !ok {
-		return verify.Manifest{}, notRecorded(repo)
+		return oci.Manifest{}, notRecorded(image.Repository)
 	}
 	if int64(len(m.Bytes)) > limit {
-		return verify.Manifest{}, &verify.UpstreamError{Status: 502, Host: repo.Host, Err: verify.ErrTooLarge}
+		return oci.Manifest{}, &oci.UpstreamError{Status: 502, Host: image.Host, Err: oci.ErrTooLarge}
 	}
-	got := verify.Manifest{Bytes: m.Bytes, MediaType: m.MediaType, Digest: digest.FromBytes(m.Bytes)}
-	if d := digest.Digest(reference); verify.CheckDigest(d) == nil {
+	got := oci.Manifest{Bytes: m.Bytes, MediaType: m.MediaType, Digest: digest.FromBytes(m.Bytes)}
+	if d := image.Digest; d != "" {
 		if d.Algorithm().FromBytes(m.Bytes) != d {
-			return verify.Manifest{}, errors.New("the recording holds other bytes for " + reference)
+			return oci.Manifest{}, errors.New("the recording holds other bytes for " + d.String())
 		}
 		got.Digest = d
 	}
@@ -163,7 +162,7 @@ func (r replayer) Blob(_ context.Context, repo policy.Repository, d digest.Diges
 	case !ok:
 		return nil, notRecorded(repo)
 	case int64(len(b)) > limit:
-		return nil, &verify.UpstreamError{Status: 502, Host: repo.Host, Err: verify.ErrTooLarge}
+		return nil, &oci.UpstreamError{Status: 502, Host: repo.Host, Err: oci.ErrTooLarge}
 	case d.Algorithm().FromBytes(b) != d:
 		return nil, errors.New("the recording holds other bytes for " + d.String())
 	}
@@ -175,10 +174,10 @@ func (r replayer) Referrers(
 	repo policy.Repository,
 	d digest.Digest,
 	_ int64,
-) (verify.Referrers, error) {
+) (oci.Referrers, error) {
 	return r.from.Referrers[recordKey(repo, d.String())], nil
 }
 
 func notRecorded(repo policy.Repository) error {
-	return &verify.UpstreamError{Status: 404, Host: repo.Host, Err: errors.New("not in the recording")}
+	return &oci.UpstreamError{Status: 404, Host: repo.Host, Err: errors.New("not in the recording")}
 }

@@ -205,7 +205,7 @@ func (r *reloader) load() (*loaded, []policy.Problem) {
 func (r *reloader) replace(fresh *loaded, problems []policy.Problem) {
 	old := r.current()
 	one := func(err error) []policy.Problem {
-		return []policy.Problem{{File: old.config.file, Message: err.Error()}}
+		return []policy.Problem{policy.Position{File: old.config.file}.Problem("%v", err)}
 	}
 	if len(problems) > 0 {
 		r.refuse(problems)

@@ -119,11 +119,11 @@ func (h *history) judge(ctx context.Context, l *loaded, progress func(done, of i
 func (h *history) judgeOne(ctx context.Context, gate *verify.Gate, image *pulledImage) (verify.Verdict, error) {
 	var untold error
 	for _, parent := range h.above(image) {
-		if _, _, err := gate.Manifest(ctx, image.repo, parent, policy.Client{}); err != nil {
+		if _, _, err := gate.Manifest(ctx, image.image.At(parent), policy.Client{}); err != nil {
 			untold = fmt.Errorf("ask for %s, which it is a part of: %w", parent, err)
 		}
 	}
-	_, v, err := gate.Manifest(ctx, image.repo, image.reference, policy.Client{})
+	_, v, err := gate.Manifest(ctx, image.image, policy.Client{})
 	if err == nil && !v.Admitted() && untold != nil { // the parent might have let it in
 		return verify.Verdict{}, untold
 	}

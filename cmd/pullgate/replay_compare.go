@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify"
 )
 
@@ -91,7 +92,7 @@ func (c *comparison) groupOf(p *pulledImage) *[]change {
 
 func (p *pulledImage) change() change {
 	c := change{
-		Image:    p.name(),
+		Image:    p.image.String(),
 		Tags:     p.tags,
 		Was:      p.outcome,
 		Now:      "error",
@@ -114,26 +115,19 @@ func (p *pulledImage) change() change {
 	return c
 }
 
-func (n imageName) name() string {
-	if strings.Contains(n.reference, ":") {
-		return n.repo.String() + "@" + n.reference
-	}
-	return n.repo.String() + ":" + n.reference
-}
-
 // withoutParts counts the platforms of an image with it, where both change
 // alike: nobody signs them one by one.
 func withoutParts(list []change) []change {
-	at := map[imageName]int{}
+	at := map[policy.Image]int{}
 	for i, c := range list {
-		at[c.image.imageName] = i
+		at[c.image.image] = i
 	}
-	parts := map[imageName]int{}
+	parts := map[policy.Image]int{}
 	whole := []change{}
 	for _, c := range list {
 		listed := false
 		for _, parent := range c.image.parents {
-			above := imageName{c.image.repo, parent}
+			above := c.image.image.At(parent)
 			if i, ok := at[above]; ok && list[i].Now == c.Now {
 				parts[above]++
 				listed = true
@@ -147,7 +141,7 @@ func withoutParts(list []change) []change {
 		return list
 	}
 	for i := range whole {
-		whole[i].Parts = parts[whole[i].image.imageName]
+		whole[i].Parts = parts[whole[i].image.image]
 	}
 	return whole
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 const (
@@ -25,7 +25,7 @@ const (
 // history is what recorded decisions say about each image.
 type history struct {
 	images      []*pulledImage // by last request, the newest first
-	byName      map[imageName]*pulledImage
+	byName      map[policy.Image]*pulledImage
 	requests    int
 	first, last time.Time
 
@@ -34,18 +34,12 @@ type history struct {
 	unknownParts int // blobs of images that were not known, admitted by mode: warn
 }
 
-// imageName is a digest in a repository; a tag where no digest is known.
-type imageName struct {
-	repo      policy.Repository
-	reference string
-}
-
 // pulledImage is one image, what came of it then, and what would now.
 type pulledImage struct {
-	imageName
+	image    policy.Image // a digest; a tag where no digest is known
 	tags     []string
-	parents  []string // digests
-	admitted int      // requests
+	parents  []digest.Digest
+	admitted int // requests
 	refused  int
 	clients  map[string]bool
 	last     time.Time
@@ -55,10 +49,8 @@ type pulledImage struct {
 	err error
 }
 
-var tagOfImage = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
-
 func readHistory(ctx context.Context, files []string) (*history, error) {
-	h := &history{byName: map[imageName]*pulledImage{}}
+	h := &history{byName: map[policy.Image]*pulledImage{}}
 	for line, err := range newestLines(files) {
 		if err != nil {
 			return nil, err
@@ -94,17 +86,18 @@ func (h *history) add(d *proxy.Decision) bool {
 		}
 		return true // its image has lines of its own
 	}
-	name := imageName{repo, d.Digest}
+	said := d.Digest
 	if d.Digest == "" || d.Signer == "referrers index" { // which is admitted by its tag alone
-		name.reference = d.Reference
+		said = d.Reference
 	}
-	if verify.CheckDigest(digest.Digest(name.reference)) != nil &&
-		(d.Digest != "" || !tagOfImage.MatchString(name.reference)) {
+	ref, err := policy.ParseReference(said)
+	if err != nil || ref.Tag != "" && d.Digest != "" {
 		return false
 	}
+	name := policy.Image{Repository: repo, Reference: ref}
 	image := h.byName[name]
 	if image == nil {
-		image = &pulledImage{imageName: name, clients: map[string]bool{}}
+		image = &pulledImage{image: name, clients: map[string]bool{}}
 		h.byName[name] = image
 		h.images = append(h.images, image)
 	}
@@ -131,18 +124,17 @@ func (p *pulledImage) add(d *proxy.Decision) {
 	if len(p.clients) < maxPulledClients {
 		p.clients[d.Client] = true
 	}
-	p.tags = some(p.tags, d.Reference, maxPulledTags, tagOfImage.MatchString(d.Reference) && d.Digest != "")
-	p.parents = some(
-		p.parents,
-		d.Parent,
-		maxPulledParents,
-		verify.CheckDigest(digest.Digest(d.Parent)) == nil && d.Parent != d.Digest,
-	)
+	if ref, err := policy.ParseReference(d.Reference); err == nil && ref.Tag != "" && d.Digest != "" {
+		p.tags = some(p.tags, ref.Tag, maxPulledTags)
+	}
+	if parent := digest.Digest(d.Parent); oci.CheckDigest(parent) == nil && d.Parent != d.Digest {
+		p.parents = some(p.parents, parent, maxPulledParents)
+	}
 }
 
 // some adds one to a short list of different ones.
-func some(list []string, one string, most int, fits bool) []string {
-	if !fits || len(list) >= most || slices.Contains(list, one) {
+func some[T comparable](list []T, one T, most int) []T {
+	if len(list) >= most || slices.Contains(list, one) {
 		return list
 	}
 	return append(list, one)
@@ -150,18 +142,18 @@ func some(list []string, one string, most int, fits bool) []string {
 
 // above are the manifests to ask for before image, the outermost first: an
 // index may stand inside an index inside an index.
-func (h *history) above(image *pulledImage) []string {
-	var list []string
+func (h *history) above(image *pulledImage) []digest.Digest {
+	var list []digest.Digest
 	var climb func(p *pulledImage, depth int)
 	climb = func(p *pulledImage, depth int) {
 		for _, parent := range p.parents {
-			if slices.Contains(list, parent) || parent == image.reference {
+			if slices.Contains(list, parent) || parent == image.image.Digest {
 				continue
 			}
-			if up := h.byName[imageName{image.repo, parent}]; up != nil && depth < 3 {
+			if up := h.byName[image.image.At(parent)]; up != nil && depth < 3 {
 				climb(up, depth+1)
 			}
-			list = some(list, parent, 4*maxPulledParents, true)
+			list = some(list, parent, 4*maxPulledParents)
 		}
 	}
 	climb(image, 1)

@@ -191,7 +191,7 @@ func (r *reloader) remind(ctx context.Context) error {
 func (l *loaded) warn(log *slog.Logger) {
 	for _, p := range l.policies.Policies() {
 		if p.Mode == policy.Warn && (p.Expires.IsZero() || time.Now().Before(p.Expires)) {
-			log.Warn("policy is in warn mode: what it refuses is admitted", "policy", p.Name, "where", p.Where)
+			log.Warn("policy is in warn mode: what it refuses is admitted", "policy", p.Name, "where", p.Where.String())
 		}
 	}
 	if l.mode == policy.Warn {

@@ -25,7 +25,7 @@ func TestNothingSteersTheTerminal(t *testing.T) {
 			t.Errorf("%s: %q", what, printed)
 		}
 	}
-	_, _, err := parseImage("ghcr.io/a" + steer + "\nx")
+	_, err := parseImage("ghcr.io/a" + steer + "\nx")
 	if err == nil {
 		t.Fatal("that is no image name")
 	}
@@ -40,7 +40,7 @@ func TestNothingSteersTheTerminal(t *testing.T) {
 		t.Errorf("two errors are not two lines: %q", out.String())
 	}
 	out.Reset()
-	printProblems(&out, []policy.Problem{{File: "a" + steer, Line: 1, Message: "b\n" + steer}})
+	printProblems(&out, []policy.Problem{policy.Position{File: "a" + steer, Line: 1}.Problem("%s", "b\n"+steer)})
 	harmlessOn("a problem", out.String())
 	if strings.Count(out.String(), "\n") != 1 {
 		t.Errorf("one problem is not one line: %q", out.String())

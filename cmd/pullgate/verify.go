@@ -38,7 +38,7 @@ that could not be told.`,
 			if (file == "") == (key == "") {
 				return errors.New("give either --config or --key")
 			}
-			repo, reference, err := parseImage(args[0])
+			image, err := parseImage(args[0])
 			if err != nil {
 				return err
 			}
@@ -50,7 +50,7 @@ that could not be told.`,
 			environ := os.Environ()
 			if key != "" {
 				environ = nil
-				if file, err = keyConfig(dir, key, repo, plain); err != nil {
+				if file, err = keyConfig(dir, key, image.Repository, plain); err != nil {
 					return err
 				}
 			}
@@ -67,7 +67,7 @@ that could not be told.`,
 					}
 				}()
 			}
-			return verifyOne(cmd.Context(), l, filepath.Join(dir, "state"), repo, reference, asJSON, cmd.OutOrStdout())
+			return verifyOne(cmd.Context(), l, filepath.Join(dir, "state"), image, asJSON, cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "the configuration `FILE`")
@@ -84,17 +84,21 @@ that could not be told.`,
 }
 
 // parseImage reads an image name as people write it.
-func parseImage(image string) (policy.Repository, string, error) {
+func parseImage(image string) (policy.Image, error) {
 	ref, err := name.ParseReference(image)
 	if err != nil {
-		return policy.Repository{}, "", fmt.Errorf(
+		return policy.Image{}, fmt.Errorf(
 			"%.300q is no image name: %s",
 			image,
 			printable(shorten(err.Error(), 500)),
 		) // which repeats it as it is
 	}
 	repo, err := policy.ParseRepository(ref.Context().RegistryStr() + "/" + ref.Context().RepositoryStr())
-	return repo, ref.Identifier(), err
+	if err != nil {
+		return policy.Image{}, err
+	}
+	reference, err := policy.ParseReference(ref.Identifier())
+	return policy.Image{Repository: repo, Reference: reference}, err
 }
 
 // keyConfig writes the smallest configuration that asks for a signature by one key.
@@ -138,8 +142,7 @@ func verifyOne(
 	ctx context.Context,
 	l *loaded,
 	state string,
-	repo policy.Repository,
-	reference string,
+	image policy.Image,
 	asJSON bool,
 	out io.Writer,
 ) error {
@@ -147,9 +150,9 @@ func verifyOne(
 	if err != nil {
 		return err
 	}
-	_, v, err := gate.Manifest(ctx, repo, reference, policy.Client{})
+	_, v, err := gate.Manifest(ctx, image, policy.Client{})
 	if err = errors.Join(err, done()); err != nil {
-		return fmt.Errorf("could not tell about %s: %w", repo, err)
+		return fmt.Errorf("could not tell about %s: %w", image.Repository, err)
 	}
 	if asJSON {
 		encoder := json.NewEncoder(out)

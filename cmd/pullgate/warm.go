@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pullgate/pullgate/policy"
-	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 func warmCommand() *cobra.Command {
@@ -58,7 +58,7 @@ opens the state itself.`,
 }
 
 // asker fetches one admitted manifest, or says why not.
-type asker func(ctx context.Context, repo policy.Repository, reference string) ([]byte, error)
+type asker func(ctx context.Context, image policy.Image) ([]byte, error)
 
 // asker prefers the running gate; alone, it is the gate.
 func (l *loaded) asker(ctx context.Context, gateURL string) (asker, func() error, error) {
@@ -73,8 +73,8 @@ func (l *loaded) asker(ctx context.Context, gateURL string) (asker, func() error
 	}
 	gateURL = strings.TrimSuffix(gateURL, "/")
 	client := &http.Client{Timeout: l.config.Limits.VerifyTimeout + 5*time.Second}
-	ask := func(ctx context.Context, repo policy.Repository, reference string) ([]byte, error) {
-		return askGate(ctx, client, gateURL, repo, reference, l.config.Limits.ManifestBytes)
+	ask := func(ctx context.Context, image policy.Image) ([]byte, error) {
+		return askGate(ctx, client, gateURL, image, l.config.Limits.ManifestBytes)
 	}
 	if given || answers(ctx, client, gateURL) {
 		return ask, func() error { return nil }, nil
@@ -83,8 +83,8 @@ func (l *loaded) asker(ctx context.Context, gateURL string) (asker, func() error
 	if err != nil {
 		return nil, nil, err
 	}
-	return func(ctx context.Context, repo policy.Repository, reference string) ([]byte, error) {
-		m, v, err := gate.Manifest(ctx, repo, reference, policy.Client{})
+	return func(ctx context.Context, image policy.Image) ([]byte, error) {
+		m, v, err := gate.Manifest(ctx, image, policy.Client{})
 		if err == nil && !v.Admitted() {
 			err = &refusal{v.Message()}
 		}
@@ -128,11 +128,10 @@ func askGate(
 	ctx context.Context,
 	client *http.Client,
 	gateURL string,
-	repo policy.Repository,
-	reference string,
+	image policy.Image,
 	limit size,
 ) ([]byte, error) {
-	url := fmt.Sprintf("%s/v2/%s/manifests/%s?ns=%s", gateURL, repo.Path, reference, repo.Host)
+	url := fmt.Sprintf("%s/v2/%s/manifests/%s?ns=%s", gateURL, image.Path, image.Reference, image.Host)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, fmt.Errorf("ask the gate: %w", err)
@@ -163,34 +162,34 @@ func askGate(
 }
 
 // warmOne asks for the image and every manifest below it.
-func warmOne(ctx context.Context, ask asker, image string) (int, error) {
-	repo, reference, err := parseImage(image)
+func warmOne(ctx context.Context, ask asker, name string) (int, error) {
+	image, err := parseImage(name)
 	if err != nil {
 		return 0, err
 	}
 	seen := map[digest.Digest]bool{}
-	var walk func(reference string, depth int) error
-	walk = func(reference string, depth int) error {
-		body, err := ask(ctx, repo, reference)
+	var walk func(image policy.Image, depth int) error
+	walk = func(image policy.Image, depth int) error {
+		body, err := ask(ctx, image)
 		if err != nil {
 			return err
 		}
 		seen[digest.FromBytes(body)] = true
 		var index struct {
-			Manifests []verify.Descriptor `json:"manifests"`
+			Manifests []oci.Descriptor `json:"manifests"`
 		}
 		if err := json.Unmarshal(body, &index); err != nil {
-			return fmt.Errorf("read %s: %w", reference, err)
+			return fmt.Errorf("read %s: %w", image.Reference, err)
 		}
 		for _, child := range index.Manifests {
 			if depth < 3 && !seen[child.Digest] {
-				if err := walk(child.Digest.String(), depth+1); err != nil {
+				if err := walk(image.At(child.Digest), depth+1); err != nil {
 					return err
 				}
 			}
 		}
 		return nil
 	}
-	err = walk(reference, 0)
+	err = walk(image, 0)
 	return len(seen), err
 }

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/pullgate/pullgate/policy"
 )
 
@@ -80,17 +78,12 @@ func TestWarmAlone(t *testing.T) {
 	defer func() { _ = done() }()
 	_, index := get(t, "http://"+r.gate+"/v2/demo.example/multi/manifests/latest")
 	_, manifest := get(t, "http://"+r.gate+"/v2/demo.example/multi/manifests/"+between(index, `"digest":"`, `"`))
-	repo, reference, err := parseImage("demo.example/multi@" + between(manifest, `"digest":"`, `"`))
+	image, err := parseImage("demo.example/multi@" + between(manifest, `"digest":"`, `"`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, v, err := gate.Blob(
-		t.Context(),
-		repo,
-		digest.Digest(reference),
-		policy.Client{},
-	); err != nil ||
-		!v.Admitted() {
+	_, v, err := gate.Blob(t.Context(), image.Repository, image.Digest, policy.Client{})
+	if err != nil || !v.Admitted() {
 		t.Errorf("a blob of the warmed image: %v %v", v.Reasons, err)
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // realmLab is a registry that names a realm on another site.
@@ -598,7 +598,7 @@ func TestNoErrorShowsASecret(t *testing.T) {
 					}
 				})
 				u := openBare(t, s.url, basicCredentials(t))
-				_, errManifest := u.Manifest(t.Context(), repo, someHash.String(), plenty)
+				_, errManifest := u.Manifest(t.Context(), repo.At(someHash), plenty)
 				_, _, errResolve := u.Resolve(t.Context(), repo, "latest")
 				_, errBlob := u.Blob(t.Context(), repo, someHash, plenty)
 				_, errReferrers := u.Referrers(t.Context(), repo, someHash, plenty)
@@ -608,7 +608,7 @@ func TestNoErrorShowsASecret(t *testing.T) {
 				}
 				for _, err := range []error{errManifest, errResolve, errBlob, errReferrers, errTags} {
 					noSecret(t, err)
-					var e *verify.UpstreamError
+					var e *oci.UpstreamError
 					if err != nil && !errors.As(err, &e) {
 						t.Errorf("%v is no UpstreamError", err)
 					}

@@ -29,7 +29,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullgate/pullgate/policy"
-	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // Every secret of these tests holds this word, so that one search finds any.
@@ -265,13 +265,13 @@ func noSecret(t *testing.T, err error) {
 
 // wantUpstream checks that err is an UpstreamError of that status, of this
 // registry, and without a secret in its text.
-func wantUpstream(t *testing.T, err error, status int) *verify.UpstreamError {
+func wantUpstream(t *testing.T, err error, status int) *oci.UpstreamError {
 	t.Helper()
 	if err == nil {
 		t.Fatalf("no error; want an UpstreamError %d", status)
 	}
 	noSecret(t, err)
-	var e *verify.UpstreamError
+	var e *oci.UpstreamError
 	if !errors.As(err, &e) {
 		t.Fatalf("%v (%T); want an UpstreamError %d", err, err, status)
 	}
@@ -289,6 +289,16 @@ func wantText(t *testing.T, err error, text string) {
 	if err == nil || !strings.Contains(err.Error(), text) {
 		t.Errorf("error %v; want %q in it", err, text)
 	}
+}
+
+// referred is the image that the text refers to in repo.
+func referred(t *testing.T, reference string) policy.Image {
+	t.Helper()
+	ref, err := policy.ParseReference(reference)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return policy.Image{Repository: repo, Reference: ref}
 }
 
 func sendManifest(w http.ResponseWriter, b []byte) {

@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 const (
@@ -48,7 +48,7 @@ func (u *Upstream) roundTrip(
 		context.AfterFunc(ctx, cancel) // the body is the caller's, and ends with ctx
 		return a.resp, a.err
 	case <-ctx.Done():
-		if errors.Is(context.Cause(ctx), verify.ErrEnough) {
+		if errors.Is(context.Cause(ctx), oci.ErrEnough) {
 			go u.linger(ended, cancel)
 		} else {
 			cancel()

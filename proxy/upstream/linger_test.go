@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // slowRegistry counts its connections, and leaves the answer to "manifests/slow"
@@ -63,7 +63,7 @@ func (r *slowRegistry) giveUp(t *testing.T, n int, cause error) time.Duration {
 	var all sync.WaitGroup
 	for range n {
 		all.Go(func() {
-			if _, err := r.up.Manifest(ctx, repo, "slow", plenty); err == nil {
+			if _, err := r.up.Manifest(ctx, repo.Tagged("slow"), plenty); err == nil {
 				t.Error("an answer to a question that was given up")
 			}
 		})
@@ -105,13 +105,13 @@ func TestAnswersNobodyNeedsKeepTheirConnection(t *testing.T) {
 	})
 	const rounds = 20
 	for range rounds {
-		if took := r.giveUp(t, 1, verify.ErrEnough); took > soon {
+		if took := r.giveUp(t, 1, oci.ErrEnough); took > soon {
 			t.Errorf("the caller waited %s for an answer it did not need", took)
 		}
 		release <- struct{}{}
 		r.within(t, 1, time.Minute)
 		time.Sleep(10 * time.Millisecond) // until the answer is here
-		if _, err := r.up.Manifest(t.Context(), repo, "other", plenty); err != nil {
+		if _, err := r.up.Manifest(t.Context(), repo.Tagged("other"), plenty); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -153,7 +153,7 @@ func TestNobodyLingersForLong(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newSlowRegistry(t, slow)
 			sent.Store(0)
-			if took := r.giveUp(t, 4, verify.ErrEnough); took > soon {
+			if took := r.giveUp(t, 4, oci.ErrEnough); took > soon {
 				t.Errorf("the callers waited %s", took)
 			}
 			r.within(t, 4, 4*lingerFor)
@@ -173,7 +173,7 @@ func TestFewLinger(t *testing.T) {
 	r := newSlowRegistry(t, untilGivenUp)
 	before := runtime.NumGoroutine()
 	const questions = 200
-	r.giveUp(t, questions, verify.ErrEnough)
+	r.giveUp(t, questions, oci.ErrEnough)
 	r.within(t, questions-maxLingering, soon)
 	r.within(t, maxLingering, 4*lingerFor)
 	for range 500 {
@@ -192,14 +192,14 @@ func TestOtherEndsDoNotLinger(t *testing.T) {
 	r.within(t, 10, soon)
 	r.giveUp(t, 10, nil)
 	r.within(t, 10, soon)
-	r.giveUp(t, 10, verify.ErrEnough)
+	r.giveUp(t, 10, oci.ErrEnough)
 	r.up.Close()
 	r.within(t, 10, soon)
 }
 
 // An answer that has begun is the caller's, and ends with its context.
 func TestABodyEndsWithItsContext(t *testing.T) {
-	for _, cause := range []error{nil, verify.ErrEnough} {
+	for _, cause := range []error{nil, oci.ErrEnough} {
 		r := newSlowRegistry(t, func(w http.ResponseWriter, q *http.Request) {
 			_ = http.NewResponseController(w).Flush()
 			untilGivenUp(w, q)
@@ -207,7 +207,7 @@ func TestABodyEndsWithItsContext(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		failed := make(chan error, 1)
 		go func() {
-			_, err := r.up.Manifest(ctx, repo, "slow", plenty)
+			_, err := r.up.Manifest(ctx, repo.Tagged("slow"), plenty)
 			failed <- err
 		}()
 		<-r.asked

@@ -12,7 +12,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 func referrersPath() string { return "/v2/acme/app/referrers/" + someHash.String() }
@@ -361,7 +361,7 @@ func TestReferrersBytesAreCountedOverAllPages(t *testing.T) {
 			}
 		case err != nil:
 			wantUpstream(t, err, http.StatusBadGateway)
-			if !errors.Is(err, verify.ErrTooLarge) {
+			if !errors.Is(err, oci.ErrTooLarge) {
 				t.Errorf("limit %d: %v", tt.limit, err)
 			}
 		case !r.Truncated: // a list that looks whole and is not
@@ -539,7 +539,7 @@ func TestListsOfTooManyPartsAreRefused(t *testing.T) {
 				continue
 			}
 			wantUpstream(t, err, http.StatusBadGateway)
-			if !errors.Is(err, verify.ErrTooLarge) {
+			if !errors.Is(err, oci.ErrTooLarge) {
 				t.Errorf("%v does not wrap ErrTooLarge", err)
 			}
 		}

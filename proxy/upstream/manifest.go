@@ -4,12 +4,11 @@ import (
 	"context"
 	"mime"
 	"net/http"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullgate/pullgate/policy"
-	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // acceptManifests is the same for every request, so that what a registry
@@ -20,32 +19,31 @@ const acceptManifests = "application/vnd.oci.image.index.v1+json, application/vn
 // Manifest implements verify.Registry.
 func (u *Upstream) Manifest(
 	ctx context.Context,
-	repo policy.Repository,
-	reference string,
+	image policy.Image,
 	limit int64,
-) (verify.Manifest, error) {
+) (oci.Manifest, error) {
 	resp, err := u.send(ctx, ask{
 		method:    http.MethodGet,
-		url:       u.at(repo, "manifests", reference),
+		url:       u.at(image.Repository, "manifests", image.Reference.String()),
 		operation: "manifests",
 		accept:    acceptManifests,
-		repo:      repo,
+		repo:      image.Repository,
 	}, http.StatusOK)
 	if err != nil {
-		return verify.Manifest{}, err
+		return oci.Manifest{}, err
 	}
 	b, err := u.read(ctx, resp, limit)
 	if err != nil {
-		return verify.Manifest{}, err
+		return oci.Manifest{}, err
 	}
-	m := verify.Manifest{Bytes: b, MediaType: mediaType(resp), Digest: digest.FromBytes(b)}
-	if strings.Contains(reference, ":") {
-		m.Digest = digest.Digest(reference)
+	m := oci.Manifest{Bytes: b, MediaType: mediaType(resp), Digest: digest.FromBytes(b)}
+	if image.Digest != "" {
+		m.Digest = image.Digest
 		return m, u.matches(m.Digest, b)
 	}
 	if said := resp.Header.Get("Docker-Content-Digest"); said != "" { // whoever lies about this may lie about anything
 		if err := u.matches(digest.Digest(said), b); err != nil {
-			return verify.Manifest{}, u.broken("Docker-Content-Digest %.80q is not that of the bytes sent", said)
+			return oci.Manifest{}, u.broken("Docker-Content-Digest %.80q is not that of the bytes sent", said)
 		}
 	}
 	return m, nil
@@ -65,7 +63,7 @@ func (u *Upstream) Resolve(ctx context.Context, repo policy.Repository, tag stri
 	}
 	discard(resp)
 	d := digest.Digest(resp.Header.Get("Docker-Content-Digest"))
-	return d, resp.StatusCode == http.StatusOK && verify.CheckDigest(d) == nil, nil
+	return d, resp.StatusCode == http.StatusOK && oci.CheckDigest(d) == nil, nil
 }
 
 func mediaType(resp *http.Response) string {

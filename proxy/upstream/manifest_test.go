@@ -16,7 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 func always(status int, header map[string]string, body string) http.HandlerFunc {
@@ -152,7 +152,7 @@ func TestManifest(t *testing.T) {
 			header := map[string]string{"Content-Type": ociManifest}
 			maps.Copy(header, tt.header)
 			s := serve(t, "http", "", always(200, header, tt.body))
-			m, err := openBare(t, s.url, Auth{}).Manifest(t.Context(), repo, tt.reference, plenty)
+			m, err := openBare(t, s.url, Auth{}).Manifest(t.Context(), referred(t, tt.reference), plenty)
 			if tt.want == "" {
 				wantUpstream(t, err, http.StatusBadGateway)
 				if len(m.Bytes) > 0 && strings.Contains(tt.name, "tag") {
@@ -177,7 +177,7 @@ func TestManifestWithoutContentType(t *testing.T) {
 		w.Header()["Content-Type"] = nil
 		_, _ = w.Write(someBytes)
 	})
-	m, err := openBare(t, s.url, Auth{}).Manifest(t.Context(), repo, "latest", plenty)
+	m, err := openBare(t, s.url, Auth{}).Manifest(t.Context(), repo.Tagged("latest"), plenty)
 	if err != nil || m.MediaType != "" {
 		t.Errorf("%q, %v", m.MediaType, err)
 	}
@@ -196,7 +196,7 @@ func TestMalformedDigestIsRefused(t *testing.T) {
 		":" + someHash.Encoded(),
 		digest.SHA384.FromBytes(someBytes).String(),
 	} {
-		if _, err := u.Manifest(t.Context(), repo, d, plenty); err == nil {
+		if _, err := u.Manifest(t.Context(), repo.At(digest.Digest(d)), plenty); err == nil {
 			t.Errorf("Manifest took %s", d)
 		}
 		if _, err := u.Blob(t.Context(), repo, digest.Digest(d), plenty); err == nil {
@@ -228,7 +228,7 @@ func TestAnswersBeyondTheLimitAreRefused(t *testing.T) {
 					_, _ = w.Write(body)
 				})
 				u := openBare(t, s.url, Auth{})
-				m, errManifest := u.Manifest(t.Context(), repo, "latest", limit)
+				m, errManifest := u.Manifest(t.Context(), repo.Tagged("latest"), limit)
 				b, errBlob := u.Blob(t.Context(), repo, digest.FromBytes(body), limit)
 				_, _, errTags := u.Tags(t.Context(), repo, "", "", limit)
 				if tt.ok {
@@ -239,7 +239,7 @@ func TestAnswersBeyondTheLimitAreRefused(t *testing.T) {
 				}
 				for _, err := range []error{errManifest, errBlob, errTags} {
 					wantUpstream(t, err, http.StatusBadGateway)
-					if !errors.Is(err, verify.ErrTooLarge) {
+					if !errors.Is(err, oci.ErrTooLarge) {
 						t.Errorf("%v does not wrap ErrTooLarge", err)
 					}
 				}
@@ -262,8 +262,8 @@ func TestEndlessAnswerEnds(t *testing.T) {
 			}
 		}
 	})
-	_, err := openBare(t, s.url, Auth{}).Manifest(t.Context(), repo, "latest", 1000)
-	if !errors.Is(err, verify.ErrTooLarge) {
+	_, err := openBare(t, s.url, Auth{}).Manifest(t.Context(), repo.Tagged("latest"), 1000)
+	if !errors.Is(err, oci.ErrTooLarge) {
 		t.Error(err)
 	}
 }
@@ -273,7 +273,7 @@ func TestShortAnswerIsRefused(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { cut(w, "half") })
 	u := openBare(t, s.url, Auth{})
-	_, err := u.Manifest(t.Context(), repo, "latest", plenty)
+	_, err := u.Manifest(t.Context(), repo.Tagged("latest"), plenty)
 	wantUpstream(t, err, http.StatusServiceUnavailable)
 }
 
@@ -386,11 +386,11 @@ func TestStatuses(t *testing.T) {
 						if e.HadAuth != (auth.Type == Basic) {
 							t.Errorf("HadAuth %v", e.HadAuth)
 						}
-						if verify.IsNotFound(err) != (tt.status == 404) {
+						if oci.IsNotFound(err) != (tt.status == 404) {
 							t.Error("IsNotFound is wrong")
 						}
 					}
-					_, err := u.Manifest(t.Context(), repo, "latest", plenty)
+					_, err := u.Manifest(t.Context(), repo.Tagged("latest"), plenty)
 					check(err)
 					_, err = u.Blob(t.Context(), repo, someHash, plenty)
 					check(err)
@@ -488,7 +488,7 @@ func TestStalledServerEndsWithTheContext(t *testing.T) {
 	}
 	operations := map[string]func(*Upstream, context.Context) error{
 		"Manifest": func(u *Upstream, ctx context.Context) error {
-			_, err := u.Manifest(ctx, repo, "latest", plenty)
+			_, err := u.Manifest(ctx, repo.Tagged("latest"), plenty)
 			return err
 		},
 		"Blob": func(u *Upstream, ctx context.Context) error { _, err := blob(u, ctx); return err },
@@ -538,7 +538,7 @@ func TestCancelledContextKeepsItsCause(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(cause)
 	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { sendManifest(w, someBytes) })
-	_, err := openBare(t, s.url, Auth{}).Manifest(ctx, repo, "latest", plenty)
+	_, err := openBare(t, s.url, Auth{}).Manifest(ctx, repo.Tagged("latest"), plenty)
 	wantUpstream(t, err, http.StatusServiceUnavailable)
 	if !errors.Is(err, cause) {
 		t.Error(err)
@@ -674,7 +674,7 @@ func TestContentEncodingIsRefused(t *testing.T) {
 				}
 			})
 			u := openBare(t, s.url, Auth{})
-			_, errManifest := u.Manifest(t.Context(), repo, "latest", plenty)
+			_, errManifest := u.Manifest(t.Context(), repo.Tagged("latest"), plenty)
 			_, _, errResolve := u.Resolve(t.Context(), repo, "latest")
 			_, errBlob := blob(u, t.Context())
 			_, errReferrers := u.Referrers(t.Context(), repo, someHash, plenty)
@@ -760,7 +760,7 @@ func TestReadsInFlightAreBounded(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, err := u.Manifest(ctx, repo, "latest", plenty)
+	_, err := u.Manifest(ctx, repo.Tagged("latest"), plenty)
 	wantUpstream(t, err, http.StatusServiceUnavailable)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
@@ -777,7 +777,7 @@ func TestReadsInFlightAreBounded(t *testing.T) {
 	for range 3 { // room is given back
 		mustManifest(t, u)
 	}
-	if _, err := u.Manifest(t.Context(), repo, "latest", 1); !errors.Is(err, verify.ErrTooLarge) {
+	if _, err := u.Manifest(t.Context(), repo.Tagged("latest"), 1); !errors.Is(err, oci.ErrTooLarge) {
 		t.Error(err)
 	}
 	mustManifest(t, u) // after a failure too
@@ -792,7 +792,7 @@ func TestTraceContextOfAClientStaysHere(t *testing.T) {
 	ctx := trace.ContextWithRemoteSpanContext(t.Context(), trace.NewSpanContext(trace.SpanContextConfig{
 		TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceFlags: trace.FlagsSampled, Remote: true,
 	}))
-	if _, err := u.Manifest(ctx, repo, "latest", plenty); err != nil {
+	if _, err := u.Manifest(ctx, repo.Tagged("latest"), plenty); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"Traceparent", "Tracestate", "Baggage"} {
@@ -817,9 +817,9 @@ func TestTooLargeByItsLengthIsNotRead(t *testing.T) {
 	t.Cleanup(func() { close(release) })
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	_, err := openBare(t, s.url, Auth{}).Manifest(ctx, repo, "latest", plenty)
+	_, err := openBare(t, s.url, Auth{}).Manifest(ctx, repo.Tagged("latest"), plenty)
 	wantUpstream(t, err, http.StatusBadGateway)
-	if !errors.Is(err, verify.ErrTooLarge) {
+	if !errors.Is(err, oci.ErrTooLarge) {
 		t.Error(err)
 	}
 }

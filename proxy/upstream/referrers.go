@@ -11,7 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullgate/pullgate/policy"
-	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 const (
@@ -27,8 +27,8 @@ func (u *Upstream) Referrers(
 	repo policy.Repository,
 	d digest.Digest,
 	limit int64,
-) (verify.Referrers, error) {
-	var list verify.Referrers
+) (oci.Referrers, error) {
+	var list oci.Referrers
 	at := u.at(repo, "referrers", d.String())
 	for page := 0; ; page++ {
 		if page == maxPages || limit <= 0 {
@@ -43,45 +43,45 @@ func (u *Upstream) Referrers(
 			repo:      repo,
 		}, http.StatusOK)
 		if page == 0 && noReferrers(err) {
-			return verify.Referrers{}, nil
+			return oci.Referrers{}, nil
 		}
 		if err != nil {
-			return verify.Referrers{}, err
+			return oci.Referrers{}, err
 		}
 		if page == 0 && mediaType(resp) != indexType { // an old registry's front page, or an error page with a 200
 			discard(resp)
-			return verify.Referrers{}, nil
+			return oci.Referrers{}, nil
 		}
 		b, err := u.read(ctx, resp, limit)
 		if err != nil {
-			return verify.Referrers{}, err
+			return oci.Referrers{}, err
 		}
 		limit -= int64(len(b))
 		if tooManyParts(b) {
-			return verify.Referrers{}, u.broken(
+			return oci.Referrers{}, u.broken(
 				"%w: a page of referrers with more than %d parts",
-				verify.ErrTooLarge,
+				oci.ErrTooLarge,
 				maxParts,
 			)
 		}
 		var index struct {
-			Manifests *[]verify.Descriptor `json:"manifests"`
+			Manifests *[]oci.Descriptor `json:"manifests"`
 		}
 		err = u.decode(ctx, b, &index)
 		if ctx.Err() != nil {
-			return verify.Referrers{}, err
+			return oci.Referrers{}, err
 		}
 		if err != nil || index.Manifests == nil {
 			if page == 0 {
-				return verify.Referrers{}, nil // no index after all
+				return oci.Referrers{}, nil // no index after all
 			}
-			return verify.Referrers{}, u.broken("a page of its referrers is no index")
+			return oci.Referrers{}, u.broken("a page of its referrers is no index")
 		}
 		list.Supported = true
 		list.Descriptors = append(list.Descriptors, *index.Manifests...)
 		next, more, err := u.next(at, resp)
 		if err != nil {
-			return verify.Referrers{}, err
+			return oci.Referrers{}, err
 		}
 		if !more {
 			return list, nil
@@ -92,7 +92,7 @@ func (u *Upstream) Referrers(
 
 // noReferrers are the answers of a registry without the API.
 func noReferrers(err error) bool {
-	var e *verify.UpstreamError
+	var e *oci.UpstreamError
 	if !errors.As(err, &e) {
 		return false
 	}

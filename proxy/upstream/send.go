@@ -16,7 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullgate/pullgate/policy"
-	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 const maxRedirects = 5
@@ -143,7 +143,7 @@ func discard(resp *http.Response) {
 
 // refused turns an answer's status into an error.
 func (u *Upstream) refused(a ask, resp *http.Response) error {
-	e := &verify.UpstreamError{
+	e := &oci.UpstreamError{
 		Status:     resp.StatusCode,
 		RetryAfter: retryAfter(resp),
 		HadAuth:    u.auth.any(),
@@ -180,7 +180,7 @@ func retryAfter(resp *http.Response) string {
 
 // broken is an answer no healthy registry gives.
 func (u *Upstream) broken(format string, args ...any) error {
-	return &verify.UpstreamError{
+	return &oci.UpstreamError{
 		Status:  http.StatusBadGateway,
 		HadAuth: u.auth.any(),
 		Host:    u.host,
@@ -191,7 +191,7 @@ func (u *Upstream) broken(format string, args ...any) error {
 // fail makes every other error one of an upstream that could not be asked. URLs
 // are left out of the text: a blob store's carry its access signature.
 func (u *Upstream) fail(ctx context.Context, err error) error {
-	var known *verify.UpstreamError
+	var known *oci.UpstreamError
 	if errors.As(err, &known) {
 		return err
 	}
@@ -210,7 +210,7 @@ func (u *Upstream) fail(ctx context.Context, err error) error {
 			err,
 		)
 	}
-	return &verify.UpstreamError{
+	return &oci.UpstreamError{
 		Status:  http.StatusServiceUnavailable,
 		HadAuth: u.auth.any(),
 		Host:    u.host,
@@ -247,21 +247,21 @@ func (u *Upstream) read(ctx context.Context, resp *http.Response, limit int64) (
 		return nil, u.fail(ctx, ctx.Err())
 	}
 	if resp.ContentLength > limit {
-		return nil, u.broken("%w: %d bytes where at most %d may be", verify.ErrTooLarge, resp.ContentLength, limit)
+		return nil, u.broken("%w: %d bytes where at most %d may be", oci.ErrTooLarge, resp.ContentLength, limit)
 	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {
 		return nil, u.fail(ctx, fmt.Errorf("read answer: %w", err))
 	}
 	if int64(len(b)) > limit {
-		return nil, u.broken("%w: more than %d bytes", verify.ErrTooLarge, limit)
+		return nil, u.broken("%w: more than %d bytes", oci.ErrTooLarge, limit)
 	}
 	return b, nil
 }
 
 // matches compares bytes with the digest they were asked for by.
 func (u *Upstream) matches(d digest.Digest, b []byte) error {
-	if err := verify.CheckDigest(d); err != nil {
+	if err := oci.CheckDigest(d); err != nil {
 		return err
 	}
 	if got := d.Algorithm().FromBytes(b); got != d {

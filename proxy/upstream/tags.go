@@ -6,7 +6,7 @@ import (
 	"net/url"
 
 	"github.com/pullgate/pullgate/policy"
-	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // Tags lists a page of tags, in the registry's order. n and last are the
@@ -41,7 +41,7 @@ func (u *Upstream) Tags(
 		return nil, nil, err
 	}
 	if tooManyParts(b) {
-		return nil, nil, u.broken("%w: a page of more than %d tags; ask for fewer with n", verify.ErrTooLarge, maxParts)
+		return nil, nil, u.broken("%w: a page of more than %d tags; ask for fewer with n", oci.ErrTooLarge, maxParts)
 	}
 	var list struct {
 		Tags []string `json:"tags"`

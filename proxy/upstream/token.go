@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/pullgate/pullgate/policy"
-	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 const (
@@ -104,7 +104,7 @@ func (t *tokens) refusedSecret(err error) error {
 	if err == nil {
 		err = fmt.Errorf("it wants credentials that the gate does not have")
 	}
-	return &verify.UpstreamError{
+	return &oci.UpstreamError{
 		Status:  http.StatusUnauthorized,
 		HadAuth: t.up.auth.any(),
 		Host:    t.up.host,
@@ -202,7 +202,7 @@ func (t *tokens) fetch(ctx context.Context, repo policy.Repository, params strin
 	case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden:
 		return token{}, t.refusedSecret(fmt.Errorf("its token realm answered %s", statusText(resp)))
 	case resp.StatusCode == http.StatusTooManyRequests:
-		return token{}, &verify.UpstreamError{
+		return token{}, &oci.UpstreamError{
 			Status:     resp.StatusCode,
 			RetryAfter: retryAfter(resp),
 			HadAuth:    t.up.auth.any(),

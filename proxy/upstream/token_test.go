@@ -17,7 +17,7 @@ import (
 
 func manifestOf(t *testing.T, u *Upstream) error {
 	t.Helper()
-	m, err := u.Manifest(t.Context(), repo, "latest", plenty)
+	m, err := u.Manifest(t.Context(), repo.Tagged("latest"), plenty)
 	if err == nil && (string(m.Bytes) != string(someBytes) || m.Digest != someHash) {
 		t.Errorf("got %q, %s", m.Bytes, m.Digest)
 	}
@@ -127,7 +127,7 @@ func TestTokenIsPerRepository(t *testing.T) {
 	u := openBare(t, s.url, Auth{})
 	mustManifest(t, u)
 	other := policy.Repository{Host: "registry.example", Path: "acme/other"}
-	if _, err := u.Manifest(t.Context(), other, "latest", plenty); err != nil {
+	if _, err := u.Manifest(t.Context(), other.Tagged("latest"), plenty); err != nil {
 		t.Fatal(err)
 	}
 	first := s.to("/v2/acme/other/")[0]
@@ -165,7 +165,7 @@ func TestTokenIsFetchedOnceForFiftyAtOnce(t *testing.T) {
 	defer cancel()
 	for range clients {
 		wg.Go(func() {
-			if _, err := u.Manifest(ctx, repo, "latest", plenty); err != nil {
+			if _, err := u.Manifest(ctx, repo.Tagged("latest"), plenty); err != nil {
 				t.Error(err)
 			}
 		})
@@ -193,7 +193,7 @@ func TestTokenFlightOutlivesTheClientThatStartedIt(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	left := make(chan error)
 	go func() {
-		_, err := u.Manifest(ctx, repo, "latest", plenty)
+		_, err := u.Manifest(ctx, repo.Tagged("latest"), plenty)
 		left <- err
 	}()
 	<-arrived

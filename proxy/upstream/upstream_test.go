@@ -132,7 +132,7 @@ func TestURLOnTheWire(t *testing.T) {
 	})
 	u := openBare(t, s.url+"/proxy/hub/", Auth{})
 	nested := policy.Repository{Host: "registry.example", Path: "a/b/c__d/e-f.g"}
-	if _, err := u.Manifest(t.Context(), nested, "V1.0_x-y", plenty); err != nil {
+	if _, err := u.Manifest(t.Context(), nested.Tagged("V1.0_x-y"), plenty); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := u.Resolve(t.Context(), nested, "t"); err != nil {
@@ -238,6 +238,6 @@ func TestPlainHTTPWhereTLSWasExpected(t *testing.T) {
 	t.Parallel()
 	plain := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) })
 	u := openBare(t, "https://"+plain.address, Auth{})
-	_, err := u.Manifest(t.Context(), repo, "v1", plenty)
+	_, err := u.Manifest(t.Context(), repo.Tagged("v1"), plenty)
 	wantText(t, wantUpstream(t, err, http.StatusServiceUnavailable), "write `url: http://…` for this upstream")
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/pullgate/pullgate/verify/oci"
+
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 )
 
@@ -74,7 +76,7 @@ func CheckConfig(mediaType string, config []byte, layers []digest.Digest) error 
 	if mediaType == configEmpty {
 		return errors.New("the empty config is not empty")
 	}
-	if err := CheckStrict(config, maxDepth, maxTokens); err != nil {
+	if err := oci.CheckStrict(config, maxDepth, maxTokens); err != nil {
 		return fmt.Errorf("the config is %w", err)
 	}
 	var c struct {
@@ -155,7 +157,7 @@ const (
 // envelopeSubjects reads a DSSE envelope (secure-systems-lab/dsse, envelope.md)
 // around an in-toto statement.
 func envelopeSubjects(b []byte) ([]string, error) {
-	if err := CheckStrict(b, maxDepth, maxTokens); err != nil {
+	if err := oci.CheckStrict(b, maxDepth, maxTokens); err != nil {
 		return nil, fmt.Errorf("the envelope is %w", err)
 	}
 	var e struct {
@@ -175,7 +177,7 @@ func envelopeSubjects(b []byte) ([]string, error) {
 }
 
 func bundleSubjects(b []byte) ([]string, error) {
-	if err := CheckStrict(b, maxDepth, maxTokens); err != nil {
+	if err := oci.CheckStrict(b, maxDepth, maxTokens); err != nil {
 		return nil, fmt.Errorf("the bundle is %w", err)
 	}
 	pb := &protobundle.Bundle{}
@@ -198,7 +200,7 @@ func statementSubjects(payloadType string, payload []byte) ([]string, error) {
 	if payloadType != inToto {
 		return nil, errors.New("its payload is no in-toto statement")
 	}
-	if err := CheckStrict(payload, maxStatementDepth, maxAttestationTokens); err != nil {
+	if err := oci.CheckStrict(payload, maxStatementDepth, maxAttestationTokens); err != nil {
 		return nil, fmt.Errorf("the statement is %w", err)
 	}
 	var s struct {

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullgate/pullgate/test/fixtures"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // artefactOf reads a signature artefact of the fixtures as the gate does.
@@ -508,7 +509,7 @@ func TestADocumentThatIsATarArchiveTooIsNoSignature(t *testing.T) {
 	document := payload(image.String())
 	critical := `"},` + document[1:strings.Index(document, `,"optional"`)] + "}"
 	archive := tarHeader(t, '0', `{"optional":{"x":"`, critical)
-	if err := CheckStrict([]byte(archive), maxDepth, maxTokens); err != nil {
+	if err := oci.CheckStrict([]byte(archive), maxDepth, maxTokens); err != nil {
 		t.Fatalf("the archive is no document: %v", err)
 	}
 	spoilt := strings.Replace(archive, `"x"`, `"y"`, 1) // another checksum
@@ -524,7 +525,7 @@ func TestADocumentThatIsATarArchiveTooIsNoSignature(t *testing.T) {
 		"the checksum is wrong": {spoilt, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := CheckStrict([]byte(tt.blob), maxDepth, maxTokens); err != nil {
+			if err := oci.CheckStrict([]byte(tt.blob), maxDepth, maxTokens); err != nil {
 				t.Fatalf("no document: %v", err)
 			}
 			if err := CheckLayer(

@@ -7,6 +7,8 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/pullgate/pullgate/verify/oci"
+
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 )
 
@@ -14,7 +16,7 @@ import (
 // statement. Its versions differ in what a log entry must bring and in how
 // certificates come (sigstore bundle specification).
 func openBundle(c Candidate) (*entity, error) {
-	if err := CheckStrict(c.Payload, maxDepth, maxTokens); err != nil {
+	if err := oci.CheckStrict(c.Payload, maxDepth, maxTokens); err != nil {
 		return nil, fmt.Errorf("the bundle is %w", err)
 	}
 	pb := &protobundle.Bundle{}

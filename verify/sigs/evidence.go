@@ -16,6 +16,8 @@ import (
 	"strings"
 
 	"github.com/digitorus/pkcs7"
+
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // Bounds on evidence. An RSA key from outside costs time that grows with the
@@ -176,7 +178,7 @@ func boundLogBody(body []byte) error {
 	if len(body) > maxLogBody {
 		return fmt.Errorf("its log entry is larger than %d KiB", maxLogBody>>10)
 	}
-	if err := checkUnique(body); err != nil {
+	if err := oci.CheckUnique(body, maxDepth, maxTokens); err != nil {
 		return fmt.Errorf("its log entry is %w", err)
 	}
 	var v any

@@ -10,7 +10,10 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/pullgate/pullgate/verify/oci"
+
 	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
+
 	protorekor "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 )
 
@@ -34,7 +37,7 @@ type simpleSigning struct {
 // good in every repository whose policy trusts its signer.
 func parsePayload(b []byte) (simpleSigning, error) {
 	var p simpleSigning
-	if err := CheckStrict(b, maxDepth, maxTokens); err != nil {
+	if err := oci.CheckStrict(b, maxDepth, maxTokens); err != nil {
 		return p, fmt.Errorf("its payload is %w", err)
 	}
 	if err := json.Unmarshal(b, &p); err != nil {
@@ -79,7 +82,7 @@ func openLegacy(c Candidate) (*entity, error) {
 // openEnvelope takes a legacy attestation apart: a DSSE envelope as the layer,
 // its evidence in the annotations.
 func openEnvelope(c Candidate) (*entity, error) {
-	if err := CheckStrict(c.Payload, maxDepth, maxTokens); err != nil {
+	if err := oci.CheckStrict(c.Payload, maxDepth, maxTokens); err != nil {
 		return nil, fmt.Errorf("the envelope is %w", err)
 	}
 	var envelope struct {
@@ -139,7 +142,7 @@ func (e *entity) annotated() error {
 		var stamp struct {
 			Token []byte `json:"SignedRFC3161Timestamp"`
 		}
-		if err := checkUnique([]byte(text)); err != nil || json.Unmarshal([]byte(text), &stamp) != nil {
+		if err := oci.CheckUnique([]byte(text), maxDepth, maxTokens); err != nil || json.Unmarshal([]byte(text), &stamp) != nil {
 			return errors.New("its timestamp annotation cannot be read")
 		}
 		e.stamps = [][]byte{stamp.Token}
@@ -150,7 +153,7 @@ func (e *entity) annotated() error {
 // logEntryOf reads a Rekor v1 entry as cosign's annotation holds it.
 func logEntryOf(text []byte) (*protorekor.TransparencyLogEntry, error) {
 	malformed := errors.New("its log entry annotation cannot be read")
-	if checkUnique(text) != nil {
+	if oci.CheckUnique(text, maxDepth, maxTokens) != nil {
 		return nil, malformed
 	}
 	var entry struct {
@@ -173,7 +176,7 @@ func logEntryOf(text []byte) (*protorekor.TransparencyLogEntry, error) {
 		Kind    string `json:"kind"`
 		Version string `json:"apiVersion"`
 	}
-	if checkUnique(entry.Payload.Body) != nil || json.Unmarshal(entry.Payload.Body, &kind) != nil {
+	if oci.CheckUnique(entry.Payload.Body, maxDepth, maxTokens) != nil || json.Unmarshal(entry.Payload.Body, &kind) != nil {
 		return nil, malformed
 	}
 	return &protorekor.TransparencyLogEntry{

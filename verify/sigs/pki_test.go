@@ -15,8 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pullgate/pullgate/policy"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
+
+	"github.com/pullgate/pullgate/policy"
 )
 
 // corporate is a PKI of one's own: a root in the policy, an intermediate that

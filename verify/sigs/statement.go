@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // statement is an in-toto statement, as far as verification reads it
@@ -25,7 +27,7 @@ const maxSubjects = 1024
 
 // parseStatement reads a statement strictly.
 func parseStatement(payload []byte) (*statement, error) {
-	if err := CheckStrict(payload, maxStatementDepth, maxAttestationTokens); err != nil {
+	if err := oci.CheckStrict(payload, maxStatementDepth, maxAttestationTokens); err != nil {
 		return nil, fmt.Errorf("its statement is %w", err)
 	}
 	var s statement

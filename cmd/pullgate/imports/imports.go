@@ -6,7 +6,6 @@ package imports
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -52,14 +51,14 @@ func (r *report) convert(format string, files []File) Result {
 	case "talos":
 		policies = readTalos(r, files)
 	default:
-		r.problems = append(r.problems, policy.Problem{
-			File:    format,
-			Message: "unknown format: write one of " + strings.Join(Formats(), ", "),
-		})
+		r.problems = append(r.problems, policy.Position{File: format}.Problem(
+			"unknown format: write one of %s",
+			strings.Join(Formats(), ", "),
+		))
 	}
 	if len(r.problems) == 0 && len(policies) == 0 {
 		for _, f := range files {
-			r.problems = append(r.problems, policy.Problem{File: f.Name, Message: "holds no policy of this format"})
+			r.problems = append(r.problems, policy.Position{File: f.Name}.Problem("holds no policy of this format"))
 		}
 	}
 	if len(r.problems) == 0 {
@@ -78,24 +77,17 @@ func (r *report) convert(format string, files []File) Result {
 	if len(result.Problems) > 0 {
 		return result
 	}
+	first := policy.Position{File: files[0].Name}
 	text, err := print(format, files, policies, r.roots)
 	if err != nil {
-		result.Problems = []policy.Problem{{
-			File:    files[0].Name,
-			Message: fmt.Sprintf("cannot be written as YAML: %v", err),
-		}}
+		result.Problems = []policy.Problem{first.Problem("cannot be written as YAML: %v", err)}
 		return result
 	}
 	if len(text) > MaxFile {
-		result.Problems = []policy.Problem{
-			{
-				File: files[0].Name,
-				Message: fmt.Sprintf(
-					"becomes more than the %d KiB that pullgate reads of a policy file: import parts of it",
-					MaxFile>>10,
-				),
-			},
-		}
+		result.Problems = []policy.Problem{first.Problem(
+			"becomes more than the %d KiB that pullgate reads of a policy file: import parts of it",
+			MaxFile>>10,
+		)}
 		return result
 	}
 	result.YAML = text

@@ -35,10 +35,13 @@ type value struct {
 	line int // of the field's name
 }
 
+// at is where the field's name stands.
+func (v value) at() policy.Position { return policy.Position{File: v.file, Line: v.line} }
+
 // lose lists a field that is not carried.
 func (v value) lose(format string, args ...any) {
 	text := v.message(format, args...)
-	v.r.losses = append(v.r.losses, policy.Problem{File: v.file, Line: v.line, Message: text})
+	v.r.losses = append(v.r.losses, v.at().Problem("%s", text))
 	if v.r.notes != nil && !slices.Contains(*v.r.notes, text) {
 		*v.r.notes = append(*v.r.notes, text)
 	}
@@ -46,7 +49,7 @@ func (v value) lose(format string, args ...any) {
 
 // refuse reports a field that cannot be carried.
 func (v value) refuse(format string, args ...any) {
-	v.r.problems = append(v.r.problems, policy.Problem{File: v.file, Line: v.line, Message: v.message(format, args...)})
+	v.r.problems = append(v.r.problems, v.at().Problem("%s", v.message(format, args...)))
 }
 
 func (v value) message(format string, args ...any) string {
@@ -189,7 +192,7 @@ func (v value) is(kind yaml.Kind, want string) bool {
 // documents reads every YAML document of a file; JSON is YAML as well.
 func (r *report) documents(f File) []value {
 	fail := func(line int, format string, args ...any) []value {
-		r.problems = append(r.problems, policy.Problem{File: f.Name, Line: line, Message: fmt.Sprintf(format, args...)})
+		r.problems = append(r.problems, policy.Position{File: f.Name, Line: line}.Problem(format, args...))
 		return nil
 	}
 	if len(f.Text) > MaxFile {

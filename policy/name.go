@@ -3,7 +3,12 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // Repository is a repository by its familiar full name: the upstream's host as
@@ -14,11 +19,84 @@ type Repository struct {
 	Path string // one or more components, e.g. library/nginx
 }
 
-// String is the full name, e.g. docker.io/library/nginx.
-func (r Repository) String() string { return r.Host + "/" + r.Path }
+// String is the full name, e.g. docker.io/library/nginx; empty when r names
+// nothing.
+func (r Repository) String() string {
+	if r.IsZero() {
+		return ""
+	}
+	return r.Host + "/" + r.Path
+}
 
 // IsZero reports whether r names nothing.
 func (r Repository) IsZero() bool { return r == Repository{} }
+
+// At is the image with digest d in r.
+func (r Repository) At(d digest.Digest) Image { return Image{r, Reference{Digest: d}} }
+
+// Tagged is the image that tag stands for in r.
+func (r Repository) Tagged(tag string) Image { return Image{r, Reference{Tag: tag}} }
+
+// Reference is what a manifest is asked for by: a tag or a digest. One of the
+// fields is set; the zero value refers to nothing.
+type Reference struct {
+	Tag    string
+	Digest digest.Digest
+}
+
+// Distribution spec, "Pulling manifests": the grammar of a tag.
+var tagGrammar = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+
+// ErrTag is wrapped by ParseReference's error about a malformed tag; the one
+// about a malformed digest wraps oci.ErrDigest.
+var ErrTag = errors.New("invalid tag")
+
+// ParseReference reads a tag or a digest. What holds a colon is a digest, since
+// no tag does.
+func ParseReference(s string) (Reference, error) {
+	if strings.Contains(s, ":") {
+		d := digest.Digest(s)
+		if err := oci.CheckDigest(d); err != nil {
+			return Reference{}, err
+		}
+		return Reference{Digest: d}, nil
+	}
+
+	if !tagGrammar.MatchString(s) {
+		return Reference{}, fmt.Errorf("%w: not 1 to 128 letters, digits and _ . - that begin with a letter, a digit or _", ErrTag)
+	}
+	return Reference{Tag: s}, nil
+}
+
+// String is the tag or the digest as a URL holds it.
+func (r Reference) String() string {
+	if r.Digest != "" {
+		return r.Digest.String()
+	}
+	return r.Tag
+}
+
+// Image is a manifest by its repository and reference. The zero value names
+// nothing.
+type Image struct {
+	Repository
+	Reference
+}
+
+// String is repository:tag or repository@digest, and the repository alone when
+// nothing in it is referred to.
+func (i Image) String() string {
+	switch {
+	case i.Digest != "":
+		return i.Repository.String() + "@" + i.Digest.String()
+	case i.Tag != "":
+		return i.Repository.String() + ":" + i.Tag
+	}
+	return i.Repository.String()
+}
+
+// IsZero reports whether i names nothing.
+func (i Image) IsZero() bool { return i == Image{} }
 
 // ValidPath reports whether path is a repository path by the distribution
 // spec's grammar ("Pulling manifests") and at most 255 bytes long:

@@ -1,4 +1,4 @@
-package sigs
+package oci
 
 import (
 	"errors"

@@ -1,4 +1,4 @@
-package verify
+package oci
 
 import (
 	"encoding/json"
@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
-
-	"github.com/pullgate/pullgate/verify/sigs"
 )
 
 // Kind is what a manifest is, decided by its content and its media type together.
@@ -38,7 +36,7 @@ type Structure struct {
 var ErrManifest = errors.New("invalid manifest")
 
 const (
-	maxManifestDepth  = 16
+	MaxManifestDepth  = 16
 	maxManifestTokens = 400_000
 )
 
@@ -46,7 +44,7 @@ const (
 // kinds at once (GHSA-qq97-vm5h-rrhg), duplicate or case-variant keys, a media
 // type that contradicts the response's, schema 1, more than max descriptors.
 func ParseManifest(b []byte, contentType string, max int) (Structure, error) {
-	if err := sigs.CheckStrict(b, maxManifestDepth, maxManifestTokens); err != nil {
+	if err := CheckStrict(b, MaxManifestDepth, maxManifestTokens); err != nil {
 		return Structure{}, fmt.Errorf("%w: %w", ErrManifest, err)
 	}
 	var m struct {

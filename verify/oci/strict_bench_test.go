@@ -1,4 +1,4 @@
-package sigs
+package oci
 
 import (
 	"encoding/base64"
@@ -6,7 +6,13 @@ import (
 	"testing"
 )
 
-// What whoever may push a signature can make the gate read: near the largest
+// Bounds as on one signature.
+const (
+	maxDepth  = 16
+	maxTokens = 10_000
+)
+
+// BenchmarkCheckStrict reads what the pusher of a signature can make the gate read: near the largest
 // payload and the most tokens there may be.
 func BenchmarkCheckStrict(b *testing.B) {
 	entry := `{"logIndex":"1","kindVersion":{"kind":"dsse"},"canonicalizedBody":"` + base64.StdEncoding.EncodeToString(

@@ -1,4 +1,4 @@
-package sigs
+package oci
 
 import (
 	"bytes"
@@ -25,9 +25,11 @@ func CheckStrict(b []byte, maxDepth, maxTokens int) error {
 	return checkJSON(b, maxDepth, maxTokens, false)
 }
 
-// checkUnique is CheckStrict for JSON of another format, whose names are not
+// CheckUnique is CheckStrict for JSON of another format, whose names are not
 // the ones read here: a transparency log's.
-func checkUnique(b []byte) error { return checkJSON(b, maxDepth, maxTokens, true) }
+func CheckUnique(b []byte, maxDepth, maxTokens int) error {
+	return checkJSON(b, maxDepth, maxTokens, true)
+}
 
 func checkJSON(b []byte, maxDepth, maxTokens int, exact bool) error {
 	if !utf8.Valid(b) {
