@@ -201,7 +201,7 @@ func TestCheck(t *testing.T) {
 		},
 		"file moved": {
 			"== It moved\nfile: medium.go\ntest: .\n- n > 1000\n",
-			[]string{"medium.go: no such file", "it is in large.go:3"},
+			[]string{"there is no file medium.go; it is in large.go:3"},
 		},
 		"wrapped": {
 			"== It was wrapped\nfile: small.go\ntest: .\n- func Small(\n- \tn int,\n- ) bool {\n+ {\n",

@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -109,8 +110,11 @@ func duplicates(name string, list []mutant) []error {
 // longer fits: the old text must be there once.
 func (m *mutant) apply(root string) ([]byte, error) {
 	text, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(m.file)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no file %s%s", m.file, m.elsewhere(root))
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%w%s", err, m.elsewhere(root))
+		return nil, err
 	}
 
 	places := m.pattern().FindAllIndex(text, -1)
