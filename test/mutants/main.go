@@ -63,6 +63,7 @@ func run(ctx context.Context, root string, args []string, out io.Writer) error {
 	only := flags.String("only", "", "only mutants whose condition or file matches this `regexp`")
 	changed := flags.String("changed", "", "only mutants of files that differ from this git `revision`")
 	random := flags.Int("random", 0, "`number` of mutants to choose at random, beside those of -changed")
+	keep := flags.Bool("record", false, "write into the table which test killed each mutant, to be run first next time")
 	jobs := flags.Int("jobs", 1, "`number` of mutants to run at once")
 	timeout := flags.Duration("timeout", 10*time.Minute, "`duration` after which a package's tests count as failed")
 	if err := flags.Parse(args); err != nil {
@@ -103,7 +104,12 @@ func run(ctx context.Context, root string, args []string, out io.Writer) error {
 	if err := r.unmutated(ctx, list); err != nil {
 		return err
 	}
-	return r.all(ctx, list, max(1, *jobs), out)
+	killers, err := r.all(ctx, list, max(1, *jobs), out)
+	if *keep {
+		text = []byte(record(string(text), killers))
+		err = errors.Join(err, os.WriteFile(filepath.Join(root, filepath.FromSlash(table)), text, 0o644))
+	}
+	return err
 }
 
 // of chooses from list, in its order.
@@ -156,17 +162,19 @@ func (r *runner) unmutated(ctx context.Context, list []mutant) error {
 	}
 	slices.Sort(packages)
 	for _, p := range slices.Compact(packages) {
-		if res := r.test(ctx, "", p); res.outcome != survived {
+		if res := r.test(ctx, "", killer{pkg: p}); res.outcome != survived {
 			return fmt.Errorf("a test fails without any mutant: %s", res.reason())
 		}
 	}
 	return nil
 }
 
-// all runs list, so many at once, and reports each when it has ended.
-func (r *runner) all(ctx context.Context, list []mutant, jobs int, out io.Writer) error {
+// all runs list, so many at once, and reports each when it has ended. It
+// returns the tests that killed, by the mutants' conditions.
+func (r *runner) all(ctx context.Context, list []mutant, jobs int, out io.Writer) (map[string]killer, error) {
 	var mu sync.Mutex
 	counts := make(map[string]int)
+	killers := make(map[string]killer)
 	var problems []error
 
 	next := make(chan mutant)
@@ -179,6 +187,7 @@ func (r *runner) all(ctx context.Context, list []mutant, jobs int, out io.Writer
 				mu.Lock()
 				word, text, err := verdict(m, res)
 				counts[word]++
+				killers[m.condition] = res.killer
 				fmt.Fprintf(out, "%-10s %5.1fs  %s: %s\n%s", word, res.took.Seconds(), m.file, m.condition, text)
 				if err != nil {
 					problems = append(problems, fmt.Errorf("%s:%d: %q %w", table, m.line, m.condition, err))
@@ -198,7 +207,7 @@ func (r *runner) all(ctx context.Context, list []mutant, jobs int, out io.Writer
 
 	fmt.Fprintf(out, "%d mutants: %d killed, %d equivalent, %d survived, %d do not build, %d unknown\n",
 		len(list), counts["killed"], counts["equivalent"], counts["SURVIVED"], counts["NOT BUILT"], counts["UNKNOWN"])
-	return errors.Join(append(problems, ctx.Err())...)
+	return killers, errors.Join(append(problems, ctx.Err())...)
 }
 
 // verdict is the word for a mutant's result, what else there is to say about it

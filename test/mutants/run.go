@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -31,6 +32,7 @@ const (
 type result struct {
 	outcome outcome
 	by      string // the package and the test that killed it, or the compiler's words
+	killer  killer // the test that killed it, without its subtests
 	took    time.Duration
 	err     error // why the outcome is unknown
 }
@@ -62,10 +64,14 @@ func (r *runner) mutate(ctx context.Context, m mutant) result {
 	}
 
 	res := result{outcome: survived}
+	if m.killer.test != "" {
+		res = r.test(ctx, overlay, m.killer)
+	}
 	for _, p := range m.packages {
-		if res = r.test(ctx, overlay, p); res.outcome != survived {
+		if res.outcome != survived {
 			break
 		}
+		res = r.test(ctx, overlay, killer{pkg: p})
 	}
 	res.took = time.Since(began)
 	return res
@@ -107,14 +113,18 @@ type event struct {
 // ends reports whether e is the end of a test.
 func ends(e event) bool { return e.Action == "pass" || e.Action == "fail" || e.Action == "skip" }
 
-// test runs the tests of one package, with an overlay unless that is "".
-func (r *runner) test(ctx context.Context, overlay, pkg string) result {
+// test runs one test, or all tests of a package where none is named, with an
+// overlay unless that is "".
+func (r *runner) test(ctx context.Context, overlay string, which killer) result {
 	// go ends tests that hang, by name. This deadline is for go itself.
 	ctx, cancel := context.WithTimeout(ctx, 2*r.timeout+time.Minute)
 	defer cancel()
 
-	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-short", "-failfast", "-vet=off",
-		"-timeout", r.timeout.String(), pkg)
+	args := []string{"test", "-json", "-short", "-failfast", "-vet=off", "-timeout", r.timeout.String()}
+	if which.test != "" {
+		args = append(args, "-run", "^"+regexp.QuoteMeta(which.test)+"$")
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, which.pkg)...)
 	cmd.Dir = r.root
 	cmd.Env = os.Environ()
 	if overlay != "" { // by way of the environment, for what tests build themselves
@@ -131,9 +141,9 @@ func (r *runner) test(ctx context.Context, overlay, pkg string) result {
 	case err == nil:
 		return result{outcome: survived}
 	case ctx.Err() != nil:
-		return result{err: fmt.Errorf("%s: go test did not end: %w", pkg, ctx.Err())}
+		return result{err: fmt.Errorf("%s: go test did not end: %w", which.pkg, ctx.Err())}
 	}
-	return failure(pkg, out, errorText.String())
+	return failure(which.pkg, out, errorText.String())
 }
 
 // failure reads why the tests of a package failed.
@@ -164,11 +174,18 @@ func failure(pkg string, out []byte, errorText string) result {
 	case notCompiled:
 		return result{outcome: notBuilt, by: strings.TrimSpace(compiler)}
 	case failed && test == "" && len(running) > 0: // a panic, or the timeout
-		return result{outcome: killed, by: pkg + " " + running[len(running)-1] + ", which did not end"}
+		last := running[len(running)-1]
+		return result{outcome: killed, by: pkg + " " + last + ", which did not end", killer: killer{pkg, whole(last)}}
 	case failed && test == "":
 		return result{outcome: killed, by: pkg + " as a whole"}
 	case failed:
-		return result{outcome: killed, by: pkg + " " + test}
+		return result{outcome: killed, by: pkg + " " + test, killer: killer{pkg, whole(test)}}
 	}
 	return result{err: errors.New(pkg + ": " + strings.TrimSpace(errorText+compiler))}
+}
+
+// whole is the test that a subtest is part of.
+func whole(test string) string {
+	name, _, _ := strings.Cut(test, "/")
+	return name
 }

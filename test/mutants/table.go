@@ -19,8 +19,14 @@ type mutant struct {
 	condition  string   // what the code does wrong once it is mutated
 	file       string   // slash-separated, relative to the module's root
 	packages   []string // whose tests are run, in this order
+	killer     killer   // the test that failed on it last time; it is run first
 	equivalent string   // why no test can tell the difference, or ""
 	old, new   string
+}
+
+// killer is a test that failed on a mutant. The zero value is none.
+type killer struct {
+	pkg, test string
 }
 
 // parse reads the table. Its errors name the line, after the name of the table.
@@ -61,6 +67,8 @@ func parse(name, text string) ([]mutant, error) {
 			m.file = value
 		case "test:":
 			m.packages = strings.Fields(value)
+		case "by:":
+			m.killer.pkg, m.killer.test, _ = strings.Cut(value, " ")
 		case "equivalent:":
 			m.equivalent = value
 		case "-":
@@ -220,4 +228,25 @@ func check(name, root string, list []mutant) error {
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// record is the table's text with the killers of this run, by the condition.
+// What was not run, or is killed by no test of its own, keeps what it had.
+func record(text string, killers map[string]killer) string {
+	var lines []string
+	var now killer
+	for _, line := range strings.Split(text, "\n") {
+		if condition, ok := strings.CutPrefix(line, "== "); ok {
+			now = killers[strings.TrimRight(condition, " \t\r")]
+		}
+		known := now.test != ""
+		if known && strings.HasPrefix(line, "by: ") {
+			continue
+		}
+		lines = append(lines, line)
+		if known && strings.HasPrefix(line, "test: ") {
+			lines = append(lines, "by: "+now.pkg+" "+now.test)
+		}
+	}
+	return strings.Join(lines, "\n")
 }
