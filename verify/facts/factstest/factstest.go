@@ -26,6 +26,7 @@ import (
 // enough to forget nothing for its size, and closed by open's own cleanup.
 func Conformance(t *testing.T, open func(t *testing.T) facts.Store) {
 	t.Helper()
+
 	for name, test := range map[string]func(*testing.T, facts.Store){
 		"misses":            testMisses,
 		"parents":           testParents,
@@ -352,7 +353,8 @@ func testEpoch(t *testing.T, s facts.Store) {
 	}
 }
 
-// Facts learned at once are all known, each to its own caller at once.
+// Facts that are learned concurrently are all known, each as soon as its own
+// Learn returns.
 func testConcurrency(t *testing.T, s facts.Store) {
 	const workers, each = 8, 6
 	shared := digest.FromString("shared")
