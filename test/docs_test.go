@@ -89,6 +89,16 @@ func TestDocumentLinesAreShort(t *testing.T) {
 			}
 		}
 	}
+
+	text, err := os.ReadFile("../config.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, line := range strings.Split(string(text), "\n") {
+		if n := utf8.RuneCountInString(line); n > maxProse {
+			t.Errorf("config.example.yaml:%d: %d characters, more than %d", i+1, n, maxProse)
+		}
+	}
 }
 
 // readDocuments reads every Markdown file of the checkout, by its path.
