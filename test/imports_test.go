@@ -12,14 +12,15 @@ const module = "github.com/pullgate/pullgate/"
 // rooms may import only what stands below them: cmd → proxy → verify → policy.
 // At the bottom is verify/oci, bytes and digests, which imports nothing of ours.
 var rooms = map[string][]string{
-	"verify/oci":           {},
-	"policy":               {"verify/oci"},
-	"verify/sigs":          {"policy", "verify/oci"},
-	"verify":               {"policy", "verify/oci", "verify/sigs"},
-	"verify/trust":         {"policy", "verify/oci", "verify/sigs"},
-	"proxy/upstream":       {"policy", "verify/oci"},
-	"proxy":                {"policy", "verify", "verify/oci", "proxy/upstream"},
-	"cmd/pullgate/imports": {"policy"},
+	"verify/oci":                 {},
+	"policy":                     {"verify/oci"},
+	"verify/sigs":                {"policy", "verify/oci"},
+	"verify":                     {"policy", "verify/oci", "verify/sigs"},
+	"verify/trust":               {"policy", "verify/oci", "verify/sigs"},
+	"proxy/upstream/credentials": {"policy"},
+	"proxy/upstream":             {"policy", "verify/oci", "proxy/upstream/credentials"},
+	"proxy":                      {"policy", "verify", "verify/oci", "proxy/upstream"},
+	"cmd/pullgate/imports":       {"policy"},
 	"cmd/pullgate": {
 		"policy",
 		"cmd/pullgate/imports",
@@ -29,6 +30,7 @@ var rooms = map[string][]string{
 		"verify/trust",
 		"proxy",
 		"proxy/upstream",
+		"proxy/upstream/credentials",
 	},
 }
 

@@ -8,11 +8,11 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/pullgate/pullgate/proxy/upstream/credentials"
 	"github.com/pullgate/pullgate/verify/oci"
 )
 
@@ -33,13 +33,11 @@ func TestCredentialsStayHomeWhenTheRealmIsElsewhere(t *testing.T) {
 	auths := map[string]func(t *testing.T, host string) Auth{
 		"basic": func(t *testing.T, _ string) Auth { return basicCredentials(t) },
 		"docker config": func(t *testing.T, host string) Auth {
-			return Auth{Type: DockerConfig, File: dockerConfig(t, host, testUser, testPassword)}
+			return dockerFrom(t, host, dockerConfig(t, host, testUser, testPassword))
 		},
 		"identity token": func(t *testing.T, host string) Auth {
-			return Auth{
-				Type: DockerConfig,
-				File: file(t, fmt.Sprintf(`{"auths":{%q:{"identitytoken":"identity-%s"}}}`, host, mark)),
-			}
+			config := fmt.Sprintf(`{"auths":{%q:{"identitytoken":"identity-%s"}}}`, host, mark)
+			return dockerFrom(t, host, file(t, config))
 		},
 		"another host listed": func(t *testing.T, _ string) Auth {
 			a := basicCredentials(t)
@@ -116,7 +114,7 @@ func TestAnonymousTokenFromARealmElsewhere(t *testing.T) {
 		`{"auths":{"other.example":{"auth":"`+base64.StdEncoding.EncodeToString([]byte("a:"+testPassword))+`"}}}`,
 	)
 	registry, realm, _ = realmLab(t, "https", "registry.example", "auth.elsewhere.test")
-	mustManifest(t, open(t, registry.url, Auth{Type: DockerConfig, File: empty}, registry, realm))
+	mustManifest(t, open(t, registry.url, dockerFrom(t, registry.name, empty), registry, realm))
 	if got := realm.credentialsSeen(); len(got) != 0 {
 		t.Errorf("the realm got %q", got)
 	}
@@ -124,11 +122,9 @@ func TestAnonymousTokenFromARealmElsewhere(t *testing.T) {
 
 func TestRealmWithoutTLSIsRefusedByATLSUpstream(t *testing.T) {
 	t.Parallel()
-	for _, auth := range []Auth{
-		{},
-		basicCredentials(t),
-		{Type: Basic, Username: testUser, PasswordFile: file(t, testPassword), Realms: []string{"registry.example"}},
-	} {
+	listed := basicCredentials(t)
+	listed.Realms = []string{"registry.example"}
+	for _, auth := range []Auth{{}, basicCredentials(t), listed} {
 		plain := serve(t, "http", "registry.example", func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write([]byte(`{"token":"abc"}`))
 		})
@@ -258,8 +254,7 @@ func TestMayGoTo(t *testing.T) {
 			}
 			continue
 		}
-		c := &credentials{auth: Auth{Type: Basic, Realms: tt.realms}, base: base}
-		if got := c.mayGoTo(realm); got != tt.want {
+		if got := (realms{base, tt.realms}).allow(realm); got != tt.want {
 			t.Errorf("from %s to %s, listed %q: %v; want %v", tt.base, tt.realm, tt.realms, got, tt.want)
 		}
 	}
@@ -287,15 +282,15 @@ func TestMayGoToNoNeighbourOnASharedDomain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := &credentials{auth: Auth{Type: Basic}, base: base}
-		if c.mayGoTo(realm) {
+		r := realms{base: base}
+		if r.allow(realm) {
 			t.Errorf("credentials for %s may go to %s", tt.base, tt.realm)
 		}
-		if !c.mayGoTo(base) {
+		if !r.allow(base) {
 			t.Errorf("credentials for %s may not go to itself", tt.base)
 		}
-		c.auth.Realms = []string{realm.Host}
-		if !c.mayGoTo(realm) {
+		r.listed = []string{realm.Host}
+		if !r.allow(realm) {
 			t.Errorf("%s is listed", tt.realm)
 		}
 	}
@@ -314,7 +309,7 @@ func TestDockerConfigPassword(t *testing.T) {
 	r := &tokenRegistry{}
 	s := serve(t, "http", "", r.ServeHTTP)
 	const awkward = "with:colons and ü-" + mark
-	u := openBare(t, s.url, Auth{Type: DockerConfig, File: dockerConfig(t, s.name, testUser, awkward)})
+	u := openBare(t, s.url, dockerFrom(t, s.name, dockerConfig(t, s.name, testUser, awkward)))
 	mustManifest(t, u)
 	asked := s.to("/token")
 	if len(asked) != 1 || asked[0].header.Get("Authorization") != basicHeaderOf(testUser, awkward) {
@@ -322,29 +317,34 @@ func TestDockerConfigPassword(t *testing.T) {
 	}
 }
 
-func TestDockerConfigKeyOfDockerHub(t *testing.T) {
+func TestDockerHubEntry(t *testing.T) {
 	t.Parallel()
 	name := dockerConfig(t, "https://index.docker.io/v1/", testUser, testPassword)
-	u, err := New(Config{Host: "docker.io", Auth: Auth{Type: DockerConfig, File: name}})
-	if err != nil {
-		t.Fatal(err)
+	tests := []struct {
+		name string
+		url  *url.URL
+		user string
+	}{
+		{"Docker Hub", nil, testUser},
+		{"a mirror, which is another party", &url.URL{Scheme: "https", Host: "mirror.example"}, ""},
 	}
-	s, err := u.auth.read()
-	if err != nil || s.username != testUser || s.password != testPassword {
-		t.Errorf("docker.io does not find its entry: %v", err)
-	}
-
-	// A mirror that stands in for docker.io is another party.
-	mirror, err := New(Config{
-		Host: "docker.io",
-		URL:  &url.URL{Scheme: "https", Host: "mirror.example"},
-		Auth: Auth{Type: DockerConfig, File: name},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s, err := mirror.auth.read(); err != nil || !s.empty() {
-		t.Errorf("the mirror gets Docker Hub's credentials (%v)", err)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			address, err := Config{Host: "docker.io", URL: tt.url}.Address()
+			if err != nil {
+				t.Fatal(err)
+			}
+			registry := credentials.Registry{Host: "docker.io", Address: address.Host}
+			source, err := credentials.NewDockerConfig(name, registry)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := source.Get(t.Context(), repo)
+			if err != nil || got.Username != tt.user || (got.Password == testPassword) != (tt.user != "") {
+				t.Errorf("user %q, %v; want %q", got.Username, err, tt.user)
+			}
+		})
 	}
 }
 
@@ -356,7 +356,7 @@ func TestDockerConfigIdentityTokenIsPosted(t *testing.T) {
 	s := serve(t, "http", "", r.ServeHTTP)
 	config := file(t, fmt.Sprintf(`{"auths":{%q:{"auth":%q,"identitytoken":"identity-%s"}}}`, s.name,
 		base64.StdEncoding.EncodeToString([]byte("00000000-0000-0000-0000-000000000000:")), mark))
-	u := openBare(t, s.url, Auth{Type: DockerConfig, File: config})
+	u := openBare(t, s.url, dockerFrom(t, s.name, config))
 	mustManifest(t, u)
 	asked := s.to("/token")
 	if len(asked) != 1 {
@@ -389,10 +389,8 @@ func TestIdentityTokenIsNotShownAsBasic(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { challenge(w, `Basic realm="x"`) })
 	config := file(t, fmt.Sprintf(`{"auths":{%q:{"identitytoken":"identity-%s"}}}`, s.name, mark))
-	e := wantUpstream(t, manifestOf(t, openBare(t, s.url, Auth{
-		Type: DockerConfig,
-		File: config,
-	})), http.StatusUnauthorized)
+	u := openBare(t, s.url, dockerFrom(t, s.name, config))
+	e := wantUpstream(t, manifestOf(t, u), http.StatusUnauthorized)
 	if !e.HadAuth {
 		t.Error("HadAuth is not set")
 	}
@@ -423,15 +421,15 @@ func TestRotatedPasswordIsUsedWithoutARestart(t *testing.T) {
 						r.ServeHTTP(w, q)
 					}
 				})
-				auth := Auth{Type: Basic, Username: testUser, PasswordFile: file(t, good)}
 				text := func(p string) string { return p + "\r\n" }
-				name := auth.PasswordFile
+				name := file(t, good)
+				auth := basicFrom(t, name)
 				if from == "docker config" {
 					text = func(p string) string {
 						return fmt.Sprintf(`{"auths":{%q:{"username":%q,"password":%q}}}`, s.name, testUser, p)
 					}
 					name = file(t, text(good))
-					auth = Auth{Type: DockerConfig, File: name}
+					auth = dockerFrom(t, s.name, name)
 				}
 				u := openBare(t, s.url, auth)
 				mustManifest(t, u)
@@ -454,76 +452,6 @@ func TestRotatedPasswordIsUsedWithoutARestart(t *testing.T) {
 				wantUpstream(t, manifestOf(t, u), http.StatusServiceUnavailable)
 			})
 		}
-	}
-}
-
-func TestPasswordFileText(t *testing.T) {
-	t.Parallel()
-	tests := []struct{ text, want string }{
-		{"plain", "plain"},
-		{"line end\n", "line end"},
-		{"dos line end\r\n", "dos line end"},
-		{"several\n\n\n", "several"},
-		{" spaces are part of it ", " spaces are part of it "},
-		{"two\nlines", "two\nlines"},
-	}
-	for _, tt := range tests {
-		c, err := Auth{Type: Basic, Username: testUser, PasswordFile: file(t, tt.text)}.open("r", &url.URL{Host: "r"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if s, err := c.read(); err != nil || s.password != tt.want {
-			t.Errorf("%q: got %q, %v", tt.text, s.password, err)
-		}
-	}
-}
-
-// What is wrong with the credentials is said at load time, and without
-// quoting them.
-func TestNewRefusesCredentialsItCannotRead(t *testing.T) {
-	t.Parallel()
-	missing := filepath.Join(t.TempDir(), "missing")
-	tests := []struct {
-		name string
-		auth Auth
-		text string
-	}{
-		{"basic without a user", Auth{Type: Basic, PasswordFile: file(t, testPassword)}, "username"},
-		{"basic without a file", Auth{Type: Basic, Username: testUser}, "passwordFile"},
-		{"missing password file", Auth{Type: Basic, Username: testUser, PasswordFile: missing}, missing},
-		{"empty password file", Auth{Type: Basic, Username: testUser, PasswordFile: file(t, "\n")}, "empty"},
-		{
-			"password file is a directory",
-			Auth{Type: Basic, Username: testUser, PasswordFile: t.TempDir()},
-			"passwordFile",
-		},
-		{"missing Docker config", Auth{Type: DockerConfig, File: missing}, missing},
-		{"Docker config is not JSON", Auth{Type: DockerConfig, File: file(t, `auths: `+testPassword)}, "not valid"},
-		{
-			"Docker config is cut short",
-			Auth{Type: DockerConfig, File: file(t, `{"auths":{"r":{"auth":"`+mark)},
-			"not valid",
-		},
-		{
-			"auth is not base64",
-			Auth{Type: DockerConfig, File: file(t, `{"auths":{"registry.example":{"auth":"%`+mark+`%"}}}`)},
-			"not valid",
-		},
-		{"auth has no colon", Auth{Type: DockerConfig, File: file(t, `{"auths":{"registry.example":{"auth":"`+
-			base64.StdEncoding.EncodeToString([]byte(mark))+`"}}}`)}, "not valid"},
-		{
-			"credential helper is not installed",
-			Auth{Type: DockerConfig, File: file(t, `{"credHelpers":{"registry.example":"pullgate-no-such-helper"}}`)},
-			"helper",
-		},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			_, err := New(Config{Host: "registry.example", Auth: tt.auth})
-			noSecret(t, err)
-			wantText(t, err, tt.text)
-		})
 	}
 }
 

@@ -29,6 +29,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/proxy/upstream/credentials"
 	"github.com/pullgate/pullgate/verify/oci"
 )
 
@@ -243,7 +244,30 @@ func overwrite(t *testing.T, name, text string) {
 
 func basicCredentials(t *testing.T) Auth {
 	t.Helper()
-	return Auth{Type: Basic, Username: testUser, PasswordFile: file(t, testPassword+"\n")}
+	return basicFrom(t, file(t, testPassword+"\n"))
+}
+
+// basicFrom is the test user with the password that a file holds.
+func basicFrom(t *testing.T, passwordFile string) Auth {
+	t.Helper()
+	source, err := credentials.NewBasic(testUser, passwordFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return Auth{Source: source}
+}
+
+// dockerFrom is what a Docker config holds for a registry at an address.
+func dockerFrom(t *testing.T, address, configFile string) Auth {
+	t.Helper()
+	registry := credentials.Registry{Host: "registry.example", Address: address}
+	source, err := credentials.NewDockerConfig(configFile, registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return Auth{Source: source}
 }
 
 func basicHeaderOf(user, password string) string {

@@ -368,7 +368,7 @@ func TestStatuses(t *testing.T) {
 	for _, tt := range tests {
 		for _, auth := range []Auth{{}, basicCredentials(t)} {
 			t.Run(
-				fmt.Sprintf("%d %.10q, credentials %v", tt.status, tt.header, auth.Type == Basic),
+				fmt.Sprintf("%d %.10q, credentials %v", tt.status, tt.header, auth.Source != nil),
 				func(t *testing.T) {
 					t.Parallel()
 					header := map[string]string{"Content-Type": ociManifest}
@@ -383,7 +383,7 @@ func TestStatuses(t *testing.T) {
 						if e.RetryAfter != tt.retryAfter {
 							t.Errorf("Retry-After %q; want %q", e.RetryAfter, tt.retryAfter)
 						}
-						if e.HadAuth != (auth.Type == Basic) {
+						if e.HadAuth != (auth.Source != nil) {
 							t.Errorf("HadAuth %v", e.HadAuth)
 						}
 						if oci.IsNotFound(err) != (tt.status == 404) {

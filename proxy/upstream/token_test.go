@@ -232,7 +232,7 @@ func TestTokenThatIsNeverGoodEnoughEndsInA401(t *testing.T) {
 		r := &tokenRegistry{answer: func(n int) string { return fmt.Sprintf(`{"token":"wrong-%s-%d"}`, mark, n) }}
 		s := serve(t, "http", "", r.ServeHTTP)
 		e := wantUpstream(t, manifestOf(t, openBare(t, s.url, auth)), http.StatusUnauthorized)
-		if e.HadAuth != (auth.Type != Anonymous) {
+		if e.HadAuth != (auth.Source != nil) {
 			t.Errorf("HadAuth %v", e.HadAuth)
 		}
 		if n := len(s.to("/v2/")); n != 2 {
@@ -434,7 +434,7 @@ func TestTokenRealmStatuses(t *testing.T) {
 	for _, tt := range tests {
 		for _, auth := range []Auth{{}, basicCredentials(t)} {
 			t.Run(
-				fmt.Sprintf("%d, credentials %v, %q", tt.realm, auth.Type == Basic, tt.retryAfter),
+				fmt.Sprintf("%d, credentials %v, %q", tt.realm, auth.Source != nil, tt.retryAfter),
 				func(t *testing.T) {
 					t.Parallel()
 					s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
@@ -451,7 +451,7 @@ func TestTokenRealmStatuses(t *testing.T) {
 						}
 					})
 					e := wantUpstream(t, manifestOf(t, openBare(t, s.url, auth)), tt.status)
-					if e.HadAuth != (auth.Type == Basic) {
+					if e.HadAuth != (auth.Source != nil) {
 						t.Errorf("HadAuth %v", e.HadAuth)
 					}
 					if e.RetryAfter != tt.want {
@@ -525,7 +525,7 @@ func TestBasicChallenge(t *testing.T) {
 	t.Run("wrong password", func(t *testing.T) {
 		t.Parallel()
 		s := serve(t, "http", "", registry("Basic"))
-		u := openBare(t, s.url, Auth{Type: Basic, Username: testUser, PasswordFile: file(t, "wrong-"+mark)})
+		u := openBare(t, s.url, basicFrom(t, file(t, "wrong-"+mark)))
 		for i := range 2 {
 			e := wantUpstream(t, manifestOf(t, u), http.StatusUnauthorized)
 			if !e.HadAuth {
