@@ -12,7 +12,7 @@ import (
 	"github.com/pullgate/pullgate/policy"
 )
 
-func TestBlobIsHashed(t *testing.T) {
+func TestBlobDigest(t *testing.T) {
 	t.Parallel()
 	long := digest.SHA512.FromBytes(someBytes)
 	tests := []struct {
@@ -160,7 +160,7 @@ func TestOpenBlob(t *testing.T) {
 
 // A Content-Range beside a 200 is not handed on: the client would take the
 // whole for a part.
-func TestContentRangeOfAWholeBlobIsDropped(t *testing.T) {
+func TestContentRangeOfWholeBlob(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "http", "", always(200, map[string]string{"Content-Range": "bytes 2-5/10"}, "0123456789"))
 	b, err := openBare(t, s.url, Auth{}).OpenBlob(t.Context(), repo, someHash, http.MethodGet, "bytes=2-5")
@@ -173,7 +173,7 @@ func TestContentRangeOfAWholeBlobIsDropped(t *testing.T) {
 	}
 }
 
-func TestOpenBlobWithoutALength(t *testing.T) {
+func TestOpenBlobWithoutLength(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) {
 		_ = http.NewResponseController(w).Flush()
@@ -190,7 +190,7 @@ func TestOpenBlobWithoutALength(t *testing.T) {
 }
 
 // The first bytes come before the last ones are there: nothing is collected.
-func TestOpenBlobStreams(t *testing.T) {
+func TestBlobStream(t *testing.T) {
 	t.Parallel()
 	more := make(chan struct{})
 	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) {
@@ -217,7 +217,7 @@ func TestOpenBlobStreams(t *testing.T) {
 }
 
 // A store that hangs up in the middle must not look like one that finished.
-func TestOpenBlobReportsACutBody(t *testing.T) {
+func TestCutBlob(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { cut(w, "half") })
 	b, err := openBare(t, s.url, Auth{}).OpenBlob(t.Context(), repo, someHash, http.MethodGet, "")
@@ -232,7 +232,7 @@ func TestOpenBlobReportsACutBody(t *testing.T) {
 
 // A token is asked for blobs by the same rule as for manifests, and is the
 // same one.
-func TestBlobAndManifestShareAToken(t *testing.T) {
+func TestSharedToken(t *testing.T) {
 	t.Parallel()
 	r := &tokenRegistry{}
 	s := serve(t, "http", "", r.ServeHTTP)
@@ -255,7 +255,7 @@ func TestBlobAndManifestShareAToken(t *testing.T) {
 }
 
 // Without a length of the answer, the range alone must make sense.
-func TestCheckRangeWithoutALength(t *testing.T) {
+func TestCheckRange(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		asked, got string

@@ -97,7 +97,7 @@ const soon = lingerFor / 2
 
 // The connection on which an answer is awaited that nobody needs any more is
 // used again.
-func TestAnswersNobodyNeedsKeepTheirConnection(t *testing.T) {
+func TestLingeringConnection(t *testing.T) {
 	release := make(chan struct{})
 	r := newSlowRegistry(t, func(w http.ResponseWriter, _ *http.Request) {
 		<-release
@@ -122,7 +122,7 @@ func TestAnswersNobodyNeedsKeepTheirConnection(t *testing.T) {
 
 // Whoever answers such a question never, slowly or without an end holds it for
 // a moment.
-func TestNobodyLingersForLong(t *testing.T) {
+func TestLingeringTime(t *testing.T) {
 	var sent atomic.Int64
 	drip := func(w http.ResponseWriter, q *http.Request, size int, pause time.Duration) {
 		chunk := make([]byte, size)
@@ -169,7 +169,7 @@ func TestNobodyLingersForLong(t *testing.T) {
 
 // However many questions become needless at once, few linger, and afterwards
 // nothing is left of them.
-func TestFewLinger(t *testing.T) {
+func TestLingeringCount(t *testing.T) {
 	r := newSlowRegistry(t, untilGivenUp)
 	before := runtime.NumGoroutine()
 	const questions = 200
@@ -186,7 +186,7 @@ func TestFewLinger(t *testing.T) {
 }
 
 // A client that leaves, a deadline and a shutdown end a question with them.
-func TestOtherEndsDoNotLinger(t *testing.T) {
+func TestEndsWithoutLingering(t *testing.T) {
 	r := newSlowRegistry(t, untilGivenUp)
 	r.giveUp(t, 10, context.DeadlineExceeded)
 	r.within(t, 10, soon)
@@ -198,7 +198,7 @@ func TestOtherEndsDoNotLinger(t *testing.T) {
 }
 
 // An answer that has begun is the caller's, and ends with its context.
-func TestABodyEndsWithItsContext(t *testing.T) {
+func TestBodyContext(t *testing.T) {
 	for _, cause := range []error{nil, oci.ErrEnough} {
 		r := newSlowRegistry(t, func(w http.ResponseWriter, q *http.Request) {
 			_ = http.NewResponseController(w).Flush()

@@ -165,7 +165,7 @@ func TestURLOnTheWire(t *testing.T) {
 }
 
 // The following pages of a list lie under the base path too.
-func TestReferrersPagesUnderABasePath(t *testing.T) {
+func TestReferrersUnderBasePath(t *testing.T) {
 	t.Parallel()
 	path := "/v2/hub" + strings.TrimPrefix(referrersPath(), "/v2")
 	s := serve(t, "http", "", pages(2, func(int) string { return path + "?page=1" }))
@@ -179,7 +179,7 @@ func TestReferrersPagesUnderABasePath(t *testing.T) {
 	wantUpstream(t, err, http.StatusBadGateway)
 }
 
-func TestNewRefusesAURLThatIsNone(t *testing.T) {
+func TestBadURL(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
 		"ftp://r.example",
@@ -205,39 +205,11 @@ func TestNewRefusesAURLThatIsNone(t *testing.T) {
 
 // New asks nothing of the network: a registry that is down at load time is no
 // reason to refuse a configuration.
-func TestNewAsksNobody(t *testing.T) {
+func TestNewOffline(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "http", "", always(200, nil, ""))
 	openBare(t, s.url, basicCredentials(t))
 	if n := len(s.requests()); n != 0 {
 		t.Errorf("%d requests", n)
 	}
-}
-
-// The configuration's TLS settings are not changed by use.
-func TestTLSConfigIsNotShared(t *testing.T) {
-	t.Parallel()
-	config := roots()
-	u, err := New(Config{Host: "r.example", TLS: config})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(u.Close)
-	for _, rt := range []http.RoundTripper{u.direct, u.away} {
-		if rt.(*http.Transport).TLSClientConfig == config {
-			t.Error("the same *tls.Config is in a transport")
-		}
-		if rt.(*http.Transport).TLSClientConfig.InsecureSkipVerify {
-			t.Error("certificates are not checked")
-		}
-	}
-}
-
-// Who meant plain http, and has not said so, is told where to.
-func TestPlainHTTPWhereTLSWasExpected(t *testing.T) {
-	t.Parallel()
-	plain := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) })
-	u := openBare(t, "https://"+plain.address, Auth{})
-	_, err := u.Manifest(t.Context(), repo.Tagged("v1"), plenty)
-	wantText(t, wantUpstream(t, err, http.StatusServiceUnavailable), "write `url: http://…` for this upstream")
 }

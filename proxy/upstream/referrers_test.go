@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -28,14 +27,6 @@ func descriptor(n int) string {
 	)
 }
 
-func sendIndex(w http.ResponseWriter, next string, descriptors ...string) {
-	w.Header().Set("Content-Type", indexType)
-	if next != "" {
-		w.Header().Set("Link", "<"+next+`>; rel="next"`)
-	}
-	_, _ = io.WriteString(w, `{"schemaVersion":2,"manifests":[`+strings.Join(descriptors, ",")+`]}`)
-}
-
 // pages answers with that many pages of one descriptor each.
 func pages(n int, link func(page int) string) http.HandlerFunc {
 	return func(w http.ResponseWriter, q *http.Request) {
@@ -48,7 +39,7 @@ func pages(n int, link func(page int) string) http.HandlerFunc {
 	}
 }
 
-func TestReferrersReadsAllPages(t *testing.T) {
+func TestReferrersPages(t *testing.T) {
 	t.Parallel()
 	links := map[string]func(page int) string{
 		"path":  func(p int) string { return referrersPath() + "?page=" + strconv.Itoa(p) },
@@ -89,7 +80,7 @@ func TestReferrersReadsAllPages(t *testing.T) {
 }
 
 // The next page is the same list's, on the same registry.
-func TestNextPageElsewhereIsRefused(t *testing.T) {
+func TestForeignNextPage(t *testing.T) {
 	t.Parallel()
 	thief := serve(
 		t,
@@ -281,7 +272,7 @@ func TestRegistryWithoutReferrers(t *testing.T) {
 }
 
 // Half a list would hide a signature, so a page that fails fails the whole.
-func TestReferrersWithABrokenSecondPage(t *testing.T) {
+func TestBrokenSecondPage(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name   string
@@ -325,7 +316,7 @@ func TestReferrersWithABrokenSecondPage(t *testing.T) {
 }
 
 // The limit is on all pages together.
-func TestReferrersBytesAreCountedOverAllPages(t *testing.T) {
+func TestReferrersLimit(t *testing.T) {
 	t.Parallel()
 	body := `{"manifests":[` + descriptor(1) + `]}`
 	size := int64(len(body))
@@ -374,7 +365,7 @@ func TestReferrersBytesAreCountedOverAllPages(t *testing.T) {
 	}
 }
 
-func TestReferrersAskByTheAlgorithmGiven(t *testing.T) {
+func TestReferrersAlgorithm(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { sendIndex(w, "", descriptor(0)) })
 	long := digest.SHA512.FromBytes(someBytes)
@@ -383,165 +374,5 @@ func TestReferrersAskByTheAlgorithmGiven(t *testing.T) {
 	}
 	if got := s.requests()[0].uri; got != "/v2/acme/app/referrers/"+long.String() {
 		t.Errorf("asked for %s", got)
-	}
-}
-
-func TestTags(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		name, n, last, body, link string
-		asked, want               string
-		next                      url.Values
-	}{
-		{"all", "", "", `{"name":"acme/app","tags":["b","a"]}`, "", "/v2/acme/app/tags/list", "[b a]", nil},
-		{
-			"n and last are passed on",
-			"2",
-			"v1.0",
-			`{"tags":["x"]}`,
-			"",
-			"/v2/acme/app/tags/list?last=v1.0&n=2",
-			"[x]",
-			nil,
-		},
-		{
-			"they cannot add to the query",
-			"2&x=1",
-			"a=b&n=3#f",
-			`{"tags":[]}`,
-			"",
-			"/v2/acme/app/tags/list?last=a%3Db%26n%3D3%23f&n=2%26x%3D1",
-			"[]",
-			nil,
-		},
-		{
-			"next",
-			"2",
-			"",
-			`{"tags":["a","b"]}`,
-			`</v2/acme/app/tags/list?last=b&n=2>; rel="next"`,
-			"/v2/acme/app/tags/list?n=2",
-			"[a b]",
-			url.Values{"last": {"b"}, "n": {"2"}},
-		},
-		{
-			"next, only the spec's own parameters",
-			"2",
-			"",
-			`{"tags":["a"]}`,
-			`<?last=b&n=2&next_page=zzz&token=` + mark + `>; rel="next"`,
-			"/v2/acme/app/tags/list?n=2",
-			"[a]",
-			url.Values{"last": {"b"}, "n": {"2"}},
-		},
-		{
-			"next after an escaped tag",
-			"1",
-			"",
-			`{"tags":["a"]}`,
-			`<?last=a%26b&n=1>; rel="next"`,
-			"/v2/acme/app/tags/list?n=1",
-			"[a]",
-			url.Values{"last": {"a&b"}, "n": {"1"}},
-		},
-		{"null", "", "", `{"tags":null}`, "", "/v2/acme/app/tags/list", "[]", nil},
-		{"none", "", "", `{}`, "", "/v2/acme/app/tags/list", "[]", nil},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) {
-				if tt.link != "" {
-					w.Header().Set("Link", tt.link)
-				}
-				_, _ = io.WriteString(w, tt.body)
-			})
-			tags, next, err := openBare(t, s.url, Auth{}).Tags(t.Context(), repo, tt.n, tt.last, plenty)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if fmt.Sprint(tags) != tt.want || next.Encode() != tt.next.Encode() || (next == nil) != (tt.next == nil) {
-				t.Errorf("%q, next %v", tags, next)
-			}
-			if got := s.requests()[0].uri; got != tt.asked {
-				t.Errorf("asked for %s; want %s", got, tt.asked)
-			}
-		})
-	}
-	for _, body := range []string{``, `<html>`, `[]`, `{"tags":"a"}`, `{"tags":[1]}`, `{"tags":["a"`} {
-		s := serve(t, "http", "", always(200, nil, body))
-		tags, _, err := openBare(t, s.url, Auth{}).Tags(t.Context(), repo, "", "", plenty)
-		wantUpstream(t, err, http.StatusBadGateway)
-		if len(tags) != 0 {
-			t.Errorf("%s: %q", body, tags)
-		}
-	}
-}
-
-// All pages, one after the other, as a client walks them.
-func TestTagsPageByPage(t *testing.T) {
-	t.Parallel()
-	all := []string{"a", "b", "c", "d", "e"}
-	s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
-		n, _ := strconv.Atoi(q.URL.Query().Get("n"))
-		from := 0
-		for from < len(all) && all[from] <= q.URL.Query().Get("last") {
-			from++
-		}
-		to := min(from+n, len(all))
-		if to < len(all) {
-			w.Header().Set("Link", fmt.Sprintf(`</v2/hub/acme/app/tags/list?n=%d&last=%s>; rel="next"`, n, all[to-1]))
-		}
-		_, _ = fmt.Fprintf(w, `{"tags":["%s"]}`, strings.Join(all[from:to], `","`))
-	})
-	u := openBare(t, s.url+"/hub", Auth{})
-	var got []string
-	query := url.Values{"n": {"2"}}
-	for range 10 {
-		tags, next, err := u.Tags(t.Context(), repo, query.Get("n"), query.Get("last"), plenty)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got = append(got, tags...)
-		if next == nil {
-			break
-		}
-		query = next
-	}
-	if fmt.Sprint(got) != fmt.Sprint(all) || len(s.requests()) != 3 {
-		t.Errorf("%q in %d requests", got, len(s.requests()))
-	}
-}
-
-// JSON costs far more memory than its bytes; both limits hold.
-func TestListsOfTooManyPartsAreRefused(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		commas int
-		ok     bool
-	}{{maxParts - 10, true}, {maxParts + 1, false}} {
-		s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
-			list := `"manifests":[{"mediaType":"x"}],"pad":"`
-			if strings.Contains(q.URL.Path, "/tags/") {
-				list = `"tags":["a"],"pad":"`
-			}
-			w.Header().Set("Content-Type", indexType)
-			_, _ = io.WriteString(w, `{`+list+strings.Repeat(",", tt.commas)+`"}`)
-		})
-		u := openBare(t, s.url, Auth{})
-		_, errReferrers := u.Referrers(t.Context(), repo, someHash, plenty)
-		_, _, errTags := u.Tags(t.Context(), repo, "", "", plenty)
-		for _, err := range []error{errReferrers, errTags} {
-			if tt.ok {
-				if err != nil {
-					t.Error(err)
-				}
-				continue
-			}
-			wantUpstream(t, err, http.StatusBadGateway)
-			if !errors.Is(err, oci.ErrTooLarge) {
-				t.Errorf("%v does not wrap ErrTooLarge", err)
-			}
-		}
 	}
 }
