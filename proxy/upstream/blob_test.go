@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -158,8 +159,8 @@ func TestOpenBlob(t *testing.T) {
 	}
 }
 
-// A Content-Range beside a 200 is not handed on: the client would take the
-// whole for a part.
+// The Content-Range of a 200 is dropped: with it a client would take the whole blob
+// for a part.
 func TestContentRangeOfWholeBlob(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "http", "", always(200, map[string]string{"Content-Range": "bytes 2-5/10"}, "0123456789"))
@@ -189,7 +190,7 @@ func TestOpenBlobWithoutLength(t *testing.T) {
 	}
 }
 
-// The first bytes come before the last ones are there: nothing is collected.
+// The first bytes arrive before the last ones are sent: nothing is collected.
 func TestBlobStream(t *testing.T) {
 	t.Parallel()
 	more := make(chan struct{})
@@ -216,7 +217,7 @@ func TestBlobStream(t *testing.T) {
 	}
 }
 
-// A store that hangs up in the middle must not look like one that finished.
+// A blob that breaks off must not look like a whole one.
 func TestCutBlob(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { cut(w, "half") })
@@ -230,8 +231,7 @@ func TestCutBlob(t *testing.T) {
 	}
 }
 
-// A token is asked for blobs by the same rule as for manifests, and is the
-// same one.
+// Blobs and manifests of a repository share a token.
 func TestSharedToken(t *testing.T) {
 	t.Parallel()
 	r := &tokenRegistry{}
@@ -254,7 +254,7 @@ func TestSharedToken(t *testing.T) {
 	}
 }
 
-// Without a length of the answer, the range alone must make sense.
+// Without a length of the answer the range alone is checked.
 func TestCheckRange(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -280,9 +280,11 @@ func TestCheckRange(t *testing.T) {
 		{"items=2-5", "bytes 2-5/10", 0, 0},
 	}
 	for _, tt := range tests {
-		part, size, err := checkRange(tt.asked, tt.got, -1)
-		if part != tt.part || size != tt.size || (err == nil) != (tt.part != 0) {
-			t.Errorf("asked %q, got %q: %d of %d, %v", tt.asked, tt.got, part, size, err)
-		}
+		t.Run(fmt.Sprintf("%q for %q", tt.got, tt.asked), func(t *testing.T) {
+			part, size, err := checkRange(tt.asked, tt.got, -1)
+			if part != tt.part || size != tt.size || (err == nil) != (tt.part != 0) {
+				t.Errorf("asked %q, got %q: %d of %d, %v", tt.asked, tt.got, part, size, err)
+			}
+		})
 	}
 }

@@ -79,7 +79,7 @@ func TestEndlessAnswer(t *testing.T) {
 	}
 }
 
-// A body that ends early is no manifest, though the tag says nothing about it.
+// A body that ends early is no manifest, even without a digest to compare.
 func TestShortAnswer(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { cut(w, "half") })
@@ -88,7 +88,7 @@ func TestShortAnswer(t *testing.T) {
 	wantUpstream(t, err, http.StatusServiceUnavailable)
 }
 
-// A length that is said to be too much is believed: nothing is read.
+// Of an answer whose length is too large nothing is read.
 func TestTooLargeByLength(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
@@ -110,11 +110,11 @@ func TestTooLargeByLength(t *testing.T) {
 	}
 }
 
-// Answers held in memory are counted; who finds no room waits no longer than
-// its context, and what is not held in memory needs no room.
+// Answers in memory are counted: a request that finds no room waits until its
+// context ends, and one whose answer is not held in memory does not wait.
 func TestReadsInFlight(t *testing.T) {
 	t.Parallel()
-	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { sendManifest(w, someBytes) })
+	s := serve(t, "http", "", manifestHandler(someBytes))
 	u := openBare(t, s.url, Auth{})
 	for range maxReads {
 		u.reads <- struct{}{}
@@ -144,40 +144,43 @@ func TestReadsInFlight(t *testing.T) {
 	mustManifest(t, u) // after a failure too
 }
 
-// JSON costs far more memory than its bytes; both limits hold.
+// Parsed JSON takes far more memory than its bytes, so the number of its parts is
+// limited too.
 func TestTooManyParts(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		commas int
 		ok     bool
 	}{{maxParts - 10, true}, {maxParts + 1, false}} {
-		s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
-			list := `"manifests":[{"mediaType":"x"}],"pad":"`
-			if strings.Contains(q.URL.Path, "/tags/") {
-				list = `"tags":["a"],"pad":"`
-			}
-			w.Header().Set("Content-Type", indexType)
-			_, _ = io.WriteString(w, `{`+list+strings.Repeat(",", tt.commas)+`"}`)
-		})
-		u := openBare(t, s.url, Auth{})
-		_, errReferrers := u.Referrers(t.Context(), repo, someHash, plenty)
-		_, _, errTags := u.Tags(t.Context(), repo, "", "", plenty)
-		for _, err := range []error{errReferrers, errTags} {
-			if tt.ok {
-				if err != nil {
-					t.Error(err)
+		t.Run(fmt.Sprintf("%d commas", tt.commas), func(t *testing.T) {
+			s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
+				list := `"manifests":[{"mediaType":"x"}],"pad":"`
+				if strings.Contains(q.URL.Path, "/tags/") {
+					list = `"tags":["a"],"pad":"`
 				}
-				continue
+				w.Header().Set("Content-Type", indexType)
+				_, _ = io.WriteString(w, `{`+list+strings.Repeat(",", tt.commas)+`"}`)
+			})
+			u := openBare(t, s.url, Auth{})
+			_, errReferrers := u.Referrers(t.Context(), repo, someHash, plenty)
+			_, _, errTags := u.Tags(t.Context(), repo, "", "", plenty)
+			for _, err := range []error{errReferrers, errTags} {
+				if tt.ok {
+					if err != nil {
+						t.Error(err)
+					}
+					continue
+				}
+				wantUpstream(t, err, http.StatusBadGateway)
+				if !errors.Is(err, oci.ErrTooLarge) {
+					t.Errorf("%v does not wrap ErrTooLarge", err)
+				}
 			}
-			wantUpstream(t, err, http.StatusBadGateway)
-			if !errors.Is(err, oci.ErrTooLarge) {
-				t.Errorf("%v does not wrap ErrTooLarge", err)
-			}
-		}
+		})
 	}
 }
 
-// What was hashed is what is served: compressed bytes are other bytes.
+// The bytes that are served are the bytes that were hashed, never compressed ones.
 func TestContentEncoding(t *testing.T) {
 	t.Parallel()
 	for encoding, ok := range map[string]bool{

@@ -19,16 +19,18 @@ func TestBasicChallenge(t *testing.T) {
 		}
 	}
 	for _, word := range []string{"Basic", "basic", "BASIC"} {
-		s := serve(t, "http", "", registry(word))
-		u := openBare(t, s.url, basicCredentials(t))
-		mustManifest(t, u)
-		mustManifest(t, u)
-		if n := len(s.requests()); n != 3 { // the second pull shows it at once
-			t.Errorf("%s: %d requests; want 3", word, n)
-		}
-		if got := s.requests()[0].header.Get("Authorization"); got != "" {
-			t.Errorf("%s: credentials were shown unasked", word)
-		}
+		t.Run(word, func(t *testing.T) {
+			s := serve(t, "http", "", registry(word))
+			u := openBare(t, s.url, basicCredentials(t))
+			mustManifest(t, u)
+			mustManifest(t, u)
+			if n := len(s.requests()); n != 3 { // the second pull shows it at once
+				t.Errorf("%s: %d requests; want 3", word, n)
+			}
+			if got := s.requests()[0].header.Get("Authorization"); got != "" {
+				t.Errorf("%s: credentials were shown unasked", word)
+			}
+		})
 	}
 
 	t.Run("without credentials", func(t *testing.T) {
@@ -138,8 +140,8 @@ func TestChallengeParameters(t *testing.T) {
 	}
 }
 
-// Bearer comes first in a registry that names it first; a Bearer challenge is
-// met though an unknown one stands before it.
+// A Bearer challenge is met before a Basic one, and although an unknown one stands
+// before it.
 func TestSeveralChallenges(t *testing.T) {
 	t.Parallel()
 	r := &tokenRegistry{}
@@ -162,9 +164,9 @@ func TestSeveralChallenges(t *testing.T) {
 	}
 }
 
-// TestForeignChallenge: a challenge counts when the registry itself makes it.
-// A host it redirects to gets nothing for one: no credentials, no token made
-// for the registry, and no question to a realm of its choice.
+// Only the registry's own challenge counts. A host that it redirects to gets nothing
+// for a challenge: no credentials, no token made for the registry, and no request to
+// a realm that it names.
 func TestForeignChallenge(t *testing.T) {
 	t.Parallel()
 	auths := map[string]func(*testing.T) Auth{
@@ -212,8 +214,8 @@ func TestForeignChallenge(t *testing.T) {
 	}
 }
 
-// A host that is not the registry, reached by a redirect, can answer 401 with
-// a challenge too. It must not get, or move, the credentials.
+// A redirect's target can answer with a challenge too. It must neither get the
+// credentials nor send them anywhere.
 func TestChallengeOfRedirectTarget(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"Basic", "Bearer", "Bearer of the registry's realm"} {

@@ -14,10 +14,9 @@ import (
 
 func dockerConfig(t *testing.T, host, user, password string) string {
 	t.Helper()
-	return file(
-		t,
-		fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, host, base64.StdEncoding.EncodeToString([]byte(user+":"+password))),
-	)
+	auth := base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
+
+	return file(t, fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, host, auth))
 }
 
 func TestDockerConfigPassword(t *testing.T) {
@@ -64,8 +63,8 @@ func TestDockerHubEntry(t *testing.T) {
 	}
 }
 
-// What `docker login` leaves for some registries is a refresh token; it goes
-// in a POST's body, never in a URL.
+// What `docker login` stores for some registries is a refresh token. It is sent in
+// the body of a POST, never in a URL.
 func TestIdentityToken(t *testing.T) {
 	t.Parallel()
 	r := &tokenRegistry{answer: func(n int) string { return fmt.Sprintf(`{"access_token":"token-%s-%d"}`, mark, n) }}
@@ -100,7 +99,7 @@ func TestIdentityToken(t *testing.T) {
 	}
 }
 
-// An identity token is nothing to show for a Basic challenge.
+// An identity token does not meet a Basic challenge.
 func TestIdentityTokenForBasic(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { challenge(w, `Basic realm="x"`) })
@@ -115,7 +114,7 @@ func TestIdentityTokenForBasic(t *testing.T) {
 	}
 }
 
-// Rotation writes a new file and restarts nothing.
+// A rotated password is used without a reload.
 func TestPasswordRotation(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"Basic", "Bearer"} {
@@ -160,7 +159,7 @@ func TestPasswordRotation(t *testing.T) {
 				overwrite(t, name, text(good))
 				mustManifest(t, u)
 
-				// A file that has gone is "could not", not "anonymous".
+				// A missing file is an error, not the absence of credentials.
 				if err := os.Remove(name); err != nil {
 					t.Fatal(err)
 				}
@@ -171,7 +170,7 @@ func TestPasswordRotation(t *testing.T) {
 	}
 }
 
-// Printing an upstream must not print what is in its URL.
+// A printed upstream does not show the password in its URL.
 func TestPasswordInURL(t *testing.T) {
 	t.Parallel()
 	at, err := url.Parse("https://robot:" + testPassword + "@registry.example/base")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -135,44 +134,42 @@ func TestStatuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		for _, auth := range []Auth{{}, basicCredentials(t)} {
-			t.Run(
-				fmt.Sprintf("%d %.10q, credentials %v", tt.status, tt.header, auth.Source != nil),
-				func(t *testing.T) {
-					t.Parallel()
-					header := map[string]string{"Content-Type": ociManifest}
-					if tt.header != "" {
-						header["Retry-After"] = tt.header
+			name := fmt.Sprintf("%d %.10q, credentials %v", tt.status, tt.header, auth.Source != nil)
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				header := map[string]string{"Content-Type": ociManifest}
+				if tt.header != "" {
+					header["Retry-After"] = tt.header
+				}
+				s := serve(t, "http", "", always(tt.status, header, ""))
+				u := openBare(t, s.url, auth)
+				check := func(err error) {
+					t.Helper()
+					e := wantUpstream(t, err, tt.want)
+					if e.RetryAfter != tt.retryAfter {
+						t.Errorf("Retry-After %q; want %q", e.RetryAfter, tt.retryAfter)
 					}
-					s := serve(t, "http", "", always(tt.status, header, ""))
-					u := openBare(t, s.url, auth)
-					check := func(err error) {
-						t.Helper()
-						e := wantUpstream(t, err, tt.want)
-						if e.RetryAfter != tt.retryAfter {
-							t.Errorf("Retry-After %q; want %q", e.RetryAfter, tt.retryAfter)
-						}
-						if e.HadAuth != (auth.Source != nil) {
-							t.Errorf("HadAuth %v", e.HadAuth)
-						}
-						if oci.IsNotFound(err) != (tt.status == 404) {
-							t.Error("IsNotFound is wrong")
-						}
+					if e.HadAuth != (auth.Source != nil) {
+						t.Errorf("HadAuth %v", e.HadAuth)
 					}
-					_, err := u.Manifest(t.Context(), repo.Tagged("latest"), plenty)
-					check(err)
-					_, err = u.Blob(t.Context(), repo, someHash, plenty)
-					check(err)
-					_, _, err = u.Resolve(t.Context(), repo, "latest")
-					check(err)
-					_, _, err = u.Tags(t.Context(), repo, "", "", plenty)
-					check(err)
-					b, err := u.OpenBlob(t.Context(), repo, someHash, http.MethodGet, "")
-					check(err)
-					if b != nil {
-						t.Error("a body beside the error")
+					if oci.IsNotFound(err) != (tt.status == 404) {
+						t.Error("IsNotFound is wrong")
 					}
-				},
-			)
+				}
+				_, err := u.Manifest(t.Context(), repo.Tagged("latest"), plenty)
+				check(err)
+				_, err = u.Blob(t.Context(), repo, someHash, plenty)
+				check(err)
+				_, _, err = u.Resolve(t.Context(), repo, "latest")
+				check(err)
+				_, _, err = u.Tags(t.Context(), repo, "", "", plenty)
+				check(err)
+				b, err := u.OpenBlob(t.Context(), repo, someHash, http.MethodGet, "")
+				check(err)
+				if b != nil {
+					t.Error("a body beside the error")
+				}
+			})
 		}
 	}
 }
@@ -186,10 +183,12 @@ func TestDeadServer(t *testing.T) {
 	address := listener.Addr().String()
 	_ = listener.Close()
 	for _, scheme := range []string{"http", "https"} {
-		err := manifestOf(t, openBare(t, scheme+"://"+address, basicCredentials(t)))
-		if e := wantUpstream(t, err, http.StatusServiceUnavailable); !e.HadAuth {
-			t.Error("HadAuth is not set")
-		}
+		t.Run(scheme, func(t *testing.T) {
+			err := manifestOf(t, openBare(t, scheme+"://"+address, basicCredentials(t)))
+			if e := wantUpstream(t, err, http.StatusServiceUnavailable); !e.HadAuth {
+				t.Error("HadAuth is not set")
+			}
+		})
 	}
 }
 
@@ -199,7 +198,7 @@ func TestHangUp(t *testing.T) {
 	wantUpstream(t, manifestOf(t, openBare(t, s.url, Auth{})), http.StatusServiceUnavailable)
 }
 
-// Wherever a server stops answering, the caller's context ends the wait.
+// The caller's context ends the wait at every stage of an answer.
 func TestStalledServer(t *testing.T) {
 	t.Parallel()
 	stages := map[string]func(w http.ResponseWriter, q *http.Request, stall func()){
@@ -270,13 +269,13 @@ func TestStalledServer(t *testing.T) {
 	}
 }
 
-// The reason a caller gives for leaving is the error's.
+// The cause of a context's end is the cause of the error.
 func TestContextCause(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("the client has gone")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(cause)
-	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { sendManifest(w, someBytes) })
+	s := serve(t, "http", "", manifestHandler(someBytes))
 	_, err := openBare(t, s.url, Auth{}).Manifest(ctx, repo.Tagged("latest"), plenty)
 	wantUpstream(t, err, http.StatusServiceUnavailable)
 	if !errors.Is(err, cause) {
@@ -284,8 +283,8 @@ func TestContextCause(t *testing.T) {
 	}
 }
 
-// A status is known before its text: a server that drips the text out holds
-// nobody up, deadline or none.
+// A status is known before its text: the gate does not wait for a text that a
+// server drips out, even without a deadline.
 func TestStalledRefusal(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{302, 401, 404, 500} {
@@ -326,8 +325,8 @@ func TestStalledRefusal(t *testing.T) {
 	}
 }
 
-// TestErrorsWithoutURL: the URL of a blob store carries its access signature,
-// and an error's text goes to the log.
+// The URL of a blob store carries its access signature, and an error's text goes
+// to the log.
 func TestErrorsWithoutURL(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("connection refused")
@@ -350,14 +349,14 @@ func TestErrorsWithoutURL(t *testing.T) {
 	}
 }
 
-// Every way to fail, with a password and a token in play: no text shows them.
+// No text of an error shows a password or a token, however the request fails.
 func TestErrorsWithoutSecrets(t *testing.T) {
 	t.Parallel()
 	secretBlob := "/blob?X-Signature=" + mark
 	failures := map[string]http.HandlerFunc{
 		"connection cut": func(w http.ResponseWriter, _ *http.Request) { cut(w, "") },
-		"status 500":     func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500); _, _ = io.WriteString(w, mark) },
-		"status 404":     func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404); _, _ = io.WriteString(w, mark) },
+		"status 500":     always(500, nil, mark),
+		"status 404":     always(404, nil, mark),
 		"other bytes":    func(w http.ResponseWriter, _ *http.Request) { sendManifest(w, []byte(mark)) },
 		"redirect to cut": func(w http.ResponseWriter, q *http.Request) {
 			http.Redirect(w, q, "/cut"+secretBlob, http.StatusTemporaryRedirect)

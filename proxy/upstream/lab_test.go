@@ -383,3 +383,11 @@ func mustManifest(t *testing.T, u *Upstream) {
 		t.Fatal(err)
 	}
 }
+
+func blobHandler(b []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, b) }
+}
+
+func manifestHandler(b []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { sendManifest(w, b) }
+}

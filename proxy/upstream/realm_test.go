@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -65,18 +64,20 @@ func TestForeignRealm(t *testing.T) {
 func TestListedRealm(t *testing.T) {
 	t.Parallel()
 	for _, listed := range []string{"auth.elsewhere.test", "AUTH.Elsewhere.Test"} {
-		registry, realm, _ := realmLab(t, "https", "registry.example", "auth.elsewhere.test")
-		auth := basicCredentials(t)
-		auth.Realms = []string{"unrelated.test", listed}
-		mustManifest(t, open(t, registry.url, auth, registry, realm))
-		if got := realm.credentialsSeen(); !slices.Equal(got, []string{basicHeaderOf(testUser, testPassword)}) {
-			t.Errorf("the realm got %q", got)
-		}
-		for _, got := range registry.credentialsSeen() {
-			if strings.HasPrefix(got, "Basic") {
-				t.Error("the registry got the password; the token is enough")
+		t.Run(listed, func(t *testing.T) {
+			registry, realm, _ := realmLab(t, "https", "registry.example", "auth.elsewhere.test")
+			auth := basicCredentials(t)
+			auth.Realms = []string{"unrelated.test", listed}
+			mustManifest(t, open(t, registry.url, auth, registry, realm))
+			if got := realm.credentialsSeen(); !slices.Equal(got, []string{basicHeaderOf(testUser, testPassword)}) {
+				t.Errorf("the realm got %q", got)
 			}
-		}
+			for _, got := range registry.credentialsSeen() {
+				if strings.HasPrefix(got, "Basic") {
+					t.Error("the registry got the password; the token is enough")
+				}
+			}
+		})
 	}
 }
 
@@ -89,8 +90,8 @@ func TestRealmOfSameDomain(t *testing.T) {
 	}
 }
 
-// Without credentials there is nothing to steal, and public registries do keep
-// their realm elsewhere.
+// Without credentials there is nothing to steal, and some public registries have
+// their realm on another domain.
 func TestAnonymousForeignRealm(t *testing.T) {
 	t.Parallel()
 	registry, realm, r := realmLab(t, "https", "registry.example", "auth.elsewhere.test")
@@ -102,11 +103,8 @@ func TestAnonymousForeignRealm(t *testing.T) {
 		t.Errorf("%d tokens", n)
 	}
 
-	// A Docker config that holds nothing for this registry is the same.
-	empty := file(
-		t,
-		`{"auths":{"other.example":{"auth":"`+base64.StdEncoding.EncodeToString([]byte("a:"+testPassword))+`"}}}`,
-	)
+	// A Docker config without an entry for this registry is the same.
+	empty := dockerConfig(t, "other.example", "a", testPassword)
 	registry, realm, _ = realmLab(t, "https", "registry.example", "auth.elsewhere.test")
 	mustManifest(t, open(t, registry.url, dockerFrom(t, registry.name, empty), registry, realm))
 	if got := realm.credentialsSeen(); len(got) != 0 {
@@ -119,17 +117,19 @@ func TestPlainRealm(t *testing.T) {
 	listed := basicCredentials(t)
 	listed.Realms = []string{"registry.example"}
 	for _, auth := range []Auth{{}, basicCredentials(t), listed} {
-		plain := serve(t, "http", "registry.example", func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = w.Write([]byte(`{"token":"abc"}`))
+		t.Run(fmt.Sprintf("credentials %v, listed %q", auth.Source != nil, auth.Realms), func(t *testing.T) {
+			plain := serve(t, "http", "registry.example", func(w http.ResponseWriter, _ *http.Request) {
+				_, _ = w.Write([]byte(`{"token":"abc"}`))
+			})
+			registry := serve(t, "https", "registry.example", func(w http.ResponseWriter, _ *http.Request) {
+				challenge(w, bearer("http://registry.example/token"))
+			})
+			err := manifestOf(t, open(t, registry.url, auth, registry, plain))
+			wantUpstream(t, err, http.StatusBadGateway)
+			if n := len(plain.requests()); n != 0 {
+				t.Errorf("%d requests left without TLS", n)
+			}
 		})
-		registry := serve(t, "https", "registry.example", func(w http.ResponseWriter, _ *http.Request) {
-			challenge(w, bearer("http://registry.example/token"))
-		})
-		err := manifestOf(t, open(t, registry.url, auth, registry, plain))
-		wantUpstream(t, err, http.StatusBadGateway)
-		if n := len(plain.requests()); n != 0 {
-			t.Errorf("%d requests left without TLS", n)
-		}
 	}
 }
 
@@ -160,7 +160,7 @@ func TestRealmRule(t *testing.T) {
 		{"https://gitlab.com", "https://a.b.c.gitlab.com/jwt/auth", nil, true},
 		{"https://registry.ACME.example", "https://Auth.acme.EXAMPLE/token", nil, true},
 		{"https://registry.acme.co.uk", "https://auth.acme.co.uk/token", nil, true},
-		// public suffixes are nobody's
+		// public suffixes have no owner
 		{"https://registry.acme.co.uk", "https://auth.evil.co.uk/token", nil, false},
 		{"https://acme.co.uk", "https://co.uk/token", nil, false},
 		{"https://acme.github.io", "https://evil.github.io/token", nil, false},
@@ -200,25 +200,27 @@ func TestRealmRule(t *testing.T) {
 		{"https://ghcr.io", "https://10.1.2.3/token", []string{"10.1.2.3"}, true},
 	}
 	for _, tt := range tests {
-		base, err := url.Parse(tt.base)
-		if err != nil {
-			t.Fatal(err)
-		}
-		realm, err := url.Parse(tt.realm)
-		if err != nil { // then no request is made of it either
-			if tt.want {
-				t.Error(err)
+		t.Run(fmt.Sprintf("%s to %s, listed %q", tt.base, tt.realm, tt.realms), func(t *testing.T) {
+			base, err := url.Parse(tt.base)
+			if err != nil {
+				t.Fatal(err)
 			}
-			continue
-		}
-		if got := (realms{base, tt.realms}).allow(realm); got != tt.want {
-			t.Errorf("from %s to %s, listed %q: %v; want %v", tt.base, tt.realm, tt.realms, got, tt.want)
-		}
+			realm, err := url.Parse(tt.realm)
+			if err != nil { // then no request is made of it either
+				if tt.want {
+					t.Error(err)
+				}
+				return
+			}
+			if got := (realms{base, tt.realms}).allow(realm); got != tt.want {
+				t.Errorf("from %s to %s, listed %q: %v; want %v", tt.base, tt.realm, tt.realms, got, tt.want)
+			}
+		})
 	}
 }
 
-// CVE-2025-27403: on a domain where every customer has a name of his own, the
-// neighbour is a stranger.
+// CVE-2025-27403: on a domain where every customer has a name, another name belongs
+// to a stranger.
 func TestSharedDomain(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ base, realm string }{
@@ -231,24 +233,26 @@ func TestSharedDomain(t *testing.T) {
 		{"http://registry.team-a.svc", "http://x.team-b.svc/token"},
 		{"https://registry.acme.internal", "https://evil.acme.internal/token"},
 	} {
-		base, err := url.Parse(tt.base)
-		if err != nil {
-			t.Fatal(err)
-		}
-		realm, err := url.Parse(tt.realm)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r := realms{base: base}
-		if r.allow(realm) {
-			t.Errorf("credentials for %s may go to %s", tt.base, tt.realm)
-		}
-		if !r.allow(base) {
-			t.Errorf("credentials for %s may not go to itself", tt.base)
-		}
-		r.listed = []string{realm.Host}
-		if !r.allow(realm) {
-			t.Errorf("%s is listed", tt.realm)
-		}
+		t.Run(tt.base+" to "+tt.realm, func(t *testing.T) {
+			base, err := url.Parse(tt.base)
+			if err != nil {
+				t.Fatal(err)
+			}
+			realm, err := url.Parse(tt.realm)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := realms{base: base}
+			if r.allow(realm) {
+				t.Errorf("credentials for %s may go to %s", tt.base, tt.realm)
+			}
+			if !r.allow(base) {
+				t.Errorf("credentials for %s may not go to itself", tt.base)
+			}
+			r.listed = []string{realm.Host}
+			if !r.allow(realm) {
+				t.Errorf("%s is listed", tt.realm)
+			}
+		})
 	}
 }

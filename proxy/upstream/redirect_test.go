@@ -23,17 +23,12 @@ func TestRedirectToAnotherOrigin(t *testing.T) {
 		for _, status := range []int{301, 302, 303, 307, 308} {
 			t.Run(tt.name+", "+strconv.Itoa(status), func(t *testing.T) {
 				t.Parallel()
-				store := serve(
-					t,
-					tt.scheme,
-					tt.store,
-					func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, someBytes) },
-				)
+				store := serve(t, tt.scheme, tt.store, blobHandler(someBytes))
 				registry := serve(t, tt.scheme, tt.registry, withToken(func(w http.ResponseWriter, q *http.Request) {
 					http.Redirect(w, q, store.url+"/data?X-Signature=abc%2Fdef&x=1", status)
 				}))
 				u := open(t, registry.url, basicCredentials(t), registry, store)
-				for range 2 { // the second with a token that is remembered
+				for range 2 { // the second with a cached token
 					b, err := blob(u, t.Context())
 					if err != nil || string(b) != string(someBytes) {
 						t.Fatalf("got %q, %v", b, err)
@@ -63,12 +58,7 @@ func TestRedirectToAnotherOrigin(t *testing.T) {
 
 func TestRedirectToAnotherScheme(t *testing.T) {
 	t.Parallel()
-	secure := serve(
-		t,
-		"https",
-		"registry.example",
-		func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, someBytes) },
-	)
+	secure := serve(t, "https", "registry.example", blobHandler(someBytes))
 	plain := serve(t, "http", "registry.example", withToken(func(w http.ResponseWriter, q *http.Request) {
 		http.Redirect(w, q, secure.url+"/data", http.StatusFound)
 	}))
@@ -89,40 +79,34 @@ func TestRedirectWithinOrigin(t *testing.T) {
 		"https://REGISTRY.example/elsewhere?a=b",
 		"//registry.example/elsewhere?a=b",
 	} {
-		s := serve(t, "https", "registry.example", withToken(func(w http.ResponseWriter, q *http.Request) {
-			if q.URL.Path == "/elsewhere" {
-				sendBlob(w, someBytes)
+		t.Run(location, func(t *testing.T) {
+			s := serve(t, "https", "registry.example", withToken(func(w http.ResponseWriter, q *http.Request) {
+				if q.URL.Path == "/elsewhere" {
+					sendBlob(w, someBytes)
+					return
+				}
+				w.Header().Set("Location", location)
+				w.WriteHeader(http.StatusTemporaryRedirect)
+			}))
+			// The dialer is asked for the name as it is written.
+			upper := &site{name: "REGISTRY.example", url: s.url, address: s.address}
+			u := open(t, s.url, Auth{}, s, upper)
+			if _, err := blob(u, t.Context()); err != nil {
+				t.Errorf("%s: %v", location, err)
 				return
 			}
-			w.Header().Set("Location", location)
-			w.WriteHeader(http.StatusTemporaryRedirect)
-		}))
-		upper := &site{
-			name:    "REGISTRY.example",
-			url:     s.url,
-			address: s.address,
-		} // the dialer is asked for the name as written
-		u := open(t, s.url, Auth{}, s, upper)
-		if _, err := blob(u, t.Context()); err != nil {
-			t.Errorf("%s: %v", location, err)
-			continue
-		}
-		got := s.to("/elsewhere")
-		if len(got) != 1 || got[0].header.Get("Authorization") != "Bearer token-"+mark {
-			t.Errorf("%s: %+v", location, got)
-		}
+			got := s.to("/elsewhere")
+			if len(got) != 1 || got[0].header.Get("Authorization") != "Bearer token-"+mark {
+				t.Errorf("%s: %+v", location, got)
+			}
+		})
 	}
 }
 
-// What a redirect's target says is bound to the digest asked for.
+// The bytes from a redirect's target are hashed as well.
 func TestRedirectToOtherBytes(t *testing.T) {
 	t.Parallel()
-	store := serve(
-		t,
-		"https",
-		"cdn.elsewhere.test",
-		func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, []byte("other")) },
-	)
+	store := serve(t, "https", "cdn.elsewhere.test", blobHandler([]byte("other")))
 	registry := serve(t, "https", "registry.example", func(w http.ResponseWriter, q *http.Request) {
 		http.Redirect(w, q, store.url+"/data", http.StatusFound)
 	})
@@ -137,25 +121,27 @@ func TestRedirectCount(t *testing.T) {
 		ok   bool
 	}{{1, true}, {maxRedirects - 1, true}, {maxRedirects, false}, {1 << 30, false}}
 	for _, tt := range tests {
-		s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
-			n, _ := strconv.Atoi(strings.TrimPrefix(q.URL.Path, "/hop/")) // 0 for the first
-			if n == tt.hops {
-				sendBlob(w, someBytes)
+		t.Run(fmt.Sprintf("%d redirects", tt.hops), func(t *testing.T) {
+			s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
+				n, _ := strconv.Atoi(strings.TrimPrefix(q.URL.Path, "/hop/")) // 0 for the first
+				if n == tt.hops {
+					sendBlob(w, someBytes)
+					return
+				}
+				http.Redirect(w, q, "/hop/"+strconv.Itoa(n+1), http.StatusFound)
+			})
+			_, err := blob(openBare(t, s.url, Auth{}), t.Context())
+			if tt.ok {
+				if err != nil {
+					t.Errorf("%d redirects: %v", tt.hops, err)
+				}
 				return
 			}
-			http.Redirect(w, q, "/hop/"+strconv.Itoa(n+1), http.StatusFound)
-		})
-		_, err := blob(openBare(t, s.url, Auth{}), t.Context())
-		if tt.ok {
-			if err != nil {
-				t.Errorf("%d redirects: %v", tt.hops, err)
+			wantUpstream(t, err, http.StatusBadGateway)
+			if n := len(s.requests()); n > maxRedirects+1 {
+				t.Errorf("%d requests for a chain of %d", n, tt.hops)
 			}
-			continue
-		}
-		wantUpstream(t, err, http.StatusBadGateway)
-		if n := len(s.requests()); n > maxRedirects+1 {
-			t.Errorf("%d requests for a chain of %d", n, tt.hops)
-		}
+		})
 	}
 }
 
@@ -195,20 +181,10 @@ func TestRefusedRedirects(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			plain := serve(
-				t,
-				"http",
-				"cdn.elsewhere.test",
-				func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, someBytes) },
-			)
-			secure := serve(
-				t,
-				"https",
-				"cdn.elsewhere.test",
-				func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, someBytes) },
-			)
-			other := serve(t, map[string]string{"http": "https", "https": "http"}[tt.scheme], "registry.example",
-				func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, someBytes) })
+			plain := serve(t, "http", "cdn.elsewhere.test", blobHandler(someBytes))
+			secure := serve(t, "https", "cdn.elsewhere.test", blobHandler(someBytes))
+			otherScheme := map[string]string{"http": "https", "https": "http"}[tt.scheme]
+			other := serve(t, otherScheme, "registry.example", blobHandler(someBytes))
 			registry := serve(t, tt.scheme, "registry.example", func(w http.ResponseWriter, _ *http.Request) {
 				if tt.location != "" {
 					w.Header().Set("Location", tt.location)
@@ -227,24 +203,21 @@ func TestRefusedRedirects(t *testing.T) {
 	}
 }
 
-// A chain may not step down on its way either.
+// No redirect of a chain may lead from https to http.
 func TestDowngradeAtSecondHop(t *testing.T) {
 	t.Parallel()
-	plain := serve(
-		t,
-		"http",
-		"cdn.elsewhere.test",
-		func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, someBytes) },
-	)
+	plain := serve(t, "http", "cdn.elsewhere.test", blobHandler(someBytes))
 	secure := serve(t, "https", "cdn.elsewhere.test", func(w http.ResponseWriter, q *http.Request) {
 		http.Redirect(w, q, plain.url+"/data", http.StatusFound)
 	})
 	for _, scheme := range []string{"https", "http"} { // an http registry that went up stays up
-		registry := serve(t, scheme, "registry.example", func(w http.ResponseWriter, q *http.Request) {
-			http.Redirect(w, q, secure.url+"/data", http.StatusFound)
+		t.Run("from "+scheme, func(t *testing.T) {
+			registry := serve(t, scheme, "registry.example", func(w http.ResponseWriter, q *http.Request) {
+				http.Redirect(w, q, secure.url+"/data", http.StatusFound)
+			})
+			_, err := blob(open(t, registry.url, Auth{}, registry, plain, secure), t.Context())
+			wantUpstream(t, err, http.StatusBadGateway)
 		})
-		_, err := blob(open(t, registry.url, Auth{}, registry, plain, secure), t.Context())
-		wantUpstream(t, err, http.StatusBadGateway)
 	}
 	if n := len(plain.requests()); n != 0 {
 		t.Errorf("%d requests without TLS", n)
@@ -288,7 +261,7 @@ func TestRedirectedOperations(t *testing.T) {
 	}
 }
 
-// A range, or a HEAD, survives the way to the store.
+// A redirect keeps the range and the method.
 func TestRedirectMethodAndRange(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
@@ -301,12 +274,9 @@ func TestRedirectMethodAndRange(t *testing.T) {
 					_, _ = io.WriteString(w, "2345")
 				}
 			})
-			registry := serve(
-				t,
-				"http",
-				"",
-				func(w http.ResponseWriter, q *http.Request) { http.Redirect(w, q, store.url+"/data", status) },
-			)
+			registry := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
+				http.Redirect(w, q, store.url+"/data", status)
+			})
 			u := openBare(t, registry.url, Auth{})
 			b, err := u.OpenBlob(t.Context(), repo, someHash, method, "bytes=2-5")
 			if err != nil {

@@ -17,14 +17,10 @@ import (
 func referrersPath() string { return "/v2/acme/app/referrers/" + someHash.String() }
 
 func descriptor(n int) string {
-	return fmt.Sprintf(
-		`{"mediaType":%q,"digest":%q,"size":%d,"artifactType":"application/x-%d","annotations":{"n":"%d"}}`,
-		ociManifest,
-		digest.FromString(strconv.Itoa(n)),
-		n,
-		n,
-		n,
-	)
+	const format = `{"mediaType":%q,"digest":%q,"size":%d,` +
+		`"artifactType":"application/x-%[3]d","annotations":{"n":"%[3]d"}}`
+
+	return fmt.Sprintf(format, ociManifest, digest.FromString(strconv.Itoa(n)), n)
 }
 
 // pages answers with that many pages of one descriptor each.
@@ -62,8 +58,8 @@ func TestReferrersPages(t *testing.T) {
 					t.Fatalf("supported %v, truncated %v, %d descriptors", r.Supported, r.Truncated, len(r.Descriptors))
 				}
 				for i, d := range r.Descriptors {
-					if d.Digest != digest.FromString(strconv.Itoa(i)) || d.Size != int64(i) || d.MediaType != ociManifest ||
-						d.ArtifactType != fmt.Sprintf("application/x-%d", i) ||
+					if d.Digest != digest.FromString(strconv.Itoa(i)) || d.Size != int64(i) ||
+						d.MediaType != ociManifest || d.ArtifactType != fmt.Sprintf("application/x-%d", i) ||
 						d.Annotations["n"] != strconv.Itoa(i) {
 						t.Errorf("descriptor %d: %+v", i, d)
 					}
@@ -79,15 +75,12 @@ func TestReferrersPages(t *testing.T) {
 	}
 }
 
-// The next page is the same list's, on the same registry.
+// The next page belongs to the same list on the same registry.
 func TestForeignNextPage(t *testing.T) {
 	t.Parallel()
-	thief := serve(
-		t,
-		"http",
-		"evil.example",
-		func(w http.ResponseWriter, _ *http.Request) { sendIndex(w, "", descriptor(7)) },
-	)
+	thief := serve(t, "http", "evil.example", func(w http.ResponseWriter, _ *http.Request) {
+		sendIndex(w, "", descriptor(7))
+	})
 	tests := []struct{ name, link string }{
 		{"other host", `<http://evil.example` + referrersPath() + `?page=1>; rel="next"`},
 		{"other host, no scheme", `<//evil.example` + referrersPath() + `?page=1>; rel="next"`},
@@ -160,24 +153,26 @@ func TestLinkSpellings(t *testing.T) {
 		`<` + strings.ReplaceAll(referrersPath(), ":", "%3A") + `?page=1>; rel="next"`,
 		`<` + referrersPath() + `?page=1#fragment>; rel="next"`,
 	} {
-		s := serve(t, "http", "registry.example", func(w http.ResponseWriter, q *http.Request) {
-			if q.URL.Query().Get("page") == "" {
-				w.Header().Set("Link", link)
+		t.Run(link, func(t *testing.T) {
+			s := serve(t, "http", "registry.example", func(w http.ResponseWriter, q *http.Request) {
+				if q.URL.Query().Get("page") == "" {
+					w.Header().Set("Link", link)
+				}
+				sendIndex(w, "", descriptor(0))
+			})
+			r, err := open(t, s.url, Auth{}, s).Referrers(t.Context(), repo, someHash, plenty)
+			if err != nil || len(r.Descriptors) != 2 || r.Truncated {
+				t.Errorf("%s: %+v, %v", link, r, err)
 			}
-			sendIndex(w, "", descriptor(0))
+			if got := s.requests()[1].uri; got != referrersPath()+"?page=1" {
+				t.Errorf("%s: asked for %s", link, got)
+			}
 		})
-		r, err := open(t, s.url, Auth{}, s).Referrers(t.Context(), repo, someHash, plenty)
-		if err != nil || len(r.Descriptors) != 2 || r.Truncated {
-			t.Errorf("%s: %+v, %v", link, r, err)
-		}
-		if got := s.requests()[1].uri; got != referrersPath()+"?page=1" {
-			t.Errorf("%s: asked for %s", link, got)
-		}
 	}
 }
 
-// These mean "none here", so that the fallback tag is looked at. Everything
-// else is "could not tell": a denial must not be built on it.
+// Some answers mean "none here", and the fallback tag is looked at next. All others
+// mean "could not tell": a denial must not rest on them.
 func TestRegistryWithoutReferrers(t *testing.T) {
 	t.Parallel()
 	none := []struct {
@@ -258,12 +253,8 @@ func TestRegistryWithoutReferrers(t *testing.T) {
 	})
 	t.Run("an empty list is an answer", func(t *testing.T) {
 		t.Parallel()
-		s := serve(
-			t,
-			"http",
-			"",
-			always(200, map[string]string{"Content-Type": indexType + "; charset=utf-8"}, `{"manifests":[]}`),
-		)
+		header := map[string]string{"Content-Type": indexType + "; charset=utf-8"}
+		s := serve(t, "http", "", always(200, header, `{"manifests":[]}`))
 		r, err := openBare(t, s.url, Auth{}).Referrers(t.Context(), repo, someHash, plenty)
 		if err != nil || !r.Supported || r.Truncated || len(r.Descriptors) != 0 {
 			t.Errorf("%+v, %v", r, err)
@@ -344,24 +335,26 @@ func TestReferrersLimit(t *testing.T) {
 		{0, false},
 	}
 	for _, tt := range tests {
-		r, err := u.Referrers(t.Context(), repo, someHash, tt.limit)
-		switch {
-		case tt.complete:
-			if err != nil || r.Truncated || len(r.Descriptors) != 3 {
-				t.Errorf("limit %d of %d: %+v, %v", tt.limit, 3*size, r, err)
+		t.Run(fmt.Sprintf("%d of %d bytes", tt.limit, 3*size), func(t *testing.T) {
+			r, err := u.Referrers(t.Context(), repo, someHash, tt.limit)
+			switch {
+			case tt.complete:
+				if err != nil || r.Truncated || len(r.Descriptors) != 3 {
+					t.Errorf("limit %d of %d: %+v, %v", tt.limit, 3*size, r, err)
+				}
+			case err != nil:
+				wantUpstream(t, err, http.StatusBadGateway)
+				if !errors.Is(err, oci.ErrTooLarge) {
+					t.Errorf("limit %d: %v", tt.limit, err)
+				}
+			case !r.Truncated: // a list that looks whole and is not
+				t.Errorf("limit %d of %d: %+v", tt.limit, 3*size, r)
 			}
-		case err != nil:
-			wantUpstream(t, err, http.StatusBadGateway)
-			if !errors.Is(err, oci.ErrTooLarge) {
-				t.Errorf("limit %d: %v", tt.limit, err)
+			if whole := tt.limit / size; tt.limit%size == 0 && whole < 3 &&
+				(err != nil || int64(len(r.Descriptors)) != whole) {
+				t.Errorf("limit %d, which ends with a page: %+v, %v; want what was read, as a part", tt.limit, r, err)
 			}
-		case !r.Truncated: // a list that looks whole and is not
-			t.Errorf("limit %d of %d: %+v", tt.limit, 3*size, r)
-		}
-		if whole := tt.limit / size; tt.limit%size == 0 && whole < 3 &&
-			(err != nil || int64(len(r.Descriptors)) != whole) {
-			t.Errorf("limit %d, which ends with a page: %+v, %v; want what was read, as a part", tt.limit, r, err)
-		}
+		})
 	}
 }
 

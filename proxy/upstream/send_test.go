@@ -9,8 +9,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// No header of a client, and none of the HTTP library's own making, reaches a
-// registry: it could tell clients apart, and answer them differently.
+// Neither a client's header nor one that the HTTP library adds reaches a registry:
+// with them it could tell clients apart and answer them differently.
 func TestRequestHeaders(t *testing.T) {
 	t.Parallel()
 	handler := withToken(func(w http.ResponseWriter, q *http.Request) {
@@ -25,56 +25,62 @@ func TestRequestHeaders(t *testing.T) {
 		}
 	})
 	for _, scheme := range []string{"http", "https"} {
-		s := serve(t, scheme, "", handler)
-		u := openBare(t, s.url, basicCredentials(t))
-		mustManifest(t, u)
-		if _, _, err := u.Resolve(t.Context(), repo, "latest"); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := u.Referrers(t.Context(), repo, someHash, plenty); err != nil {
-			t.Fatal(err)
-		}
-		if _, _, err := u.Tags(t.Context(), repo, "5", "", plenty); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := blob(u, t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		b, err := u.OpenBlob(t.Context(), repo, someHash, http.MethodGet, "bytes=0-1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = b.Body.Close()
+		t.Run(scheme, func(t *testing.T) {
+			s := serve(t, scheme, "", handler)
+			u := openBare(t, s.url, basicCredentials(t))
+			mustManifest(t, u)
+			if _, _, err := u.Resolve(t.Context(), repo, "latest"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := u.Referrers(t.Context(), repo, someHash, plenty); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := u.Tags(t.Context(), repo, "5", "", plenty); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := blob(u, t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			b, err := u.OpenBlob(t.Context(), repo, someHash, http.MethodGet, "bytes=0-1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = b.Body.Close()
 
-		accept := map[string]string{"manifests": acceptManifests, "referrers": indexType, "tags": "application/json"}
-		for _, q := range s.requests() {
-			allowed := []string{"Accept-Encoding", "Authorization", "User-Agent"}
-			want := map[string]string{"User-Agent": "pullgate/test", "Accept-Encoding": "identity"}
-			if strings.HasPrefix(q.uri, "/v2/") {
-				kind := strings.Split(q.uri, "/")[4]
-				if a := accept[kind]; a != "" {
-					want["Accept"] = a
-					allowed = append(allowed, "Accept")
+			accept := map[string]string{
+				"manifests": acceptManifests,
+				"referrers": indexType,
+				"tags":      "application/json",
+			}
+			for _, q := range s.requests() {
+				allowed := []string{"Accept-Encoding", "Authorization", "User-Agent"}
+				want := map[string]string{"User-Agent": "pullgate/test", "Accept-Encoding": "identity"}
+				if strings.HasPrefix(q.uri, "/v2/") {
+					kind := strings.Split(q.uri, "/")[4]
+					if a := accept[kind]; a != "" {
+						want["Accept"] = a
+						allowed = append(allowed, "Accept")
+					}
+					if kind == "blobs" {
+						allowed = append(allowed, "Range")
+					}
 				}
-				if kind == "blobs" {
-					allowed = append(allowed, "Range")
+				for name := range q.header {
+					if !slices.Contains(allowed, name) {
+						t.Errorf("%s %s carries %s: %q", q.method, q.uri, name, q.header[name])
+					}
+				}
+				for name, value := range want {
+					if got := q.header[name]; len(got) != 1 || got[0] != value {
+						t.Errorf("%s %s: %s is %q; want %q", q.method, q.uri, name, got, value)
+					}
 				}
 			}
-			for name := range q.header {
-				if !slices.Contains(allowed, name) {
-					t.Errorf("%s %s carries %s: %q", q.method, q.uri, name, q.header[name])
-				}
+			last := s.requests()[len(s.requests())-1]
+			if got := last.header.Values("Range"); len(got) != 1 || got[0] != "bytes=0-1" {
+				t.Errorf("Range %q", got)
 			}
-			for name, value := range want {
-				if got := q.header[name]; len(got) != 1 || got[0] != value {
-					t.Errorf("%s %s: %s is %q; want %q", q.method, q.uri, name, got, value)
-				}
-			}
-		}
-		last := s.requests()[len(s.requests())-1]
-		if got := last.header.Values("Range"); len(got) != 1 || got[0] != "bytes=0-1" {
-			t.Errorf("Range %q", got)
-		}
+		})
 	}
 	for _, kind := range []string{
 		"oci.image.index.v1+json",
@@ -91,7 +97,7 @@ func TestRequestHeaders(t *testing.T) {
 	}
 }
 
-// Cookies would let a registry tell one pull from the next.
+// With cookies a registry could recognise a client.
 func TestCookies(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) {
@@ -108,11 +114,11 @@ func TestCookies(t *testing.T) {
 	}
 }
 
-// A trace that came in with a client's request is the client's own header; it
-// goes out only as part of a trace that is recorded here.
+// A client's trace context is a header of the client: it goes out only as part of a
+// trace that is recorded here.
 func TestClientTraceContext(t *testing.T) {
 	t.Parallel()
-	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { sendManifest(w, someBytes) })
+	s := serve(t, "http", "", manifestHandler(someBytes))
 	u := openBare(t, s.url, Auth{})
 	ctx := trace.ContextWithRemoteSpanContext(t.Context(), trace.NewSpanContext(trace.SpanContextConfig{
 		TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceFlags: trace.FlagsSampled, Remote: true,

@@ -93,12 +93,14 @@ func TestTags(t *testing.T) {
 		})
 	}
 	for _, body := range []string{``, `<html>`, `[]`, `{"tags":"a"}`, `{"tags":[1]}`, `{"tags":["a"`} {
-		s := serve(t, "http", "", always(200, nil, body))
-		tags, _, err := openBare(t, s.url, Auth{}).Tags(t.Context(), repo, "", "", plenty)
-		wantUpstream(t, err, http.StatusBadGateway)
-		if len(tags) != 0 {
-			t.Errorf("%s: %q", body, tags)
-		}
+		t.Run(fmt.Sprintf("refused: %s", body), func(t *testing.T) {
+			s := serve(t, "http", "", always(200, nil, body))
+			tags, _, err := openBare(t, s.url, Auth{}).Tags(t.Context(), repo, "", "", plenty)
+			wantUpstream(t, err, http.StatusBadGateway)
+			if len(tags) != 0 {
+				t.Errorf("%s: %q", body, tags)
+			}
+		})
 	}
 }
 

@@ -15,9 +15,8 @@ import (
 	"github.com/pullgate/pullgate/policy"
 )
 
-// The scope is what this gate needs, for this repository, whatever the
-// challenge says: a registry cannot make the gate ask for push, or for another
-// repository's token.
+// The scope is always pull of this repository, whatever the challenge says: a
+// registry cannot make the gate ask for push, or for another repository's token.
 func TestTokenScope(t *testing.T) {
 	t.Parallel()
 	for _, scheme := range []string{"http", "https"} {
@@ -51,7 +50,7 @@ func TestTokenScope(t *testing.T) {
 	}
 }
 
-// A scope, or account, in the realm's own query is replaced or left, never added to.
+// A scope in the realm's own query is replaced; its other parameters are kept.
 func TestScopeInRealm(t *testing.T) {
 	t.Parallel()
 	r := &tokenRegistry{}
@@ -73,16 +72,18 @@ func TestScopeInRealm(t *testing.T) {
 func TestScopeUnderBasePath(t *testing.T) {
 	t.Parallel()
 	for _, base := range []string{"/hub-proxy/team", "/hub-proxy/team/"} {
-		r := &tokenRegistry{}
-		s := serve(t, "http", "", r.ServeHTTP)
-		mustManifest(t, openBare(t, s.url+base, Auth{}))
-		at, err := url.ParseRequestURI(s.to("/token")[0].uri)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, want := at.Query().Get("scope"), "repository:hub-proxy/team/acme/app:pull"; got != want {
-			t.Errorf("scope %q; want %q", got, want)
-		}
+		t.Run(base, func(t *testing.T) {
+			r := &tokenRegistry{}
+			s := serve(t, "http", "", r.ServeHTTP)
+			mustManifest(t, openBare(t, s.url+base, Auth{}))
+			at, err := url.ParseRequestURI(s.to("/token")[0].uri)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := at.Query().Get("scope"), "repository:hub-proxy/team/acme/app:pull"; got != want {
+				t.Errorf("scope %q; want %q", got, want)
+			}
+		})
 	}
 }
 
@@ -159,8 +160,7 @@ func TestConcurrentTokens(t *testing.T) {
 	}
 }
 
-// The flight belongs to all who wait for it: the first one's leaving must not
-// fail the others.
+// All callers share one fetch: the first caller's leaving must not fail the others.
 func TestTokenFlight(t *testing.T) {
 	t.Parallel()
 	r := &tokenRegistry{}
@@ -182,13 +182,13 @@ func TestTokenFlight(t *testing.T) {
 	<-arrived
 	leave()
 	if err := <-left; !errors.Is(err, context.Canceled) {
-		t.Errorf("who left got %v", err)
+		t.Errorf("the client that left got %v", err)
 	}
 	stayed := make(chan error)
 	go func() { stayed <- manifestOf(t, u) }()
 	close(release)
 	if err := <-stayed; err != nil {
-		t.Errorf("who stayed got %v", err)
+		t.Errorf("the client that stayed got %v", err)
 	}
 	if n := r.count(); n != 1 {
 		t.Errorf("%d tokens; want 1", n)
@@ -212,22 +212,24 @@ func TestTokenRefresh(t *testing.T) {
 func TestRefusedToken(t *testing.T) {
 	t.Parallel()
 	for _, auth := range []Auth{{}, basicCredentials(t)} {
-		r := &tokenRegistry{answer: func(n int) string { return fmt.Sprintf(`{"token":"wrong-%s-%d"}`, mark, n) }}
-		s := serve(t, "http", "", r.ServeHTTP)
-		e := wantUpstream(t, manifestOf(t, openBare(t, s.url, auth)), http.StatusUnauthorized)
-		if e.HadAuth != (auth.Source != nil) {
-			t.Errorf("HadAuth %v", e.HadAuth)
-		}
-		if n := len(s.to("/v2/")); n != 2 {
-			t.Errorf("%d requests; want 2", n)
-		}
-		if n := r.count(); n != 1 {
-			t.Errorf("%d tokens; want 1", n)
-		}
+		t.Run(fmt.Sprintf("credentials %v", auth.Source != nil), func(t *testing.T) {
+			r := &tokenRegistry{answer: func(n int) string { return fmt.Sprintf(`{"token":"wrong-%s-%d"}`, mark, n) }}
+			s := serve(t, "http", "", r.ServeHTTP)
+			e := wantUpstream(t, manifestOf(t, openBare(t, s.url, auth)), http.StatusUnauthorized)
+			if e.HadAuth != (auth.Source != nil) {
+				t.Errorf("HadAuth %v", e.HadAuth)
+			}
+			if n := len(s.to("/v2/")); n != 2 {
+				t.Errorf("%d requests; want 2", n)
+			}
+			if n := r.count(); n != 1 {
+				t.Errorf("%d tokens; want 1", n)
+			}
+		})
 	}
 }
 
-// The time is read from the token's entry, not waited for.
+// The time is read from the cached token rather than waited for.
 func TestTokenLifetime(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -305,7 +307,7 @@ func TestTokenCacheSize(t *testing.T) {
 	u.tokens.mu.Lock()
 	defer u.tokens.mu.Unlock()
 	if n := len(u.tokens.byKey); n > maxTokens {
-		t.Errorf("%d tokens are remembered", n)
+		t.Errorf("%d tokens are cached", n)
 	}
 	if _, ok := u.tokens.byKey[repo.Path]; !ok {
 		t.Error("the newest token is not among them")
@@ -365,19 +367,19 @@ func TestTokenAnswers(t *testing.T) {
 			if tt.header != "" {
 				return
 			}
-			// The same through a whole request: no header is made of it, and
-			// the client is told "could not".
+			// In a whole request no header is made of such an answer, and the client
+			// is told "could not tell".
 			r := &tokenRegistry{answer: func(int) string { return tt.answer }}
 			s := serve(t, "http", "", r.ServeHTTP)
 			wantUpstream(t, manifestOf(t, openBare(t, s.url, Auth{})), http.StatusServiceUnavailable)
 			if n := len(s.to("/v2/")); n != 1 {
-				t.Errorf("%d requests; want 1: nothing can be shown after such an answer", n)
+				t.Errorf("%d requests; want 1: such an answer gives nothing to show", n)
 			}
 		})
 	}
 }
 
-// A bad token answer must not stay: the next pull may do better.
+// A failed token request is not cached: the next one may succeed.
 func TestTokenFailure(t *testing.T) {
 	t.Parallel()
 	r := &tokenRegistry{}
@@ -416,37 +418,35 @@ func TestRealmStatuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		for _, auth := range []Auth{{}, basicCredentials(t)} {
-			t.Run(
-				fmt.Sprintf("%d, credentials %v, %q", tt.realm, auth.Source != nil, tt.retryAfter),
-				func(t *testing.T) {
-					t.Parallel()
-					s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
-						if q.URL.Path != "/token" {
-							challenge(w, bearer("http://"+q.Host+"/token"))
-							return
-						}
-						if tt.retryAfter != "" {
-							w.Header()["Retry-After"] = []string{strings.Trim(tt.retryAfter, "\x00")}
-						}
-						w.WriteHeader(tt.realm)
-						if tt.realm != 204 {
-							_, _ = w.Write([]byte(`{"token":"` + mark + `"}`))
-						}
-					})
-					e := wantUpstream(t, manifestOf(t, openBare(t, s.url, auth)), tt.status)
-					if e.HadAuth != (auth.Source != nil) {
-						t.Errorf("HadAuth %v", e.HadAuth)
+			name := fmt.Sprintf("%d, credentials %v, %q", tt.realm, auth.Source != nil, tt.retryAfter)
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
+					if q.URL.Path != "/token" {
+						challenge(w, bearer("http://"+q.Host+"/token"))
+						return
 					}
-					if e.RetryAfter != tt.want {
-						t.Errorf("Retry-After %q; want %q", e.RetryAfter, tt.want)
+					if tt.retryAfter != "" {
+						w.Header()["Retry-After"] = []string{strings.Trim(tt.retryAfter, "\x00")}
 					}
-				},
-			)
+					w.WriteHeader(tt.realm)
+					if tt.realm != 204 {
+						_, _ = w.Write([]byte(`{"token":"` + mark + `"}`))
+					}
+				})
+				e := wantUpstream(t, manifestOf(t, openBare(t, s.url, auth)), tt.status)
+				if e.HadAuth != (auth.Source != nil) {
+					t.Errorf("HadAuth %v", e.HadAuth)
+				}
+				if e.RetryAfter != tt.want {
+					t.Errorf("Retry-After %q; want %q", e.RetryAfter, tt.want)
+				}
+			})
 		}
 	}
 }
 
-// A realm that redirects would pass the credentials on to whom it likes.
+// A realm that redirects could pass the credentials on to any host.
 func TestRealmRedirect(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{301, 302, 303, 307, 308} {

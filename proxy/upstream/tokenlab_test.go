@@ -74,8 +74,8 @@ func (r *tokenRegistry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	sendManifest(w, someBytes)
 }
 
-// withToken lets only requests with the token through to next; the token is
-// handed out to everybody.
+// withToken passes only requests with the token on to next; every client can have
+// the token.
 func withToken(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, q *http.Request) {
 		scheme := "http"
@@ -93,7 +93,7 @@ func withToken(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// orToken answers /token with a token for anyone, and leaves the rest to next.
+// orToken answers /token with a token, and passes other requests on to next.
 func orToken(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, q *http.Request) {
 		if q.URL.Path == "/token" {

@@ -48,12 +48,14 @@ func TestRefuseInternal(t *testing.T) {
 		{"127.0.0.1", false, false},
 	}
 	for _, tt := range tests {
-		if got := refuseInternal(tt.address, false); (got == nil) != tt.remote {
-			t.Errorf("%s, registry elsewhere: %v", tt.address, got)
-		}
-		if got := refuseInternal(tt.address, true); (got == nil) != tt.locally {
-			t.Errorf("%s, registry on loopback: %v", tt.address, got)
-		}
+		t.Run(tt.address, func(t *testing.T) {
+			if got := refuseInternal(tt.address, false); (got == nil) != tt.remote {
+				t.Errorf("%s, registry elsewhere: %v", tt.address, got)
+			}
+			if got := refuseInternal(tt.address, true); (got == nil) != tt.locally {
+				t.Errorf("%s, registry on loopback: %v", tt.address, got)
+			}
+		})
 	}
 }
 
@@ -72,14 +74,16 @@ func TestIsLoopback(t *testing.T) {
 		"localhost.evil.example": false,
 		"127.0.0.1.evil.example": false,
 	} {
-		if got := isLoopback(host); got != want {
-			t.Errorf("%s: %v", host, got)
-		}
+		t.Run(host, func(t *testing.T) {
+			if got := isLoopback(host); got != want {
+				t.Errorf("%s: %v", host, got)
+			}
+		})
 	}
 }
 
-// The rule about addresses holds for the connection, so a name that resolves
-// to an internal address is no way around it.
+// The rule about addresses applies to the connection: a name that resolves to an
+// internal address does not get around it.
 func TestInternalAddresses(t *testing.T) {
 	t.Parallel()
 	inside := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
@@ -132,10 +136,10 @@ func TestInternalAddresses(t *testing.T) {
 	})
 }
 
-// A registry on this machine, a test set-up, may have its store here too.
+// A registry on this machine, as in a test set-up, may have its store here too.
 func TestLoopbackStore(t *testing.T) {
 	t.Parallel()
-	store := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, someBytes) })
+	store := serve(t, "http", "", blobHandler(someBytes))
 	registry := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
 		http.Redirect(w, q, store.url+"/data", http.StatusTemporaryRedirect)
 	})
@@ -144,15 +148,10 @@ func TestLoopbackStore(t *testing.T) {
 	}
 }
 
-// Another CA's certificate, or another host's, is nobody's registry.
+// A certificate of another CA, or for another host, is refused.
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	s := serve(
-		t,
-		"https",
-		"registry.example",
-		func(w http.ResponseWriter, _ *http.Request) { sendManifest(w, someBytes) },
-	)
+	s := serve(t, "https", "registry.example", manifestHandler(someBytes))
 	good := open(t, s.url, Auth{}, s)
 	mustManifest(t, good)
 
@@ -173,7 +172,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// The configuration's TLS settings are not changed by use.
+// An upstream does not change the configuration's TLS settings.
 func TestTLSConfigCopy(t *testing.T) {
 	t.Parallel()
 	config := roots()
@@ -192,7 +191,7 @@ func TestTLSConfigCopy(t *testing.T) {
 	}
 }
 
-// Who meant plain http, and has not said so, is told where to.
+// The error for an upstream without TLS says how to configure plain http.
 func TestPlainHTTPForTLS(t *testing.T) {
 	t.Parallel()
 	plain := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) })
@@ -201,7 +200,7 @@ func TestPlainHTTPForTLS(t *testing.T) {
 	wantText(t, wantUpstream(t, err, http.StatusServiceUnavailable), "write `url: http://…` for this upstream")
 }
 
-// Headers without end are not read to their end.
+// Huge headers are not read to their end.
 func TestHugeHeaders(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) {

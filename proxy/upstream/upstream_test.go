@@ -82,8 +82,8 @@ func TestURLs(t *testing.T) {
 			"https://r.example/v2/a/nginx/manifests/v1",
 		},
 		{"digest", "ghcr.io", "", "app", someHash.String(), "https://ghcr.io/v2/app/manifests/" + someHash.String()},
-		// Parsed names hold none of these; were one to slip through, it must
-		// stay a path, of that repository.
+		// Parsed names hold none of these. One that did must stay a path of that
+		// repository.
 		{"a question mark", "ghcr.io", "", "app", "v1?x=1", "https://ghcr.io/v2/app/manifests/v1%3Fx=1"},
 		{"a fragment", "ghcr.io", "", "app", "v1#x", "https://ghcr.io/v2/app/manifests/v1%23x"},
 		{"a percent sign", "ghcr.io", "", "app", "v%2f1", "https://ghcr.io/v2/app/manifests/v%252f1"},
@@ -116,8 +116,7 @@ func TestURLs(t *testing.T) {
 	}
 }
 
-// The bytes on the wire are those of the URL: neither the client nor the
-// transport tidies it.
+// The URL goes out as it was built: neither the client nor the transport cleans it.
 func TestURLOnTheWire(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
@@ -173,7 +172,7 @@ func TestReferrersUnderBasePath(t *testing.T) {
 	if err != nil || len(r.Descriptors) != 2 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	// A registry that forgets its own prefix names another repository.
+	// A link without the base path names another repository.
 	s = serve(t, "http", "", pages(2, func(int) string { return referrersPath() + "?page=1" }))
 	_, err = openBare(t, s.url+"/hub", Auth{}).Referrers(t.Context(), repo, someHash, plenty)
 	wantUpstream(t, err, http.StatusBadGateway)
@@ -190,21 +189,23 @@ func TestBadURL(t *testing.T) {
 		"unix:///run/x.sock",
 		"",
 	} {
-		at, err := url.Parse(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if u, err := New(Config{Host: "r.example", URL: at}); err == nil {
-			t.Errorf("%q became %s", text, u)
-		}
+		t.Run(text, func(t *testing.T) {
+			at, err := url.Parse(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if u, err := New(Config{Host: "r.example", URL: at}); err == nil {
+				t.Errorf("%q became %s", text, u)
+			}
+		})
 	}
 	if _, err := New(Config{}); err == nil {
 		t.Error("an upstream without a host")
 	}
 }
 
-// New asks nothing of the network: a registry that is down at load time is no
-// reason to refuse a configuration.
+// New sends no request: a registry that is down at load time is no reason to refuse
+// a configuration.
 func TestNewOffline(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "http", "", always(200, nil, ""))

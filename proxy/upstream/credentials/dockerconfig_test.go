@@ -49,15 +49,17 @@ func TestDockerConfigEntries(t *testing.T) {
 		{"its own", entry("registry.example"), registry, whole},
 		{"a port", entry("reg.example:5000"), Registry{"reg.example", "reg.example:5000"}, whole},
 		{"a URL", entry("https://registry.example/v1/"), registry, whole},
-		{"an identity token", `{"auths":{"registry.example":{"identitytoken":"identity-` + mark + `"}}}`, registry,
-			Credentials{IdentityToken: "identity-" + mark}},
+		{
+			"an identity token", `{"auths":{"registry.example":{"identitytoken":"identity-` + mark + `"}}}`, registry,
+			Credentials{IdentityToken: "identity-" + mark},
+		},
 		{"none", `{}`, registry, Credentials{}},
 		{"another's", entry("other.example"), registry, Credentials{}},
 		{"another port's", entry("registry.example:5000"), registry, Credentials{}},
 		{"Docker Hub", entry(dockerHub), Registry{"docker.io", "registry-1.docker.io"}, whole},
 		{"Docker Hub by its old name", entry(dockerHub), Registry{"docker.io", "index.docker.io"}, whole},
 		{"a mirror of Docker Hub", entry(dockerHub), Registry{"docker.io", "mirror.example"}, Credentials{}},
-		{"Docker Hub's name elsewhere", entry(dockerHub), Registry{"hub.example", "registry-1.docker.io"}, Credentials{}},
+		{"Docker Hub's address", entry(dockerHub), Registry{"hub.example", "registry-1.docker.io"}, Credentials{}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -259,11 +261,13 @@ func TestConfiguredAfterRotation(t *testing.T) {
 		name, text string
 		want       bool
 	}{{"added", full, true}, {"removed", `{}`, false}, {"unreadable", `{`, true}, {"repaired", `{}`, false}} {
-		overwrite(t, name, step.text)
-		_, err := d.Get(t.Context(), repo)
-		if got := d.Configured(); got != step.want || (err != nil) != (step.text == `{`) {
-			t.Errorf("%s: Configured %v, %v", step.name, got, err)
-		}
+		t.Run(step.name, func(t *testing.T) {
+			overwrite(t, name, step.text)
+			_, err := d.Get(t.Context(), repo)
+			if got := d.Configured(); got != step.want || (err != nil) != (step.text == `{`) {
+				t.Errorf("%s: Configured %v, %v", step.name, got, err)
+			}
+		})
 	}
 }
 
