@@ -77,7 +77,7 @@ func loadOver(file string, environ []string, t *telemetry.SDK, before *loaded) (
 		if before != nil && before.words[uc.Host] == words {
 			return before.upstreams[uc.Host], nil
 		}
-		auth, err := c.auth(u.Auth)
+		auth, err := c.auth(u.Auth, uc)
 		if err != nil {
 			return nil, err
 		}
