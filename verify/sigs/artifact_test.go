@@ -17,8 +17,8 @@ import (
 	"github.com/pullgate/pullgate/verify/oci"
 )
 
-// artefactOf reads a signature artefact of the fixtures as the gate does.
-func artefactOf(
+// artifactOf reads a signature artifact of the fixtures as the gate does.
+func artifactOf(
 	t *testing.T,
 	set *fixtures.Set,
 	repository, reference string,
@@ -30,7 +30,7 @@ func artefactOf(
 	}
 	a, ok := ParseArtifact(m.Raw)
 	if !ok {
-		t.Fatalf("%s:%s is no artefact", repository, reference)
+		t.Fatalf("%s:%s is no artifact", repository, reference)
 	}
 	for _, l := range a.Layers {
 		layers = append(layers, l.Digest)
@@ -43,7 +43,7 @@ func TestRealCosignArtefactsPass(t *testing.T) {
 	set := fixtures.Load(t)
 	tags, referrers := 0, 0
 	check := func(repository, reference string, image, attached digest.Digest) {
-		a, config, layers := artefactOf(t, set, repository, reference)
+		a, config, layers := artifactOf(t, set, repository, reference)
 		if a.Subject != attached {
 			t.Errorf("%s:%s: subject %q, want %q", repository, reference, a.Subject, attached)
 		}
@@ -93,13 +93,13 @@ func TestImagesAndIndexesAreNoArtefacts(t *testing.T) {
 	set := fixtures.Load(t)
 	for _, f := range set.Fixtures {
 		if _, ok := ParseArtifact(set.Manifest(f.Repository, f.Tag).Raw); ok {
-			t.Errorf("%s is taken for a signature artefact", f.Name)
+			t.Errorf("%s is taken for a signature artifact", f.Name)
 		}
 	}
 	image := imageOf(t, set, fixtures.Fixture{Repository: "acme/impostor", Tag: "v1"})
 	impostor := set.Manifest("acme/impostor", strings.Replace(image.String(), ":", "-", 1)+".sig")
 	if _, ok := ParseArtifact(impostor.Raw); ok {
-		t.Error("a runnable image under a .sig tag is taken for a signature artefact")
+		t.Error("a runnable image under a .sig tag is taken for a signature artifact")
 	}
 }
 

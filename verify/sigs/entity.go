@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"net/url"
 	"time"
@@ -48,67 +47,34 @@ type entity struct {
 	parsed []*tlog.Entry // of logEntries, once
 }
 
-// Reading is a candidate taken apart, bounded and found to be about one image.
-// Nothing of it is verified. It is used by one goroutine at a time.
-type Reading struct {
-	entity *entity
-	image  digest.Digest
-	says   Signer // what it says, with nobody yet who says it
-}
-
-// Read takes c apart; what it signs must be about exactly image. It computes no
-// signature. Errors are as Authority.Verify's.
-func Read(c Candidate, image digest.Digest) (*Reading, error) {
-	if len(c.Payload) > MaxPayload && c.Kind == Legacy {
-		return nil, fmt.Errorf("it is larger than %d KiB, and no signature is", MaxPayload>>10)
-	}
-	e, err := open(c)
-	if err != nil {
-		return nil, err
-	}
-	says, err := e.says(image)
-	if err != nil {
-		return nil, err
-	}
-	if says.PredicateType == signPredicate && len(c.Payload) > MaxPayload {
-		return nil, fmt.Errorf("it is larger than %d KiB, and no signature is", MaxPayload>>10)
-	}
-	return &Reading{entity: e, image: image, says: says}, nil
-}
-
-// open takes a candidate apart and bounds it.
-func open(c Candidate) (*entity, error) {
-	switch c.Kind {
-	case Legacy:
-		return openLegacy(c)
-	case Envelope:
-		return openEnvelope(c)
-	case Bundle:
-		return openBundle(c)
-	}
-	return nil, errors.New("it is of no known format")
-}
-
-// says reads what was signed; it must be about image.
+// says reads what was signed; an error means that it is not about image.
 func (e *entity) says(image digest.Digest) (Signer, error) {
-	if !e.envelope {
-		p, err := parsePayload(e.payload)
-		if err != nil {
-			return Signer{}, err
-		}
-		if !names(p.Critical.Image.Digest, image) {
-			return Signer{}, fmt.Errorf("it is for another image, %.80q", p.Critical.Image.Digest)
-		}
-		return Signer{PredicateType: signPredicate, Annotations: p.annotations()}, nil
+	if e.envelope {
+		return e.states(image)
 	}
+
+	p, err := parsePayload(e.payload)
+	if err != nil {
+		return Signer{}, err
+	}
+	if !names(p.Critical.Image.Digest, image) {
+		return Signer{}, fmt.Errorf("it is for another image, %.80q", p.Critical.Image.Digest)
+	}
+
+	return Signer{PredicateType: signPredicate, Annotations: p.annotations()}, nil
+}
+
+// states is says for an in-toto statement.
+func (e *entity) states(image digest.Digest) (Signer, error) {
 	s, err := parseStatement(e.payload)
 	if err != nil {
 		return Signer{}, err
 	}
-	annotations, ok := s.about(image)
-	if !ok {
-		return Signer{}, errors.New("its statement is not about this image")
+	annotations, err := s.about(image)
+	if err != nil {
+		return Signer{}, err
 	}
+
 	return Signer{PredicateType: s.PredicateType, Annotations: annotations, Statement: e.payload}, nil
 }
 

@@ -283,11 +283,12 @@ func TestAChainIsOnePath(t *testing.T) {
 		s.chain = []*x509.Certificate{k.fulcio.cert, k.fulcio.cert, k.fulcio.cert, k.fulcio.parent.cert}
 	})
 	r, err := Read(s.legacy(t, payload(k.image.String())), k.image)
-	if err == nil {
-		err = r.entity.prove()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err != nil || len(r.entity.chain) != 1 {
-		t.Errorf("%d certificates to build paths from, %v", len(r.entity.chain), err)
+	e := r.content.(*entity)
+	if err := e.prove(); err != nil || len(e.chain) != 1 {
+		t.Errorf("%d certificates to build paths from, %v", len(e.chain), err)
 	}
 }
 

@@ -111,7 +111,7 @@ func FuzzVerify(f *testing.F) {
 			}
 		}
 		if a, ok := ParseArtifact(b); ok && (a == nil || len(a.Layers) == 0) {
-			t.Errorf("an artefact without layers: %q", b)
+			t.Errorf("an artifact without layers: %q", b)
 		}
 	})
 }
