@@ -148,7 +148,7 @@ func TestARootIsFetchedKeptAndRefreshed(t *testing.T) {
 	if err := again(t, next); err == nil || isChanged(next) || fingerprint(t, next, set) != second {
 		t.Errorf("a mirror that is down changed something: %v", err)
 	}
-	if !strings.Contains(log.String(), "what was there stays in use") {
+	if !strings.Contains(log.String(), "the previous version stays in use") {
 		t.Errorf("nothing is said of it: %s", log)
 	}
 }
