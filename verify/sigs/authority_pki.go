@@ -1,7 +1,6 @@
 package sigs
 
 import (
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -126,16 +125,4 @@ func (a *Authority) byPKI(e *entity, image digest.Digest, s Signer) (Signer, err
 		)
 	}
 	return Signer{}, a.undecided(reason)
-}
-
-// soonest is when the first of the certificates ends that lead from leaf to a
-// root.
-func soonest(leaf *x509.Certificate, others []*x509.Certificate) time.Time {
-	end := leaf.NotAfter
-	for _, c := range above(leaf, others) {
-		if c.NotAfter.Before(end) {
-			end = c.NotAfter
-		}
-	}
-	return end
 }

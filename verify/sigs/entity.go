@@ -19,10 +19,10 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/verify"
 )
 
-// entity is a candidate taken apart, in whichever format it came: what was
-// signed, the signature, and the evidence beside it. Nothing of it is trusted;
-// it is what sigstore-go verifies (verify.SignedEntity). It serves one
-// verification and is not safe for concurrent use.
+// entity is the content of every format that sigstore-go verifies: what was
+// signed, the signature, and the evidence beside it. Nothing of it is trusted.
+// It implements verify.SignedEntity, serves one verification and is not safe for
+// concurrent use.
 type entity struct {
 	version string // of the bundle; "v0.1" for a legacy signature
 	bundled bool   // it came as a Sigstore bundle
@@ -33,8 +33,8 @@ type entity struct {
 
 	certified bool // it says that a certificate's owner signed
 
-	// Evidence, which a key needs none of: what is wrong with it is no reason to
-	// refuse a key's signature. prove reads it.
+	// Evidence. A key's signature needs none, so broken evidence is no reason to
+	// refuse it. prove reads it.
 	annotations  map[string]string // of a legacy signature
 	certificates [][]byte          // DER, leaf first
 	logEntries   []*protorekor.TransparencyLogEntry
@@ -113,6 +113,7 @@ func (e *entity) TlogEntries() ([]*tlog.Entry, error) {
 	if len(e.parsed) == len(e.logEntries) {
 		return e.parsed, nil
 	}
+
 	parsed := make([]*tlog.Entry, 0, len(e.logEntries))
 	for _, t := range e.logEntries {
 		entry, err := tlog.ParseTransparencyLogEntry(t)
@@ -121,6 +122,7 @@ func (e *entity) TlogEntries() ([]*tlog.Entry, error) {
 		}
 		parsed = append(parsed, entry)
 	}
+
 	e.parsed = parsed
 	return parsed, nil
 }
@@ -130,6 +132,7 @@ func (e *entity) SignatureContent() (verify.SignatureContent, error) {
 		sum := sha256.Sum256(e.payload)
 		return bundle.NewMessageSignature(sum[:], "SHA2_256", e.signature), nil
 	}
+
 	return &bundle.Envelope{Envelope: &dsse.Envelope{
 		PayloadType: inToto,
 		Payload:     base64.StdEncoding.EncodeToString(e.payload),
@@ -141,6 +144,7 @@ func (e *entity) VerificationContent() (verify.VerificationContent, error) {
 	if e.leaf == nil {
 		return keyContent{}, nil
 	}
+
 	return certificateContent{e}, nil
 }
 
@@ -149,6 +153,7 @@ func (e *entity) artifact(image digest.Digest, raw []byte) verify.ArtifactPolicy
 	if !e.envelope {
 		return verify.WithArtifact(bytes.NewReader(e.payload))
 	}
+
 	return verify.WithArtifactDigest(image.Algorithm().String(), raw)
 }
 
@@ -165,20 +170,19 @@ func (c certificateContent) ValidAtTime(t time.Time, _ root.TrustedMaterial) boo
 }
 
 // Certificate is the leaf. sigstore-go summarizes it before it verifies it, and
-// fails where there is neither an address nor a URI; nobody reads the summary.
+// fails where there is neither an address nor a URI; the summary is not used.
 func (c certificateContent) Certificate() *x509.Certificate {
 	if len(c.leaf.EmailAddresses)+len(c.leaf.URIs) > 0 {
 		return c.leaf
 	}
+
 	named := *c.leaf
 	named.URIs = []*url.URL{{Scheme: "https", Host: "none.invalid"}} // a host, for name constraints to read
 	return &named
 }
 
-func (c certificateContent) Intermediates() []*x509.Certificate { return c.chain }
-func (c certificateContent) PublicKey() verify.PublicKeyProvider {
-	return nil
-}
+func (c certificateContent) Intermediates() []*x509.Certificate  { return c.chain }
+func (c certificateContent) PublicKey() verify.PublicKeyProvider { return nil }
 
 // keyContent is a key, whichever the trusted material holds.
 type keyContent struct{}
@@ -192,8 +196,9 @@ func (keyContent) CompareKey(key any, tm root.TrustedMaterial) bool {
 	if err != nil {
 		return false
 	}
-	comparable, ok := key.(interface{ Equal(crypto.PublicKey) bool })
-	return ok && comparable.Equal(public)
+
+	other, ok := key.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && other.Equal(public)
 }
 
 func (keyContent) ValidAtTime(t time.Time, tm root.TrustedMaterial) bool {
