@@ -38,7 +38,7 @@ func artifactOf(
 	return a, set.Blob(repository, a.Config.Digest), layers
 }
 
-func TestRealCosignArtefactsPass(t *testing.T) {
+func TestRealArtifacts(t *testing.T) {
 	t.Parallel()
 	set := fixtures.Load(t)
 	tags, referrers := 0, 0
@@ -88,7 +88,7 @@ func TestRealCosignArtefactsPass(t *testing.T) {
 	}
 }
 
-func TestImagesAndIndexesAreNoArtefacts(t *testing.T) {
+func TestForeignManifests(t *testing.T) {
 	t.Parallel()
 	set := fixtures.Load(t)
 	for _, f := range set.Fixtures {
@@ -465,7 +465,7 @@ func unhex(c byte) byte { return byte(bytes.IndexByte([]byte("0123456789abcdef")
 
 // Under a .sig tag the image is not known, but what the payload names must
 // still be a digest.
-func TestALayerUnderATagNamesSomeDigest(t *testing.T) {
+func TestLayerUnderTag(t *testing.T) {
 	t.Parallel()
 	for d, ok := range map[string]bool{
 		digest.FromString("x").String():        true,
@@ -503,7 +503,7 @@ func tarHeader(t *testing.T, kind byte, before, after string) string {
 	return string(b)
 }
 
-func TestADocumentThatIsATarArchiveTooIsNoSignature(t *testing.T) {
+func TestTarPolyglot(t *testing.T) {
 	t.Parallel()
 	image := digest.FromString("an image")
 	document := payload(image.String())
@@ -542,7 +542,7 @@ func TestADocumentThatIsATarArchiveTooIsNoSignature(t *testing.T) {
 // Whoever may push chooses these bytes, up to limits.payloadBytes (8 MiB). A
 // tar header of type x says how many bytes to read after it: reading them anew
 // for every block takes seconds.
-func TestALayerOfTarHeadersCostsItsLengthOnly(t *testing.T) {
+func TestTarHeaderCost(t *testing.T) {
 	header := tarHeader(t, 'x', "name"+strings.Repeat(" ", 96)+"0000644 0000000 0000000 00004000000 00000000000 ", "")
 	blob := []byte(strings.Repeat(header, 2<<20/len(header)))
 	start := time.Now()

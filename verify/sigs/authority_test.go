@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestWhatSigstoreSaysIsCutForPeople(t *testing.T) {
+func TestPlainReasons(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"failed to verify log inclusion: not enough verified log entries from transparency log: 0 < 1": "no transparency log entry proves it (not enough verified log entries from transparency log: 0 < 1)",

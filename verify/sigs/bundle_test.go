@@ -89,7 +89,7 @@ func mutateJSON(t *testing.T, b []byte, alter func(m map[string]any)) []byte {
 	return out
 }
 
-func TestAnAlteredBundleDoesNotCount(t *testing.T) {
+func TestAlteredBundle(t *testing.T) {
 	t.Parallel()
 	set := fixtures.Load(t)
 	k := authority(t, fixtureKey(t, set, "keys/p256.pub"))
@@ -305,7 +305,7 @@ func repeated(v any, n int) []any {
 
 // An authority of keys does not look at log entries and timestamps, so broken
 // ones do no harm; and the key hint is only a hint.
-func TestWhatAKeyAuthorityIgnoresDoesNotCauseADenial(t *testing.T) {
+func TestIgnoredEvidence(t *testing.T) {
 	t.Parallel()
 	set := fixtures.Load(t)
 	k := authority(t, fixtureKey(t, set, "keys/p256.pub"))
@@ -335,7 +335,7 @@ func TestWhatAKeyAuthorityIgnoresDoesNotCauseADenial(t *testing.T) {
 	}
 }
 
-func TestATrulySignedStatementThatSaysSomethingElseDoesNotCount(t *testing.T) {
+func TestForeignStatement(t *testing.T) {
 	t.Parallel()
 	key, stranger := newECDSA(t, elliptic.P256()), newECDSA(t, elliptic.P256())
 	k := authority(t, policyKey(t, key.Public(), "k"))
@@ -454,7 +454,7 @@ func TestATrulySignedStatementThatSaysSomethingElseDoesNotCount(t *testing.T) {
 	}
 }
 
-func TestABundleForASHA512ImageNamesItsWholeDigest(t *testing.T) {
+func TestBundleSHA512(t *testing.T) {
 	t.Parallel()
 	key := newECDSA(t, elliptic.P256())
 	k := authority(t, policyKey(t, key.Public(), "k"))
@@ -480,7 +480,7 @@ func TestABundleForASHA512ImageNamesItsWholeDigest(t *testing.T) {
 	)
 }
 
-func TestBundleAnnotationsAreThoseOfThisImage(t *testing.T) {
+func TestBundleAnnotations(t *testing.T) {
 	t.Parallel()
 	key := newECDSA(t, elliptic.P256())
 	k := authority(t, policyKey(t, key.Public(), "k"))

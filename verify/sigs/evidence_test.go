@@ -62,10 +62,10 @@ func token(t testing.TB, signers int, by *issuer, key crypto.Signer, certificate
 	return response
 }
 
-// TestEvidenceIsBoundedBeforeItIsComputedWith: nothing here may be a matter of
+// TestEvidenceBounds: nothing here may be a matter of
 // clocks, so each is refused for its count or its size (CVE-2024-45395 and the
 // like: what whoever may push to a repository makes the gate compute).
-func TestEvidenceIsBoundedBeforeItIsComputedWith(t *testing.T) {
+func TestEvidenceBounds(t *testing.T) {
 	t.Parallel()
 	k := newKeyless(t)
 	a := k.trust(t, func(p *policy.Authority) { p.Timestamp = true })
@@ -246,9 +246,9 @@ func TestEvidenceIsBoundedBeforeItIsComputedWith(t *testing.T) {
 	}
 }
 
-// TestAChainIsOnePath: of certificates that all lead to each other, one of each
+// TestChainPath: of certificates that all lead to each other, one of each
 // name is tried, and a circle ends.
-func TestAChainIsOnePath(t *testing.T) {
+func TestChainPath(t *testing.T) {
 	t.Parallel()
 	top := newIssuer(t, "top", nil)
 	a := newIssuer(t, "a", top)
@@ -292,9 +292,9 @@ func TestAChainIsOnePath(t *testing.T) {
 	}
 }
 
-// TestOneLogOrStampTwiceCountsOnce: CVE-2026-49834. Four genuine entries and
+// TestRepeatedEvidence: CVE-2026-49834. Four genuine entries and
 // stamps are at the bound, and the same one twice is refused or adds nothing.
-func TestOneLogOrStampTwiceCountsOnce(t *testing.T) {
+func TestRepeatedEvidence(t *testing.T) {
 	t.Parallel()
 	k := newKeyless(t)
 	a := k.trust(t, func(p *policy.Authority) { p.Timestamp = true })
@@ -309,8 +309,8 @@ func TestOneLogOrStampTwiceCountsOnce(t *testing.T) {
 	}), k.image, "no transparency log entry")
 }
 
-// TestRealKindsOfLogEntriesCount: what cosign and others have written over time.
-func TestRealKindsOfLogEntriesCount(t *testing.T) {
+// TestLogEntryKinds: what cosign and others have written over time.
+func TestLogEntryKinds(t *testing.T) {
 	t.Parallel()
 	k := newKeyless(t)
 	a := k.trust(t)

@@ -302,9 +302,9 @@ func TestForeignRekorBundle(t *testing.T) {
 	})
 }
 
-// TestRekorV2EntriesAreBoundToTheSignature: a bundle of version 0.3 with another's
+// TestForeignRekorV2Entry: a bundle of version 0.3 with another's
 // proof, or with one that was edited.
-func TestRekorV2EntriesAreBoundToTheSignature(t *testing.T) {
+func TestForeignRekorV2Entry(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
 	image := digest.FromString("an image")
@@ -378,7 +378,7 @@ func TestRekorV2EntriesAreBoundToTheSignature(t *testing.T) {
 	}
 }
 
-func TestAttestationsAndSignaturesAreNotTakenForEachOther(t *testing.T) {
+func TestAttestationConfusion(t *testing.T) {
 	t.Parallel()
 	k := newKeyless(t)
 	s := k.signed(t)
@@ -429,7 +429,7 @@ func TestAttestationsAndSignaturesAreNotTakenForEachOther(t *testing.T) {
 	}
 }
 
-func TestKeysAndCertificatesAreNotTakenForEachOther(t *testing.T) {
+func TestCertificateConfusion(t *testing.T) {
 	t.Parallel()
 	k := newKeyless(t)
 	s := k.signed(t)
@@ -471,7 +471,7 @@ func witnessed(t testing.TB, k keyless, key crypto.Signer, logged, stamped bool)
 	return a
 }
 
-func TestAKeysEvidenceIsAboutItsSignature(t *testing.T) {
+func TestKeyEvidence(t *testing.T) {
 	t.Parallel()
 	k, other := newKeyless(t), newKeyless(t)
 	for name, key := range map[string]crypto.Signer{
@@ -559,9 +559,9 @@ func unmarshal(t testing.TB, b []byte, pb *protobundle.Bundle) {
 	}
 }
 
-// TestAuthoritiesAreSafeForConcurrentUse: one authority, many candidates at
+// TestAuthorityConcurrency: one authority, many candidates at
 // once. The race detector is the judge.
-func TestAuthoritiesAreSafeForConcurrentUse(t *testing.T) {
+func TestAuthorityConcurrency(t *testing.T) {
 	t.Parallel()
 	c := newCorporate(t)
 	identity, pki := c.keyless.trust(t), c.trusts(t, stampedBy)

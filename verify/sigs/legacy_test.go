@@ -32,7 +32,7 @@ func change(c Candidate, alter func(*Candidate)) Candidate {
 	return c
 }
 
-func TestAnAlteredLegacySignatureDoesNotCount(t *testing.T) {
+func TestAlteredLegacy(t *testing.T) {
 	t.Parallel()
 	set := fixtures.Load(t)
 	k := authority(t, fixtureKey(t, set, "keys/p256.pub"))
@@ -134,7 +134,7 @@ func decode(t *testing.T, c Candidate) []byte {
 
 // Whatever a trusted key signed is read in one way only: these payloads are
 // truly signed, and still do not count.
-func TestATrulySignedPayloadThatCouldBeReadOtherwiseDoesNotCount(t *testing.T) {
+func TestAmbiguousPayload(t *testing.T) {
 	t.Parallel()
 	key := newECDSA(t, elliptic.P256())
 	k := authority(t, policyKey(t, key.Public(), "k"))
@@ -216,7 +216,7 @@ func TestATrulySignedPayloadThatCouldBeReadOtherwiseDoesNotCount(t *testing.T) {
 	}
 }
 
-func TestSignedAnnotationsAreReadAsWritten(t *testing.T) {
+func TestSignedAnnotations(t *testing.T) {
 	t.Parallel()
 	key := newECDSA(t, elliptic.P256())
 	k := authority(t, policyKey(t, key.Public(), "k"))
@@ -261,7 +261,7 @@ func TestSignedAnnotationsAreReadAsWritten(t *testing.T) {
 	}
 }
 
-func TestUnsignedAnnotationsAreNotTaken(t *testing.T) {
+func TestUnsignedAnnotations(t *testing.T) {
 	t.Parallel()
 	key := newECDSA(t, elliptic.P256())
 	k := authority(t, policyKey(t, key.Public(), "k"))
@@ -273,7 +273,7 @@ func TestUnsignedAnnotationsAreNotTaken(t *testing.T) {
 	}
 }
 
-func TestALegacySignatureWithACertificateCountsByItsKeyOnly(t *testing.T) {
+func TestLegacyCertificate(t *testing.T) {
 	t.Parallel()
 	set := fixtures.Load(t)
 	c, image := genuine(t, set, "acme/v2-certificate")
@@ -287,7 +287,7 @@ func TestALegacySignatureWithACertificateCountsByItsKeyOnly(t *testing.T) {
 	denied(t, k, c, image, "made with a certificate (keyless)")
 }
 
-func TestAnRSASignatureOfAnotherLengthDoesNotCount(t *testing.T) {
+func TestRSASignatureLength(t *testing.T) {
 	t.Parallel()
 	key := newKeys(t)["RSA"]
 	k := authority(t, policyKey(t, key.Public(), "k"))
@@ -328,7 +328,7 @@ func pss(t *testing.T, key crypto.Signer, message []byte) []byte {
 	return sig
 }
 
-func TestASHA512ImageIsNamedByItsWholeDigest(t *testing.T) {
+func TestLegacySHA512(t *testing.T) {
 	t.Parallel()
 	key := newECDSA(t, elliptic.P256())
 	k := authority(t, policyKey(t, key.Public(), "k"))

@@ -295,9 +295,9 @@ func selfSigned(t testing.TB, s *signing, name string) *x509.Certificate {
 	return certificateBy(t, c, &issuer{key: s.key}, c, s.key.Public())
 }
 
-// TestNameConstraintsHold: of a leaf without an address or a URI too, for which
+// TestNameConstraints: of a leaf without an address or a URI too, for which
 // the verifier is given a name to summarize.
-func TestNameConstraintsHold(t *testing.T) {
+func TestNameConstraints(t *testing.T) {
 	t.Parallel()
 	c := newCorporate(t, func(c *x509.Certificate) {
 		c.PermittedDNSDomains, c.PermittedDNSDomainsCritical = []string{"acme.example"}, true
@@ -316,9 +316,9 @@ func TestNameConstraintsHold(t *testing.T) {
 	}
 }
 
-// TestACountedCertificateEnds: an allow ends with the first certificate of the
+// TestCertificateEnd: an allow ends with the first certificate of the
 // chain that does, wherever it came from; one that a timestamp proves does not.
-func TestACountedCertificateEnds(t *testing.T) {
+func TestCertificateEnd(t *testing.T) {
 	t.Parallel()
 	soon := valid(-time.Hour, 5*time.Minute)
 	for name, test := range map[string]struct {
@@ -371,9 +371,9 @@ func TestACountedCertificateEnds(t *testing.T) {
 	}
 }
 
-// TestOneSignerIsOneSigner: a quorum is of people. One certificate with two
+// TestSameSigner: a quorum is of people. One certificate with two
 // names is one signer, and so is a key that a certificate was issued for.
-func TestOneSignerIsOneSigner(t *testing.T) {
+func TestSameSigner(t *testing.T) {
 	t.Parallel()
 	c := newCorporate(t)
 	either := c.trusts(t, func(p *policy.Authority) { p.PKI.Subject = pattern(t, `.*@acme\.example`) })
@@ -421,9 +421,9 @@ func pattern(t testing.TB, text string) policy.Pattern {
 	return p
 }
 
-// TestMalformedEvidenceIsOneReason, and no crash: whatever stands where
+// TestMalformedEvidence, and no crash: whatever stands where
 // evidence should be.
-func TestMalformedEvidenceIsOneReason(t *testing.T) {
+func TestMalformedEvidence(t *testing.T) {
 	t.Parallel()
 	c := newCorporate(t)
 	authorities := map[string]*Authority{
@@ -491,9 +491,9 @@ func TestMalformedEvidenceIsOneReason(t *testing.T) {
 	}
 }
 
-// TestEveryByteOfTheEvidenceCounts: of a signature that needs all its evidence,
+// TestAlteredEvidence: of a signature that needs all its evidence,
 // cut short anywhere it does not count, and nothing panics.
-func TestEveryByteOfTheEvidenceCounts(t *testing.T) {
+func TestAlteredEvidence(t *testing.T) {
 	t.Parallel()
 	k := newKeyless(t)
 	a := k.trust(t, func(p *policy.Authority) { p.Timestamp = true })
@@ -509,8 +509,8 @@ func TestEveryByteOfTheEvidenceCounts(t *testing.T) {
 	}
 }
 
-// TestMalformedEntriesAreOneReason: whatever a log has truly signed.
-func TestMalformedEntriesAreOneReason(t *testing.T) {
+// TestMalformedLogEntries: whatever a log has truly signed.
+func TestMalformedLogEntries(t *testing.T) {
 	t.Parallel()
 	k := newKeyless(t)
 	a := k.trust(t)
@@ -651,10 +651,10 @@ func replaced(v any, path []string, value any) any {
 	return value
 }
 
-// TestAnUnconstrainedNameBesideAConstrainedOne: name constraints say nothing of
+// TestUnconstrainedName: name constraints say nothing of
 // an other name (RFC 5280, 4.2.1.10; Go knows none of that kind), so an authority
 // that may only name its own could write anybody's beside it.
-func TestAnUnconstrainedNameBesideAConstrainedOne(t *testing.T) {
+func TestUnconstrainedName(t *testing.T) {
 	t.Parallel()
 	c := newCorporate(t, func(c *x509.Certificate) {
 		c.PermittedEmailAddresses, c.PermittedDNSDomainsCritical = []string{"branch.example"}, true

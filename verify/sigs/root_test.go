@@ -48,9 +48,9 @@ func TestCertificateLogs(t *testing.T) {
 	}
 }
 
-// TestARootWithoutALogDemandsATimestamp: as GitHub's own root for private
+// TestRootWithoutLog: as GitHub's own root for private
 // repositories.
-func TestARootWithoutALogDemandsATimestamp(t *testing.T) {
+func TestRootWithoutLog(t *testing.T) {
 	t.Parallel()
 	k := newKeyless(t)
 	a := trusting(t, []*Root{rootOf("github", k.stack, k.fulcio, func(m *material) { m.noLog = true })})
@@ -66,7 +66,7 @@ func TestARootWithoutALogDemandsATimestamp(t *testing.T) {
 	}
 }
 
-func TestTheChainChoosesTheRoot(t *testing.T) {
+func TestRootChoice(t *testing.T) {
 	t.Parallel()
 	one, two, none := newKeyless(t), newKeyless(t), newKeyless(t)
 	two.fulcio = newIssuer(t, "two's", newIssuer(t, "two's root", nil))
@@ -97,7 +97,7 @@ func TestTheChainChoosesTheRoot(t *testing.T) {
 	}
 }
 
-func TestAnIntermediateMayComeWithTheSignature(t *testing.T) {
+func TestAttachedIntermediate(t *testing.T) {
 	t.Parallel()
 	k := newKeyless(t)
 	onlyRoot := trusting(t, []*Root{rootOf("local", k.stack, k.fulcio.parent)})
@@ -114,9 +114,9 @@ func TestAnIntermediateMayComeWithTheSignature(t *testing.T) {
 	}
 }
 
-// TestARootsWindowsHold: what a root trusted only until yesterday proves nothing
+// TestRootWindows: what a root trusted only until yesterday proves nothing
 // today (CVE-2026-54787 is the same of keys).
-func TestARootsWindowsHold(t *testing.T) {
+func TestRootWindows(t *testing.T) {
 	t.Parallel()
 	k := newKeyless(t)
 	past := time.Now().Add(-2 * time.Minute)
@@ -163,9 +163,9 @@ func (e ended) TimestampingAuthorities() []root.TimestampingAuthority {
 	return []root.TimestampingAuthority{&one}
 }
 
-// TestATimestampsSignerIsTheAuthority: CVE-2026-39984, a token signed by somebody
+// TestTimestampSigner: CVE-2026-39984, a token signed by somebody
 // with the authority's certificate beside his own, or named like it.
-func TestATimestampsSignerIsTheAuthority(t *testing.T) {
+func TestTimestampSigner(t *testing.T) {
 	t.Parallel()
 	k := newKeyless(t)
 	a := k.trust(t, func(p *policy.Authority) { p.Timestamp = true })

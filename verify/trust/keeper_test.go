@@ -108,7 +108,7 @@ func isChanged(k *Keeper) bool {
 	}
 }
 
-func TestARootIsFetchedKeptAndRefreshed(t *testing.T) {
+func TestRootLifecycle(t *testing.T) {
 	t.Parallel()
 	r := tufrepo.New(t, publicGood)
 	set, dir := policies(t, r), t.TempDir()
@@ -153,8 +153,8 @@ func TestARootIsFetchedKeptAndRefreshed(t *testing.T) {
 	}
 }
 
-// TestAMirrorThatLies: whatever it answers, the last good root stays.
-func TestAMirrorThatLies(t *testing.T) {
+// TestLyingMirror: whatever it answers, the last good root stays.
+func TestLyingMirror(t *testing.T) {
 	t.Parallel()
 	for name, lie := range map[string]func(t *testing.T, r *tufrepo.Repository){
 		"rolled back": func(t *testing.T, r *tufrepo.Repository) { r.Publish(t, 1, another(t), time.Now().Add(time.Hour)) },
@@ -222,7 +222,7 @@ func TestAMirrorThatLies(t *testing.T) {
 	}
 }
 
-func TestAMirrorThatStallsHoldsUpNobody(t *testing.T) {
+func TestStallingMirror(t *testing.T) {
 	t.Parallel()
 	r := tufrepo.New(t, publicGood)
 	stalled := make(chan struct{})
@@ -246,7 +246,7 @@ func TestAMirrorThatStallsHoldsUpNobody(t *testing.T) {
 	}
 }
 
-func TestRunLoadsWhatIsUsed(t *testing.T) {
+func TestRun(t *testing.T) {
 	t.Parallel()
 	r := tufrepo.New(t, publicGood)
 	set := policies(t, r)
@@ -273,7 +273,7 @@ func TestRunLoadsWhatIsUsed(t *testing.T) {
 	}
 }
 
-func TestARepositoryInAFolder(t *testing.T) {
+func TestRepositoryFolder(t *testing.T) {
 	t.Parallel()
 	r := tufrepo.New(t, publicGood)
 	set := policiesFrom(t, r, "directory: "+r.Dir)
@@ -336,7 +336,7 @@ policies:
 	}
 }
 
-func TestARootInAFileReplacesTheBuiltInOne(t *testing.T) {
+func TestRootFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "own.json"), another(t), 0o600); err != nil {
@@ -369,8 +369,8 @@ policies:
 	}
 }
 
-// TestWhatIsKeptIsChecked: a file in the state that is no root is none.
-func TestWhatIsKeptIsChecked(t *testing.T) {
+// TestDamagedState: a file in the state that is no root is none.
+func TestDamagedState(t *testing.T) {
 	t.Parallel()
 	r := tufrepo.New(t, publicGood)
 	set, dir := policies(t, r), t.TempDir()
@@ -390,7 +390,7 @@ func TestWhatIsKeptIsChecked(t *testing.T) {
 	}
 }
 
-func TestAFrozenKeeperWritesNothing(t *testing.T) {
+func TestFrozenKeeper(t *testing.T) {
 	t.Parallel()
 	r := tufrepo.New(t, publicGood)
 	set, dir := policies(t, r), t.TempDir()
@@ -444,7 +444,7 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 	return k
 }
 
-func TestAKeyOfAKeyService(t *testing.T) {
+func TestKeyService(t *testing.T) {
 	server, key, asked := vault(t)
 	t.Setenv("VAULT_ADDR", server.URL)
 	t.Setenv("VAULT_TOKEN", "token")
@@ -499,9 +499,9 @@ policies:
 	}
 }
 
-// TestOnlyKnownKeyServicesAreAsked: the loader of key services would run a
+// TestUnknownKeyServices: the loader of key services would run a
 // program named after any other scheme.
-func TestOnlyKnownKeyServicesAreAsked(t *testing.T) {
+func TestUnknownKeyServices(t *testing.T) {
 	dir := t.TempDir()
 	mark := filepath.Join(dir, "it-ran")
 	if err := os.WriteFile(

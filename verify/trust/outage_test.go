@@ -26,9 +26,9 @@ func stalled(t *testing.T) {
 	t.Setenv("VAULT_MAX_RETRIES", "0")
 }
 
-// TestAKeyServiceThatStallsIsGivenUp: the services' own clients look at no
+// TestStallingKeyService: the services' own clients look at no
 // deadline, or have none.
-func TestAKeyServiceThatStallsIsGivenUp(t *testing.T) {
+func TestStallingKeyService(t *testing.T) {
 	stalled(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
@@ -38,9 +38,9 @@ func TestAKeyServiceThatStallsIsGivenUp(t *testing.T) {
 	}
 }
 
-// TestOneThatStallsHoldsUpNoOther: at the start, roots and keys come when their
+// TestStallingSource: at the start, roots and keys come when their
 // own source answers.
-func TestOneThatStallsHoldsUpNoOther(t *testing.T) {
+func TestStallingSource(t *testing.T) {
 	stalled(t)
 	r := tufrepo.New(t, publicGood)
 	dir := t.TempDir()
@@ -60,9 +60,9 @@ func TestOneThatStallsHoldsUpNoOther(t *testing.T) {
 	}
 }
 
-// TestAskingAgainAndAgain: whoever sends signals in a storm does not make the
+// TestRepeatedAsk: whoever sends signals in a storm does not make the
 // gate one against its mirrors.
-func TestAskingAgainAndAgain(t *testing.T) {
+func TestRepeatedAsk(t *testing.T) {
 	t.Parallel()
 	r := tufrepo.New(t, publicGood)
 	set := policies(t, r)
@@ -93,9 +93,9 @@ func TestAskingAgainAndAgain(t *testing.T) {
 	}
 }
 
-// TestAFolderThatChangedIsReadAtOnce: its change makes the configuration load
+// TestChangedFolder: its change makes the configuration load
 // again, and that must not wait for the refresh, half a day later.
-func TestAFolderThatChangedIsReadAtOnce(t *testing.T) {
+func TestChangedFolder(t *testing.T) {
 	t.Parallel()
 	r := tufrepo.New(t, publicGood)
 	set := policiesFrom(t, r, "directory: "+r.Dir)
@@ -122,8 +122,8 @@ func TestAFolderThatChangedIsReadAtOnce(t *testing.T) {
 	}
 }
 
-// TestARefreshThatIsToComeSooner: the interval is no part of what a source is.
-func TestARefreshThatIsToComeSooner(t *testing.T) {
+// TestShorterRefresh: the interval is no part of what a source is.
+func TestShorterRefresh(t *testing.T) {
 	t.Parallel()
 	r := tufrepo.New(t, publicGood)
 	k, _ := keeper(t, "")
@@ -139,8 +139,8 @@ func TestARefreshThatIsToComeSooner(t *testing.T) {
 	}
 }
 
-// TestNoRollbackAcrossAStart: what the mirror said before is remembered on disk.
-func TestNoRollbackAcrossAStart(t *testing.T) {
+// TestRollbackAcrossStart: what the mirror said before is remembered on disk.
+func TestRollbackAcrossStart(t *testing.T) {
 	t.Parallel()
 	r := tufrepo.New(t, publicGood)
 	r.Publish(t, 3, another(t), time.Now().Add(time.Hour))
