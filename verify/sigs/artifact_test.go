@@ -274,20 +274,17 @@ func TestCheckLayer(t *testing.T) {
 		for i := 0; i+1 < len(d.Encoded()); i += 2 {
 			raw = append(raw, unhex(d.Encoded()[i])<<4|unhex(d.Encoded()[i+1]))
 		}
-		return string(
-			bundleFrom(
-				`"messageSignature":{"messageDigest":{"algorithm":"SHA2_256","digest":"`+base64.StdEncoding.EncodeToString(
-					raw,
-				)+`"},"signature":"AAAA"}`,
-				publicKey,
-			).Payload,
-		)
+		content := `"messageSignature":{"messageDigest":{"algorithm":"SHA2_256","digest":"` +
+			base64.StdEncoding.EncodeToString(raw) + `"},"signature":"AAAA"}`
+		return string(bundleFrom(content, publicKey).Payload)
 	}
 	provenance := statementWith(subject("sha256", sum, ""), "https://slsa.dev/provenance/v1", `{"Digest":1,"digest":2}`)
 	config := `{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["` +
 		other.String() + `"]},"config":{"Cmd":["/x"]}}`
+	both := subject("sha256", other.Encoded(), "") + "," + subject("sha256", sum, "")
 	tar := strings.Repeat("\x00", 1024)
 	good := payload(image.String())
+	encoded := base64.StdEncoding.EncodeToString([]byte(statementOf(sum)))
 	for name, tt := range map[string]struct {
 		mediaType, blob string
 		ok              bool
@@ -329,7 +326,7 @@ func TestCheckLayer(t *testing.T) {
 		"attestation": {MediaTypeDSSE, dsse(inToto, provenance), true},
 		"attestation of several images": {
 			MediaTypeDSSE,
-			dsse(inToto, statementWith(subject("sha256", other.Encoded(), "")+","+subject("sha256", sum, ""), "x", "{}")),
+			dsse(inToto, statementWith(both, "x", "{}")),
 			true,
 		},
 		"attestation of another image": {MediaTypeDSSE, dsse(inToto, statementOf(other.Encoded())), false},
@@ -377,7 +374,7 @@ func TestCheckLayer(t *testing.T) {
 		},
 		"DSSE without signatures": {
 			MediaTypeDSSE,
-			`{"payloadType":"` + inToto + `","payload":"` + base64.StdEncoding.EncodeToString([]byte(statementOf(sum))) + `","signatures":[]}`,
+			`{"payloadType":"` + inToto + `","payload":"` + encoded + `","signatures":[]}`,
 			false,
 		},
 		"DSSE without its payload": {
@@ -528,11 +525,8 @@ func TestTarPolyglot(t *testing.T) {
 			if err := oci.CheckStrict([]byte(tt.blob), maxDepth, maxTokens); err != nil {
 				t.Fatalf("no document: %v", err)
 			}
-			if err := CheckLayer(
-				Blob{MediaType: MediaTypeSimpleSigning},
-				[]byte(tt.blob),
-				image,
-			); (err == nil) != tt.ok {
+			err := CheckLayer(Blob{MediaType: MediaTypeSimpleSigning}, []byte(tt.blob), image)
+			if (err == nil) != tt.ok {
 				t.Error(err)
 			}
 		})

@@ -82,7 +82,9 @@ func TestEvidenceBounds(t *testing.T) {
 		}
 		return certificateBy(t, c, k.fulcio, nil, oversized())
 	}()
-	bigPEM := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: must(x509.MarshalPKIXPublicKey(oversized()))})
+	bigDER := must(x509.MarshalPKIXPublicKey(oversized()))
+	bigPEM := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: bigDER})
+	bigPKCS1 := x509.MarshalPKCS1PublicKey(oversized())
 	stamped := func(token []byte) signing {
 		return altered(good, func(s *signing) { s.stamp = func([]byte) []byte { return token } })
 	}
@@ -114,11 +116,15 @@ func TestEvidenceBounds(t *testing.T) {
 			s.leaf = k.fulcio.leaf(t, key.Public(), email(strings.Repeat("x", maxCertificate)+"@acme.example"))
 		}), "larger than 16 KiB"},
 		"log entry too large": {
-			altered(good, func(s *signing) { s.body = func(b map[string]any) { b["x"] = repeated(strings.Repeat("x", 1000), 70) } }),
+			altered(good, func(s *signing) {
+				s.body = func(b map[string]any) { b["x"] = repeated(strings.Repeat("x", 1000), 70) }
+			}),
 			"log entry is larger",
 		},
 		"log entry of one large text": {
-			altered(good, func(s *signing) { s.body = func(b map[string]any) { b["x"] = strings.Repeat("x", maxLogField+1) } }),
+			altered(good, func(s *signing) {
+				s.body = func(b map[string]any) { b["x"] = strings.Repeat("x", maxLogField+1) }
+			}),
 			"larger than any key",
 		},
 		"log entry of depth": {
@@ -126,7 +132,9 @@ func TestEvidenceBounds(t *testing.T) {
 			"log entry",
 		},
 		"log entry with what was signed": {
-			altered(good, func(s *signing) { s.body = func(b map[string]any) { b["Spec"] = map[string]any{"PAYLOAD": "eA=="} } }),
+			altered(good, func(s *signing) {
+				s.body = func(b map[string]any) { b["Spec"] = map[string]any{"PAYLOAD": "eA=="} }
+			}),
 			"holds what was signed",
 		},
 	} {
@@ -150,7 +158,9 @@ func TestEvidenceBounds(t *testing.T) {
 		"intoto": {
 			"kind":       "intoto",
 			"apiVersion": "0.0.2",
-			"spec":       map[string]any{"content": map[string]any{"envelope": map[string]any{"signatures": []any{map[string]any{"publicKey": bigPEM}}}}},
+			"spec": map[string]any{"content": map[string]any{"envelope": map[string]any{
+				"signatures": []any{map[string]any{"publicKey": bigPEM}},
+			}}},
 		},
 		"intoto twice": {
 			"kind":       "intoto",
@@ -160,12 +170,14 @@ func TestEvidenceBounds(t *testing.T) {
 		"rekor v2": {
 			"kind":       "hashedrekord",
 			"apiVersion": "0.0.2",
-			"spec":       map[string]any{"hashedRekordV002": map[string]any{"signature": map[string]any{"verifier": map[string]any{"publicKey": map[string]any{"rawBytes": must(x509.MarshalPKIXPublicKey(oversized()))}}}}},
+			"spec": map[string]any{"hashedRekordV002": map[string]any{"signature": map[string]any{
+				"verifier": map[string]any{"publicKey": map[string]any{"rawBytes": bigDER}},
+			}}},
 		},
 		"PKCS #1": {
 			"kind":       "dsse",
 			"apiVersion": "0.0.1",
-			"spec":       pem.EncodeToMemory(&pem.Block{Type: "RSA PUBLIC KEY", Bytes: x509.MarshalPKCS1PublicKey(oversized())}),
+			"spec":       pem.EncodeToMemory(&pem.Block{Type: "RSA PUBLIC KEY", Bytes: bigPKCS1}),
 		},
 		"certificate": {"kind": "dsse", "apiVersion": "0.0.1", "spec": pemOf(big)},
 	} {
@@ -227,9 +239,12 @@ func TestEvidenceBounds(t *testing.T) {
 			m.TlogEntries[0].InclusionProof = &protorekor.InclusionProof{Hashes: repeatedOf([]byte("x"), 65)}
 		},
 		"a large checkpoint": func(m *protobundle.VerificationMaterial) {
-			m.TlogEntries[0].InclusionProof = &protorekor.InclusionProof{Checkpoint: &protorekor.Checkpoint{Envelope: strings.Repeat("x", maxCheckpoint+1)}}
+			checkpoint := &protorekor.Checkpoint{Envelope: strings.Repeat("x", maxCheckpoint+1)}
+			m.TlogEntries[0].InclusionProof = &protorekor.InclusionProof{Checkpoint: checkpoint}
 		},
-		"null entries": func(m *protobundle.VerificationMaterial) { m.TlogEntries = []*protorekor.TransparencyLogEntry{{}} },
+		"null entries": func(m *protobundle.VerificationMaterial) {
+			m.TlogEntries = []*protorekor.TransparencyLogEntry{{}}
+		},
 		"null stamps": func(m *protobundle.VerificationMaterial) {
 			m.TimestampVerificationData.Rfc3161Timestamps = []*protocommon.RFC3161SignedTimestamp{{}}
 		},
@@ -415,8 +430,10 @@ func BenchmarkHostileEvidence(b *testing.B) {
 		)
 	})
 	for name, a := range map[string]*Authority{
-		"root with a log":           k.trust(b),
-		"root with timestamps only": trusting(b, []*Root{rootOf("local", k.stack, k.fulcio, func(m *material) { m.noLog = true })}),
+		"root with a log": k.trust(b),
+		"root with timestamps only": trusting(b, []*Root{rootOf("local", k.stack, k.fulcio, func(m *material) {
+			m.noLog = true
+		})}),
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

@@ -147,7 +147,7 @@ func TestAmbiguousPayload(t *testing.T) {
 		}
 		return strings.Replace(good, from, to, 1)
 	}
-	const strict = "ambiguous or malformed JSON"
+	const strict, field = "ambiguous or malformed JSON", `"docker-manifest-digest":`
 	critical := good[len(`{"critical":`):strings.Index(good, `,"optional"`)]
 	foreign := strings.Replace(critical, image.String(), other.String(), 1)
 	for name, tt := range map[string]struct{ payload, want string }{
@@ -165,11 +165,11 @@ func TestAmbiguousPayload(t *testing.T) {
 		"critical and Critical": {`{"critical":` + foreign + `,"Critical":` + critical + `}`, strict},
 		"Critical alone":        {`{"Critical":` + critical + `}`, strict},
 		"digest twice": {
-			edit(`"docker-manifest-digest":`, `"docker-manifest-digest":"`+other.String()+`","docker-manifest-digest":`),
+			edit(field, `"docker-manifest-digest":"`+other.String()+`","docker-manifest-digest":`),
 			strict,
 		},
 		"digest in two cases": {
-			edit(`"docker-manifest-digest":`, `"docker-manifest-digest":"`+other.String()+`","Docker-Manifest-Digest":`),
+			edit(field, `"docker-manifest-digest":"`+other.String()+`","Docker-Manifest-Digest":`),
 			strict,
 		},
 		"digest with a Kelvin sign": {edit(`"docker-manifest-digest":`, `"doc\u212aer-manifest-digest":`), strict},

@@ -157,7 +157,9 @@ func TestOwnPKI(t *testing.T) {
 		},
 		"leaf of the root itself": {
 			as(),
-			altered(c.signed(t), func(s *signing) { s.leaf, s.chain = c.root.leaf(t, s.key.Public(), email(release)), nil }),
+			altered(c.signed(t), func(s *signing) {
+				s.leaf, s.chain = c.root.leaf(t, s.key.Public(), email(release)), nil
+			}),
 			"",
 		},
 		"leaf expired": {as(), c.signed(t, email(release), old), none},
@@ -168,7 +170,9 @@ func TestOwnPKI(t *testing.T) {
 		},
 		"leaf expired, stamped by somebody else": {
 			as(stampedBy),
-			altered(c.signed(t, email(release), old), func(s *signing) { s.unstamped, s.stack = false, impostor.stack }),
+			altered(c.signed(t, email(release), old), func(s *signing) {
+				s.unstamped, s.stack = false, impostor.stack
+			}),
 			none,
 		},
 		"leaf not valid yet": {as(), c.signed(t, email(release), hence), none},
@@ -213,7 +217,9 @@ func TestOwnPKI(t *testing.T) {
 		},
 		"fulcio's certificate": {
 			as(),
-			altered(c.keyless.signed(t, email(release), by(someIssuer)), func(s *signing) { s.unlogged, s.unstamped = true, true }),
+			altered(c.keyless.signed(t, email(release), by(someIssuer)), func(s *signing) {
+				s.unlogged, s.unstamped = true, true
+			}),
 			none,
 		},
 		"no codeSigning": {
@@ -223,7 +229,9 @@ func TestOwnPKI(t *testing.T) {
 		},
 		"a server's": {
 			as(),
-			c.signed(t, email(release), func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }),
+			c.signed(t, email(release), func(c *x509.Certificate) {
+				c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+			}),
 			"codeSigning",
 		},
 		"an authority's": {
@@ -304,7 +312,8 @@ func TestNameConstraints(t *testing.T) {
 	})
 	for host, want := range map[string]bool{"signer.acme.example": true, "signer.evil.example": false} {
 		a := c.trusts(t, func(p *policy.Authority) { p.PKI.Subject = policy.Exactly(host) })
-		for format, candidate := range c.signed(t, func(c *x509.Certificate) { c.DNSNames = []string{host} }).formats(t, c.image) {
+		s := c.signed(t, func(c *x509.Certificate) { c.DNSNames = []string{host} })
+		for format, candidate := range s.formats(t, c.image) {
 			t.Run(host+"/"+format, func(t *testing.T) {
 				if want {
 					allowed(t, a, candidate, c.image)
@@ -503,7 +512,8 @@ func TestAlteredEvidence(t *testing.T) {
 		denied(t, a, change(c, func(c *Candidate) { c.Payload = c.Payload[:at] }), k.image, "")
 		who, err := check(a, change(c, func(c *Candidate) { c.Payload[at] ^= 0x20 }), k.image)
 		if err == nil &&
-			(who.Subject != somebody || who.PredicateType != policy.SignaturePredicate || !strings.Contains(string(who.Statement), k.image.Encoded())) {
+			(who.Subject != somebody || who.PredicateType != policy.SignaturePredicate ||
+				!strings.Contains(string(who.Statement), k.image.Encoded())) {
 			t.Errorf("byte %d: %+v", at, who)
 		}
 	}

@@ -61,7 +61,8 @@ func TestRootWithoutLog(t *testing.T) {
 	for name, c := range altered(k.signed(t), func(s *signing) { s.unstamped = true }).formats(t, k.image) {
 		t.Run("logged only/"+name, func(t *testing.T) { denied(t, a, c, k.image, "no trusted timestamp") })
 	}
-	for name, c := range altered(k.signed(t, email(somebody), by(someIssuer), valid(-30*time.Minute, -20*time.Minute)), func(s *signing) { s.unlogged = true }).formats(t, k.image) {
+	expired := k.signed(t, email(somebody), by(someIssuer), valid(-30*time.Minute, -20*time.Minute))
+	for name, c := range altered(expired, func(s *signing) { s.unlogged = true }).formats(t, k.image) {
 		t.Run("stamped after the end/"+name, func(t *testing.T) { denied(t, a, c, k.image, "was not valid when") })
 	}
 }

@@ -19,7 +19,7 @@ func (k *Keeper) load(s *source) {
 	}
 	if err != nil {
 		if !errors.Is(err, os.ErrNotExist) {
-			k.config.Log.Warn("a saved trust root or key cannot be used; it will be fetched", "what", s.name, "error", err)
+			k.config.Log.Warn("a saved trust root or key cannot be used", "what", s.name, "error", err)
 		}
 		return
 	}

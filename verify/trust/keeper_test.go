@@ -157,8 +157,12 @@ func TestRootLifecycle(t *testing.T) {
 func TestLyingMirror(t *testing.T) {
 	t.Parallel()
 	for name, lie := range map[string]func(t *testing.T, r *tufrepo.Repository){
-		"rolled back": func(t *testing.T, r *tufrepo.Repository) { r.Publish(t, 1, another(t), time.Now().Add(time.Hour)) },
-		"expired":     func(t *testing.T, r *tufrepo.Repository) { r.Publish(t, 3, another(t), time.Now().Add(-time.Minute)) },
+		"rolled back": func(t *testing.T, r *tufrepo.Repository) {
+			r.Publish(t, 1, another(t), time.Now().Add(time.Hour))
+		},
+		"expired": func(t *testing.T, r *tufrepo.Repository) {
+			r.Publish(t, 3, another(t), time.Now().Add(-time.Minute))
+		},
 		"signed by others": func(t *testing.T, r *tufrepo.Repository) {
 			r.Forge(t)
 			r.Publish(t, 3, another(t), time.Now().Add(time.Hour))
@@ -170,7 +174,8 @@ func TestLyingMirror(t *testing.T) {
 			r.Publish(t, 3, []byte("<html>"), time.Now().Add(time.Hour))
 		},
 		"an empty trusted root": func(t *testing.T, r *tufrepo.Repository) {
-			r.Publish(t, 3, []byte(`{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}`), time.Now().Add(time.Hour))
+			empty := `{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}`
+			r.Publish(t, 3, []byte(empty), time.Now().Add(time.Hour))
 		},
 		"a target that was exchanged": func(t *testing.T, r *tufrepo.Repository) {
 			r.Publish(t, 3, another(t), time.Now().Add(time.Hour))

@@ -23,7 +23,8 @@ func (k *Keeper) measure() error {
 		"pullgate.trust.age",
 		metric.WithUnit("s"),
 		metric.WithDescription(
-			"Time since a trust root or key was last confirmed by its source, by name; -1 while it is not loaded at all.",
+			"Time since a trust root or key was last confirmed by its source, by name; "+
+				"-1 while it is not loaded at all.",
 		),
 	)
 	gauges, err3 := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
