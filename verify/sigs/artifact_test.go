@@ -160,10 +160,12 @@ func TestParseArtifact(t *testing.T) {
 		"nothing":       {``, false},
 		"garbage":       {"\x1f\x8b", false},
 	} {
-		a, ok := ParseArtifact([]byte(tt.manifest))
-		if ok != tt.ok || (a != nil) != tt.ok {
-			t.Errorf("%s: %v %+v, want %v", name, ok, a, tt.ok)
-		}
+		t.Run(name, func(t *testing.T) {
+			a, ok := ParseArtifact([]byte(tt.manifest))
+			if ok != tt.ok || (a != nil) != tt.ok {
+				t.Errorf("%v %+v, want %v", ok, a, tt.ok)
+			}
+		})
 	}
 }
 
@@ -252,10 +254,11 @@ func TestCheckConfig(t *testing.T) {
 		},
 		"empty object, then a blank tar": {configImage, "{}" + strings.Repeat(" ", 1022), true},
 	} {
-		err := CheckConfig(tt.mediaType, []byte(tt.config), layers)
-		if (err == nil) != tt.ok {
-			t.Errorf("%s: %v", name, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			if err := CheckConfig(tt.mediaType, []byte(tt.config), layers); (err == nil) != tt.ok {
+				t.Error(err)
+			}
+		})
 	}
 }
 
@@ -460,8 +463,8 @@ func TestCheckLayer(t *testing.T) {
 
 func unhex(c byte) byte { return byte(bytes.IndexByte([]byte("0123456789abcdef"), c)) }
 
-// Under a .sig tag the image is not known, but what the payload names must
-// still be a digest.
+// TestLayerUnderTag: under a .sig tag the image is not known, but what the
+// payload names must still be a digest.
 func TestLayerUnderTag(t *testing.T) {
 	t.Parallel()
 	for d, ok := range map[string]bool{
@@ -476,9 +479,12 @@ func TestLayerUnderTag(t *testing.T) {
 		"sha256:" + strings.Repeat("a", 65):    false,
 		"../../etc/passwd":                     false,
 	} {
-		if err := CheckLayer(Blob{MediaType: MediaTypeSimpleSigning}, []byte(payload(d)), ""); (err == nil) != ok {
-			t.Errorf("%q: %v", d, err)
-		}
+		t.Run(d, func(t *testing.T) {
+			err := CheckLayer(Blob{MediaType: MediaTypeSimpleSigning}, []byte(payload(d)), "")
+			if (err == nil) != ok {
+				t.Error(err)
+			}
+		})
 	}
 }
 
@@ -533,9 +539,9 @@ func TestTarPolyglot(t *testing.T) {
 	}
 }
 
-// Whoever may push chooses these bytes, up to limits.payloadBytes (8 MiB). A
-// tar header of type x says how many bytes to read after it: reading them anew
-// for every block takes seconds.
+// TestTarHeaderCost: a client that may push chooses these bytes, up to
+// limits.payloadBytes (8 MiB). A tar header of type x says how many bytes to read
+// after it: reading them anew for every block takes seconds.
 func TestTarHeaderCost(t *testing.T) {
 	header := tarHeader(t, 'x', "name"+strings.Repeat(" ", 96)+"0000644 0000000 0000000 00004000000 00000000000 ", "")
 	blob := []byte(strings.Repeat(header, 2<<20/len(header)))

@@ -299,8 +299,8 @@ func repeated(v any, n int) []any {
 	return list
 }
 
-// An authority of keys does not look at log entries and timestamps, so broken
-// ones do no harm; and the key hint is only a hint.
+// TestIgnoredEvidence: an authority of keys does not look at log entries and
+// timestamps, so broken ones do no harm; and the key hint is only a hint.
 func TestIgnoredEvidence(t *testing.T) {
 	t.Parallel()
 	set := fixtures.Load(t)

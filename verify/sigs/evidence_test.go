@@ -23,15 +23,15 @@ import (
 	"github.com/pullgate/pullgate/policy"
 )
 
-// oversized is an RSA key that would take seconds to verify with. Nobody knows
-// its private half.
+// oversized is an RSA key that would take seconds to verify with. It has
+// no private half.
 func oversized() *rsa.PublicKey {
 	n := new(big.Int).Lsh(big.NewInt(1), 65536)
 	return &rsa.PublicKey{N: n.Sub(n, big.NewInt(159)), E: 65537}
 }
 
-// token is an RFC 3161 response, as far as anybody looks before verifying it,
-// signed this often and with these certificates in it.
+// token is an RFC 3161 response, as far as it is read before it is verified, signed
+// this often and with these certificates in it.
 func token(t testing.TB, signers int, by *issuer, key crypto.Signer, certificates ...*x509.Certificate) []byte {
 	t.Helper()
 	content, err := pkcs7.NewSignedData([]byte("no timestamp"))
@@ -62,9 +62,9 @@ func token(t testing.TB, signers int, by *issuer, key crypto.Signer, certificate
 	return response
 }
 
-// TestEvidenceBounds: nothing here may be a matter of
-// clocks, so each is refused for its count or its size (CVE-2024-45395 and the
-// like: what whoever may push to a repository makes the gate compute).
+// TestEvidenceBounds: evidence is bounded before it is computed with, because a
+// client that may push chooses it (CVE-2024-45395 and the like). Clocks decide
+// nothing here: each case is refused for its count or its size.
 func TestEvidenceBounds(t *testing.T) {
 	t.Parallel()
 	k := newKeyless(t)
@@ -285,13 +285,15 @@ func TestChainPath(t *testing.T) {
 		"in a circle":        {[]*x509.Certificate{certified("a", b), b.cert}, "b a"},
 		"each several times": {append([]*x509.Certificate{b.cert, a.cert}, many...), "b a"},
 	} {
-		var names []string
-		for _, c := range upwards(leaf, test.chain) {
-			names = append(names, c.Subject.CommonName)
-		}
-		if got := strings.Join(names, " "); got != test.want {
-			t.Errorf("%s: %q, want %q", name, got, test.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			var names []string
+			for _, c := range upwards(leaf, test.chain) {
+				names = append(names, c.Subject.CommonName)
+			}
+			if got := strings.Join(names, " "); got != test.want {
+				t.Errorf("%q, want %q", got, test.want)
+			}
+		})
 	}
 	k := newKeyless(t)
 	s := altered(k.signed(t), func(s *signing) {
@@ -307,8 +309,8 @@ func TestChainPath(t *testing.T) {
 	}
 }
 
-// TestRepeatedEvidence: CVE-2026-49834. Four genuine entries and
-// stamps are at the bound, and the same one twice is refused or adds nothing.
+// TestRepeatedEvidence: CVE-2026-49834. Four genuine entries and stamps are at the
+// bound, and the same one twice is refused or adds nothing.
 func TestRepeatedEvidence(t *testing.T) {
 	t.Parallel()
 	k := newKeyless(t)

@@ -315,8 +315,8 @@ func TestForeignRekorBundle(t *testing.T) {
 	})
 }
 
-// TestForeignRekorV2Entry: a bundle of version 0.3 with another's
-// proof, or with one that was edited.
+// TestForeignRekorV2Entry: a bundle of version 0.3 with another's proof, or with
+// one that was edited.
 func TestForeignRekorV2Entry(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
@@ -596,8 +596,8 @@ func unmarshal(t testing.TB, b []byte, pb *protobundle.Bundle) {
 	}
 }
 
-// TestAuthorityConcurrency: one authority, many candidates at
-// once. The race detector is the judge.
+// TestAuthorityConcurrency: one authority, many candidates at once. The race
+// detector is the judge.
 func TestAuthorityConcurrency(t *testing.T) {
 	t.Parallel()
 	c := newCorporate(t)

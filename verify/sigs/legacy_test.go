@@ -132,8 +132,8 @@ func decode(t *testing.T, c Candidate) []byte {
 	return b
 }
 
-// Whatever a trusted key signed is read in one way only: these payloads are
-// truly signed, and still do not count.
+// TestAmbiguousPayload: a payload that a trusted key signed counts only if it can
+// be read in one way. These are truly signed, and still do not count.
 func TestAmbiguousPayload(t *testing.T) {
 	t.Parallel()
 	key := newECDSA(t, elliptic.P256())

@@ -110,7 +110,7 @@ func TestOwnPKI(t *testing.T) {
 			altered(c.signed(t), func(s *signing) { s.chain = append(s.chain, impostor.root.cert, c.fulcio.cert) }),
 			"",
 		},
-		"stamped, though nobody asks": {
+		"stamped, though not demanded": {
 			as(),
 			altered(c.signed(t), func(s *signing) { s.unstamped = false }),
 			"",
@@ -168,7 +168,7 @@ func TestOwnPKI(t *testing.T) {
 			altered(c.signed(t, email(release), old), func(s *signing) { s.unstamped = false }),
 			none,
 		},
-		"leaf expired, stamped by somebody else": {
+		"leaf expired, stamped by another authority": {
 			as(stampedBy),
 			altered(c.signed(t, email(release), old), func(s *signing) {
 				s.unstamped, s.stack = false, impostor.stack
@@ -191,7 +191,7 @@ func TestOwnPKI(t *testing.T) {
 			c.signed(t),
 			"no timestamp proves when it was made",
 		},
-		"stamp demanded, somebody else's": {
+		"stamp demanded, another authority's": {
 			as(mustBeStamped),
 			altered(c.signed(t), func(s *signing) { s.unstamped, s.stack = false, impostor.stack }),
 			"no trusted timestamp",
@@ -303,7 +303,7 @@ func selfSigned(t testing.TB, s *signing, name string) *x509.Certificate {
 	return certificateBy(t, c, &issuer{key: s.key}, c, s.key.Public())
 }
 
-// TestNameConstraints: of a leaf without an address or a URI too, for which
+// TestNameConstraints hold for a leaf without an address or a URI too, for which
 // the verifier is given a name to summarize.
 func TestNameConstraints(t *testing.T) {
 	t.Parallel()
@@ -325,8 +325,8 @@ func TestNameConstraints(t *testing.T) {
 	}
 }
 
-// TestCertificateEnd: an allow ends with the first certificate of the
-// chain that does, wherever it came from; one that a timestamp proves does not.
+// TestCertificateEnd: an allow ends with the first certificate of the chain that
+// does, wherever it came from; one that a timestamp proves does not.
 func TestCertificateEnd(t *testing.T) {
 	t.Parallel()
 	soon := valid(-time.Hour, 5*time.Minute)
@@ -380,8 +380,8 @@ func TestCertificateEnd(t *testing.T) {
 	}
 }
 
-// TestSameSigner: a quorum is of people. One certificate with two
-// names is one signer, and so is a key that a certificate was issued for.
+// TestSameSigner: a quorum is of people. One certificate with two names is one
+// signer, and so is a key that a certificate was issued for.
 func TestSameSigner(t *testing.T) {
 	t.Parallel()
 	c := newCorporate(t)
@@ -430,8 +430,8 @@ func pattern(t testing.TB, text string) policy.Pattern {
 	return p
 }
 
-// TestMalformedEvidence, and no crash: whatever stands where
-// evidence should be.
+// TestMalformedEvidence: anything may stand where evidence should be; it is one
+// reason, and no crash.
 func TestMalformedEvidence(t *testing.T) {
 	t.Parallel()
 	c := newCorporate(t)
@@ -500,8 +500,8 @@ func TestMalformedEvidence(t *testing.T) {
 	}
 }
 
-// TestAlteredEvidence: of a signature that needs all its evidence,
-// cut short anywhere it does not count, and nothing panics.
+// TestAlteredEvidence: a signature that needs all its evidence does not count when
+// that is cut short anywhere, and nothing panics.
 func TestAlteredEvidence(t *testing.T) {
 	t.Parallel()
 	k := newKeyless(t)
@@ -519,7 +519,8 @@ func TestAlteredEvidence(t *testing.T) {
 	}
 }
 
-// TestMalformedLogEntries: whatever a log has truly signed.
+// TestMalformedLogEntries: a log may truly have signed anything; it is one reason,
+// and no crash.
 func TestMalformedLogEntries(t *testing.T) {
 	t.Parallel()
 	k := newKeyless(t)
@@ -661,9 +662,9 @@ func replaced(v any, path []string, value any) any {
 	return value
 }
 
-// TestUnconstrainedName: name constraints say nothing of
-// an other name (RFC 5280, 4.2.1.10; Go knows none of that kind), so an authority
-// that may only name its own could write anybody's beside it.
+// TestUnconstrainedName: name constraints say nothing of an other name (RFC 5280,
+// 4.2.1.10; Go knows none of that kind), so an authority that may only name its own
+// could write any name beside it.
 func TestUnconstrainedName(t *testing.T) {
 	t.Parallel()
 	c := newCorporate(t, func(c *x509.Certificate) {

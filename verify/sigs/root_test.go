@@ -48,8 +48,8 @@ func TestCertificateLogs(t *testing.T) {
 	}
 }
 
-// TestRootWithoutLog: as GitHub's own root for private
-// repositories.
+// TestRootWithoutLog: a root without a log demands a timestamp, like GitHub's own
+// for private repositories.
 func TestRootWithoutLog(t *testing.T) {
 	t.Parallel()
 	k := newKeyless(t)
@@ -164,8 +164,8 @@ func (e ended) TimestampingAuthorities() []root.TimestampingAuthority {
 	return []root.TimestampingAuthority{&one}
 }
 
-// TestTimestampSigner: CVE-2026-39984, a token signed by somebody
-// with the authority's certificate beside his own, or named like it.
+// TestTimestampSigner: CVE-2026-39984, a token of another signer that holds the
+// authority's certificate beside its own, or is named like it.
 func TestTimestampSigner(t *testing.T) {
 	t.Parallel()
 	k := newKeyless(t)

@@ -24,8 +24,10 @@ func TestPlainReasons(t *testing.T) {
 		{"something\nelse", "it cannot be verified (something?else)"},
 		{"[1 2 3]", "it cannot be verified"},
 	} {
-		if got := plainly(errors.New(tt.text)).Error(); got != tt.want {
-			t.Errorf("%q becomes %q, want %q", tt.text, got, tt.want)
-		}
+		t.Run(tt.text, func(t *testing.T) {
+			if got := plainly(errors.New(tt.text)).Error(); got != tt.want {
+				t.Errorf("%q, want %q", got, tt.want)
+			}
+		})
 	}
 }

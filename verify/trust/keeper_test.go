@@ -121,7 +121,7 @@ func TestRootLifecycle(t *testing.T) {
 	}
 	first := fingerprint(t, k, set)
 	if first == "" || !isChanged(k) {
-		t.Fatal("not loaded, or nobody was told")
+		t.Fatal("not loaded, or Changed was not sent to")
 	}
 	asked := r.Requests.Load()
 	if err := k.Fill(t.Context()); err != nil || r.Requests.Load() != asked {
@@ -153,7 +153,7 @@ func TestRootLifecycle(t *testing.T) {
 	}
 }
 
-// TestLyingMirror: whatever it answers, the last good root stays.
+// TestLyingMirror: whatever a mirror answers, the last good root stays.
 func TestLyingMirror(t *testing.T) {
 	t.Parallel()
 	for name, lie := range map[string]func(t *testing.T, r *tufrepo.Repository){
@@ -274,7 +274,7 @@ func TestRun(t *testing.T) {
 	}
 	asked := r.Requests.Load()
 	if err := again(t, k); err != nil || r.Requests.Load() != asked {
-		t.Errorf("a root that nobody uses is refreshed: %v", err)
+		t.Errorf("a root that no policy uses is refreshed: %v", err)
 	}
 }
 
@@ -311,8 +311,8 @@ func openRoot(t *testing.T, dir string) *os.Root {
 	return root
 }
 
-// TestBuiltInRoots: the public instance's root is there without asking anybody;
-// GitHub's has to be asked for, and is missing until then.
+// TestBuiltInRoots: the public instance's root is there at once; GitHub's has to be
+// fetched, and is missing until then.
 func TestBuiltInRoots(t *testing.T) {
 	t.Parallel()
 	set := load(t, t.TempDir(), `
@@ -374,7 +374,7 @@ policies:
 	}
 }
 
-// TestDamagedState: a file in the state that is no root is none.
+// TestDamagedState: a saved file that is no root is not loaded.
 func TestDamagedState(t *testing.T) {
 	t.Parallel()
 	r := tufrepo.New(t, publicGood)
@@ -504,8 +504,8 @@ policies:
 	}
 }
 
-// TestUnknownKeyServices: the loader of key services would run a
-// program named after any other scheme.
+// TestUnknownKeyServices: the loader of key services would run a program named
+// after any other scheme.
 func TestUnknownKeyServices(t *testing.T) {
 	dir := t.TempDir()
 	mark := filepath.Join(dir, "it-ran")

@@ -26,8 +26,7 @@ func stalled(t *testing.T) {
 	t.Setenv("VAULT_MAX_RETRIES", "0")
 }
 
-// TestStallingKeyService: the services' own clients look at no
-// deadline, or have none.
+// TestStallingKeyService: the services' own clients ignore deadlines, or have none.
 func TestStallingKeyService(t *testing.T) {
 	stalled(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -38,8 +37,8 @@ func TestStallingKeyService(t *testing.T) {
 	}
 }
 
-// TestStallingSource: at the start, roots and keys come when their
-// own source answers.
+// TestStallingSource: at the start, each root and key comes when its own source
+// answers.
 func TestStallingSource(t *testing.T) {
 	stalled(t)
 	r := tufrepo.New(t, publicGood)
@@ -60,8 +59,8 @@ func TestStallingSource(t *testing.T) {
 	}
 }
 
-// TestRepeatedAsk: whoever sends signals in a storm does not make the
-// gate one against its mirrors.
+// TestRepeatedAsk: a storm of signals to the gate is no storm of requests to its
+// mirrors.
 func TestRepeatedAsk(t *testing.T) {
 	t.Parallel()
 	r := tufrepo.New(t, publicGood)
@@ -93,8 +92,8 @@ func TestRepeatedAsk(t *testing.T) {
 	}
 }
 
-// TestChangedFolder: its change makes the configuration load
-// again, and that must not wait for the refresh, half a day later.
+// TestChangedFolder: a folder's change makes the configuration load again, and that
+// must not wait for the refresh, half a day later.
 func TestChangedFolder(t *testing.T) {
 	t.Parallel()
 	r := tufrepo.New(t, publicGood)
@@ -122,7 +121,7 @@ func TestChangedFolder(t *testing.T) {
 	}
 }
 
-// TestShorterRefresh: the interval is no part of what a source is.
+// TestShorterRefresh: a source with another interval is the same source.
 func TestShorterRefresh(t *testing.T) {
 	t.Parallel()
 	r := tufrepo.New(t, publicGood)
