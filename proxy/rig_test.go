@@ -223,6 +223,10 @@ func (r *rig) snapshot() *proxy.Snapshot {
 		Upstreams:       r.upstreams,
 		Hostnames:       r.options.hostnames,
 		DefaultUpstream: r.options.fallback,
+		Listings: proxy.ListingLimits{
+			Timeout: limits.VerifyTimeout,
+			Bytes:   limits.ManifestBytes,
+		},
 	}
 }
 
