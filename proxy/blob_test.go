@@ -38,7 +38,8 @@ func admitted(t *testing.T, layer []byte, change ...func(*options)) (*rig, hosti
 	return r, image
 }
 
-func TestBlobsOfAdmittedImageAreServed(t *testing.T) {
+// Blobs of an admitted image are served.
+func TestServedBlob(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{0, 1, 1000, 64<<10 - 1, 64 << 10, 64<<10 + 1, 128 << 10, 1 << 20} {
 		layer := random(size)
@@ -70,7 +71,8 @@ func TestBlobsOfAdmittedImageAreServed(t *testing.T) {
 	}
 }
 
-func TestBlobBeforeAnyManifestIsUnknown(t *testing.T) {
+// A blob is unknown until a manifest that lists it was admitted.
+func TestUnknownBlob(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.signed("v1")
@@ -95,7 +97,7 @@ func TestBlobBeforeAnyManifestIsUnknown(t *testing.T) {
 }
 
 // Promise 1: asking for a refused image first teaches the gate nothing.
-func TestPartsOfRefusedImageAreRefused(t *testing.T) {
+func TestPartsOfRefusedImage(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.reg.PushImage("prod/app", "v1")
@@ -120,7 +122,7 @@ func TestPartsOfRefusedImageAreRefused(t *testing.T) {
 
 // A layer that an admitted image shares with a refused one is the admitted
 // one's; the rest of the refused one stays refused.
-func TestSharedLayerIsServedAndNothingElse(t *testing.T) {
+func TestSharedLayer(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	shared := random(1000)
@@ -135,7 +137,7 @@ func TestSharedLayerIsServedAndNothingElse(t *testing.T) {
 
 // containerd asks for a manifest as a blob after a refusal: it is judged as the
 // manifest that it is.
-func TestManifestAskedAsBlobIsJudgedAsManifest(t *testing.T) {
+func TestManifestAsBlob(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	good, bad := r.signed("good"), r.reg.PushImage("prod/app", "bad")
@@ -156,7 +158,7 @@ func TestManifestAskedAsBlobIsJudgedAsManifest(t *testing.T) {
 
 // subject and urls are an author's words: they admit nothing and are never
 // followed (CVE-2020-15157: a layer's URL got the credentials).
-func TestSubjectURLsAndDataAdmitNothing(t *testing.T) {
+func TestUnlistedParts(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	elsewhere := httptest.NewServer(
@@ -184,7 +186,7 @@ func TestSubjectURLsAndDataAdmitNothing(t *testing.T) {
 
 // What an index lists as a manifest is no blob, and what an image lists as a
 // layer is no manifest.
-func TestListingIsTyped(t *testing.T) {
+func TestTypedParts(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	inner := r.reg.PushImage("prod/app", "")
@@ -205,7 +207,7 @@ func TestListingIsTyped(t *testing.T) {
 	}
 }
 
-func TestRanges(t *testing.T) {
+func TestRange(t *testing.T) {
 	t.Parallel()
 	layer := random(1000)
 	r, image := admitted(t, layer)
@@ -273,7 +275,7 @@ func TestRanges(t *testing.T) {
 
 // Bytes that are not the digest's never make a clean 200: section 3. Sizes at
 // and around the buffer's matter: the last buffer is held back.
-func TestWrongBlobIsCutOff(t *testing.T) {
+func TestWrongBlob(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{10, 64<<10 - 1, 64 << 10, 64<<10 + 1, 128 << 10, 200_000, 1 << 20} {
 		t.Run(strconv.Itoa(size), func(t *testing.T) {
@@ -331,7 +333,7 @@ func TestWrongBlobIsCutOff(t *testing.T) {
 }
 
 // A part cannot be hashed, but a part that ends early can be told from a whole one.
-func TestTruncatedRangeIsCutOff(t *testing.T) {
+func TestTruncatedRange(t *testing.T) {
 	t.Parallel()
 	for _, trick := range []hostile.Trick{hostile.Truncate, hostile.TruncateChunked} {
 		layer := random(200_000)
@@ -351,7 +353,7 @@ func TestTruncatedRangeIsCutOff(t *testing.T) {
 }
 
 // Promise 7: a manifest says how large its layers are, so no blob goes on forever.
-func TestEndlessBlobEnds(t *testing.T) {
+func TestEndlessBlob(t *testing.T) {
 	t.Parallel()
 	layer := random(1000)
 	r, image := admitted(t, layer)
@@ -367,7 +369,8 @@ func TestEndlessBlobEnds(t *testing.T) {
 	}
 }
 
-func TestBlobAnswersThatAreNoBlob(t *testing.T) {
+// An answer that is no blob is an error.
+func TestUnusableBlobAnswer(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		trick      hostile.Trick
@@ -413,7 +416,8 @@ func TestBlobAnswersThatAreNoBlob(t *testing.T) {
 	}
 }
 
-func TestBlobRedirectIsFollowedHereAndCarriesNothing(t *testing.T) {
+// A redirect is followed here, and carries nothing of the client's or the gate's.
+func TestBlobRedirect(t *testing.T) {
 	t.Parallel()
 	layer := random(100_000)
 	r, image := admitted(t, layer, func(o *options) { o.hosts = []string{"store.example"} })
@@ -450,7 +454,7 @@ func TestBlobRedirectIsFollowedHereAndCarriesNothing(t *testing.T) {
 
 // A client that has sent its request may close its half of the connection and
 // wait: it must not take a failure for a whole answer.
-func TestHalfClosedClientGetsNoCleanAnswer(t *testing.T) {
+func TestHalfClosedClient(t *testing.T) {
 	t.Parallel()
 	layer := func(i hostile.Image) string { return blobs("prod/app", i.Layers[0]) }
 	for name, c := range map[string]struct {
@@ -507,7 +511,7 @@ func TestHalfClosedClientGetsNoCleanAnswer(t *testing.T) {
 }
 
 // Promise 7: time. An answer that nobody wants is not waited for.
-func TestStalledErrorBodyHoldsNobody(t *testing.T) {
+func TestStalledErrorBody(t *testing.T) {
 	t.Parallel()
 	for name, status := range map[string]int{"404": 404, "redirect": 307} {
 		t.Run(name, func(t *testing.T) {

@@ -24,7 +24,7 @@ func lookups(image hostile.Image) hostile.Match {
 }
 
 // Section 9: one flight per image, however many clients ask.
-func TestColdPullOfManyClientsIsOneFlight(t *testing.T) {
+func TestColdPull(t *testing.T) {
 	t.Parallel()
 	const clients = 200
 	r := newRig(t, func(o *options) { o.tagTTL = time.Minute })
@@ -63,7 +63,7 @@ func TestColdPullOfManyClientsIsOneFlight(t *testing.T) {
 
 // Section 9: warm, a pull by digest asks the upstream nothing, and one by tag
 // nothing but a HEAD.
-func TestWarmPullAsksNothing(t *testing.T) {
+func TestWarmPull(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.signed("v1")
@@ -86,7 +86,7 @@ func TestWarmPullAsksNothing(t *testing.T) {
 }
 
 // Section 9: no client's leaving cancels what others wait for.
-func TestImpatientClientHarmsNobody(t *testing.T) {
+func TestImpatientClient(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.signed("v1")
@@ -125,7 +125,7 @@ func TestImpatientClientHarmsNobody(t *testing.T) {
 
 // Verdicts in flight are bounded: what finds no room is could-not-tell, never a
 // denial, and is not remembered.
-func TestFullHouseIsCouldNotTell(t *testing.T) {
+func TestFullHouse(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(o *options) {
 		o.limits = func(l *limits) { l.VerdictsInFlight, l.VerifyTimeout = 1, verifyTimeout }
@@ -153,7 +153,7 @@ func TestFullHouseIsCouldNotTell(t *testing.T) {
 }
 
 // A reload in the middle of pulls: each request sees one configuration whole.
-func TestReloadWhilePulling(t *testing.T) {
+func TestReload(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.signed("v1")
@@ -189,7 +189,7 @@ func TestReloadWhilePulling(t *testing.T) {
 
 // The attacker races a tag between a good and a bad image against many clients
 // with memory, restarts and digests mixed in: only the good bytes come out.
-func TestRacedTagNeverServesTheBadImage(t *testing.T) {
+func TestRacedTag(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	good, bad := r.signed(""), r.reg.PushImage("prod/app", "")
@@ -220,7 +220,7 @@ func TestRacedTagNeverServesTheBadImage(t *testing.T) {
 
 // One client cannot spend everybody's rate limit upstream: what it may cause is
 // bounded, others go on, and what is in memory costs it nothing.
-func TestMissesOfOneClientAreBounded(t *testing.T) {
+func TestClientMisses(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(o *options) { o.limits = func(l *limits) { l.ClientMisses = 10 } })
 	image := r.signed("v1")

@@ -47,7 +47,7 @@ func (r *rig) one(what string) proxy.Decision {
 
 // Every answer about a manifest is a decision; it says by which index a
 // platform got in, or did not.
-func TestDecisionsOfManifests(t *testing.T) {
+func TestManifestDecision(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	child := r.reg.PushImage("prod/app", "")
@@ -106,7 +106,7 @@ func TestDecisionsOfManifests(t *testing.T) {
 
 // What could not be told is recorded as that, with the cause that the client is
 // not told.
-func TestDecisionsOfErrors(t *testing.T) {
+func TestErrorDecision(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.signed("v1")
@@ -140,7 +140,7 @@ func TestDecisionsOfErrors(t *testing.T) {
 }
 
 // Nothing that a client sends makes a decision large.
-func TestDecisionsAreBounded(t *testing.T) {
+func TestDecisionBounds(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.signed("v1")

@@ -140,7 +140,7 @@ func TestPathSpellings(t *testing.T) {
 }
 
 // What is odd and still one name only: the upstream hears exactly that name.
-func TestOddNamesAreAskedAsTheyAre(t *testing.T) {
+func TestOddNames(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, withPolicies(`[{name: all, images: ["reg.example/**"], static: allow}]`))
 	for _, repo := range []string{
@@ -182,7 +182,7 @@ func TestOddNamesAreAskedAsTheyAre(t *testing.T) {
 }
 
 // Section 2: ns, then Host, then the path's first segment, then the default.
-func TestUpstreamIsChosenInOrder(t *testing.T) {
+func TestUpstreamChoice(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(o *options) {
 		o.policies = `[{name: all, images: ["*.example/**", "docker.io/**"], static: allow}]`
@@ -283,7 +283,7 @@ func TestUpstreamIsChosenInOrder(t *testing.T) {
 }
 
 // Policies see the familiar name, whatever way it was asked for.
-func TestPolicyHoldsForEveryWayToName(t *testing.T) {
+func TestWaysToName(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(o *options) {
 		o.hosts, o.fallback = []string{"docker.io"}, "docker.io"
@@ -308,7 +308,7 @@ func TestPolicyHoldsForEveryWayToName(t *testing.T) {
 	}
 }
 
-func TestWritesAre405(t *testing.T) {
+func TestWrites(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.signed("v1")
@@ -347,7 +347,7 @@ func (r *rig) refusedMethodOverride(image hostile.Image) {
 }
 
 // Section 2: no header of the client's reaches the upstream but a blob's range.
-func TestClientHeadersStayHere(t *testing.T) {
+func TestClientHeaders(t *testing.T) {
 	t.Parallel()
 	password := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(password, []byte("of-the-gate"), 0o600); err != nil {
@@ -442,7 +442,7 @@ func TestClientHeadersStayHere(t *testing.T) {
 
 // The trace goes on to the upstream only with a span of the gate's own; what a
 // client wrote into traceparent and tracestate is the client's.
-func TestClientTraceStaysHereWithoutTracing(t *testing.T) {
+func TestClientTrace(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.signed("v1")
@@ -464,7 +464,7 @@ func TestClientTraceStaysHereWithoutTracing(t *testing.T) {
 }
 
 // Response headers are an allow-list: what a registry adds stays there.
-func TestUpstreamHeadersStayThere(t *testing.T) {
+func TestUpstreamHeaders(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.signed("v1")
@@ -585,7 +585,7 @@ func TestDecisionLog(t *testing.T) {
 }
 
 // A refusal sends people to the log with an id: the answer must carry it.
-func TestCouldNotTellNamesItsDecision(t *testing.T) {
+func TestCouldNotTell(t *testing.T) {
 	t.Parallel()
 	for _, trick := range []hostile.Trick{hostile.Status(500), hostile.LieAboutDigest} {
 		r := newRig(t)
@@ -609,7 +609,7 @@ func TestCouldNotTellNamesItsDecision(t *testing.T) {
 }
 
 // Promise 7: what a registry writes makes neither a log line nor an answer long.
-func TestHostileTextIsBounded(t *testing.T) {
+func TestHostileText(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x\\n<script>", 50_000)
 	for name, c := range map[string]struct{ body, mediaType string }{
@@ -637,7 +637,7 @@ func TestHostileTextIsBounded(t *testing.T) {
 }
 
 // Error answers are JSON whatever a client or a signature calls itself.
-func TestErrorsAreJSONWithHostileNames(t *testing.T) {
+func TestErrorEnvelope(t *testing.T) {
 	t.Parallel()
 	r := newRig(
 		t,

@@ -109,7 +109,7 @@ func TestUpstreamFailures(t *testing.T) {
 }
 
 // By digest, other bytes are a lie whatever they are.
-func TestOtherBytesForADigestAre502(t *testing.T) {
+func TestOtherBytes(t *testing.T) {
 	t.Parallel()
 	for _, trick := range []hostile.Trick{
 		hostile.HTML,
@@ -129,7 +129,7 @@ func TestOtherBytesForADigestAre502(t *testing.T) {
 }
 
 // A 401 when there are credentials is the gate's trouble, not the client's.
-func TestRefusedCredentialsAre502(t *testing.T) {
+func TestRefusedCredentials(t *testing.T) {
 	t.Parallel()
 	password := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(password, []byte("of-the-gate"), 0o600); err != nil {
@@ -153,7 +153,7 @@ func TestRefusedCredentialsAre502(t *testing.T) {
 
 // Promise 3: an unsigned image is denied only when every place has answered;
 // otherwise nobody can tell, and nothing is remembered.
-func TestDenialNeedsEveryAnswer(t *testing.T) {
+func TestUnansweredLookUp(t *testing.T) {
 	t.Parallel()
 	for name, trick := range map[string]hostile.Trick{
 		".sig tag 500":            hostile.BrokenSignatureTag(),
@@ -204,7 +204,7 @@ func TestDenialNeedsEveryAnswer(t *testing.T) {
 }
 
 // What a registry may do when it has no referrers is no failure.
-func TestAbsentReferrersAreNoFailure(t *testing.T) {
+func TestAbsentReferrers(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{404, 405, 501, 400, 200} {
 		r := newRig(t)
@@ -219,7 +219,7 @@ func TestAbsentReferrersAreNoFailure(t *testing.T) {
 
 // Promise 7: heaps of referrers cost a bounded number of questions, and the
 // refusal says that not all were looked at.
-func TestFloodOfReferrersIsBounded(t *testing.T) {
+func TestReferrerFlood(t *testing.T) {
 	t.Parallel()
 	for _, trick := range []hostile.Trick{hostile.ManyReferrers, hostile.EndlessPaging} {
 		r := newRig(t)
@@ -237,10 +237,10 @@ func TestFloodOfReferrersIsBounded(t *testing.T) {
 
 // Under every trick there is: what is served is what was signed, byte for byte,
 // and nothing else is.
-func TestNoTrickGetsOtherBytesThrough(t *testing.T) {
+func TestTricks(t *testing.T) {
 	t.Parallel()
 	for _, trick := range append(hostile.All, hostile.Status(500), hostile.OtherBytes(hostile.ImageType, []byte(`{"schemaVersion":2}`))) {
-		if trick.Name == hostile.Endless.Name { // see TestEndlessBlobEnds
+		if trick.Name == hostile.Endless.Name { // see TestEndlessBlob
 			trick = trick.At(hostile.Is(hostile.Manifests))
 		}
 		rounds := 2
@@ -283,7 +283,7 @@ func TestNoTrickGetsOtherBytesThrough(t *testing.T) {
 
 // Section 6: after network errors the signatures kept with the manifest are
 // verified again, under today's policy.
-func TestOutageIsBridgedByKeptSignatures(t *testing.T) {
+func TestKeptSignatures(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	layer := random(100)
@@ -310,7 +310,7 @@ func TestOutageIsBridgedByKeptSignatures(t *testing.T) {
 }
 
 // Listings are bounded in time like everything else.
-func TestStalledListingEnds(t *testing.T) {
+func TestStalledListing(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []hostile.Kind{hostile.Tags, hostile.Referrers} {
 		t.Run(string(kind), func(t *testing.T) {
@@ -407,7 +407,7 @@ func TestTagsList(t *testing.T) {
 	}
 }
 
-func TestReferrersAreNamesOnly(t *testing.T) {
+func TestReferrers(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.reg.PushImage("prod/app", "v1")

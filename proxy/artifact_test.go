@@ -16,7 +16,7 @@ import (
 
 // Section 6: signatures are unsigned themselves and must pass, so that clients
 // can verify again.
-func TestSignaturesPass(t *testing.T) {
+func TestSignatureArtifact(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.signed("v1")
@@ -89,7 +89,7 @@ func tarball(t *testing.T, name string) []byte {
 
 // Labels lie: whatever a refused image's parts are called, they are not
 // signatures, and nothing of the image leaves.
-func TestImageDressedUpAsSignatureIsRefused(t *testing.T) {
+func TestDisguisedImage(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	subject := r.signed("v1")
@@ -215,7 +215,7 @@ func bytesOf(n int, l hostile.Layer) []hostile.Layer {
 }
 
 // A whole image with its own types under a .sig tag is an image.
-func TestRunnableImageUnderSignatureTagIsJudged(t *testing.T) {
+func TestImageUnderSignatureTag(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	signed := r.signed("v1")
@@ -239,7 +239,7 @@ func TestRunnableImageUnderSignatureTagIsJudged(t *testing.T) {
 
 // What is attached to a refused image admits nothing of it, and what is
 // attached to an admitted one is judged by itself.
-func TestArtifactsAdmitNothingOfTheirSubject(t *testing.T) {
+func TestArtifactSubject(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	bad := r.reg.PushImage("prod/app", "bad")
@@ -268,7 +268,7 @@ func TestArtifactsAdmitNothingOfTheirSubject(t *testing.T) {
 
 // Section 6: a fallback index passes only as bytes, is never learnt, and admits
 // none of its children.
-func TestFallbackIndexAdmitsNoChild(t *testing.T) {
+func TestFallbackIndexChild(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	bad := r.reg.PushImage("prod/app", "bad")
@@ -312,7 +312,7 @@ func TestFallbackIndexAdmitsNoChild(t *testing.T) {
 
 // Entries without a platform are run by clients all the same when the index
 // nests one that has them: the nested index is judged when it is asked for.
-func TestFallbackIndexOfIndexAdmitsNoChild(t *testing.T) {
+func TestNestedFallbackIndex(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	bad := r.reg.PushImage("prod/app", "")
@@ -326,7 +326,7 @@ func TestFallbackIndexOfIndexAdmitsNoChild(t *testing.T) {
 
 // An artefact is passed for its blobs' sake: when those cannot be read, nobody
 // can tell.
-func TestUnreadableSignatureIsNoDenial(t *testing.T) {
+func TestUnreadableSignature(t *testing.T) {
 	t.Parallel()
 	for _, trick := range []hostile.Trick{
 		hostile.Status(500),
@@ -349,7 +349,7 @@ func TestUnreadableSignatureIsNoDenial(t *testing.T) {
 
 // The payload format is ours to read and ours to write: a check that the
 // simulator's signatures are what the gate takes for one.
-func TestPayloadIsSimpleSigning(t *testing.T) {
+func TestArtifactPayload(t *testing.T) {
 	t.Parallel()
 	var p struct {
 		Critical struct {
