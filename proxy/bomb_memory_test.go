@@ -57,12 +57,8 @@ func TestBombMemory(t *testing.T) {
 	r.client.Timeout = 25 * time.Second    // memory is measured here, not time
 	keys := bombs(1 << 20)["keys in bulk"] // a quarter of what may come, for the test to be quick
 	image, referrers := imageWith(1, `,"x":`+keys), indexWith(1, "")
-	referrers = bytes.Replace(
-		referrers,
-		[]byte(`"size":2`),
-		[]byte(`"size":2,"annotations":`+strings.ReplaceAll(keys, ":0", `:""`)),
-		1,
-	)
+	annotated := []byte(`"size":2,"annotations":` + strings.ReplaceAll(keys, ":0", `:""`))
+	referrers = bytes.Replace(referrers, []byte(`"size":2`), annotated, 1)
 	for name, c := range map[string]struct {
 		bytes int
 		lay   func(i int) string
@@ -100,21 +96,11 @@ func TestBombMemory(t *testing.T) {
 			}
 			few := load(paths[:2])
 			most := load(paths[2:])
-			t.Logf(
-				"2 at once: %d MiB, %d at once: %d MiB, slowest %s",
-				few>>20,
-				len(paths)-2,
-				most>>20,
-				time.Duration(slowest.Load()),
-			)
+			t.Logf("2 at once: %d MiB, %d at once: %d MiB, slowest %s",
+				few>>20, len(paths)-2, most>>20, time.Duration(slowest.Load()))
 			if limit := 3*few + uint64(2*len(paths)*c.bytes); most > limit {
-				t.Errorf(
-					"2 at once take %d MiB of heap, %d take %d MiB, at most %d may be",
-					few>>20,
-					len(paths)-2,
-					most>>20,
-					limit>>20,
-				)
+				t.Errorf("2 at once take %d MiB of heap, %d take %d MiB, at most %d may be",
+					few>>20, len(paths)-2, most>>20, limit>>20)
 			}
 		})
 	}

@@ -36,7 +36,7 @@ func bombs(n int) map[string]string {
 	}
 }
 
-// harmless are the bombs that are one value, and nothing if nobody reads it.
+// harmless are the bombs that are one value, which costs nothing unless it is read.
 var harmless = []string{"huge key", "huge key, escapes", "huge number", "huge exponent", "huge text"}
 
 const limitsFiller = `{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip",` +
@@ -45,19 +45,15 @@ const limitsFiller = `{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip"
 // imageWith is an image manifest with n layers and more.
 func imageWith(n int, more string) []byte {
 	layers := strings.TrimSuffix(strings.Repeat(limitsFiller+",", n), ",")
-	return []byte(
-		`{"schemaVersion":2,"mediaType":"` +
-			hostile.ImageType + `","config":` + limitsFiller + `,"layers":[` + layers + `]` + more + `}`,
-	)
+	return []byte(`{"schemaVersion":2,"mediaType":"` + hostile.ImageType + `","config":` + limitsFiller +
+		`,"layers":[` + layers + `]` + more + `}`)
 }
 
+// indexWith is an index of n children and more.
 func indexWith(n int, more string) []byte {
-	return []byte(
-		`{"schemaVersion":2,"mediaType":"` + hostile.IndexType + `","manifests":[` + strings.TrimSuffix(
-			strings.Repeat(limitsFiller+",", n),
-			",",
-		) + `]` + more + `}`,
-	)
+	children := strings.TrimSuffix(strings.Repeat(limitsFiller+",", n), ",")
+	return []byte(`{"schemaVersion":2,"mediaType":"` + hostile.IndexType + `","manifests":[` + children + `]` +
+		more + `}`)
 }
 
 // padded is an image manifest of exactly n bytes.
@@ -67,7 +63,7 @@ func padded(n int) []byte {
 }
 
 // A manifest made to be dear to read costs its length: it is no manifest, or,
-// where the bomb is in a place nobody reads, an unsigned one.
+// where the bomb is in a place that is never read, an unsigned one.
 func TestManifestBombs(t *testing.T) {
 	r, f, end := siege(t, patient)
 	defer end()
@@ -81,19 +77,22 @@ func TestManifestBombs(t *testing.T) {
 			}
 			tag := fmt.Sprint("bomb", i)
 			f.on("manifests/"+tag, says(hostile.ImageType, imageWith(1, `,"x":`+all[name])))
-			q.within(t, func() got { return r.get(manifests("prod/app", tag)) }).refused(t, status, code)
+			q.get(t, r, manifests("prod/app", tag)).refused(t, status, code)
 		})
 	}
-	for name, body := range map[string]string{
-		"size":          strings.Replace(string(imageWith(1, "")), `"size":2`, `"size":`+all["huge number"], 1),
-		"exponent":      strings.Replace(string(imageWith(1, "")), `"size":2`, `"size":1e999999999`, 1),
-		"schemaVersion": strings.Replace(string(imageWith(1, "")), `"schemaVersion":2`, `"schemaVersion":2`+strings.Repeat("0", 1<<20), 1),
-		"digest":        strings.Replace(string(imageWith(1, "")), `"digest":"`, `"digest":"`+strings.Repeat("a", 1<<20), 1),
-		"mediaType":     strings.Replace(string(imageWith(1, "")), `"mediaType":"`, `"mediaType":"`+strings.Repeat("a", 1<<20), 1),
+
+	long := strings.Repeat("a", 1<<20)
+	for name, change := range map[string]struct{ old, new string }{
+		"size":          {`"size":2`, `"size":` + all["huge number"]},
+		"exponent":      {`"size":2`, `"size":1e999999999`},
+		"schemaVersion": {`"schemaVersion":2`, `"schemaVersion":2` + strings.Repeat("0", 1<<20)},
+		"digest":        {`"digest":"`, `"digest":"` + long},
+		"mediaType":     {`"mediaType":"`, `"mediaType":"` + long},
 	} {
 		t.Run("in "+name, func(t *testing.T) {
+			body := strings.Replace(string(imageWith(1, "")), change.old, change.new, 1)
 			f.on("manifests/in-"+name, says(hostile.ImageType, []byte(body)))
-			g := q.within(t, func() got { return r.get(manifests("prod/app", "in-"+name)) })
+			g := q.get(t, r, manifests("prod/app", "in-"+name))
 			g.refused(t, http.StatusBadRequest, "MANIFEST_INVALID")
 			if len(g.body) > 1000 {
 				t.Errorf("the refusal quotes %d bytes", len(g.body))
@@ -108,7 +107,7 @@ const bundleType = "application/vnd.dev.sigstore.bundle.v0.3+json"
 type lookup struct {
 	size int // of a bomb: as large as the place takes
 	// put places a document there, served by lie.
-	put func(r *rig, f *front, image digest.Digest, document []byte, lie func(contentType string, body []byte) http.HandlerFunc)
+	put func(r *rig, f *front, image digest.Digest, document []byte, lie delivery)
 	// sign signs the image somewhere else, where the gate must still find it.
 	sign func(r *rig, image digest.Digest)
 }
@@ -120,62 +119,49 @@ func signAsReferrer(r *rig, image digest.Digest) { r.reg.Attach("prod/app", imag
 var places = map[string]lookup{
 	".sig manifest": {
 		1 << 20,
-		func(_ *rig, f *front, image digest.Digest, document []byte, lie func(string, []byte) http.HandlerFunc) {
+		func(_ *rig, f *front, image digest.Digest, document []byte, lie delivery) {
 			f.on("manifests/"+hostile.SignatureTag(image), lie(hostile.ImageType, document))
 		},
 		signAsReferrer,
 	},
 	"referrers answer": {
 		4<<20 - 2000,
-		func(_ *rig, f *front, image digest.Digest, document []byte, lie func(string, []byte) http.HandlerFunc) {
+		func(_ *rig, f *front, image digest.Digest, document []byte, lie delivery) {
 			f.on("referrers/"+image.String(), lie(hostile.IndexType, document))
 		},
 		signUnderTag,
 	},
 	"referrer's manifest": {
 		1 << 20,
-		func(_ *rig, f *front, image digest.Digest, document []byte, lie func(string, []byte) http.HandlerFunc) {
+		func(_ *rig, f *front, image digest.Digest, document []byte, lie delivery) {
 			d := digest.FromBytes(document)
-			f.on(
-				"referrers/"+image.String(),
-				says(
-					hostile.IndexType,
-					fmt.Appendf(
-						nil,
-						`{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
-						hostile.ImageType,
-						d,
-						len(document),
-					),
-				),
-			)
+			index := fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
+				hostile.ImageType, d, len(document))
+			f.on("referrers/"+image.String(), says(hostile.IndexType, index))
 			f.on("manifests/"+d.String(), lie(hostile.ImageType, document))
 		},
 		signUnderTag,
 	},
 	"fallback index": {
 		1 << 20,
-		func(_ *rig, f *front, image digest.Digest, document []byte, lie func(string, []byte) http.HandlerFunc) {
+		func(_ *rig, f *front, image digest.Digest, document []byte, lie delivery) {
 			f.on("manifests/"+hostile.FallbackTag(image), lie(hostile.IndexType, document))
 		},
 		signUnderTag,
 	},
 	"payload": {
 		256<<10 - 2000,
-		func(r *rig, f *front, image digest.Digest, document []byte, lie func(string, []byte) http.HandlerFunc) {
+		func(r *rig, f *front, image digest.Digest, document []byte, lie delivery) {
 			layer := hostile.SignatureLayer(document, r.key) // truly signed
-			r.reg.PushArtifact(
-				"prod/app",
-				hostile.SignatureTag(image),
-				hostile.Artifact{Layers: []hostile.Layer{layer}},
-			)
+			artifact := hostile.Artifact{Layers: []hostile.Layer{layer}}
+			r.reg.PushArtifact("prod/app", hostile.SignatureTag(image), artifact)
 			f.on("blobs/"+digest.FromBytes(document).String(), lie("application/octet-stream", document))
 		},
 		signAsReferrer,
 	},
 	"bundle": {
 		256<<10 - 2000,
-		func(r *rig, f *front, image digest.Digest, document []byte, lie func(string, []byte) http.HandlerFunc) {
+		func(r *rig, f *front, image digest.Digest, document []byte, lie delivery) {
 			r.reg.PushArtifact("prod/app", "", hostile.Artifact{
 				Type:    bundleType,
 				Layers:  []hostile.Layer{{MediaType: bundleType, Body: document}},
@@ -196,10 +182,8 @@ func around(place string, image digest.Digest, bomb string) []byte {
 		text := string(hostile.Payload("prod/app", image))
 		return []byte(strings.TrimSuffix(text, "}") + `,"x":` + bomb + "}")
 	case "bundle":
-		return []byte(
-			`{"mediaType":"` + bundleType + `","verificationMaterial":{"publicKey":{"hint":"x"},"x":` +
-				bomb + `},"dsseEnvelope":{}}`,
-		)
+		return []byte(`{"mediaType":"` + bundleType + `","verificationMaterial":{"publicKey":{"hint":"x"},"x":` +
+			bomb + `},"dsseEnvelope":{}}`)
 	}
 	return imageWith(1, `,"x":`+bomb)
 }
@@ -219,10 +203,9 @@ func TestSignatureBombs(t *testing.T) {
 				for _, image := range []hostile.Image{unsigned, signed} {
 					l.put(r, f, image.Digest, around(place, image.Digest, all[name]), says)
 				}
-				g := quiet{
-					patience,
-					64 << 20,
-				}.within(t, func() got { return r.get(manifests("prod/app", unsigned.Digest)) })
+
+				q := quiet{patience, 64 << 20}
+				g := q.get(t, r, manifests("prod/app", unsigned.Digest))
 				if place == "payload" && slices.Contains(harmless, name) {
 					if g.status != 200 { // the key did sign that
 						t.Errorf("%s: truly signed, and %d: %.300s", name, g.status, g.body)
@@ -230,10 +213,7 @@ func TestSignatureBombs(t *testing.T) {
 				} else if e := g.refused(t, http.StatusForbidden, "DENIED"); len(e.Errors[0].Message) > 2000 {
 					t.Errorf("%s: a refusal of %d bytes", name, len(e.Errors[0].Message))
 				}
-				if g := (quiet{
-					patience,
-					64 << 20,
-				}).within(t, func() got { return r.get(manifests("prod/app", signed.Digest)) }); g.status != 200 {
+				if g := q.get(t, r, manifests("prod/app", signed.Digest)); g.status != 200 {
 					t.Errorf("%s: the good signature elsewhere does not count: %d %.300s", name, g.status, g.body)
 				}
 			}
@@ -241,21 +221,21 @@ func TestSignatureBombs(t *testing.T) {
 	}
 }
 
-// An image config made to be dear belongs to an artefact that is none.
+// An image config made to be dear belongs to an artifact that is none.
 func TestConfigBombs(t *testing.T) {
 	r, _, end := siege(t, patient)
 	defer end()
 	all := bombs(8<<20 - 2000) // limits.payloadBytes
 	for _, name := range sorted(all) {
 		payload := hostile.Payload("prod/app", digest.FromString(name))
-		config := []byte(
-			`{"config":{},"rootfs":{"diff_ids":["` + digest.FromBytes(payload).String() + `"]},"x":` + all[name] + `}`,
-		)
+		config := []byte(`{"config":{},"rootfs":{"diff_ids":["` + digest.FromBytes(payload).String() + `"]},` +
+			`"x":` + all[name] + `}`)
 		d := r.reg.PushArtifact("prod/app", "", hostile.Artifact{
-			ConfigType: hostile.ConfigType, Config: config,
-			Layers: []hostile.Layer{{MediaType: hostile.SimpleSigningType, Body: payload}},
+			ConfigType: hostile.ConfigType,
+			Config:     config,
+			Layers:     []hostile.Layer{{MediaType: hostile.SimpleSigningType, Body: payload}},
 		})
-		g := quiet{patience, 192 << 20}.within(t, func() got { return r.get(manifests("prod/app", d)) })
+		g := quiet{patience, 192 << 20}.get(t, r, manifests("prod/app", d))
 		if slices.Contains(harmless, name) && g.status == 200 {
 			continue // it says nothing that could be run
 		}

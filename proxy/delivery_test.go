@@ -16,8 +16,11 @@ import (
 	"github.com/pullgate/pullgate/test/hostile"
 )
 
-// Bodies that are not what their headers say.
-var deliveries = map[string]func(contentType string, body []byte) http.HandlerFunc{
+// delivery answers with a body in some way of its own.
+type delivery func(contentType string, body []byte) http.HandlerFunc
+
+// deliveries send bodies that are not what their headers say.
+var deliveries = map[string]delivery{
 	"endless": func(contentType string, body []byte) http.HandlerFunc {
 		return func(w http.ResponseWriter, req *http.Request) {
 			w.Header().Set("Content-Type", contentType)
@@ -50,7 +53,7 @@ var deliveries = map[string]func(contentType string, body []byte) http.HandlerFu
 }
 
 // lyingLength promises n bytes, sends the body and hangs up.
-func lyingLength(n int64) func(string, []byte) http.HandlerFunc {
+func lyingLength(n int64) delivery {
 	return func(contentType string, body []byte) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", contentType)
@@ -63,7 +66,7 @@ func lyingLength(n int64) func(string, []byte) http.HandlerFunc {
 }
 
 // rawLength writes a Content-Length that net/http would not.
-func rawLength(length string) func(string, []byte) http.HandlerFunc {
+func rawLength(length string) delivery {
 	return func(contentType string, body []byte) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			conn, buffer, err := http.NewResponseController(w).Hijack()
@@ -71,13 +74,8 @@ func rawLength(length string) func(string, []byte) http.HandlerFunc {
 				return
 			}
 			defer conn.Close()
-			fmt.Fprintf(
-				buffer,
-				"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: %s\r\nContent-Length: %s\r\n\r\n%s",
-				contentType,
-				length,
-				body,
-			)
+			fmt.Fprint(buffer, "HTTP/1.1 200 OK\r\nConnection: close\r\n")
+			fmt.Fprintf(buffer, "Content-Type: %s\r\nContent-Length: %s\r\n\r\n%s", contentType, length, body)
 			_ = buffer.Flush()
 		}
 	}
@@ -112,19 +110,11 @@ func TestLyingLength(t *testing.T) {
 					if g.status != 403 && g.status != 503 {
 						t.Errorf("%s: %d %.300s", name, g.status, g.body)
 					}
-					if g, err := r.try(
-						t.Context(),
-						http.MethodGet,
-						manifests("prod/app", signed.Digest),
-					); err != nil ||
-						g.status != 200 {
-						t.Errorf(
-							"%s: the good signature elsewhere does not count: %d %v %.300s",
-							name,
-							g.status,
-							err,
-							g.body,
-						)
+
+					g, err = r.try(t.Context(), http.MethodGet, manifests("prod/app", signed.Digest))
+					if err != nil || g.status != 200 {
+						t.Errorf("%s: the good signature elsewhere does not count: %d %v %.300s",
+							name, g.status, err, g.body)
 					}
 				})
 			}
@@ -137,7 +127,7 @@ func TestLyingLength(t *testing.T) {
 		for i, name := range sorted(deliveries) {
 			tag := fmt.Sprint("v", i)
 			f.on("manifests/"+tag, deliveries[name](hostile.ImageType, imageWith(1, "")))
-			g := quiet{timeout, 64 << 20}.within(t, func() got { return r.get(manifests("prod/app", tag)) })
+			g := quiet{timeout, 64 << 20}.get(t, r, manifests("prod/app", tag))
 			if g.status < 400 {
 				t.Errorf("%s: %d %.300s", name, g.status, g.body)
 			}
@@ -151,7 +141,7 @@ func TestLyingLength(t *testing.T) {
 			f.on("referrers/"+d, deliveries[name](hostile.IndexType, indexWith(1, "")))
 			f.on("tags/list", deliveries[name]("application/json", []byte(`{"name":"prod/app","tags":["a"]}`)))
 			for _, path := range []string{"referrers/" + d, "tags/list"} {
-				g := quiet{timeout, 64 << 20}.within(t, func() got { return r.get("/v2/reg.example/prod/app/" + path) })
+				g := quiet{timeout, 64 << 20}.get(t, r, "/v2/reg.example/prod/app/"+path)
 				if g.status < 400 {
 					t.Errorf("%s, %s: %d %.300s", path, name, g.status, g.body)
 				}
@@ -195,7 +185,7 @@ func TestTokenAnswerBounds(t *testing.T) {
 			w.Header().Set("Www-Authenticate", `Bearer realm="`+realm.URL+`",service="x"`)
 			w.WriteHeader(http.StatusUnauthorized)
 		})
-		g := quiet{timeout, 16 << 20}.within(t, func() got { return r.get(manifests(repo, "v1")) })
+		g := quiet{timeout, 16 << 20}.get(t, r, manifests(repo, "v1"))
 		if g.status < 400 {
 			t.Errorf("%s: %d", name, g.status)
 		}

@@ -16,9 +16,9 @@ import (
 	"github.com/pullgate/pullgate/proxy/upstream"
 )
 
-// The limits of the design's sections 4 and 6, against somebody who owns the
-// repository. These tests do not run beside others: they count what the whole
-// process allocates and which goroutines are left.
+// The tests of the design's limits (sections 4 and 6) run under siege, against
+// an attacker who owns the repository. They do not run beside others: they count
+// what the whole process allocates and which goroutines are left.
 
 // front stands before the registry and answers some requests itself, with the
 // bytes of the attacker's choice. Keys are the path's last two parts, as in
@@ -108,6 +108,12 @@ func (q quiet) within(t *testing.T, ask func() got) got {
 		t.Errorf("%d MiB allocated, at most %d MiB may be", n>>20, q.alloc>>20)
 	}
 	return g
+}
+
+// get asks for path as one request of the attack.
+func (q quiet) get(t *testing.T, r *rig, path string) got {
+	t.Helper()
+	return q.within(t, func() got { return r.get(path) })
 }
 
 // siege is a rig under attack. The function it returns is deferred: it checks

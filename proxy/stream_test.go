@@ -82,6 +82,7 @@ func TestVerifyingReader(t *testing.T) {
 		wrong := bytes.Clone(want)
 		wrong[0] ^= 1
 		whole := int64(size)
+		more := func() io.Reader { return io.MultiReader(bytes.NewReader(want), strings.NewReader("x")) }
 		for _, tt := range []struct {
 			name   string
 			came   io.Reader
@@ -92,8 +93,8 @@ func TestVerifyingReader(t *testing.T) {
 			{"other bytes of no known length", bytes.NewReader(wrong), -1, errWrongBlob},
 			{"short", bytes.NewReader(want[:size-1]), whole, errWrongBlob},
 			{"short of no known length", bytes.NewReader(want[:size-1]), -1, errWrongBlob},
-			{"long", io.MultiReader(bytes.NewReader(want), strings.NewReader("x")), whole, errWrongBlob},
-			{"long of no known length", io.MultiReader(bytes.NewReader(want), strings.NewReader("x")), -1, errWrongBlob},
+			{"long", more(), whole, errWrongBlob},
+			{"long of no known length", more(), -1, errWrongBlob},
 			{"failing", io.MultiReader(bytes.NewReader(want), iotest.ErrReader(broken)), whole, broken},
 		} {
 			t.Run(fmt.Sprintf("%s/%d", tt.name, size), func(t *testing.T) {
