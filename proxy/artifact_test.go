@@ -111,12 +111,21 @@ func TestDisguisedImage(t *testing.T) {
 		}
 	}
 	body := func(mediaType string, b []byte) hostile.Layer { return hostile.Layer{MediaType: mediaType, Body: b} }
-	const dsse, bundle = "application/vnd.dsse.envelope.v1+json", "application/vnd.dev.sigstore.bundle.v0.3+json"
-	simple := hostile.SimpleSigningType
+	script := append(bytes.Clone(payload), "\n#!/bin/sh\n"...)
+	changed := func(old, new string) []hostile.Layer {
+		other := bytes.Replace(payload, []byte(old), []byte(new), 1)
+		return []hostile.Layer{body(hostile.SimpleSigningType, other)}
+	}
+	nothing := []byte(`{"mediaType":"` + bundleType + `"}`)
+	const (
+		simple   = hostile.SimpleSigningType
+		dsse     = "application/vnd.dsse.envelope.v1+json"
+		envelope = `{"payloadType":"application/vnd.in-toto+json","payload":"e30=","signatures":[{"sig":"eA=="}]`
+	)
 	for name, a := range map[string]hostile.Artifact{
 		"its layer as a payload":              {Layers: []hostile.Layer{dressed(simple, 2)}},
 		"its layer beside a payload":          {Layers: []hostile.Layer{honest, dressed(simple, 2)}},
-		"its layer after a payload as bundle": {Layers: []hostile.Layer{honest, dressed(bundle, 2)}},
+		"its layer after a payload as bundle": {Layers: []hostile.Layer{honest, dressed(bundleType, 2)}},
 		"a tar that starts with {}":           {Layers: []hostile.Layer{dressed(simple, 0)}},
 		"a tar that starts with {}, envelope": {Layers: []hostile.Layer{dressed(dsse, 0)}},
 		"a tar that starts with a payload":    {Layers: []hostile.Layer{dressed(simple, 1)}},
@@ -153,10 +162,10 @@ func TestDisguisedImage(t *testing.T) {
 			Layers: []hostile.Layer{honest},
 		},
 		"no layers":                       {Layers: []hostile.Layer{}},
-		"payload and a script after it":   {Layers: []hostile.Layer{body(simple, append(bytes.Clone(payload), "\n#!/bin/sh\n"...))}},
-		"payload of another type":         {Layers: []hostile.Layer{body(simple, bytes.Replace(payload, []byte("cosign container image"), []byte("something"), 1))}},
-		"payload of no image":             {Layers: []hostile.Layer{body(simple, bytes.Replace(payload, []byte(subject.Digest), []byte("sha256:x"), 1))}},
-		"payload with its digest twice":   {Layers: []hostile.Layer{body(simple, bytes.Replace(payload, []byte(`"image":{`), []byte(`"image":{},"image":{`), 1))}},
+		"payload and a script after it":   {Layers: []hostile.Layer{body(simple, script)}},
+		"payload of another type":         {Layers: changed("cosign container image", "something")},
+		"payload of no image":             {Layers: changed(subject.Digest.String(), "sha256:x")},
+		"payload with its digest twice":   {Layers: changed(`"image":{`, `"image":{},"image":{`)},
 		"payload, by the subject another": {Layers: []hostile.Layer{honest}, Subject: bad.Digest},
 		"a blob under another size": {Layers: []hostile.Layer{{
 			MediaType: simple,
@@ -177,9 +186,9 @@ func TestDisguisedImage(t *testing.T) {
 			honest,
 			{MediaType: simple, Digest: digest.FromString("gone"), Size: 4},
 		}},
-		"an envelope of no statement": {Layers: []hostile.Layer{body(dsse, []byte(`{"payloadType":"application/vnd.in-toto+json","payload":"e30=","signatures":[{"sig":"eA=="}]}`))}},
-		"an envelope with more in it": {Layers: []hostile.Layer{body(dsse, []byte(`{"payloadType":"application/vnd.in-toto+json","payload":"e30=","signatures":[{"sig":"eA=="}],"more":"x"}`))}},
-		"a bundle of nothing":         {Layers: []hostile.Layer{body(bundle, []byte(`{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json"}`))}},
+		"an envelope of no statement": {Layers: []hostile.Layer{body(dsse, []byte(envelope+"}"))}},
+		"an envelope with more in it": {Layers: []hostile.Layer{body(dsse, []byte(envelope+`,"more":"x"}`))}},
+		"a bundle of nothing":         {Layers: []hostile.Layer{body(bundleType, nothing)}},
 		"an artifact type alone": {
 			Type:       hostile.SignatureType,
 			ConfigType: hostile.ConfigType,
@@ -246,7 +255,7 @@ func TestArtifactSubject(t *testing.T) {
 	good := r.signed("good")
 	other := newKey(t)
 	signature := r.reg.Attach("prod/app", bad.Digest, other)
-	if g := r.get(manifests("prod/app", signature)); g.status != 200 { // a true signature, by somebody
+	if g := r.get(manifests("prod/app", signature)); g.status != 200 { // truly signed, by an unknown key
 		t.Fatalf("%d %s", g.status, g.body)
 	}
 	sbom := r.reg.PushArtifact("prod/app", "", hostile.Artifact{

@@ -90,7 +90,7 @@ func TestUnknownBlob(t *testing.T) {
 		}
 	}
 	if n := r.reg.Count(hostile.Is(hostile.Blobs)); n != 0 {
-		t.Errorf("the upstream was asked %d times for a blob nobody may have", n)
+		t.Errorf("the upstream was asked %d times for a blob that no client may have", n)
 	}
 	r.get(manifests("prod/app", "v1")).served(t, image.Manifest) // never cached: now it is known
 	r.get(blobs("prod/app", image.Layers[0])).served(t, r.reg.Blob("prod/app", image.Layers[0]))
@@ -510,7 +510,7 @@ func TestHalfClosedClient(t *testing.T) {
 	}
 }
 
-// Promise 7: time. An answer that nobody wants is not waited for.
+// Promise 7: time. An answer that is not needed is not waited for.
 func TestStalledErrorBody(t *testing.T) {
 	t.Parallel()
 	for name, status := range map[string]int{"404": 404, "redirect": 307} {

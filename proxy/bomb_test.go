@@ -39,8 +39,12 @@ func bombs(n int) map[string]string {
 // harmless are the bombs that are one value, which costs nothing unless it is read.
 var harmless = []string{"huge key", "huge key, escapes", "huge number", "huge exponent", "huge text"}
 
+// fillerDigest is the digest of {}, which every repository may hold.
+const fillerDigest = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+
+// limitsFiller is a layer to fill manifests with.
 const limitsFiller = `{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip",` +
-	`"digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2}`
+	`"digest":"` + fillerDigest + `","size":2}`
 
 // imageWith is an image manifest with n layers and more.
 func imageWith(n int, more string) []byte {

@@ -204,9 +204,9 @@ func TestRacedTag(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if g.status == 200 &&
-					(digest.FromBytes(g.body) != good.Digest || g.header.Get("Docker-Content-Digest") != good.Digest.String()) {
-					t.Errorf("%s: served %s", reference, digest.FromBytes(g.body))
+				served, said := digest.FromBytes(g.body), g.header.Get("Docker-Content-Digest")
+				if g.status == 200 && (served != good.Digest || said != good.Digest.String()) {
+					t.Errorf("%s: served %s", reference, served)
 				}
 				if reference == good.Digest.String() && g.status != 200 ||
 					reference == bad.Digest.String() && g.status != 403 {
@@ -218,7 +218,7 @@ func TestRacedTag(t *testing.T) {
 	all.Wait()
 }
 
-// One client cannot spend everybody's rate limit upstream: what it may cause is
+// One client cannot spend the rate limit of all upstream: what it may cause is
 // bounded, others go on, and what is in memory costs it nothing.
 func TestClientMisses(t *testing.T) {
 	t.Parallel()

@@ -53,19 +53,21 @@ func TestManifestDecision(t *testing.T) {
 	child := r.reg.PushImage("prod/app", "")
 	index := r.reg.PushIndex("prod/app", "v1", child.Digest)
 	r.reg.Sign("prod/app", index, r.key)
+
 	g := r.get(manifests("prod/app", "v1"), "User-Agent", "docker/29")
 	d := r.one("an index by tag")
-	if d.Outcome != "allowed" || d.Status != 200 || d.Kind != "manifest" || d.Method != "GET" || d.Image != "reg.example/prod/app" || d.Reference != "v1" ||
-		d.Digest != index.String() || d.Parent != "" || d.Policy != "prod" || d.Agent != "docker/29" || d.Client != "127.0.0.1" || d.ID != g.header.Get("Pullgate-Decision") ||
-		d.Cache || d.Error != "" || d.Signer == "" || d.Time.IsZero() || d.Took <= 0 ||
-		d.Upstream <= 0 {
+	if d.Outcome != "allowed" || d.Status != 200 || d.Kind != "manifest" || d.Method != "GET" ||
+		d.Image != "reg.example/prod/app" || d.Reference != "v1" || d.Digest != index.String() || d.Parent != "" ||
+		d.Policy != "prod" || d.Signer == "" || d.Cache || d.Error != "" ||
+		d.Agent != "docker/29" || d.Client != "127.0.0.1" || d.ID != g.header.Get("Pullgate-Decision") ||
+		d.Time.IsZero() || d.Took <= 0 || d.Upstream <= 0 {
 		t.Errorf("an index by tag: %+v", d)
 	}
+
 	r.head(manifests("prod/app", child.Digest))
-	if d := r.one(
-		"a platform",
-	); d.Outcome != "allowed" || d.Method != "HEAD" || d.Digest != child.Digest.String() ||
-		d.Parent != index.String() {
+	d = r.one("a platform")
+	if d.Outcome != "allowed" || d.Method != "HEAD" ||
+		d.Digest != child.Digest.String() || d.Parent != index.String() {
 		t.Errorf("a platform: %+v", d)
 	}
 	for _, b := range append(child.Layers, child.Config) {
@@ -74,32 +76,29 @@ func TestManifestDecision(t *testing.T) {
 	if list := r.record.drain(); len(list) != 0 {
 		t.Errorf("blobs of an allowed image: %+v", list)
 	}
-	other := newKey(t)
-	r.key = other
+
+	r.key = newKey(t)
 	r.reload()
 	r.head(manifests("prod/app", child.Digest))
-	if d := r.one(
-		"a platform whose index is refused now",
-	); d.Outcome != "denied" || d.Status != 403 || d.Parent != index.String() ||
-		len(d.Reasons) == 0 {
+	d = r.one("a platform whose index is refused now")
+	if d.Outcome != "denied" || d.Status != 403 || d.Parent != index.String() || len(d.Reasons) == 0 {
 		t.Errorf("a platform whose index is refused now: %+v", d)
 	}
 	g = r.get(blobs("prod/app", child.Layers[0]))
-	if d := r.one(
-		"its layer",
-	); d.Outcome != "denied" || d.Kind != "blob" || d.Parent != child.Digest.String() ||
+	d = r.one("its layer")
+	if d.Outcome != "denied" || d.Kind != "blob" || d.Parent != child.Digest.String() ||
 		d.ID != g.header.Get("Pullgate-Decision") {
 		t.Errorf("its layer: %+v", d)
 	}
-	r.get(blobs("prod/app", digest.FromString("nobody's")))
-	if d := r.one("a blob of nothing"); d.Outcome != "denied" || !d.Unknown || d.Parent != "" {
+
+	r.get(blobs("prod/app", digest.FromString("in no image")))
+	d = r.one("a blob of nothing")
+	if d.Outcome != "denied" || !d.Unknown || d.Parent != "" {
 		t.Errorf("a blob of nothing: %+v", d)
 	}
 	r.get(manifests("closed/app", "v1"))
-	if d := r.one(
-		"a closed repository",
-	); d.Outcome != "denied" || d.Digest != "" || d.Policy != "closed" ||
-		d.Reference != "v1" {
+	d = r.one("a closed repository")
+	if d.Outcome != "denied" || d.Digest != "" || d.Policy != "closed" || d.Reference != "v1" {
 		t.Errorf("a closed repository: %+v", d)
 	}
 }

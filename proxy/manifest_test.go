@@ -372,7 +372,7 @@ func TestAmbiguousManifest(t *testing.T) {
 			hostile.ImageType,
 		},
 		"too many layers": {
-			strings.Replace(image, `"layers":[`, `"layers":[`+strings.Repeat(`{"digest":"`+digest.FromString("x").String()+`"},`, 2001), 1),
+			strings.Replace(image, `"layers":[`, `"layers":[`+times(2001, `{"digest":"`+fillerDigest+`"}`)+",", 1),
 			hostile.ImageType,
 		},
 		"nested a thousand deep":    {strings.Repeat("[", 1000) + strings.Repeat("]", 1000), hostile.ImageType},
@@ -384,12 +384,8 @@ func TestAmbiguousManifest(t *testing.T) {
 			for _, reference := range []string{"x", d.String()} {
 				r.get(manifests("prod/app", reference)).refused(t, http.StatusBadRequest, "MANIFEST_INVALID")
 			}
-			open := r.reg.PushRaw(
-				"open/app",
-				"x",
-				c.mediaType,
-				[]byte(c.body),
-			) // static: allow changes nothing about it
+
+			open := r.reg.PushRaw("open/app", "x", c.mediaType, []byte(c.body)) // static: allow changes nothing here
 			r.get(manifests("open/app", open)).refused(t, http.StatusBadRequest, "MANIFEST_INVALID")
 		})
 	}

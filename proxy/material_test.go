@@ -82,6 +82,8 @@ func uselessMaterial(t *testing.T, certificate []byte) map[string]func(image dig
 	const (
 		short = `{"sig":"eA=="}`
 		hint  = `"publicKey":{"hint":"x"}`
+
+		stamped = hint + `,"timestampVerificationData":{"rfc3161Timestamps":[`
 	)
 	return map[string]func(image digest.Digest) hostile.Layer{
 		"certificate":   bundle(`"certificate":`+raw, short),
@@ -89,7 +91,7 @@ func uselessMaterial(t *testing.T, certificate []byte) map[string]func(image dig
 		"its own key":   bundle(`"publicKey":{"hint":"`+text+`"}`, short),
 		"32 entries":    bundle(hint+`,"tlogEntries":[`+times(32, entry)+`]`, short),
 		"4 entries":     bundle(hint+`,"tlogEntries":[`+times(4, entry)+`]`, short),
-		"32 timestamps": bundle(hint+`,"timestampVerificationData":{"rfc3161Timestamps":[`+times(32, stamp)+`]}`, short),
+		"32 timestamps": bundle(stamped+times(32, stamp)+`]}`, short),
 
 		"64 KiB of RSA":    bundle(hint, signature(64<<10)),
 		"2,000 signatures": bundle(hint, times(2000, signature(70))),

@@ -82,7 +82,7 @@ func TestPathSpellings(t *testing.T) {
 		reg + "open/app,x/manifests/v1":                           400,
 		reg + "open/app+x/manifests/v1":                           400,
 		reg + "open/~app/manifests/v1":                            400,
-		reg + name255 + "/manifests/v1":                           403, // 255 bytes are a name, which nobody has
+		reg + name255 + "/manifests/v1":                           403, // 255 bytes are a name, of no repository
 		reg + name255 + "a/manifests/v1":                          400,
 		reg + strings.Repeat("a", 4000) + "/manifests/v1":         400,
 		reg + "open/app/manifests/" + strings.Repeat("t", 129):    400,
@@ -239,7 +239,7 @@ func TestUpstreamChoice(t *testing.T) {
 		{path: "app", host: "ghcr.gate.test", want: "ghcr.example/app"},
 		{path: "team/app", host: "ported.test:5000", want: "ghcr.example/team/app"},
 		{path: "team/app", host: "ported.test", want: "docker.io/team/app"},
-		{path: "team/app", host: "reg.example", want: "docker.io/team/app"}, // a Host header nobody listed says nothing
+		{path: "team/app", host: "reg.example", want: "docker.io/team/app"}, // a Host header that is not listed says nothing
 		{path: "unlisted.example/app", status: 404},
 		{path: "app?ns=unlisted.example", status: 404},
 		{path: "reg.example/app?ns=unlisted.example", status: 404},

@@ -68,7 +68,7 @@ type options struct {
 	password  string // file with the gate's password for reg.example
 }
 
-// standard says: prod is signed, open is for everybody, closed for nobody.
+// standard says: prod must be signed, open admits all, closed admits nothing.
 const standard = `
 - {name: prod, images: ["reg.example/prod/**", "docker.io/library/*"], authorities: [{name: release, key: KEY}]}
 - {name: open, images: ["reg.example/open/**"], static: allow}

@@ -239,7 +239,8 @@ func TestReferrerFlood(t *testing.T) {
 // and nothing else is.
 func TestTricks(t *testing.T) {
 	t.Parallel()
-	for _, trick := range append(hostile.All, hostile.Status(500), hostile.OtherBytes(hostile.ImageType, []byte(`{"schemaVersion":2}`))) {
+	other := hostile.OtherBytes(hostile.ImageType, []byte(`{"schemaVersion":2}`))
+	for _, trick := range append(hostile.All, hostile.Status(500), other) {
 		if trick.Name == hostile.Endless.Name { // see TestEndlessBlob
 			trick = trick.At(hostile.Is(hostile.Manifests))
 		}
