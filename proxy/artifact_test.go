@@ -3,7 +3,6 @@ package proxy_test
 import (
 	"archive/tar"
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -24,16 +23,10 @@ func TestSignatureArtifact(t *testing.T) {
 	config := hostile.SignatureConfig(digest.FromBytes(payload))
 	legacy := r.reg.Sign("prod/app", image.Digest, newKey(t)) // not by our key, and still a signature
 	referrer := r.reg.Attach("prod/app", image.Digest, r.key)
-	statement := base64.StdEncoding.EncodeToString(
-		[]byte(
-			`{"_type":"https://in-toto.io/Statement/v0.1","subject":[{"name":"a","digest":{"sha256":"` +
-				image.Digest.Encoded() + `"}}],"predicateType":"x","predicate":{}}`,
-		),
-	)
-	envelope := []byte(
-		`{"payloadType":"application/vnd.in-toto+json","payload":"` +
-			statement + `","signatures":[{"keyid":"","sig":"eA=="}]}`,
-	)
+	statement := base64Of([]byte(`{"_type":"https://in-toto.io/Statement/v0.1","subject":[{"name":"a","digest":` +
+		`{"sha256":"` + image.Digest.Encoded() + `"}}],"predicateType":"x","predicate":{}}`))
+	envelope := []byte(`{"payloadType":"application/vnd.in-toto+json","payload":"` + statement +
+		`","signatures":[{"keyid":"","sig":"eA=="}]}`)
 	attestation := r.reg.PushArtifact(
 		"prod/app",
 		strings.Replace(image.Digest.String(), ":", "-", 1)+".att",
@@ -238,12 +231,8 @@ func TestImageUnderSignatureTag(t *testing.T) {
 		r.refusedAt("under a .sig tag", manifests("prod/app", hostile.SignatureTag(digest.FromString(x))))
 	}
 	good := r.reg.PushRaw("prod/app", hostile.SignatureTag(digest.FromString("w")), hostile.ImageType, signed.Manifest)
-	r.get(
-		manifests("prod/app", hostile.SignatureTag(digest.FromString("w"))),
-	).served(
-		t,
-		r.reg.Manifest("prod/app", good),
-	)
+	g := r.get(manifests("prod/app", hostile.SignatureTag(digest.FromString("w"))))
+	g.served(t, r.reg.Manifest("prod/app", good))
 }
 
 // What is attached to a refused image admits nothing of it, and what is
@@ -333,8 +322,8 @@ func TestNestedFallbackIndex(t *testing.T) {
 	}
 }
 
-// An artefact is passed for its blobs' sake: when those cannot be read, nobody
-// can tell.
+// An artifact is passed for its blobs' sake: when those cannot be read, the
+// answer is could-not-tell.
 func TestUnreadableSignature(t *testing.T) {
 	t.Parallel()
 	for _, trick := range []hostile.Trick{
@@ -367,11 +356,8 @@ func TestArtifactPayload(t *testing.T) {
 		}
 	}
 	d := digest.FromString("x")
-	if err := json.Unmarshal(
-		hostile.Payload("prod/app", d),
-		&p,
-	); err != nil ||
-		p.Critical.Image["docker-manifest-digest"] != d.String() {
+	err := json.Unmarshal(hostile.Payload("prod/app", d), &p)
+	if err != nil || p.Critical.Image["docker-manifest-digest"] != d.String() {
 		t.Fatal(p, err)
 	}
 }

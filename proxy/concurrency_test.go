@@ -134,10 +134,8 @@ func TestFullHouse(t *testing.T) {
 	r.reg.On(hostile.StallAtOnce.At(hostile.For(hostile.SignatureTag(slow.Digest))))
 	var all sync.WaitGroup
 	all.Go(func() {
-		if g := r.get(
-			manifests("prod/app", "slow"),
-		); g.status != 503 &&
-			g.status != 200 { // the referrers may be asked first and say nothing
+		g := r.get(manifests("prod/app", "slow"))
+		if g.status != 503 && g.status != 200 { // the referrers may be asked first and say nothing
 			t.Errorf("slow: %d %s", g.status, g.body)
 		}
 	})

@@ -127,7 +127,7 @@ func policiesDecide(t *testing.T, r *rig) {
 			policy.Enforce,
 		},
 		{
-			"an expired exemption lets nobody else decide",
+			"an expired exemption lets no later policy decide",
 			`[{name: a, digests: ["` + d + `"], static: allow, expires: 2020-01-01}, {name: b, ` +
 				all + `, static: allow}]`,
 			403,
@@ -175,10 +175,8 @@ func policiesDecide(t *testing.T, r *rig) {
 	index := r.reg.PushIndex("prod/app", "all", other.Digest)
 	r.reg.Sign("prod/app", index, r.key)
 	for children, want := range map[string]int{"index": 200, "own": 403} {
-		r.reload(
-			withPolicies(`[{name: a, `+all+`, children: `+children+`, authorities: [{key: KEY}]}]`),
-			withMode(policy.Enforce),
-		)
+		ofIndex := withPolicies(`[{name: a, ` + all + `, children: ` + children + `, authorities: [{key: KEY}]}]`)
+		r.reload(ofIndex, withMode(policy.Enforce))
 		if g := r.get(manifests("prod/app", "all")); g.status != 200 {
 			t.Errorf("the index under children: %s: %d", children, g.status)
 		}

@@ -114,9 +114,8 @@ func TestErrorDecision(t *testing.T) {
 		hostile.Status(http.StatusInternalServerError).At(hostile.For("v1")),
 	)
 	g := r.get(manifests("prod/app", "v1"))
-	if d := r.one(
-		"a registry that fails",
-	); d.Outcome != "error" || d.Status != g.status || g.status < 500 || d.Error == "" || d.Digest != "" ||
+	d := r.one("a registry that fails")
+	if d.Outcome != "error" || d.Status != g.status || g.status < 500 || d.Error == "" || d.Digest != "" ||
 		d.ID != g.header.Get("Pullgate-Decision") {
 		t.Errorf("a registry that fails: %d, %+v", g.status, d)
 	}
@@ -143,13 +142,9 @@ func TestDecisionBounds(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.signed("v1")
-	r.get(
-		"/v2/reg.example/"+strings.Repeat("a/", 100)+"a/manifests/"+strings.Repeat("t", 128),
-		"User-Agent",
-		strings.Repeat("Mozilla ", 5000),
-		"X-Other",
-		strings.Repeat("x", 5000),
-	)
+	r.get("/v2/reg.example/"+strings.Repeat("a/", 100)+"a/manifests/"+strings.Repeat("t", 128),
+		"User-Agent", strings.Repeat("Mozilla ", 5000),
+		"X-Other", strings.Repeat("x", 5000))
 	d := r.one("a talkative client")
 	text, err := json.Marshal(d)
 	if err != nil || len(text) > 4096 || len(d.Agent) != 256 {

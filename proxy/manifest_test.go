@@ -292,10 +292,9 @@ func TestNestedIndexes(t *testing.T) {
 // Under children: own, each child needs a signature of its own.
 func TestOwnChildren(t *testing.T) {
 	t.Parallel()
-	r := newRig(
-		t,
-		withPolicies(`[{name: own, images: ["reg.example/prod/**"], children: own, authorities: [{key: KEY}]}]`),
-	)
+	r := newRig(t, withPolicies(`
+- {name: own, images: ["reg.example/prod/**"], children: own, authorities: [{key: KEY}]}
+`))
 	bare, signed := r.reg.PushImage("prod/app", ""), r.signed("")
 	index := r.reg.PushIndex("prod/app", "v1", bare.Digest, signed.Digest)
 	r.reg.Sign("prod/app", index, r.key)
@@ -305,12 +304,10 @@ func TestOwnChildren(t *testing.T) {
 	r.get(manifests("prod/app", signed.Digest)).served(t, signed.Manifest)
 	r.get(blobs("prod/app", signed.Layers[0])).served(t, r.reg.Blob("prod/app", signed.Layers[0]))
 	// It is the index's policy that says so, whatever the child's own says.
-	r.reload(
-		withPolicies(
-			`[{name: own, digests: ["` + index.String() + `"], children: own, authorities: [{key: KEY}]}, {name: ` +
-				`prod, images: ["reg.example/prod/**"], authorities: [{key: KEY}]}]`,
-		),
-	)
+	r.reload(withPolicies(`
+- {name: own, digests: ["` + index.String() + `"], children: own, authorities: [{key: KEY}]}
+- {name: prod, images: ["reg.example/prod/**"], authorities: [{key: KEY}]}
+`))
 	r.clock.advance(time.Minute)
 	r.get(manifests("prod/app", "v1")).served(t, r.reg.Manifest("prod/app", index))
 	r.refusedAt("a child without a signature", manifests("prod/app", bare.Digest))
@@ -454,14 +451,8 @@ func TestConditionalRequest(t *testing.T) {
 				"Mon, 01 Jan 2035 00:00:00 GMT",
 			)
 			if g.status != c.status {
-				t.Errorf(
-					"%s %s, If-None-Match %s: status %d, want %d",
-					method,
-					c.reference,
-					c.ifNoneMatch,
-					g.status,
-					c.status,
-				)
+				t.Errorf("%s %s, If-None-Match %s: status %d, want %d",
+					method, c.reference, c.ifNoneMatch, g.status, c.status)
 			}
 			if g.status == http.StatusNotModified &&
 				(len(g.body) > 0 || g.header.Get("ETag") == "" || g.header.Get("Pullgate-Decision") == "") {
@@ -511,12 +502,10 @@ func TestPolicyChange(t *testing.T) {
 	r.key = old
 	r.reload()
 	status(http.StatusOK)
-	r.reload(
-		withPolicies(
-			`[{name: this, digests: ["` + index.String() + `"], static: deny}, {name: prod, images: ` +
-				`["reg.example/prod/**"], authorities: [{key: KEY}]}]`,
-		),
-	)
+	r.reload(withPolicies(`
+- {name: this, digests: ["` + index.String() + `"], static: deny}
+- {name: prod, images: ["reg.example/prod/**"], authorities: [{key: KEY}]}
+`))
 	status(http.StatusForbidden)
 	r.reload(withPolicies("[]"))
 	status(http.StatusForbidden)

@@ -171,11 +171,8 @@ func TestOddNames(t *testing.T) {
 		}
 		r.get(blobs(repo, image.Layers[0])).served(t, r.reg.Blob(repo, image.Layers[0]))
 		var list struct{ Tags []string }
-		if err := json.Unmarshal(
-			r.get("/v2/reg.example/"+repo+"/tags/list").body,
-			&list,
-		); err != nil ||
-			len(list.Tags) != 1 {
+		err := json.Unmarshal(r.get("/v2/reg.example/"+repo+"/tags/list").body, &list)
+		if err != nil || len(list.Tags) != 1 {
 			t.Errorf("tags of %s: %v %v", repo, list, err)
 		}
 	}
@@ -200,15 +197,10 @@ func TestUpstreamChoice(t *testing.T) {
 			"registry-1.docker.io/app",
 			"unlisted.example/app",
 		} {
-			reg.PushRaw(
-				repo,
-				"v1",
-				hostile.ImageType,
-				[]byte(
-					fmt.Sprintf(`{"schemaVersion":2,"config":{"digest":%q},"layers":[],"annotations":{"from":"%s/%s"}}`,
-						digest.FromString(""), host, repo),
-				),
-			)
+			manifest := fmt.Appendf(nil,
+				`{"schemaVersion":2,"config":{"digest":%q},"layers":[],"annotations":{"from":"%s/%s"}}`,
+				digest.FromString(""), host, repo)
+			reg.PushRaw(repo, "v1", hostile.ImageType, manifest)
 		}
 	}
 	for _, c := range []struct {
@@ -239,7 +231,7 @@ func TestUpstreamChoice(t *testing.T) {
 		{path: "app", host: "ghcr.gate.test", want: "ghcr.example/app"},
 		{path: "team/app", host: "ported.test:5000", want: "ghcr.example/team/app"},
 		{path: "team/app", host: "ported.test", want: "docker.io/team/app"},
-		{path: "team/app", host: "reg.example", want: "docker.io/team/app"}, // a Host header that is not listed says nothing
+		{path: "team/app", host: "reg.example", want: "docker.io/team/app"}, // a Host that is not listed says nothing
 		{path: "unlisted.example/app", status: 404},
 		{path: "app?ns=unlisted.example", status: 404},
 		{path: "reg.example/app?ns=unlisted.example", status: 404},
@@ -446,16 +438,10 @@ func TestClientTrace(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.signed("v1")
-	r.get(
-		manifests("prod/app", "v1"),
-		"Traceparent",
-		"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-		"Tracestate",
-		"vendor=written-by-the-client",
-	).served(
-		t,
-		image.Manifest,
-	)
+	g := r.get(manifests("prod/app", "v1"),
+		"Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+		"Tracestate", "vendor=written-by-the-client")
+	g.served(t, image.Manifest)
 	for _, q := range r.reg.Requests() {
 		if s := q.Header.Get("Tracestate"); s != "" {
 			t.Errorf("%s carried the client's tracestate %q", q, s)
@@ -525,9 +511,8 @@ func TestUpstreamHeaders(t *testing.T) {
 				t.Errorf("%s: %s: %q", path, name, g.header[name])
 			}
 		}
-		if c := g.header.Get(
-			"Cache-Control",
-		); strings.Contains(c, "public") || strings.Contains(g.header.Get("Etag"), "forged") ||
+		if strings.Contains(g.header.Get("Cache-Control"), "public") ||
+			strings.Contains(g.header.Get("Etag"), "forged") ||
 			g.header.Get("Pullgate-Decision") == "forged" {
 			t.Errorf("%s: %v", path, g.header)
 		}
@@ -597,13 +582,8 @@ func TestCouldNotTell(t *testing.T) {
 		}
 		lines := r.log.lines(t)
 		if id := g.header.Get("Pullgate-Decision"); id == "" || lines[len(lines)-1]["decision"] != id {
-			t.Errorf(
-				"%s: the message speaks of a decision id, the answer has %q: %d %s",
-				trick.Name,
-				id,
-				g.status,
-				g.body,
-			)
+			t.Errorf("%s: the message speaks of a decision id, the answer has %q: %d %s",
+				trick.Name, id, g.status, g.body)
 		}
 	}
 }
@@ -639,27 +619,13 @@ func TestHostileText(t *testing.T) {
 // Error answers are JSON whatever a client or a signature calls itself.
 func TestErrorEnvelope(t *testing.T) {
 	t.Parallel()
-	r := newRig(
-		t,
-		withPolicies(
-			`[{name: 'a "quoted" \ <policy> é 💥', images: ["reg.example/prod/**"], authorities: [{name: 'k"e\y', `+
-				`key: KEY}]}]`,
-		),
-	)
+	r := newRig(t, withPolicies(`
+- {name: 'a "quoted" \ <policy> é 💥', images: ["reg.example/prod/**"], authorities: [{name: 'k"e\y', key: KEY}]}
+`))
 	image := r.reg.PushImage("prod/app", "v1")
-	payload := []byte(
-		strings.Replace(
-			string(hostile.Payload("prod/app", image.Digest)),
-			image.Digest.String(),
-			`sha256:\"}\u0000\u2028<script>`,
-			1,
-		),
-	)
-	r.reg.PushArtifact(
-		"prod/app",
-		hostile.SignatureTag(image.Digest),
-		hostile.Artifact{Layers: []hostile.Layer{hostile.SignatureLayer(payload, r.key)}},
-	)
+	honest := string(hostile.Payload("prod/app", image.Digest))
+	payload := strings.Replace(honest, image.Digest.String(), `sha256:\"}\u0000\u2028<script>`, 1)
+	r.layered(image.Digest, hostile.SignatureLayer([]byte(payload), r.key))
 	g := r.get(manifests("prod/app", "v1"))
 	e := g.refused(t, http.StatusForbidden, "DENIED").Errors[0]
 	if e.Detail.Policy != `a "quoted" \ <policy> é 💥` || strings.ContainsAny(e.Message, "\x00\n\u2028") {

@@ -81,11 +81,7 @@ var verifyTimeout = pace(300 * time.Millisecond)
 // pace stretches a time where the race detector makes everything slower.
 func pace(d time.Duration) time.Duration {
 	info, ok := debug.ReadBuildInfo()
-	if ok &&
-		slices.ContainsFunc(
-			info.Settings,
-			func(s debug.BuildSetting) bool { return s.Key == "-race" && s.Value == "true" },
-		) {
+	if ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		return 4 * d
 	}
 	return d

@@ -235,13 +235,9 @@ func TestWarnedWrongBytes(t *testing.T) {
 // "Warnings"): at most 4096 bytes of quoted text.
 func TestWarningHeader(t *testing.T) {
 	t.Parallel()
-	r := newRig(
-		t,
-		withPolicies(
-			`[{name: 'a "quoted" \ é name', images: ["reg.example/prod/**"], mode: warn, authorities: [{name: 'k', `+
-				`key: KEY}]}]`,
-		),
-	)
+	r := newRig(t, withPolicies(`
+- {name: 'a "quoted" \ é name', images: ["reg.example/prod/**"], mode: warn, authorities: [{name: 'k', key: KEY}]}
+`))
 	image := r.reg.PushImage("prod/app", "v1")
 	var layers []hostile.Layer
 	for range 20 {
