@@ -202,7 +202,7 @@ func refusesAll(s *Snapshot, req request) error {
 	if s.Gate.CouldAllow(req.repo, req.client) {
 		return nil
 	}
-	v := verify.Verdict{Image: req.repo, Policy: s.Gate.Policies.For(req.repo, "", req.client).Name}
+	v := verify.Verdict{Image: req.repo, Policy: s.Gate.PolicyName(req.repo, req.client)}
 	return &answer{
 		status: http.StatusForbidden,
 		code:   "DENIED",

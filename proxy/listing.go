@@ -22,9 +22,9 @@ func serveTags(s *Snapshot, w http.ResponseWriter, r *http.Request, req request,
 	if err := s.Gate.Spend(req.client); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(seen.ctx, s.Gate.Limits.VerifyTimeout)
+	ctx, cancel := context.WithTimeout(seen.ctx, s.Gate.Timeout())
 	defer cancel()
-	tags, next, err := s.Upstreams[req.repo.Host].Tags(ctx, req.repo, req.n, req.last, s.Gate.Limits.ManifestBytes)
+	tags, next, err := s.Upstreams[req.repo.Host].Tags(ctx, req.repo, req.n, req.last, s.Gate.ListingBytes())
 	if err != nil {
 		return err
 	}
@@ -70,8 +70,8 @@ func serveReferrers(s *Snapshot, w http.ResponseWriter, r *http.Request, req req
 	if err := s.Gate.Spend(req.client); err != nil {
 		return err
 	}
-	limit := s.Gate.Limits.ManifestBytes
-	ctx, cancel := context.WithTimeout(seen.ctx, s.Gate.Limits.VerifyTimeout)
+	limit := s.Gate.ListingBytes()
+	ctx, cancel := context.WithTimeout(seen.ctx, s.Gate.Timeout())
 	defer cancel()
 	list, err := s.Upstreams[req.repo.Host].Referrers(ctx, req.repo, req.ref.Digest, limit)
 	if err != nil {

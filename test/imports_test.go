@@ -10,12 +10,15 @@ import (
 const module = "github.com/pullgate/pullgate/"
 
 // rooms may import only what stands below them: cmd → proxy → verify → policy.
-// At the bottom is verify/oci, bytes and digests, which imports nothing of ours.
+// At the bottom are verify/oci, bytes and digests, and verify/reason, words; they
+// import nothing of ours.
 var rooms = map[string][]string{
 	"verify/oci":           {},
 	"policy":               {"verify/oci"},
-	"verify/sigs":          {"policy", "verify/oci"},
-	"verify":               {"policy", "verify/oci", "verify/sigs"},
+	"verify/reason":        {},
+	"verify/sigs":          {"policy", "verify/oci", "verify/reason"},
+	"verify/judge":         {"policy", "verify/oci", "verify/reason", "verify/sigs"},
+	"verify":               {"policy", "verify/judge", "verify/oci", "verify/reason", "verify/sigs"},
 	"verify/trust":         {"policy", "verify/oci", "verify/sigs"},
 	"proxy/upstream":       {"policy", "verify/oci"},
 	"proxy":                {"policy", "verify", "verify/oci", "proxy/upstream"},
@@ -25,6 +28,7 @@ var rooms = map[string][]string{
 		"cmd/pullgate/imports",
 		"verify",
 		"verify/oci",
+		"verify/reason",
 		"verify/sigs",
 		"verify/trust",
 		"proxy",

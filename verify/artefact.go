@@ -6,6 +6,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/pullgate/pullgate/verify/judge"
 	"github.com/pullgate/pullgate/verify/oci"
 	"github.com/pullgate/pullgate/verify/sigs"
 )
@@ -16,7 +17,7 @@ func artefactKey(image string) string { return "artefact|" + image }
 
 // knownArtefact reports whether memory knows d for a signature artefact.
 func (q *question) knownArtefact(d digest.Digest) bool {
-	v, ok := q.Cache.verdicts.Get(artefactKey(imageKey(q.repo, d)))
+	v, ok := q.config.Cache.verdicts.Get(artefactKey(imageKey(q.repo, d)))
 	return ok && v.Outcome == Allowed && q.couldAllow()
 }
 
@@ -30,34 +31,34 @@ func (q *question) couldAllow() bool { return q.CouldAllow(q.repo, q.client) }
 // here. ok is false when m is no such artefact and is judged as an image. It
 // is found out once for everybody who asks, within a verdict's limits, and
 // remembered either way.
-func (q *question) artefact(ctx context.Context, m *remembered) (v Verdict, ok bool, err error) {
-	if m.artefact == nil || len(m.artefact.Layers) > q.Limits.Signatures || !q.couldAllow() {
-		return Verdict{}, false, nil
+func (q *question) artefact(ctx context.Context, m *remembered) (v judgement, ok bool, err error) {
+	if m.artefact == nil || len(m.artefact.Layers) > q.config.Limits.Signatures || !q.couldAllow() {
+		return judgement{}, false, nil
 	}
 	key := artefactKey(imageKey(q.repo, m.Digest))
-	if v, seen := q.Cache.verdicts.Get(key); seen {
+	if v, seen := q.config.Cache.verdicts.Get(key); seen {
 		v.CacheHit = true
 		return v, v.Outcome == Allowed, nil
 	}
 	if err := q.mayAskUpstream(); err != nil {
-		return Verdict{}, false, err
+		return judgement{}, false, err
 	}
-	v, err = fly(ctx, q, key, func(ctx context.Context) (Verdict, error) {
+	v, err = fly(ctx, q, key, func(ctx context.Context) (judgement, error) {
 		done, err := q.enter(ctx, q.repo.Host)
 		if err != nil {
-			return Verdict{}, err
+			return judgement{}, err
 		}
 		defer done()
 		is, err := q.isArtefact(ctx, m.artefact)
 		if err != nil {
-			return Verdict{}, fmt.Errorf("read signature artefact %s@%s: %w", q.repo, m.Digest, unverified(err))
+			return judgement{}, fmt.Errorf("read signature artefact %s@%s: %w", q.repo, m.Digest, unverified(err))
 		}
-		v := Verdict{Image: q.repo, Digest: m.Digest, Policy: "signature artefacts"}
-		ttl := q.DenyTTL // a blob may have been missing for the moment
+		v := judgement{Verdict: Verdict{Image: q.repo, Digest: m.Digest, Policy: "signature artefacts"}}
+		ttl := q.config.DenyTTL // a blob may have been missing for the moment
 		if is {
-			v.Outcome, v.Signer, ttl = Allowed, "signature artefact", q.TTL
+			v.Outcome, v.Signer, ttl = Allowed, "signature artefact", q.config.TTL
 		}
-		q.Cache.verdicts.SetWithTTL(key, v, 1, ttl)
+		q.config.Cache.verdicts.SetWithTTL(key, v, 1, ttl)
 		return v, nil
 	})
 	return v, err == nil && v.Outcome == Allowed, err
@@ -70,7 +71,7 @@ func (q *question) isArtefact(ctx context.Context, a *sigs.Artifact) (bool, erro
 	if err != nil {
 		return false, err
 	}
-	budget := newBudget(q.Limits.VerdictBytes)
+	budget := judge.NewBudget(q.config.Limits.VerdictBytes)
 	config, err := q.small(ctx, registry, a.Config, budget)
 	if err != nil || config == nil {
 		return false, err
@@ -96,11 +97,11 @@ func (q *question) isArtefact(ctx context.Context, a *sigs.Artifact) (bool, erro
 
 // small fetches one blob of an artefact; nil without an error means that it is
 // missing, listed as too large to be a signature, or of another size than listed.
-func (q *question) small(ctx context.Context, registry Registry, b sigs.Blob, budget *budget) ([]byte, error) {
-	if oci.CheckDigest(b.Digest) != nil || b.Size < 0 || b.Size > q.Limits.PayloadBytes || !budget.take(b.Size) {
+func (q *question) small(ctx context.Context, registry Registry, b sigs.Blob, budget *judge.Budget) ([]byte, error) {
+	if oci.CheckDigest(b.Digest) != nil || b.Size < 0 || b.Size > q.config.Limits.PayloadBytes || !budget.Take(b.Size) {
 		return nil, nil
 	}
-	content, err := registry.Blob(ctx, q.repo, b.Digest, q.Limits.PayloadBytes)
+	content, err := registry.Blob(ctx, q.repo, b.Digest, q.config.Limits.PayloadBytes)
 	if oci.IsNotFound(err) || err == nil && int64(len(content)) != b.Size {
 		return nil, nil
 	}

@@ -17,7 +17,7 @@ import (
 // costs time, never an answer. It outlives a reload: its keys carry what a
 // verdict depends on. Safe for concurrent use.
 type Cache struct {
-	verdicts  *ristretto.Cache[string, Verdict]
+	verdicts  *ristretto.Cache[string, judgement]
 	manifests *ristretto.Cache[string, *remembered]
 	tags      *ristretto.Cache[string, tagged]
 	missing   *ristretto.Cache[string, missing] // of its own: 404s push nothing else out
@@ -57,7 +57,7 @@ type missing struct {
 
 // NewCache bounds the memory: maxVerdicts entries, manifestBytes bytes.
 func NewCache(maxVerdicts, manifestBytes int64) (*Cache, error) {
-	verdicts, err := ristretto.NewCache(&ristretto.Config[string, Verdict]{
+	verdicts, err := ristretto.NewCache(&ristretto.Config[string, judgement]{
 		NumCounters:        10 * maxVerdicts,
 		MaxCost:            maxVerdicts,
 		BufferItems:        64,
@@ -110,7 +110,7 @@ func (c *Cache) Close() {
 }
 
 func (g *Gate) verdictKey(repo policy.Repository, d digest.Digest, p *policy.Policy) string {
-	return repo.String() + "@" + d.String() + "|" + p.Hash + g.generations[p.Hash]
+	return repo.String() + "@" + d.String() + "|" + p.Hash + g.judge.Generation(p)
 }
 
 func imageKey(repo policy.Repository, d digest.Digest) string {

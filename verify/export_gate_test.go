@@ -27,3 +27,6 @@ func (g *Gate) Occupy() (free func()) {
 
 // Syncs reports whether the state waits for the disk before a write counts.
 func (s *Store) Syncs() bool { return !s.db.NoSync && !s.db.NoGrowSync }
+
+// Config is what the gate was made of, for another one like it.
+func (g *Gate) Config() Config { return g.config }

@@ -112,7 +112,7 @@ func TestFalseParents(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			gate := s.gate(policies)
-			s.check(gate.Store.Learn(repo, test.parent, test.parts))
+			s.check(gate.Config().Store.Learn(repo, test.parent, test.parts))
 
 			var v verify.Verdict
 			var err error

@@ -3,8 +3,9 @@ package verify
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
 	"time"
+
+	"github.com/pullgate/pullgate/verify/judge"
 )
 
 // fly runs work a single time for everybody who asks for key meanwhile. It
@@ -15,9 +16,9 @@ func fly[T any](ctx context.Context, q *question, key string, work func(context.
 	start := time.Now()
 	defer func() { q.waited += time.Since(start) }()
 	made := q.flights.DoChan(key, func() (made any, err error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), q.Limits.VerifyTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), q.config.Limits.VerifyTimeout)
 		defer cancel()
-		err = guard(func() (err error) {
+		err = judge.Guard(func() (err error) {
 			made, err = work(ctx)
 			return err
 		})
@@ -33,15 +34,4 @@ func fly[T any](ctx context.Context, q *question, key string, work func(context.
 		}
 		return r.Val.(T), nil
 	}
-}
-
-// guard makes a panic an error: one hostile document that a parser cannot
-// stand must not stop every other pull.
-func guard(work func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("internal error: %v\n%s", p, debug.Stack())
-		}
-	}()
-	return work()
 }

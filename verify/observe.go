@@ -48,8 +48,8 @@ func newObserver(t trace.TracerProvider, m metric.MeterProvider) (*observer, err
 func (o *observer) verdict(
 	ctx context.Context,
 	p *policy.Policy,
-	make func(context.Context) (Verdict, error),
-) (Verdict, error) {
+	make func(context.Context) (judgement, error),
+) (judgement, error) {
 	ctx, span := o.tracer.Start(ctx, "verdict", trace.WithAttributes(attribute.String("pullgate.policy", p.Name)))
 	defer span.End()
 	start := time.Now()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify/oci"
+	"github.com/pullgate/pullgate/verify/reason"
 )
 
 const (
@@ -33,19 +34,19 @@ func (q *question) byParents(
 	d digest.Digest,
 	depth int,
 	cachedOnly bool,
-) (Verdict, error) {
-	unknown := Verdict{
+) (judgement, error) {
+	unknown := judgement{Verdict: Verdict{
 		Image:   q.repo,
 		Digest:  d,
 		Unknown: true,
-		Reasons: []Reason{{Reason: "unknown_part"}},
-	}
+		Reasons: []Reason{{Code: reason.UnknownPart, Text: "unknown_part"}},
+	}}
 	if depth > maxNesting {
 		return unknown, nil
 	}
-	parents, err := q.Store.parents(q.repo, kind, d)
+	parents, err := q.config.Store.parents(q.repo, kind, d)
 	if err != nil {
-		return Verdict{}, fmt.Errorf("read state: %w", err)
+		return judgement{}, fmt.Errorf("read state: %w", err)
 	}
 	result := unknown
 	var couldNotTell error
@@ -55,7 +56,7 @@ func (q *question) byParents(
 			break
 		}
 		if ctx.Err() != nil {
-			return Verdict{}, fmt.Errorf("ask parents of %s: %w", d, ctx.Err())
+			return judgement{}, fmt.Errorf("ask parents of %s: %w", d, ctx.Err())
 		}
 		if parent.cost != costsNothing {
 			if parent.cost == costsFetching {
@@ -79,15 +80,15 @@ func (q *question) byParents(
 		}
 	}
 	if couldNotTell != nil && !result.Admitted() {
-		return Verdict{}, couldNotTell
+		return judgement{}, couldNotTell
 	}
 	return result, nil
 }
 
 // byParent checks that parent's own bytes list d with the right type, then
 // asks for the parent's verdict.
-func (q *question) byParent(ctx context.Context, kind partKind, d, parent digest.Digest, depth int) (Verdict, error) {
-	unknown := Verdict{Image: q.repo, Digest: d, Unknown: true}
+func (q *question) byParent(ctx context.Context, kind partKind, d, parent digest.Digest, depth int) (judgement, error) {
+	unknown := judgement{Verdict: Verdict{Image: q.repo, Digest: d, Unknown: true}}
 	if oci.CheckDigest(parent) != nil {
 		return unknown, nil // a poisoned store names no manifest
 	}
@@ -96,7 +97,7 @@ func (q *question) byParent(ctx context.Context, kind partKind, d, parent digest
 		return unknown, nil
 	}
 	if err != nil {
-		return Verdict{}, unverified(err)
+		return judgement{}, unverified(err)
 	}
 	listed := m.Blobs
 	if kind == partManifest {
@@ -107,9 +108,8 @@ func (q *question) byParent(ctx context.Context, kind partKind, d, parent digest
 		return unknown, nil
 	}
 	v, err := q.admit(ctx, m, depth+1)
-	v, err = q.orWarn(v, err, parent, m.alias)
 	if err != nil {
-		return Verdict{}, err
+		return judgement{}, err
 	}
 	if kind == partManifest && v.ownChildren {
 		return unknown, nil
@@ -121,7 +121,10 @@ func (q *question) byParent(ctx context.Context, kind partKind, d, parent digest
 	if v.Admitted() {
 		v.Signer = "part of " + parent.String()
 	} else {
-		v.Reasons = append([]Reason{{Reason: "it is part of " + parent.String() + ", which is refused"}}, v.Reasons...)
+		v.Reasons = append([]Reason{{
+			Code: reason.ParentRefused,
+			Text: "it is part of " + parent.String() + ", which is refused",
+		}}, v.Reasons...)
 	}
 	return v, nil
 }
@@ -172,10 +175,10 @@ func (q *question) costOf(parent digest.Digest) cost {
 
 // knownManifest reports whether d is known to be a manifest of repo.
 func (q *question) knownManifest(d digest.Digest) (bool, error) {
-	if _, ok := q.Cache.manifests.Get(imageKey(q.repo, d)); ok {
+	if _, ok := q.config.Cache.manifests.Get(imageKey(q.repo, d)); ok {
 		return true, nil
 	}
-	parents, err := q.Store.parents(q.repo, partManifest, d)
+	parents, err := q.config.Store.parents(q.repo, partManifest, d)
 	if err != nil {
 		return false, fmt.Errorf("read state: %w", err)
 	}
@@ -185,22 +188,22 @@ func (q *question) knownManifest(d digest.Digest) (bool, error) {
 // remember puts what an admitted manifest lists on disk, before its first byte
 // is sent, with the signatures that made it count. What is on disk already is
 // not written again, until the store has begun to forget it.
-func (q *question) remember(m *remembered, v Verdict) error {
-	if m.learned.Load() == q.Store.epoch() && v.signed == nil {
+func (q *question) remember(m *remembered, v judgement) error {
+	if m.learned.Load() == q.config.Store.epoch() && v.signed == nil {
 		return nil
 	}
-	epoch, pushedOut, err := q.Store.learn(q.repo, m.Manifest, m.Structure, v.signed)
+	epoch, pushedOut, err := q.config.Store.learn(q.repo, m.Manifest, m.Structure, v.signed)
 	if err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}
 	m.learned.Store(epoch)
-	m.written.Store(q.Now().Unix())
+	m.written.Store(q.config.Now().Unix())
 	// the next pull of these writes them again, but images that share a layer do not do so in turn
 	for _, d := range pushedOut {
-		if other, ok := q.Cache.manifests.Get(
+		if other, ok := q.config.Cache.manifests.Get(
 			imageKey(q.repo, d),
 		); ok &&
-			q.Now().Unix()-other.written.Load() > rewriteAfter {
+			q.config.Now().Unix()-other.written.Load() > rewriteAfter {
 			other.learned.Store(0)
 		}
 	}

@@ -125,7 +125,7 @@ func poison(t *testing.T, gate *Gate, manifest []byte, mediaType string, facts o
 		Digest:    digest.FromBytes(manifest),
 	}
 
-	if _, _, err := gate.Store.learn(poisonedRepo, m, facts, nil); err != nil {
+	if _, _, err := gate.config.Store.learn(poisonedRepo, m, facts, nil); err != nil {
 		t.Fatal(err)
 	}
 }

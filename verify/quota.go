@@ -93,7 +93,7 @@ func (g *Gate) Spend(client policy.Client) error {
 // Exhausted reports, as a *QuotaError, that a client has no question left, and
 // takes none.
 func (g *Gate) Exhausted(client policy.Client) error {
-	if client.Addr == "" || g.quota.perMinute <= 0 || g.quota.left(client.Addr, g.Now()) {
+	if client.Addr == "" || g.quota.perMinute <= 0 || g.quota.left(client.Addr, g.config.Now()) {
 		return nil
 	}
 	return &QuotaError{Wait: time.Minute / time.Duration(g.quota.perMinute)}
@@ -104,7 +104,7 @@ func (q *question) mayAskUpstream() error {
 	if q.counted || q.client.Addr == "" || q.quota.perMinute <= 0 { // no address: a command of this machine's admin
 		return nil
 	}
-	wait, ok := q.quota.take(q.client.Addr, q.Now())
+	wait, ok := q.quota.take(q.client.Addr, q.config.Now())
 	if !ok {
 		return &QuotaError{Wait: wait}
 	}

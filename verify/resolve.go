@@ -2,9 +2,7 @@ package verify
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -25,17 +23,17 @@ func (q *question) resolve(ctx context.Context, ref policy.Reference) (*remember
 		return q.load(ctx, ref.Digest)
 	}
 	key := "tag|" + q.repo.Tagged(ref.Tag).String()
-	was, seen := q.Cache.tags.Get(key)
-	age := q.Now().Sub(was.at)
-	if seen && age < q.TagTTL {
-		if m, ok := q.Cache.manifests.Get(imageKey(q.repo, was.digest)); ok {
+	was, seen := q.config.Cache.tags.Get(key)
+	age := q.config.Now().Sub(was.at)
+	if seen && age < q.config.TagTTL {
+		if m, ok := q.config.Cache.manifests.Get(imageKey(q.repo, was.digest)); ok {
 			return m, nil
 		}
 	}
 	m, err := q.fetchOnce(ctx, key, seen, func(ctx context.Context, registry Registry) (*remembered, error) {
 		if seen {
 			// A third of the time: what follows an upstream that stalls needs some.
-			ctx, cancel := context.WithTimeout(ctx, q.Limits.VerifyTimeout/3)
+			ctx, cancel := context.WithTimeout(ctx, q.config.Limits.VerifyTimeout/3)
 			defer cancel()
 			d, ok, err := registry.Resolve(ctx, q.repo, ref.Tag)
 			if err != nil {
@@ -51,10 +49,10 @@ func (q *question) resolve(ctx context.Context, ref policy.Reference) (*remember
 		return q.fetch(ctx, registry, q.repo.Tagged(ref.Tag))
 	})
 	if err == nil {
-		q.Cache.tags.Set(key, tagged{digest: m.Digest, at: q.Now()}, 1)
+		q.config.Cache.tags.Set(key, tagged{digest: m.Digest, at: q.config.Now()}, 1)
 		return m, nil
 	}
-	if seen && unavailable(err) && age < q.StaleIfError {
+	if seen && oci.IsUnavailable(err) && age < q.config.StaleIfError {
 		// The upstream is away: what the tag stood for is judged as of now.
 		if m, kerr := q.known(was.digest); kerr == nil && m != nil {
 			return m, nil
@@ -85,23 +83,23 @@ func (q *question) load(ctx context.Context, d digest.Digest) (*remembered, erro
 // known is the manifest d of this repository without asking the upstream, or
 // nil.
 func (q *question) known(d digest.Digest) (*remembered, error) {
-	if m, ok := q.Cache.manifests.Get(imageKey(q.repo, d)); ok {
+	if m, ok := q.config.Cache.manifests.Get(imageKey(q.repo, d)); ok {
 		return m, nil
 	}
-	kept, ok, err := q.Store.manifest(q.repo, d)
+	kept, ok, err := q.config.Store.manifest(q.repo, d)
 	if err != nil {
 		return nil, fmt.Errorf("read state: %w", err)
 	}
 	if !ok {
 		return nil, nil
 	}
-	s, err := oci.ParseManifest(kept.Bytes, kept.MediaType, q.Limits.Descriptors)
+	s, err := oci.ParseManifest(kept.Bytes, kept.MediaType, q.config.Limits.Descriptors)
 	if err != nil {
 		return nil, err
 	}
 	kept.MediaType = s.MediaType // not the state's word
 	m := newRemembered(kept, s)
-	q.Cache.putManifest(q.repo, m)
+	q.config.Cache.putManifest(q.repo, m)
 	return m, nil
 }
 
@@ -115,7 +113,7 @@ func (q *question) fetchOnce(
 	free bool,
 	fetch func(context.Context, Registry) (*remembered, error),
 ) (*remembered, error) {
-	if missing, ok := q.Cache.missing.Get(key); ok && q.Now().Before(missing.until) {
+	if missing, ok := q.config.Cache.missing.Get(key); ok && q.config.Now().Before(missing.until) {
 		return nil, missing.err
 	}
 	registry, err := q.registry(q.repo)
@@ -130,20 +128,20 @@ func (q *question) fetchOnce(
 	return fly(ctx, q, key, func(ctx context.Context) (*remembered, error) {
 		m, err := fetch(ctx, registry)
 		if oci.IsNotFound(err) {
-			q.Cache.missing.SetWithTTL(key, missing{err: err, until: q.Now().Add(notFoundTTL)}, 1, notFoundTTL)
+			q.config.Cache.missing.SetWithTTL(key, missing{err: err, until: q.config.Now().Add(notFoundTTL)}, 1, notFoundTTL)
 		}
 		return m, err
 	})
 }
 
 func (g *Gate) fetch(ctx context.Context, registry Registry, image policy.Image) (*remembered, error) {
-	got, err := registry.Manifest(ctx, image, g.Limits.ManifestBytes)
+	got, err := registry.Manifest(ctx, image, g.config.Limits.ManifestBytes)
 	if err != nil {
 		return nil, err
 	}
 	var m *remembered
 	err = g.slot(ctx, func() error { // parsing takes many times the bytes: as many at once as there are CPUs
-		s, err := oci.ParseManifest(got.Bytes, got.MediaType, g.Limits.Descriptors)
+		s, err := oci.ParseManifest(got.Bytes, got.MediaType, g.config.Limits.Descriptors)
 		if err != nil {
 			return err
 		}
@@ -154,21 +152,14 @@ func (g *Gate) fetch(ctx context.Context, registry Registry, image policy.Image)
 	if err != nil {
 		return nil, err
 	}
-	g.Cache.putManifest(image.Repository, m)
+	g.config.Cache.putManifest(image.Repository, m)
 	return m, nil
 }
 
 func (g *Gate) registry(repo policy.Repository) (Registry, error) {
-	r, ok := g.Registry(repo.Host)
+	r, ok := g.config.Registry(repo.Host)
 	if !ok {
 		return nil, fmt.Errorf("no upstream is configured for %s", repo.Host)
 	}
 	return r, nil
-}
-
-// unavailable reports network errors, timeouts and 5xx: the upstream said
-// nothing about the image.
-func unavailable(err error) bool {
-	var u *oci.UpstreamError
-	return errors.As(err, &u) && u.Status == http.StatusServiceUnavailable || errors.Is(err, context.DeadlineExceeded)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/reason"
 )
 
 // appendDecision appends one line of JSON, of maxDecisionBytes at most: a longer
@@ -30,7 +31,11 @@ func appendDecision(b []byte, d *proxy.Decision) []byte {
 		}
 	}
 	for i, r := range d.Reasons {
-		d.Reasons[i] = verify.Reason{Authority: shorten(r.Authority, long), Reason: shorten(r.Reason, long)}
+		d.Reasons[i] = verify.Reason{
+			Code:      reason.Code(shorten(string(r.Code), long)),
+			Authority: shorten(r.Authority, long),
+			Text:      shorten(r.Text, long),
+		}
 	}
 	for _, s := range textsOf(d) {
 		*s = shorten(*s, 1000)
@@ -67,10 +72,13 @@ func appendFields(b []byte, d *proxy.Decision) []byte {
 	b = append(b, closing(len(d.Findings))...)
 	for i, r := range d.Reasons {
 		b = append(b, opening(i, `,"reasons":[{`)...)
+		if r.Code != "" {
+			b = append(appendText(append(b, `"code":`...), string(r.Code)), ',')
+		}
 		if r.Authority != "" {
 			b = append(appendText(append(b, `"authority":`...), r.Authority), ',')
 		}
-		b = append(appendText(append(b, `"reason":`...), r.Reason), '}')
+		b = append(appendText(append(b, `"reason":`...), r.Text), '}')
 	}
 	b = append(b, closing(len(d.Reasons))...)
 	some(`,"signer":`, d.Signer)
@@ -134,7 +142,7 @@ func harmless(d proxy.Decision) proxy.Decision {
 	}
 	for i := range d.Reasons {
 		r := &d.Reasons[i]
-		r.Authority, r.Reason = printable(r.Authority), printable(r.Reason)
+		r.Code, r.Authority, r.Text = reason.Code(printable(string(r.Code))), printable(r.Authority), printable(r.Text)
 	}
 	return d
 }

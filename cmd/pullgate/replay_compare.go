@@ -108,8 +108,9 @@ func (p *pulledImage) change() change {
 	c.Now, c.Policy = p.now.Outcome.String(), p.now.Policy
 	for _, r := range p.now.Reasons {
 		c.Reasons = append(c.Reasons, verify.Reason{
+			Code:      r.Code,
 			Authority: printable(r.Authority),
-			Reason:    printable(shorten(r.Reason, 500)),
+			Text:      printable(shorten(r.Text, 500)),
 		})
 	}
 	return c
@@ -225,9 +226,9 @@ func (c *change) tell(b *strings.Builder) {
 	}
 	for _, r := range c.Reasons {
 		if r.Authority != "" {
-			fmt.Fprintf(b, "    policy %q, authority %q: %s\n", c.Policy, r.Authority, r.Reason)
+			fmt.Fprintf(b, "    policy %q, authority %q: %s\n", c.Policy, r.Authority, r.Text)
 		} else {
-			fmt.Fprintf(b, "    policy %q: %s\n", c.Policy, r.Reason)
+			fmt.Fprintf(b, "    policy %q: %s\n", c.Policy, r.Text)
 		}
 	}
 }

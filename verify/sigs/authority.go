@@ -14,6 +14,7 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/verify"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/reason"
 )
 
 // Trust is what authorities trust that is not written in a policy. A root or a
@@ -198,11 +199,11 @@ var ErrNotLoaded = errors.New("not loaded")
 
 // undecided adds to a reason that something is missing which might have
 // spoken against it.
-func (a *Authority) undecided(reason error) error {
+func (a *Authority) undecided(refused error) error {
 	if len(a.missing) == 0 {
-		return reason
+		return refused
 	}
-	return fmt.Errorf("%w (%s: %w)", reason, strings.Join(a.missing, " and "), ErrNotLoaded)
+	return fmt.Errorf("%w (%s: %w)", refused, strings.Join(a.missing, " and "), ErrNotLoaded)
 }
 
 // Incomplete says what has not been loaded yet; nil means that whatever the
@@ -228,9 +229,15 @@ func (a *Authority) Verify(r *Reading) (Signer, error) {
 	s := r.says
 	if !slices.Contains(a.types, s.PredicateType) {
 		if s.PredicateType == signPredicate {
-			return Signer{}, errors.New("it is a signature, and this authority accepts only attestations")
+			return Signer{}, because(
+				reason.WrongType,
+				errors.New("it is a signature, and this authority accepts only attestations"),
+			)
 		}
-		return Signer{}, fmt.Errorf("it is an attestation (%.80q), not a signature", s.PredicateType)
+		return Signer{}, because(
+			reason.WrongType,
+			fmt.Errorf("it is an attestation (%.80q), not a signature", s.PredicateType),
+		)
 	}
 	var err error
 	switch {
@@ -277,25 +284,31 @@ func (a *Authority) byKey(e *entity, image digest.Digest, s *Signer) error {
 	return nil
 }
 
-var errCertificate = errors.New("it was made with a certificate (keyless), and this authority trusts keys")
+var errCertificate = because(
+	reason.WrongScheme,
+	errors.New("it was made with a certificate (keyless), and this authority trusts keys"),
+)
 
 func (a *Authority) byIdentity(e *entity, image digest.Digest, s *Signer) error {
 	if !e.certified {
-		return errors.New("it was made with a key, and this authority trusts identities (keyless)")
+		return because(
+			reason.WrongScheme,
+			errors.New("it was made with a key, and this authority trusts identities (keyless)"),
+		)
 	}
 	if err := e.prove(); err != nil {
 		return err
 	}
 	claims, err := claimsOf(e.leaf)
 	if err != nil {
-		return err
+		return because(reason.Certificate, err)
 	}
 	// Nothing of the certificate is verified yet; whom it names decides whether
 	// that is worth the time.
 	if err := a.anyIdentity(claims); err != nil {
-		return err
+		return because(reason.WrongIdentity, err)
 	}
-	reason := fmt.Errorf(
+	refused := fmt.Errorf(
 		"its certificate was issued by %.120q, which is none of the trust roots (%s)",
 		e.leaf.Issuer.String(),
 		strings.Join(a.policy.TrustRoots, ", "),
@@ -305,15 +318,15 @@ func (a *Authority) byIdentity(e *entity, image digest.Digest, s *Signer) error 
 			continue
 		}
 		if e.costly() && !r.root.signed(e.leaf, e.chain) {
-			reason = errors.New("its certificate was not issued by the trusted authority")
-		} else if reason = run(r.verifier, e, image, verify.WithoutIdentitiesUnsafe()); reason == nil {
+			refused = errors.New("its certificate was not issued by the trusted authority")
+		} else if refused = run(r.verifier, e, image, verify.WithoutIdentitiesUnsafe()); refused == nil {
 			s.Subject, s.Issuer = claims.Subject, claims.Issuer
 			s.certified(e.leaf)
 			return nil
 		}
-		reason = fmt.Errorf("it names %s, but %w", Signer{Subject: claims.Subject, Issuer: claims.Issuer}, reason)
+		refused = fmt.Errorf("it names %s, but %w", Signer{Subject: claims.Subject, Issuer: claims.Issuer}, refused)
 	}
-	return a.undecided(reason)
+	return a.undecided(because(reason.Certificate, refused))
 }
 
 func (a *Authority) anyIdentity(claims policy.Claims) error {
@@ -337,7 +350,10 @@ const maxIdentityReasons = 3
 
 func (a *Authority) byPKI(e *entity, image digest.Digest, s *Signer) error {
 	if !e.certified {
-		return errors.New("it was made with a key, and this authority trusts certificates")
+		return because(
+			reason.WrongScheme,
+			errors.New("it was made with a key, and this authority trusts certificates"),
+		)
 	}
 	if err := e.prove(); err != nil {
 		return err
@@ -346,11 +362,11 @@ func (a *Authority) byPKI(e *entity, image digest.Digest, s *Signer) error {
 	names := namesOf(e.leaf, authorities)
 	i := slices.IndexFunc(names, a.policy.PKI.Subject.Match)
 	if i < 0 {
-		return unlike(e.leaf, names, a.policy.PKI.Subject)
+		return because(reason.WrongIdentity, unlike(e.leaf, names, a.policy.PKI.Subject))
 	}
-	reason := errors.New("no timestamp proves when it was made")
+	refused := because(reason.Timestamp, errors.New("no timestamp proves when it was made"))
 	if a.pki.stamped != nil && len(e.stamps) > 0 {
-		if reason = run(a.pki.stamped, e, image, verify.WithoutIdentitiesUnsafe()); reason == nil {
+		if refused = run(a.pki.stamped, e, image, verify.WithoutIdentitiesUnsafe()); refused == nil {
 			s.Subject = names[i]
 			s.certified(e.leaf)
 			return nil
@@ -358,7 +374,7 @@ func (a *Authority) byPKI(e *entity, image digest.Digest, s *Signer) error {
 	}
 	switch {
 	case a.pki.current != nil:
-		if reason = run(a.pki.current, e, image, verify.WithoutIdentitiesUnsafe()); reason == nil {
+		if refused = run(a.pki.current, e, image, verify.WithoutIdentitiesUnsafe()); refused == nil {
 			s.Subject, s.Until = names[i], soonest(e.leaf, authorities)
 			s.certified(e.leaf)
 			return nil
@@ -370,10 +386,10 @@ func (a *Authority) byPKI(e *entity, image digest.Digest, s *Signer) error {
 		return fmt.Errorf(
 			"its certificate ended on %s, and no timestamp proves that it was made before (%w)",
 			e.leaf.NotAfter.UTC().Format(time.DateOnly),
-			reason,
+			refused,
 		)
 	}
-	return a.undecided(reason)
+	return a.undecided(refused)
 }
 
 // soonest is when the first of the certificates ends that lead from leaf to a
@@ -403,21 +419,30 @@ func run(v *verify.Verifier, e *entity, image digest.Digest, who verify.PolicyOp
 // plainly says which step of sigstore-go's verification failed, for a person.
 func plainly(err error) error {
 	text := err.Error()
-	for _, step := range []struct{ prefix, words string }{
-		{"failed to verify log inclusion", "no transparency log entry proves it"},
-		{"failed to verify timestamps", "no trusted timestamp proves when it was made"},
+	for _, step := range []struct {
+		prefix string
+		code   reason.Code
+		words  string
+	}{
+		{"failed to verify log inclusion", reason.LogEntry, "no transparency log entry proves it"},
+		{"failed to verify timestamps", reason.Timestamp, "no trusted timestamp proves when it was made"},
 		{
 			"failed to verify leaf certificate",
+			reason.Certificate,
 			"its certificate was not issued by the trusted authority, or was not valid when it was made",
 		},
-		{"failed to verify signed certificate timestamp", "its certificate is in no trusted certificate log"},
-		{"failed to verify signature", "it was made by another key, or altered"},
+		{
+			"failed to verify signed certificate timestamp",
+			reason.Certificate,
+			"its certificate is in no trusted certificate log",
+		},
+		{"failed to verify signature", reason.OtherKey, "it was made by another key, or altered"},
 	} {
 		if rest, ok := strings.CutPrefix(text, step.prefix); ok {
-			return fmt.Errorf("%s%s", step.words, detail(rest))
+			return because(step.code, fmt.Errorf("%s%s", step.words, detail(rest)))
 		}
 	}
-	return fmt.Errorf("it cannot be verified%s", detail(text))
+	return because(reason.Unverifiable, fmt.Errorf("it cannot be verified%s", detail(text)))
 }
 
 // detail is what sigstore-go adds, without what is for its programmers: dumps

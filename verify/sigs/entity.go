@@ -18,6 +18,8 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/tlog"
 	"github.com/sigstore/sigstore-go/pkg/verify"
+
+	"github.com/pullgate/pullgate/verify/reason"
 )
 
 // entity is a candidate taken apart, in whichever format it came: what was
@@ -59,6 +61,11 @@ type Reading struct {
 // Read takes c apart; what it signs must be about exactly image. It computes no
 // signature. Errors are as Authority.Verify's.
 func Read(c Candidate, image digest.Digest) (*Reading, error) {
+	r, err := read(c, image)
+	return r, because(reason.Unreadable, err)
+}
+
+func read(c Candidate, image digest.Digest) (*Reading, error) {
 	if len(c.Payload) > MaxPayload && c.Kind == Legacy {
 		return nil, fmt.Errorf("it is larger than %d KiB, and no signature is", MaxPayload>>10)
 	}
@@ -97,7 +104,10 @@ func (e *entity) says(image digest.Digest) (Signer, error) {
 			return Signer{}, err
 		}
 		if !names(p.Critical.Image.Digest, image) {
-			return Signer{}, fmt.Errorf("it is for another image, %.80q", p.Critical.Image.Digest)
+			return Signer{}, because(
+				reason.OtherImage,
+				fmt.Errorf("it is for another image, %.80q", p.Critical.Image.Digest),
+			)
 		}
 		return Signer{PredicateType: signPredicate, Annotations: p.annotations()}, nil
 	}
@@ -107,7 +117,7 @@ func (e *entity) says(image digest.Digest) (Signer, error) {
 	}
 	annotations, ok := s.about(image)
 	if !ok {
-		return Signer{}, errors.New("its statement is not about this image")
+		return Signer{}, because(reason.OtherImage, errors.New("its statement is not about this image"))
 	}
 	return Signer{PredicateType: s.PredicateType, Annotations: annotations, Statement: e.payload}, nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/digitorus/pkcs7"
 
 	"github.com/pullgate/pullgate/verify/oci"
+	"github.com/pullgate/pullgate/verify/reason"
 )
 
 // Bounds on evidence. An RSA key from outside costs time that grows with the
@@ -51,7 +52,7 @@ func (e *entity) count() error {
 func (e *entity) prove() error {
 	if !e.proved {
 		e.proved = true
-		e.broken = e.evidence()
+		e.broken = because(reason.Certificate, e.evidence())
 	}
 	return e.broken
 }
@@ -59,18 +60,21 @@ func (e *entity) prove() error {
 func (e *entity) evidence() error {
 	if e.annotations != nil {
 		if err := e.annotated(); err != nil {
-			return err
+			return because(reason.Unreadable, err)
 		}
 	}
 	if err := e.count(); err != nil {
-		return err
+		return because(reason.Limit, err)
 	}
 	if e.bundled && len(e.logEntries) > 0 {
 		switch {
 		case e.version == "v0.1" && !e.HasInclusionPromise():
-			return errors.New("its bundle is of version 0.1 and lacks the log's promise of inclusion")
+			return because(
+				reason.LogEntry,
+				errors.New("its bundle is of version 0.1 and lacks the log's promise of inclusion"),
+			)
 		case e.version != "v0.1" && !e.HasInclusionProof():
-			return errors.New("its bundle lacks the log's proof of inclusion")
+			return because(reason.LogEntry, errors.New("its bundle lacks the log's proof of inclusion"))
 		}
 	}
 	if e.certified && len(e.certificates) == 0 {
@@ -105,15 +109,15 @@ func (e *entity) evidence() error {
 	for _, t := range e.logEntries {
 		proof := t.GetInclusionProof()
 		if len(proof.GetHashes()) > maxProofHashes || len(proof.GetCheckpoint().GetEnvelope()) > maxCheckpoint {
-			return errors.New("its log entry's proof is larger than any is")
+			return because(reason.LogEntry, errors.New("its log entry's proof is larger than any is"))
 		}
 		if err := boundLogBody(t.GetCanonicalizedBody()); err != nil {
-			return err
+			return because(reason.LogEntry, err)
 		}
 	}
 	for _, token := range e.stamps {
 		if err := boundTimestamp(token); err != nil {
-			return err
+			return because(reason.Timestamp, err)
 		}
 	}
 	return nil
