@@ -61,8 +61,8 @@ func TestCodesAreDocumented(t *testing.T) {
 		t.Fatal("docs/decisions.md has no section of reason codes")
 	}
 	var listed []string
-	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| [^|]+ \\|$").FindAllStringSubmatch(section, -1) {
-		listed = append(listed, row[1])
+	for _, item := range regexp.MustCompile("(?m)^- `([a-z_]+)`: .+$").FindAllStringSubmatch(section, -1) {
+		listed = append(listed, item[1])
 	}
 
 	if !slices.Equal(codes, listed) {
