@@ -11,6 +11,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
+	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/proxy/upstream"
@@ -26,14 +28,14 @@ type loaded struct {
 	upstreams map[string]*upstream.Upstream
 	words     map[string]string // by host: what an upstream was made of
 	mode      policy.Mode
-	telemetry *telemetry
+	telemetry *telemetry.SDK
 	sum       [sha256.Size]byte                     // of the files it was read from
 	wrap      func(verify.Registry) verify.Registry // nil: registries are asked as they are
 }
 
 // load reads everything and returns every problem at once. With problems, what
 // it returns is only good for knowing which files it looked at, or nil.
-func load(file string, t *telemetry) (*loaded, []policy.Problem) {
+func load(file string, t *telemetry.SDK) (*loaded, []policy.Problem) {
 	return loadOver(file, os.Environ(), t, nil)
 }
 
@@ -41,12 +43,12 @@ func load(file string, t *telemetry) (*loaded, []policy.Problem) {
 // program has written itself, over which nobody's environment may lie. Upstreams
 // that before has under the same words are taken over, with their connections
 // and tokens.
-func loadOver(file string, environ []string, t *telemetry, before *loaded) (*loaded, []policy.Problem) {
+func loadOver(file string, environ []string, t *telemetry.SDK, before *loaded) (*loaded, []policy.Problem) {
 	c, problems := readConfig(file, environ)
 	if c == nil || c.nodes == nil {
 		return nil, problems
 	}
-	canary, err := parseImage(c.Canary)
+	canary, err := imagename.Parse(c.Canary)
 	if c.Canary == "" || err != nil { // an error has been reported by check
 		canary = policy.Image{}
 	}
@@ -78,7 +80,7 @@ func loadOver(file string, environ []string, t *telemetry, before *loaded) (*loa
 		if err != nil {
 			return nil, err
 		}
-		uc.Auth, uc.Tracer, uc.Meter = auth, t.tracer, t.meter
+		uc.Auth, uc.Tracer, uc.Meter = auth, t.Tracer, t.Meter
 		return upstream.New(uc)
 	})
 	for _, p := range set.Policies() {
@@ -202,8 +204,8 @@ func (l *loaded) gate(e *engine) (*verify.Gate, error) {
 		DenyTTL:      l.config.Verdicts.DenyTTL,
 		TagTTL:       l.config.Manifests.TagTTL,
 		StaleIfError: l.config.Verdicts.StaleIfError,
-		Tracer:       l.telemetry.tracer,
-		Meter:        l.telemetry.meter,
+		Tracer:       l.telemetry.Tracer,
+		Meter:        l.telemetry.Meter,
 	})
 }
 
