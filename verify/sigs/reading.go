@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/pullgate/pullgate/verify/reason"
 )
 
 // Candidate is one thing that claims to be a signature. All of it is untrusted.
@@ -26,6 +28,11 @@ type Reading struct {
 // Read takes c apart; what it signs must be about exactly image. It computes no
 // signature. Errors are as Authority.Verify's.
 func Read(c Candidate, image digest.Digest) (*Reading, error) {
+	r, err := read(c, image)
+	return r, because(reason.Unreadable, err)
+}
+
+func read(c Candidate, image digest.Digest) (*Reading, error) {
 	if c.Kind == Legacy && len(c.Payload) > MaxPayload {
 		return nil, errTooLarge
 	}
