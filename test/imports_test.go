@@ -10,23 +10,34 @@ import (
 const module = "github.com/pullgate/pullgate/"
 
 // rooms may import only what stands below them: cmd → proxy → verify → policy.
-// At the bottom is verify/oci, bytes and digests, which imports nothing of ours.
+// At the bottom are verify/oci, bytes and digests, and verify/reason, words; they
+// import nothing of ours.
 var rooms = map[string][]string{
 	"verify/oci":             {},
 	"policy":                 {"verify/oci"},
-	"verify/sigs":            {"policy", "verify/oci"},
+	"verify/sigs":            {"policy", "verify/oci", "verify/reason"},
 	"verify/facts":           {"policy", "verify/oci"},
-	"verify/facts/factstest": {"policy", "verify/oci", "verify/facts"},
-	"verify":                 {"policy", "verify/oci", "verify/facts", "verify/sigs"},
-	"verify/trust":           {"policy", "verify/oci", "verify/sigs"},
-	"proxy/upstream":         {"policy", "verify/oci"},
-	"proxy":                  {"policy", "verify", "verify/oci", "proxy/upstream"},
-	"cmd/pullgate/exit":      {},
-	"cmd/pullgate/version":   {},
-	"cmd/pullgate/show":      {"policy"},
-	"cmd/pullgate/imagename": {"policy", "cmd/pullgate/show"},
-	"cmd/pullgate/telemetry": {"cmd/pullgate/version"},
-	"cmd/pullgate/imports":   {"policy"},
+	"verify/facts/factstest": {"policy", "verify/facts", "verify/oci"},
+	"verify": {
+		"policy",
+		"verify/facts",
+		"verify/judge",
+		"verify/oci",
+		"verify/reason",
+		"verify/sigs",
+	},
+	"verify/trust":               {"policy", "verify/oci", "verify/sigs"},
+	"proxy/upstream":             {"policy", "proxy/upstream/credentials", "verify/oci"},
+	"proxy":                      {"policy", "proxy/upstream", "verify", "verify/oci"},
+	"cmd/pullgate/exit":          {},
+	"cmd/pullgate/version":       {},
+	"cmd/pullgate/show":          {"policy"},
+	"cmd/pullgate/imagename":     {"cmd/pullgate/show", "policy"},
+	"cmd/pullgate/telemetry":     {"cmd/pullgate/version"},
+	"cmd/pullgate/imports":       {"policy"},
+	"proxy/upstream/credentials": {"policy"},
+	"verify/reason":              {},
+	"verify/judge":               {"policy", "verify/oci", "verify/reason", "verify/sigs"},
 	"cmd/pullgate": {
 		"policy",
 		"cmd/pullgate/exit",
@@ -38,10 +49,12 @@ var rooms = map[string][]string{
 		"verify",
 		"verify/facts",
 		"verify/oci",
+		"verify/reason",
 		"verify/sigs",
 		"verify/trust",
 		"proxy",
 		"proxy/upstream",
+		"proxy/upstream/credentials",
 	},
 }
 

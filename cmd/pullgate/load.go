@@ -77,7 +77,7 @@ func loadOver(file string, environ []string, t *telemetry.SDK, before *loaded) (
 		if before != nil && before.words[uc.Host] == words {
 			return before.upstreams[uc.Host], nil
 		}
-		auth, err := c.auth(u.Auth)
+		auth, err := c.auth(u.Auth, uc)
 		if err != nil {
 			return nil, err
 		}
@@ -211,7 +211,16 @@ func (l *loaded) gate(e *engine) (*verify.Gate, error) {
 }
 
 func (l *loaded) snapshot(gate *verify.Gate) *proxy.Snapshot {
-	s := &proxy.Snapshot{Gate: gate, Upstreams: l.upstreams, Hostnames: l.config.hostnames()}
+	limits := l.limits()
+	s := &proxy.Snapshot{
+		Gate:      gate,
+		Upstreams: l.upstreams,
+		Hostnames: l.config.hostnames(),
+		Listings: proxy.ListingLimits{
+			Timeout: limits.VerifyTimeout,
+			Bytes:   limits.ManifestBytes,
+		},
+	}
 	if l.config.DefaultUpstream != "" {
 		s.DefaultUpstream = policy.FamiliarHost(l.config.DefaultUpstream)
 	}
