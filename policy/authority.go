@@ -155,7 +155,7 @@ func (l *loader) authority(s source, what string, n *yaml.Node, keys map[string]
 
 // evidence settles which trust root's logs and timestamps an authority asks for.
 func (l *loader) evidence(s source, a *Authority, trustRoot *yaml.Node, kind, what string) {
-	stamped := a.PKI != nil && a.PKI.Stamped
+	stamped := a.PKI != nil && a.PKI.RequireTimestamp
 	switch {
 	case kind == "keyless" || kind == "github":
 		if trustRoot != nil {

@@ -102,7 +102,7 @@ func (h policyHash) authority(a *Authority) {
 		h.certificates(a.PKI.Roots)
 		h.certificates(a.PKI.Intermediates)
 		h.pattern(a.PKI.Subject)
-		h.flag(a.PKI.Stamped)
+		h.flag(a.PKI.RequireTimestamp)
 	}
 	h.texts(a.TrustRoots)
 	h.texts(a.Accept)

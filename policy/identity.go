@@ -63,7 +63,8 @@ func ClaimNames() []string {
 	}
 }
 
-// Match says why c is not this identity; nil means that it is.
+// Match returns nil if c satisfies the identity, or an error that describes the
+// first mismatch.
 func (i *Identity) Match(c Claims) error {
 	if !i.Issuer.Match(c.Issuer) {
 		return fmt.Errorf("issuer is not %s", i.Issuer)

@@ -49,7 +49,7 @@ func (l *loader) keyless(s source, a *Authority, n *yaml.Node, what string) {
 		}
 	}
 	if !given {
-		s.problem(n, "%s has no identities: whoever has an account anywhere could sign; add issuer and subject", what)
+		s.problem(n, "%s has no identities, so anyone with an account at any provider could sign: add issuer and subject", what)
 	}
 }
 
@@ -255,7 +255,7 @@ func (l *loader) pki(s source, a *Authority, n *yaml.Node, what string) {
 			a.PKI.Subject = s.expression(f.value, label)
 		case "time":
 			word, _ := s.choice(f.value, label, "current", "timestamp")
-			a.PKI.Stamped = word == "timestamp"
+			a.PKI.RequireTimestamp = word == "timestamp"
 		}
 	}
 	if !given["rootsFile"] {

@@ -66,9 +66,9 @@ type Policy struct {
 	Hash string
 }
 
-// DeniesInWriting reports a static deny that somebody wrote, as against the
-// default action's: no warn mode weakens it.
-func (p *Policy) DeniesInWriting() bool { return p.Static == Deny && !p.Where.IsZero() }
+// IsExplicitDeny reports whether p is a `static: deny` from the configuration;
+// warn mode never overrides it.
+func (p *Policy) IsExplicitDeny() bool { return p.Static == Deny && !p.Where.IsZero() }
 
 // Authority is one trusted signer: any of its keys, any of its keyless
 // identities, or any certificate of its own PKI. Exactly one of the three is set.
@@ -119,10 +119,10 @@ type Certificate struct {
 	Intermediates []*x509.Certificate
 	Subject       Pattern // some subject alternative name of the leaf
 
-	// Stamped demands that an RFC 3161 timestamp proves the certificate's
-	// validity (time: timestamp). Otherwise the chain has to be valid now, or at
-	// such a timestamp if there is one.
-	Stamped bool
+	// RequireTimestamp demands that an RFC 3161 timestamp proves the
+	// certificate's validity (time: timestamp). Otherwise the chain has to be
+	// valid now, or at such a timestamp if there is one.
+	RequireTimestamp bool
 }
 
 // Client is who asks, as far as policies may see it.

@@ -147,9 +147,9 @@ func (s *Set) Files() []string {
 }
 
 // CouldAllow reports whether any image of repo could be admitted today by some
-// policy, those for single digests included. Tag lists, referrers and
-// signature artefacts of other repositories are nobody's business. Warn mode of
-// the whole gate is not considered.
+// policy, those for single digests included. Listings and signature artifacts
+// are served only for such repositories. Warn mode of the whole gate is not
+// considered.
 func (s *Set) CouldAllow(repo Repository) bool { return s.couldAllow(repo, time.Now()) }
 
 func (s *Set) couldAllow(repo Repository, now time.Time) bool {

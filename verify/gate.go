@@ -302,7 +302,7 @@ func (q *question) orWarn(v Verdict, err error, d, alias digest.Digest) (Verdict
 // warns reports whether a refusal under p admits with a warning. Nothing
 // weakens a written-out static deny.
 func (g *Gate) warns(p *policy.Policy) bool {
-	return !p.DeniesInWriting() && (p.Mode == policy.Warn || g.Mode == policy.Warn)
+	return !p.IsExplicitDeny() && (p.Mode == policy.Warn || g.Mode == policy.Warn)
 }
 
 // CouldAllow reports whether any image of repo could be admitted, in warn mode

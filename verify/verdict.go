@@ -120,7 +120,7 @@ func (v Verdict) Message() string {
 
 // under applies a warn mode to a denial. Nothing weakens a written-out static deny.
 func (v Verdict) under(p *policy.Policy, gate policy.Mode) Verdict {
-	if v.Outcome == Denied && !p.DeniesInWriting() && (p.Mode == policy.Warn || gate == policy.Warn) {
+	if v.Outcome == Denied && !p.IsExplicitDeny() && (p.Mode == policy.Warn || gate == policy.Warn) {
 		v.Outcome = Warned
 	}
 	return v

@@ -130,7 +130,7 @@ func (a *Authority) forIdentities(roots []*Root) error {
 
 // needsRoot reports whether nothing can count without the trust root.
 func (a *Authority) needsRoot() bool {
-	return a.policy.TransparencyLog || a.policy.Timestamp || a.policy.PKI != nil && a.policy.PKI.Stamped
+	return a.policy.TransparencyLog || a.policy.Timestamp || a.policy.PKI != nil && a.policy.PKI.RequireTimestamp
 }
 
 func (a *Authority) forKeys(roots []*Root) error {
@@ -162,7 +162,7 @@ func (a *Authority) forPKI(roots []*Root) error {
 		})
 	}
 	a.pki = &pki{}
-	demandStamp := p.Stamped || a.policy.Timestamp
+	demandStamp := p.RequireTimestamp || a.policy.Timestamp
 	var err error
 	switch {
 	case len(roots) > 0:
