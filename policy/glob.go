@@ -169,11 +169,7 @@ func (g Glob) Match(repo string) bool {
 	case "**":
 		return true
 	}
-	run := newGlobRun(g.tokens)
-	for i := 0; i < len(repo); i++ {
-		run.read(token(repo[i]))
-	}
-	return run.accepted()
+	return matchTokens(g.tokens, repo)
 }
 
 // Covers reports whether every repository that other matches is surely
@@ -262,3 +258,12 @@ func (r *globRun) read(symbol token) {
 }
 
 func (r *globRun) accepted() bool { return r.seen[len(r.tokens)] == r.step }
+
+// matchTokens reports whether the whole of text matches a compiled glob.
+func matchTokens(tokens []token, text string) bool {
+	run := newGlobRun(tokens)
+	for i := range len(text) {
+		run.read(token(text[i]))
+	}
+	return run.accepted()
+}

@@ -1,12 +1,11 @@
 // Package policy turns YAML into a compiled, ordered Set of policies and says
 // which one decides about an image. It is pure: it reads files while loading
-// and nothing after that, and knows no network, no registry and no signature
-// format.
+// and nothing after that. It must not know a network, a registry or a signature
+// format; verify asks it what to demand, and finds out by itself.
 package policy
 
 import (
 	"crypto"
-	"crypto/x509"
 	"time"
 )
 
@@ -110,19 +109,6 @@ type Key struct {
 	Public crypto.PublicKey
 	Source string // file name, or "inline", for messages
 	ID     string // lower-case hex SHA-256 of the DER SubjectPublicKeyInfo
-}
-
-// Certificate is a PKI of one's own: what its roots issued, to whom Subject
-// says.
-type Certificate struct {
-	Roots         []*x509.Certificate // at least one; self-signed or not, each is trusted
-	Intermediates []*x509.Certificate
-	Subject       Pattern // some subject alternative name of the leaf
-
-	// RequireTimestamp demands that an RFC 3161 timestamp proves the
-	// certificate's validity (time: timestamp). Otherwise the chain has to be
-	// valid now, or at such a timestamp if there is one.
-	RequireTimestamp bool
 }
 
 // Client is who asks, as far as policies may see it.

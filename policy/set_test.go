@@ -188,7 +188,7 @@ func TestHashCoversEveryField(t *testing.T) {
 					func(p *Policy) { field(p).Set(reflect.ValueOf([]*x509.Certificate{{Raw: []byte("another")}})) },
 				)
 			case Position:
-				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf(Position{"changed", 2})) })
+				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf(Position{File: "changed", Line: 2})) })
 			case *Expression:
 				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf(expression(t, "false"))) })
 			case []Glob:
