@@ -113,7 +113,7 @@ func (g *GitHub) read(f field, what string) {
 	}
 }
 
-// gitHubIssuer is who issues the identity tokens of GitHub Actions.
+// gitHubIssuer issues the identity tokens of GitHub Actions.
 const gitHubIssuer = "https://token.actions.githubusercontent.com"
 
 // gitHubServer is the forge behind an Actions issuer: github.com, also for an

@@ -24,7 +24,7 @@ type Claims struct {
 	Values  map[string]string
 }
 
-// The claims that GitHub's workflows are told apart by.
+// The claims that tell GitHub's workflows apart.
 const (
 	claimBuildSigner = "buildSignerURI"
 	claimOwner       = "sourceRepositoryOwnerURI"

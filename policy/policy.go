@@ -76,7 +76,7 @@ type Authority struct {
 
 	Keys       []Key        // public keys
 	KMS        []string     // references to keys in a key service ("awskms://…"), which count beside Keys
-	Identities []Identity   // who may have been given a Fulcio certificate
+	Identities []Identity   // of Fulcio certificates
 	PKI        *Certificate // a PKI of one's own
 
 	// TrustRoots name the roots whose logs, timestamps and, for identities,
@@ -111,7 +111,7 @@ type Key struct {
 	ID     string // lower-case hex SHA-256 of the DER SubjectPublicKeyInfo
 }
 
-// Client is who asks, as far as policies may see it.
+// Client is the one who asks, as far as policies may see it.
 type Client struct {
 	Addr string // remote IP address without port
 }
