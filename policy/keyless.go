@@ -100,13 +100,13 @@ func (v value) isWhole(id Identity, given map[string]bool) bool {
 	switch {
 	case !given["issuer"] && !given["issuerRegExp"]:
 		v.problem(
-			"%s has no issuer: anybody can run an identity provider that names any subject; add issuer",
+			"%s has no issuer: anyone can run an identity provider that names any subject; add issuer",
 			v.Path,
 		)
 		return false
 	case !given["subject"] && !given["subjectRegExp"] && len(id.Claims) == 0:
 		v.problem(
-			"%s has no subject and no claims: everybody with an account at the issuer could sign; add subject, "+
+			"%s has no subject and no claims: anyone with an account at the issuer could sign; add subject, "+
 				"subjectRegExp or claims",
 			v.Path,
 		)

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/pullgate/pullgate/policy/strictyaml"
 )
 
 // TestAttestationsAskedByAll makes rules for the same images that ask for
@@ -20,7 +22,7 @@ func TestAttestationsAskedByAll(t *testing.T) {
 	carried, admitted := 0, 0
 	for range 20000 {
 		r := &report{}
-		at := value{r: r, file: "f", node: &yaml.Node{}}
+		at := value{strictyaml.Value{File: "f", Node: &yaml.Node{}}, r}
 		var rules []rule
 		for i := range 1 + rng.IntN(3) {
 			a := rule{value: at, name: fmt.Sprint("rule ", i), places: []place{everything}}

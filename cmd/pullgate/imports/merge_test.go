@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/policy/strictyaml"
 )
 
 // TestFirstMatchAsksForAll makes sets of rules that all must hold, and tries
@@ -42,7 +43,7 @@ func TestFirstMatchAsksForAll(t *testing.T) {
 	carried := 0
 	for range 20000 {
 		r := &report{}
-		at := value{r: r, file: "f", node: &yaml.Node{}}
+		at := value{strictyaml.Value{File: "f", Node: &yaml.Node{}}, r}
 		var rules []rule
 		for i := range 1 + rng.IntN(3) {
 			a := rule{value: at, name: fmt.Sprint("rule ", i), warn: rng.IntN(8) == 0}
