@@ -144,7 +144,7 @@ func (r *rig) withCredentials(t *testing.T, handler func(next http.Handler) http
 	}
 	server := httptest.NewServer(handler(r.reg))
 	t.Cleanup(server.Close)
-	r.reach(t, server.URL, nil, upstream.Auth{Type: upstream.Basic, Username: "gate", PasswordFile: password})
+	r.reach(t, server.URL, nil, gateAuth(t, password))
 }
 
 // reach makes the gate ask reg.example at another address.
@@ -599,7 +599,7 @@ func TestKnownVulnerabilities(t *testing.T) {
 			t.Cleanup(server.Close)
 			roots := x509.NewCertPool()
 			roots.AddCert(server.Certificate())
-			for _, auth := range []upstream.Auth{{}, {Type: upstream.Basic, Username: "gate", PasswordFile: password}} {
+			for _, auth := range []upstream.Auth{{}, gateAuth(t, password)} {
 				r.reach(t, server.URL, &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, auth)
 				if g := r.get(manifests("prod/app", "v1")); g.status != 502 {
 					t.Errorf("%d %s", g.status, g.body)

@@ -24,7 +24,7 @@ func adminHandler(r *reloader) http.Handler {
 			say(w, http.StatusOK, "ok\n")
 		}
 	})
-	mux.Handle("GET /metrics", r.telemetry.metrics)
+	mux.Handle("GET /metrics", r.telemetry.Metrics)
 	mux.Handle("GET /decisions", r.decisions)
 	return mux
 }

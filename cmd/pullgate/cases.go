@@ -14,6 +14,10 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/exit"
+	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
+	"github.com/pullgate/pullgate/cmd/pullgate/show"
+	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify"
 )
@@ -40,13 +44,13 @@ It prints every case that went otherwise and exits 0 when all went as expected,
 1 when one did not, 2 when one could not be told.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			l, problems := load(file, noTelemetry())
+			l, problems := load(file, telemetry.None())
 			if len(problems) > 0 {
 				return report(cmd.ErrOrStderr(), problems)
 			}
 			cases, err := readCases(args[0])
 			if err != nil {
-				return &exitError{exitDenied, err}
+				return exit.With(exit.Denied, err)
 			}
 			return runCases(cmd.Context(), l, cases, cmd.OutOrStdout())
 		},
@@ -135,10 +139,10 @@ func runCases(ctx context.Context, l *loaded, cases []testCase, out io.Writer) e
 			fmt.Fprintf(out, "%s: %s: %s\n%s", c.where, c.Image, problem, describe(v, l.policies))
 		}
 	}
-	fmt.Fprintf(out, "%s, %d as expected\n", counted(len(cases), "case"), len(cases)-wrong-untold)
+	fmt.Fprintf(out, "%s, %d as expected\n", show.Counted(len(cases), "case"), len(cases)-wrong-untold)
 	switch {
 	case wrong > 0:
-		return &exitError{exitDenied, fmt.Errorf("%d of %d cases went otherwise", wrong, len(cases))}
+		return exit.With(exit.Denied, fmt.Errorf("%d of %d cases went otherwise", wrong, len(cases)))
 	case untold > 0:
 		return fmt.Errorf("%d of %d cases could not be told", untold, len(cases))
 	}
@@ -146,7 +150,7 @@ func runCases(ctx context.Context, l *loaded, cases []testCase, out io.Writer) e
 }
 
 func (c testCase) decide(ctx context.Context, l *loaded) (verify.Verdict, error) {
-	image, err := parseImage(c.Image)
+	image, err := imagename.Parse(c.Image)
 	if err != nil {
 		return verify.Verdict{}, err
 	}

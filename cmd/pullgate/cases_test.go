@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"log"
 	"net/http/httptest"
@@ -11,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/registry"
+
+	"github.com/pullgate/pullgate/cmd/pullgate/exit"
 )
 
 // A recording made from a registry decides the same once the registry is gone.
@@ -36,14 +37,7 @@ func TestCasesFromRecordings(t *testing.T) {
 		t.Helper()
 		var out, errs bytes.Buffer
 		err := run(t.Context(), args, &out, &errs)
-		var exit *exitError
-		code := 0
-		if errors.As(err, &exit) {
-			code = exit.code
-		} else if err != nil {
-			code = exitCouldNotTell
-		}
-		if code != want {
+		if code := exit.Code(err); code != want {
 			t.Fatalf("%v: exit %d (%v), want %d\n%s%s", args, code, err, want, out.String(), errs.String())
 		}
 		return out.String()
@@ -61,7 +55,7 @@ func TestCasesFromRecordings(t *testing.T) {
 		t.Errorf("verify says\n%s", out)
 	}
 	out = command(
-		exitDenied,
+		exit.Denied,
 		"verify",
 		"demo.example/unsigned:latest",
 		"--config",
@@ -87,7 +81,7 @@ func TestCasesFromRecordings(t *testing.T) {
 		t.Errorf("verify --key says\n%s", out)
 	}
 	reg.Close()
-	command(exitCouldNotTell, "verify", "demo.example/signed:latest", "--config", config)
+	command(exit.CouldNotTell, "verify", "demo.example/signed:latest", "--config", config)
 
 	good := writeIn(t, dir, "good.yaml", `cases:
   - {image: "demo.example/signed:latest", recorded: signed.json, policy: keyed, outcome: allowed}
@@ -103,11 +97,11 @@ func TestCasesFromRecordings(t *testing.T) {
 		"field":   `{image: "demo.example/signed:latest", outcome: allowed, recorder: x}`,
 		"word":    `{image: "demo.example/signed:latest", outcome: fine}`,
 	} {
-		command(exitDenied, "test", writeIn(t, dir, name+".yaml", "cases:\n  - "+text+"\n"), "--config", config)
+		command(exit.Denied, "test", writeIn(t, dir, name+".yaml", "cases:\n  - "+text+"\n"), "--config", config)
 	}
-	command(exitDenied, "test", writeIn(t, dir, "empty.yaml", "cases: []\n"), "--config", config)
+	command(exit.Denied, "test", writeIn(t, dir, "empty.yaml", "cases: []\n"), "--config", config)
 	command(
-		exitCouldNotTell,
+		exit.CouldNotTell,
 		"test",
 		writeIn(t, dir, "live.yaml", "cases:\n  - {image: \"demo.example/signed:latest\", outcome: allowed}\n"),
 		"--config",
@@ -127,7 +121,7 @@ func TestCasesFromRecordings(t *testing.T) {
 		t.Fatal(err)
 	}
 	command(
-		exitCouldNotTell,
+		exit.CouldNotTell,
 		"test",
 		writeIn(
 			t,

@@ -7,6 +7,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/exit"
+	"github.com/pullgate/pullgate/cmd/pullgate/show"
+	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 	"github.com/pullgate/pullgate/policy"
 )
 
@@ -24,22 +27,22 @@ plain http.
 It exits 0 when there is nothing to say, 1 otherwise.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, problems := load(file, noTelemetry())
+			l, problems := load(file, telemetry.None())
 			if len(problems) > 0 {
 				return report(cmd.ErrOrStderr(), problems)
 			}
 			if strict {
 				if weak := l.lint(); len(weak) > 0 {
-					printProblems(cmd.ErrOrStderr(), weak)
-					return &exitError{exitDenied, errors.New("the configuration is valid, but weak; see above")}
+					show.Problems(cmd.ErrOrStderr(), weak)
+					return exit.With(exit.Denied, errors.New("the configuration is valid, but weak; see above"))
 				}
 			}
 			_, err := fmt.Fprintf(
 				cmd.OutOrStdout(),
 				"%s: fine: %s, %s\n",
 				file,
-				counted(len(l.upstreams), "upstream"),
-				counted(len(l.policies.Policies()), "policy"),
+				show.Counted(len(l.upstreams), "upstream"),
+				show.Counted(len(l.policies.Policies()), "policy"),
 			)
 			return err
 		},
@@ -53,14 +56,8 @@ func configFlag(cmd *cobra.Command, file *string) {
 	cmd.Flags().StringVarP(file, "config", "c", "pullgate.yaml", "the configuration `FILE`")
 }
 
-func printProblems(w io.Writer, problems []policy.Problem) {
-	for _, p := range problems {
-		fmt.Fprintln(w, printable(p.String()))
-	}
-}
-
 // report prints problems, a line each, and is the error that ends the program.
 func report(w io.Writer, problems []policy.Problem) error {
-	printProblems(w, problems)
-	return &exitError{exitDenied, errors.New("the configuration was refused; nothing was started")}
+	show.Problems(w, problems)
+	return exit.With(exit.Denied, errors.New("the configuration was refused; nothing was started"))
 }

@@ -21,6 +21,8 @@ import (
 	"github.com/spf13/viper"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
+	"github.com/pullgate/pullgate/cmd/pullgate/version"
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy/upstream"
 )
@@ -400,7 +402,7 @@ func (c *config) check() []policy.Problem {
 		add(c.line("clients", "htpasswdFile"), "clients.htpasswdFile is not supported yet")
 	}
 	if c.Canary != "" {
-		if repo, err := parseImage(c.Canary); err != nil {
+		if repo, err := imagename.Parse(c.Canary); err != nil {
 			add(c.line("canary"), "canary: %v", err)
 		} else if !slices.ContainsFunc(c.Upstreams, func(u upstreamConfig) bool { return policy.FamiliarHost(u.Host) == repo.Host }) {
 			add(c.line("canary"), "canary %s is on %s, which is not among the upstreams", c.Canary, repo.Host)
@@ -511,7 +513,7 @@ func (c *config) upstreams(
 	var list []policy.Problem
 	for i, u := range c.Upstreams {
 		line := c.line("upstreams", strconv.Itoa(i))
-		uc := upstream.Config{Host: policy.FamiliarHost(u.Host), UserAgent: "pullgate/" + version()}
+		uc := upstream.Config{Host: policy.FamiliarHost(u.Host), UserAgent: "pullgate/" + version.String()}
 		if u.URL != "" {
 			uc.URL, _ = url.Parse(u.URL) // checked in checkUpstreams
 		}

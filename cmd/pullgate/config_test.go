@@ -13,10 +13,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pullgate/pullgate/cmd/pullgate/exit"
+	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 )
 
 func TestExampleLoads(t *testing.T) {
-	l, problems := load(filepath.Join("..", "..", "config.example.yaml"), noTelemetry())
+	l, problems := load(filepath.Join("..", "..", "config.example.yaml"), telemetry.None())
 	for _, p := range problems {
 		t.Error(p)
 	}
@@ -230,7 +233,7 @@ func TestBadConfigurations(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, problems := load(writeConfig(t, row.text), noTelemetry())
+			_, problems := load(writeConfig(t, row.text), telemetry.None())
 			for line, want := range row.want {
 				found := false
 				for _, p := range problems {
@@ -328,8 +331,7 @@ func TestCheckCommand(t *testing.T) {
 	}
 	bad := writeIn(t, dir, "bad.yaml", "mode: off\nupstreams: [{host: a.example}]\npolicies: [{name: x}]\n")
 	err := run(t.Context(), []string{"check", "--config", bad}, &out, &errs)
-	var exit *exitError
-	if err == nil || !asExit(err, &exit) || exit.code != exitDenied {
+	if exit.Code(err) != exit.Denied {
 		t.Fatalf("bad configuration: %v", err)
 	}
 	for _, line := range []int{1, 3} {

@@ -86,7 +86,7 @@ func (l *loaded) startDecisions(ctx context.Context, log *slog.Logger) (*decisio
 	default:
 		sink = &decisionFile{path: c.decisionFile(), maxBytes: int64(c.Decisions.MaxBytes), keep: c.Decisions.Keep}
 	}
-	return newDecisions(sink, l.telemetry.meter, log)
+	return newDecisions(sink, l.telemetry.Meter, log)
 }
 
 func newDecisions(sink decisionSink, meter metric.MeterProvider, log *slog.Logger) (*decisions, error) {

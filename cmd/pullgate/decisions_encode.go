@@ -5,8 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/show"
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/verify"
 )
@@ -24,16 +24,16 @@ func appendDecision(b []byte, d *proxy.Decision) []byte {
 	d.Findings, d.Reasons = d.Findings[:min(len(d.Findings), most)], d.Reasons[:min(len(d.Reasons), most)]
 	for i, f := range d.Findings {
 		d.Findings[i] = verify.Finding{
-			Authority: shorten(f.Authority, long),
+			Authority: show.Shorten(f.Authority, long),
 			Passed:    f.Passed,
-			Detail:    shorten(f.Detail, long),
+			Detail:    show.Shorten(f.Detail, long),
 		}
 	}
 	for i, r := range d.Reasons {
-		d.Reasons[i] = verify.Reason{Authority: shorten(r.Authority, long), Reason: shorten(r.Reason, long)}
+		d.Reasons[i] = verify.Reason{Authority: show.Shorten(r.Authority, long), Reason: show.Shorten(r.Reason, long)}
 	}
 	for _, s := range textsOf(d) {
-		*s = shorten(*s, 1000)
+		*s = show.Shorten(*s, 1000)
 	}
 	return appendFields(b[:from], d)
 }
@@ -113,28 +113,21 @@ func appendText(b []byte, s string) []byte {
 	return append(append(b, s[from:]...), '"')
 }
 
-func shorten(s string, limit int) string {
-	if len(s) <= limit {
-		return s
-	}
-	return strings.ToValidUTF8(s[:limit], "") + "…"
-}
-
 // harmless is d with every text made printable, in slices of its own, and its
 // time in UTC.
 func harmless(d proxy.Decision) proxy.Decision {
 	d.Time = d.Time.UTC()
 	for _, s := range textsOf(&d) {
-		*s = printable(*s)
+		*s = show.Printable(*s)
 	}
 	d.Findings, d.Reasons = slices.Clone(d.Findings), slices.Clone(d.Reasons)
 	for i := range d.Findings {
 		f := &d.Findings[i]
-		f.Authority, f.Detail = printable(f.Authority), printable(f.Detail)
+		f.Authority, f.Detail = show.Printable(f.Authority), show.Printable(f.Detail)
 	}
 	for i := range d.Reasons {
 		r := &d.Reasons[i]
-		r.Authority, r.Reason = printable(r.Authority), printable(r.Reason)
+		r.Authority, r.Reason = show.Printable(r.Authority), show.Printable(r.Reason)
 	}
 	return d
 }
@@ -157,23 +150,4 @@ func textsOf(d *proxy.Decision) [14]*string {
 		&d.Signer,
 		&d.Error,
 	}
-}
-
-// printable replaces what a terminal would obey instead of show: control
-// characters, also those beyond ASCII, and marks that turn the writing around.
-func printable(s string) string {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' {
-			return strings.Map(func(r rune) rune {
-				switch {
-				case r == '\n' || r == '\t':
-					return ' '
-				case !unicode.IsPrint(r):
-					return unicode.ReplacementChar
-				}
-				return r
-			}, s)
-		}
-	}
-	return s
 }

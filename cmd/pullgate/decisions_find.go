@@ -17,6 +17,8 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
+	"github.com/pullgate/pullgate/cmd/pullgate/show"
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy"
 )
@@ -63,7 +65,7 @@ func newDecisionQuery(id, image, outcome string, limit int) (decisionQuery, erro
 	if image == "" {
 		return q, nil
 	}
-	if len(image) > 1000 || printable(image) != image { // the parser's errors repeat it as it is
+	if len(image) > 1000 || show.Printable(image) != image { // the parser's errors repeat it as it is
 		return q, fmt.Errorf("%.40q is no image name", image)
 	}
 	if bare, err := name.NewRepository(image); err == nil { // neither tag nor digest: any of them
@@ -72,7 +74,7 @@ func newDecisionQuery(id, image, outcome string, limit int) (decisionQuery, erro
 		return q, err
 	}
 	var err error
-	q.image, err = parseImage(image)
+	q.image, err = imagename.Parse(image)
 	return q, err
 }
 

@@ -10,6 +10,8 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/log"
 	sdklog "go.opentelemetry.io/otel/sdk/log"
+
+	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 )
 
 const exportWithin = 10 * time.Second
@@ -26,13 +28,13 @@ type decisionExport struct {
 }
 
 func newDecisionExport(ctx context.Context) (*decisionExport, error) {
-	if !wanted("LOGS") {
+	if !telemetry.Wanted("LOGS") {
 		return nil, errors.New(
 			"decisions.to is otlp, and the environment does not say where: set OTEL_EXPORTER_OTLP_ENDPOINT, or " +
 				"write another decisions.to",
 		)
 	}
-	about, err := resourceOf()
+	about, err := telemetry.Resource()
 	if err != nil {
 		return nil, err
 	}

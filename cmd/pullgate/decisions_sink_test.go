@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/show"
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/verify"
 )
@@ -49,7 +50,7 @@ func TestHostileTextAtTheSink(t *testing.T) {
 	got := sink.all[0]
 	t.Run("line", func(t *testing.T) {
 		line, whole := strings.CutSuffix(string(got.line), "\n")
-		if !whole || !json.Valid([]byte(line)) || printable(line) != line {
+		if !whole || !json.Valid([]byte(line)) || show.Printable(line) != line {
 			t.Errorf("not one printable line of JSON: %q", got.line)
 		}
 	})
@@ -60,7 +61,7 @@ func TestHostileTextAtTheSink(t *testing.T) {
 			texts = append(texts, *text)
 		}
 		for _, text := range texts {
-			if text == "" || printable(text) != text {
+			if text == "" || show.Printable(text) != text {
 				t.Errorf("%q reached the sink", text)
 			}
 		}

@@ -23,6 +23,7 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/show"
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/verify"
 )
@@ -416,19 +417,19 @@ func TestHostileTextInDecisions(t *testing.T) {
 			t.Errorf("%d bytes", len(line))
 		}
 		for _, r := range string(line) {
-			if r != '\n' && printable(string(r)) != string(r) {
+			if r != '\n' && show.Printable(string(r)) != string(r) {
 				t.Fatalf("%U is in the line", r)
 			}
 		}
 		var out bytes.Buffer
 		_ = explain([]proxy.Decision{harmless(d), harmless(d)}, "x", false, &out)
 		for _, r := range out.String() {
-			if r != '\n' && printable(string(r)) != string(r) {
+			if r != '\n' && show.Printable(string(r)) != string(r) {
 				t.Fatalf("%U is printed", r)
 			}
 		}
 	}
-	if got := printable("plain ASCII, and é"); got != "plain ASCII, and é" {
+	if got := show.Printable("plain ASCII, and é"); got != "plain ASCII, and é" {
 		t.Errorf("%q", got)
 	}
 }
@@ -556,7 +557,7 @@ func TestDecisionQuery(t *testing.T) {
 			row.outcome,
 			row.limit,
 		); err == nil ||
-			printable(err.Error()) != err.Error() {
+			show.Printable(err.Error()) != err.Error() {
 			t.Errorf("%+v is taken, or its error is not printable: %v", row, err)
 		}
 	}

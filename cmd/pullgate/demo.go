@@ -23,6 +23,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 )
 
 func demoCommand() *cobra.Command {
@@ -97,12 +99,12 @@ func demo(ctx context.Context, out, stderr io.Writer, once bool) error {
 	if err != nil {
 		return err
 	}
-	l, problems := loadOver(file, nil, noTelemetry(), nil)
+	l, problems := loadOver(file, nil, telemetry.None(), nil)
 	if len(problems) > 0 {
 		return report(stderr, problems)
 	}
 	served := make(chan error, 1)
-	go func() { served <- serve(ctx, l, noTelemetry(), io.Discard, nil) }()
+	go func() { served <- serve(ctx, l, telemetry.None(), io.Discard, nil) }()
 	if err := waitFor(ctx, "http://"+gateAddr+"/v2/", served); err != nil {
 		return err
 	}

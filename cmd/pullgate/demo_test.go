@@ -2,12 +2,9 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"strings"
 	"testing"
 )
-
-func asExit(err error, exit **exitError) bool { return errors.As(err, exit) }
 
 // The newcomer's first command does what the README says it does.
 func TestDemo(t *testing.T) {

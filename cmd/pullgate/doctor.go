@@ -18,6 +18,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/exit"
+	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
+	"github.com/pullgate/pullgate/cmd/pullgate/show"
 	"github.com/pullgate/pullgate/policy"
 )
 
@@ -57,7 +60,7 @@ It exits 0 when all are held, 1 when one is not, 2 when that could not be told.`
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if config != "" {
 				if err := d.from(config); err != nil {
-					return &exitError{exitDenied, err}
+					return exit.With(exit.Denied, err)
 				}
 			}
 			if err := d.check(cmd.Context()); err != nil {
@@ -135,23 +138,22 @@ func (d *doctor) from(file string) error {
 // a runtime does would mean anything.
 func (d *doctor) check(ctx context.Context) error {
 	if d.gate == "" || d.canary == "" {
-		return &exitError{
-			exitDenied,
+		return exit.With(
+			exit.Denied,
 			errors.New(
 				"give --gate and --canary, or --config; an admin sets `canary: IMAGE` in the gate's configuration",
-			),
-		}
+			))
 	}
 	if u, err := url.Parse(d.gate); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return &exitError{exitDenied, fmt.Errorf("--gate %q is no URL: write http://127.0.0.1:5000", d.gate)}
+		return exit.With(exit.Denied, fmt.Errorf("--gate %q is no URL: write http://127.0.0.1:5000", d.gate))
 	}
 	d.gate = strings.TrimSuffix(d.gate, "/")
 	var err error
-	if d.image, err = parseImage(d.canary); err != nil {
-		return &exitError{exitDenied, err}
+	if d.image, err = imagename.Parse(d.canary); err != nil {
+		return exit.With(exit.Denied, err)
 	}
 	if d.client, err = clientTrusting(d.ca); err != nil {
-		return &exitError{exitDenied, fmt.Errorf("--ca: %w", err)}
+		return exit.With(exit.Denied, fmt.Errorf("--ca: %w", err))
 	}
 	if _, err := d.asked(ctx); err != nil {
 		return fmt.Errorf("the gate at %s: %w", d.gate, err)
@@ -272,7 +274,7 @@ func printFindings(w io.Writer, found []finding, asJSON bool) error {
 		if f.Outcome != held && f.Command != "" {
 			fmt.Fprintf(w, "             ran: %s\n", f.Command)
 			for line := range strings.Lines(f.Output) {
-				fmt.Fprintf(w, "             | %s\n", printable(strings.TrimRight(line, "\r\n")))
+				fmt.Fprintf(w, "             | %s\n", show.Printable(strings.TrimRight(line, "\r\n")))
 			}
 		}
 	}
@@ -329,10 +331,10 @@ func verdictOf(found []finding) error {
 	}
 	switch {
 	case len(loose) > 0:
-		return &exitError{
-			exitDenied,
-			fmt.Errorf("not held by the gate: %s; `pullgate node-config` prints what holds", strings.Join(loose, ", ")),
-		}
+		return exit.With(
+			exit.Denied,
+			fmt.Errorf("not held by the gate: %s; `pullgate node-config` prints what holds", strings.Join(loose, ", ")))
+
 	case len(untold) > 0:
 		return fmt.Errorf("could not be told: %s", strings.Join(untold, ", "))
 	}

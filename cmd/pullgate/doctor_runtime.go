@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/pullgate/pullgate/cmd/pullgate/exit"
 )
 
 // nodeRuntime is how one runtime is examined: with its own command, so that its
@@ -127,10 +129,9 @@ func chooseRuntimes(names []string) ([]nodeRuntime, error) {
 	}
 	for _, n := range names {
 		if !slices.Contains(known, n) {
-			return nil, &exitError{
-				exitDenied,
-				fmt.Errorf("runtime %q is not known; doctor knows %s", n, strings.Join(known, ", ")),
-			}
+			return nil, exit.With(
+				exit.Denied,
+				fmt.Errorf("runtime %q is not known; doctor knows %s", n, strings.Join(known, ", ")))
 		}
 	}
 	return chosen, nil

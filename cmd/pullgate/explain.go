@@ -16,6 +16,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/exit"
+	"github.com/pullgate/pullgate/cmd/pullgate/show"
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/verify"
@@ -136,7 +138,7 @@ func askAdmin(ctx context.Context, q decisionQuery, admin string) ([]proxy.Decis
 		return nil, fmt.Errorf(
 			"the gate answered %d: %s",
 			resp.StatusCode,
-			printable(shorten(strings.TrimSpace(string(body)), 300)),
+			show.Printable(show.Shorten(strings.TrimSpace(string(body)), 300)),
 		)
 	}
 	var answer foundDecisions
@@ -189,7 +191,7 @@ func explain(found []proxy.Decision, asked string, asJSON bool, out io.Writer) e
 	}
 	switch found[0].Outcome {
 	case verify.Denied.String():
-		return &exitError{exitDenied, errors.New("refused")}
+		return exit.With(exit.Denied, errors.New("refused"))
 	case "error":
 		return errors.New("the gate could not tell")
 	}

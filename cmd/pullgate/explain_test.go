@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,6 +17,9 @@ import (
 
 	logs "go.opentelemetry.io/proto/otlp/collector/logs/v1"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/pullgate/pullgate/cmd/pullgate/exit"
+	"github.com/pullgate/pullgate/cmd/pullgate/show"
 )
 
 // commandExit runs a command and returns its exit code and what it printed.
@@ -25,14 +27,7 @@ func commandExit(t *testing.T, args ...string) (code int, out string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	err := run(t.Context(), args, &stdout, &stderr)
-	var exit *exitError
-	switch {
-	case errors.As(err, &exit):
-		code = exit.code
-	case err != nil:
-		code = exitCouldNotTell
-	}
-	return code, fmt.Sprintf("%s%s%v\n", stdout.String(), stderr.String(), err)
+	return exit.Code(err), fmt.Sprintf("%s%s%v\n", stdout.String(), stderr.String(), err)
 }
 
 // decisionOf pulls and returns the id in the answer's header.
@@ -97,7 +92,7 @@ func TestExplain(t *testing.T) {
 				refused,
 				"pullgate verify",
 			} {
-				if code != exitDenied || !strings.Contains(out, want) {
+				if code != exit.Denied || !strings.Contains(out, want) {
 					t.Fatalf("explain %s: exit %d, without %q:\n%s", asked, code, want, out)
 				}
 			}
@@ -118,7 +113,7 @@ func TestExplain(t *testing.T) {
 			"demo.example/never:v1",
 			"--config",
 			config,
-		); code != exitCouldNotTell ||
+		); code != exit.CouldNotTell ||
 			!strings.Contains(out, "no decision about") {
 			t.Errorf("exit %d: %s", code, out)
 		}
@@ -135,13 +130,13 @@ func TestExplain(t *testing.T) {
 				t,
 				"http://"+r.admin+"/decisions"+query,
 			); status != want ||
-				printable(strings.TrimSpace(body)) != strings.TrimSpace(body) {
+				show.Printable(strings.TrimSpace(body)) != strings.TrimSpace(body) {
 				t.Errorf("%s: %d %q", query, status, body)
 			}
 		}
 	})
 	code, out := commandExit(t, "explain", "demo.example/unsigned:latest", "--decisions", file)
-	if code != exitDenied || !strings.Contains(out, "no signature found") {
+	if code != exit.Denied || !strings.Contains(out, "no signature found") {
 		t.Errorf("from the file: exit %d: %s", code, out)
 	}
 	dir := t.TempDir()
@@ -168,7 +163,7 @@ func TestExplain(t *testing.T) {
 		"demo.example/signed:latest",
 		"--decisions",
 		filepath.Join(dir, "none.jsonl"),
-	); code != exitCouldNotTell {
+	); code != exit.CouldNotTell {
 		t.Errorf("a file that is missing: exit %d", code)
 	}
 }
@@ -306,7 +301,7 @@ func TestDecisionsToNobody(t *testing.T) {
 		"serve",
 		"--config",
 		file,
-	); code != exitCouldNotTell ||
+	); code != exit.CouldNotTell ||
 		!strings.Contains(out, "OTEL_EXPORTER_OTLP_ENDPOINT") {
 		t.Errorf("exit %d: %s", code, out)
 	}

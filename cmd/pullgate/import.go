@@ -9,7 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/exit"
 	"github.com/pullgate/pullgate/cmd/pullgate/imports"
+	"github.com/pullgate/pullgate/cmd/pullgate/show"
 )
 
 func importCommand() *cobra.Command {
@@ -36,17 +38,17 @@ first.`,
 			for _, name := range args[1:] {
 				text, err := readSource(name)
 				if err != nil {
-					return &exitError{exitDenied, fmt.Errorf("import: %w", err)}
+					return exit.With(exit.Denied, fmt.Errorf("import: %w", err))
 				}
 				files = append(files, imports.File{Name: name, Text: text})
 			}
 			result := imports.Convert(args[0], files)
 			if len(result.Problems) > 0 {
-				printProblems(cmd.ErrOrStderr(), result.Problems)
-				return &exitError{exitDenied, errors.New("nothing was imported; see above")}
+				show.Problems(cmd.ErrOrStderr(), result.Problems)
+				return exit.With(exit.Denied, errors.New("nothing was imported; see above"))
 			}
 			for _, loss := range result.Losses {
-				fmt.Fprintf(cmd.ErrOrStderr(), "%s (not carried)\n", printable(loss.String()))
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s (not carried)\n", show.Printable(loss.String()))
 			}
 			_, err := cmd.OutOrStdout().Write(result.YAML)
 			return err

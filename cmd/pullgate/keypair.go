@@ -16,6 +16,8 @@ import (
 	"github.com/secure-systems-lab/go-securesystemslib/encrypted"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/pullgate/pullgate/cmd/pullgate/exit"
 )
 
 // PEM types of a private key under a password, as cosign 2 and 3 write it, and
@@ -41,17 +43,17 @@ cosign makes: each program reads the other's.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			password, err := newPassword(cmd.ErrOrStderr())
 			if err != nil {
-				return &exitError{exitDenied, err}
+				return exit.With(exit.Denied, err)
 			}
 			private, public, err := generateKeyPair(password)
 			if err != nil {
 				return err
 			}
 			if err := writeNew(prefix+".key", private, 0o600); err != nil {
-				return &exitError{exitDenied, err}
+				return exit.With(exit.Denied, err)
 			}
 			if err := writeNew(prefix+".pub", public, 0o644); err != nil {
-				return &exitError{exitDenied, errors.Join(err, os.Remove(prefix+".key"))}
+				return exit.With(exit.Denied, errors.Join(err, os.Remove(prefix+".key")))
 			}
 			_, err = fmt.Fprintf(
 				cmd.OutOrStdout(),

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 )
 
 func TestLintOfIdentities(t *testing.T) {
@@ -56,7 +58,7 @@ func TestLintOfIdentities(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		l, problems := load(file, noTelemetry())
+		l, problems := load(file, telemetry.None())
 		if len(problems) > 0 {
 			t.Fatalf("%s: %v", name, problems)
 		}

@@ -11,10 +11,13 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
+	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/proxy/upstream"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/facts"
 	"github.com/pullgate/pullgate/verify/sigs"
 	"github.com/pullgate/pullgate/verify/trust"
 )
@@ -26,14 +29,14 @@ type loaded struct {
 	upstreams map[string]*upstream.Upstream
 	words     map[string]string // by host: what an upstream was made of
 	mode      policy.Mode
-	telemetry *telemetry
+	telemetry *telemetry.SDK
 	sum       [sha256.Size]byte                     // of the files it was read from
 	wrap      func(verify.Registry) verify.Registry // nil: registries are asked as they are
 }
 
 // load reads everything and returns every problem at once. With problems, what
 // it returns is only good for knowing which files it looked at, or nil.
-func load(file string, t *telemetry) (*loaded, []policy.Problem) {
+func load(file string, t *telemetry.SDK) (*loaded, []policy.Problem) {
 	return loadOver(file, os.Environ(), t, nil)
 }
 
@@ -41,12 +44,12 @@ func load(file string, t *telemetry) (*loaded, []policy.Problem) {
 // program has written itself, over which nobody's environment may lie. Upstreams
 // that before has under the same words are taken over, with their connections
 // and tokens.
-func loadOver(file string, environ []string, t *telemetry, before *loaded) (*loaded, []policy.Problem) {
+func loadOver(file string, environ []string, t *telemetry.SDK, before *loaded) (*loaded, []policy.Problem) {
 	c, problems := readConfig(file, environ)
 	if c == nil || c.nodes == nil {
 		return nil, problems
 	}
-	canary, err := parseImage(c.Canary)
+	canary, err := imagename.Parse(c.Canary)
 	if c.Canary == "" || err != nil { // an error has been reported by check
 		canary = policy.Image{}
 	}
@@ -74,11 +77,11 @@ func loadOver(file string, environ []string, t *telemetry, before *loaded) (*loa
 		if before != nil && before.words[uc.Host] == words {
 			return before.upstreams[uc.Host], nil
 		}
-		auth, err := c.auth(u.Auth)
+		auth, err := c.auth(u.Auth, uc)
 		if err != nil {
 			return nil, err
 		}
-		uc.Auth, uc.Tracer, uc.Meter = auth, t.tracer, t.meter
+		uc.Auth, uc.Tracer, uc.Meter = auth, t.Tracer, t.Meter
 		return upstream.New(uc)
 	})
 	for _, p := range set.Policies() {
@@ -202,8 +205,8 @@ func (l *loaded) gate(e *engine) (*verify.Gate, error) {
 		DenyTTL:      l.config.Verdicts.DenyTTL,
 		TagTTL:       l.config.Manifests.TagTTL,
 		StaleIfError: l.config.Verdicts.StaleIfError,
-		Tracer:       l.telemetry.tracer,
-		Meter:        l.telemetry.meter,
+		Tracer:       l.telemetry.Tracer,
+		Meter:        l.telemetry.Meter,
 	})
 }
 
@@ -232,13 +235,13 @@ type logWriter interface{ Write([]byte) (int, error) }
 // engine is what outlives a configuration: the state, the memory, and the
 // roots and keys that are fetched.
 type engine struct {
-	store *verify.Store
+	store *facts.Bolt
 	cache *verify.Cache
 	trust *trust.Keeper
 }
 
 func (l *loaded) engine(statePath string, keep trust.Config) (*engine, error) {
-	store, err := verify.OpenStore(statePath, int64(l.config.State.MaxBytes))
+	store, err := facts.OpenBolt(statePath, int64(l.config.State.MaxBytes))
 	if err != nil {
 		return nil, err
 	}

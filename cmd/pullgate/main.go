@@ -4,54 +4,24 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/pullgate/pullgate/cmd/pullgate/exit"
+	"github.com/pullgate/pullgate/cmd/pullgate/show"
 )
-
-// Exit codes: 0 allowed or done, 1 denied or found wanting, 2 could not tell.
-const (
-	exitDenied       = 1
-	exitCouldNotTell = 2
-)
-
-// exitError ends the program with a code; its text, if any, has been printed.
-type exitError struct {
-	code int
-	err  error
-}
-
-func (e *exitError) Error() string { return e.err.Error() }
-func (e *exitError) Unwrap() error { return e.err }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		complain(os.Stderr, err)
-		code := exitCouldNotTell
-		var exit *exitError
-		if errors.As(err, &exit) {
-			code = exit.code
-		}
-		os.Exit(code)
+		show.Error(os.Stderr, err)
+		os.Exit(exit.Code(err))
 	}
-}
-
-// complain prints the error that ends the program. What arguments, files and
-// registries put into it does not reach the terminal as it is.
-func complain(w io.Writer, err error) {
-	lines := strings.Split("pullgate: "+err.Error(), "\n")
-	for i, line := range lines {
-		lines[i] = printable(line)
-	}
-	fmt.Fprintln(w, strings.Join(lines, "\n"))
 }
 
 const manual = `pullgate stands between container runtimes and registries, and lets only images

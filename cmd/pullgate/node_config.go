@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/exit"
 	"github.com/pullgate/pullgate/policy"
 )
 
@@ -74,25 +75,24 @@ Whether a node really is held, ` + "`pullgate doctor`" + ` finds out.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			printer, ok := nodePrinters[args[0]]
 			if !ok {
-				return &exitError{
-					exitDenied,
+				return exit.With(
+					exit.Denied,
 					fmt.Errorf(
 						"runtime %q is not known; known are %s",
 						args[0],
 						strings.Join(nodeRuntimeNames(), ", "),
-					),
-				}
+					))
 			}
 			if err := plan.read(gate); err != nil {
-				return &exitError{exitDenied, err}
+				return exit.With(exit.Denied, err)
 			}
 			setup, err := printer(plan)
 			if err != nil {
-				return &exitError{exitDenied, err}
+				return exit.With(exit.Denied, err)
 			}
 			if dir != "" {
 				if err := setup.write(dir); err != nil {
-					return &exitError{exitDenied, err}
+					return exit.With(exit.Denied, err)
 				}
 			}
 			return setup.print(cmd.OutOrStdout(), dir)

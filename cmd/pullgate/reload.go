@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/verify"
@@ -35,7 +36,7 @@ const (
 type reloader struct {
 	engine    *engine
 	handler   *proxy.Proxy
-	telemetry *telemetry
+	telemetry *telemetry.SDK
 	log       *slog.Logger
 	reloads   metric.Int64Counter
 	gauges    metric.Registration
@@ -52,7 +53,7 @@ type reloader struct {
 	tried *loaded           // what was refused: its files are followed too
 }
 
-func newReloader(l *loaded, e *engine, handler *proxy.Proxy, t *telemetry, log *slog.Logger) (*reloader, error) {
+func newReloader(l *loaded, e *engine, handler *proxy.Proxy, t *telemetry.SDK, log *slog.Logger) (*reloader, error) {
 	r := &reloader{
 		engine:    e,
 		handler:   handler,
@@ -67,7 +68,7 @@ func newReloader(l *loaded, e *engine, handler *proxy.Proxy, t *telemetry, log *
 		return nil, err
 	}
 	r.cert.Store(certificate)
-	meter := t.meter.Meter("github.com/pullgate/pullgate")
+	meter := t.Meter.Meter("github.com/pullgate/pullgate")
 	var err1, err2, err3, err4 error
 	r.reloads, err1 = meter.Int64Counter(
 		"pullgate.config.reloads",

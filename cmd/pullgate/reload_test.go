@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
+
+	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 )
 
 // rig is a gate before a registry with the demo's images, signed by key.
@@ -53,7 +55,7 @@ func startRig(t *testing.T, config func(r *rig) string) *rig {
 	if _, err := os.Lstat(file); err != nil {
 		writeIn(t, r.dir, "pullgate.yaml", r.config)
 	}
-	telemetry, err := startTelemetry(t.Context())
+	telemetry, err := telemetry.Start(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

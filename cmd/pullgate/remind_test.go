@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 )
 
 // lines is a log that can be read while it is written.
@@ -66,7 +68,7 @@ func TestWarningsEveryMinute(t *testing.T) {
 			l, problems := loadOver(
 				writeIn(t, dir, "pullgate.yaml", "upstreams: [{host: demo.example}]\n"+config),
 				nil,
-				noTelemetry(),
+				telemetry.None(),
 				nil,
 			)
 			if len(problems) > 0 {

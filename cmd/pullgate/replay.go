@@ -4,17 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"path/filepath"
 	"sync/atomic"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/term"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/show"
+	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify"
 )
@@ -44,7 +43,7 @@ something would, 2 when that could not be told.`,
 		Example: "  pullgate replay --config enforce.yaml\n" +
 			"  pullgate replay --decisions node1.jsonl --decisions node2.jsonl --config enforce.yaml --json",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			l, problems := load(file, noTelemetry())
+			l, problems := load(file, telemetry.None())
 			if len(problems) > 0 {
 				return report(cmd.ErrOrStderr(), problems)
 			}
@@ -61,7 +60,7 @@ something would, 2 when that could not be told.`,
 			if len(history.images) == 0 {
 				return history.nothing(files[0])
 			}
-			if err := history.judge(cmd.Context(), l, progressOn(cmd.ErrOrStderr())); err != nil {
+			if err := history.judge(cmd.Context(), l, show.Progress(cmd.ErrOrStderr(), "images judged")); err != nil {
 				return err
 			}
 			return history.compare().print(cmd.OutOrStdout(), asJSON)
@@ -128,23 +127,4 @@ func (h *history) judgeOne(ctx context.Context, gate *verify.Gate, image *pulled
 		return verify.Verdict{}, untold
 	}
 	return v, err
-}
-
-// progressOn counts on a terminal, and nowhere else.
-func progressOn(w io.Writer) func(done, of int) {
-	f, ok := w.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return func(int, int) {}
-	}
-	var last atomic.Int64
-	return func(done, of int) {
-		now := time.Now().UnixMilli()
-		before := last.Load()
-		switch {
-		case done == of:
-			fmt.Fprint(f, "\r\x1b[K") // nothing of it stays
-		case now-before > 100 && last.CompareAndSwap(before, now):
-			fmt.Fprintf(f, "\r%d of %d images judged", done, of)
-		}
-	}
 }

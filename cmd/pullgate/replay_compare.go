@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/exit"
+	"github.com/pullgate/pullgate/cmd/pullgate/show"
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify"
 )
@@ -102,14 +104,14 @@ func (p *pulledImage) change() change {
 		image:    p,
 	}
 	if p.err != nil {
-		c.Error = printable(shorten(p.err.Error(), 500))
+		c.Error = show.Printable(show.Shorten(p.err.Error(), 500))
 		return c
 	}
 	c.Now, c.Policy = p.now.Outcome.String(), p.now.Policy
 	for _, r := range p.now.Reasons {
 		c.Reasons = append(c.Reasons, verify.Reason{
-			Authority: printable(r.Authority),
-			Reason:    printable(shorten(r.Reason, 500)),
+			Authority: show.Printable(r.Authority),
+			Reason:    show.Printable(show.Shorten(r.Reason, 500)),
 		})
 	}
 	return c
@@ -161,10 +163,10 @@ func (c *comparison) print(out io.Writer, asJSON bool) error {
 	}
 	switch {
 	case len(c.Refused) > 0:
-		return &exitError{
-			exitDenied,
-			fmt.Errorf("%s that were pulled would be refused", counted(len(c.Refused), "image")),
-		}
+		return exit.With(
+			exit.Denied,
+			fmt.Errorf("%s that were pulled would be refused", show.Counted(len(c.Refused), "image")))
+
 	case len(c.Untold) > 0:
 		return fmt.Errorf("about %d images it could not be told", len(c.Untold))
 	case c.Images == 0:
@@ -177,8 +179,8 @@ func (c *comparison) tell(b *strings.Builder) {
 	fmt.Fprintf(
 		b,
 		"%s in %s, %s to %s\n",
-		counted(c.Images, "image"),
-		counted(c.Requests, "request"),
+		show.Counted(c.Images, "image"),
+		show.Counted(c.Requests, "request"),
 		c.From.UTC().Format(time.RFC3339),
 		c.To.UTC().Format(time.RFC3339),
 	)
@@ -212,12 +214,12 @@ func (c *change) tell(b *strings.Builder) {
 		"\n    %s -> %s; %s by %s, last %s",
 		c.Was,
 		c.Now,
-		counted(c.Requests, "request"),
-		counted(c.Clients, "client"),
+		show.Counted(c.Requests, "request"),
+		show.Counted(c.Clients, "client"),
 		c.Last.UTC().Format(time.RFC3339),
 	)
 	if c.Parts > 0 {
-		fmt.Fprintf(b, "; with %s of it", counted(c.Parts, "part"))
+		fmt.Fprintf(b, "; with %s of it", show.Counted(c.Parts, "part"))
 	}
 	b.WriteString("\n")
 	if c.Error != "" {
@@ -230,14 +232,4 @@ func (c *change) tell(b *strings.Builder) {
 			fmt.Fprintf(b, "    policy %q: %s\n", c.Policy, r.Reason)
 		}
 	}
-}
-
-func counted(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	if stem, ok := strings.CutSuffix(what, "y"); ok {
-		return fmt.Sprintf("%d %sies", n, stem)
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }

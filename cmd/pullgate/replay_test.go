@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/registry"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/exit"
 	"github.com/pullgate/pullgate/proxy"
 )
 
@@ -51,7 +52,7 @@ func TestReplayFromWarnToEnforce(t *testing.T) {
 
 	enforcing := strings.ReplaceAll(r.config, "mode: warn\n", "")
 	enforce := writeIn(t, r.dir, "enforce.yaml", enforcing)
-	c := replayJSON(t, exitDenied, "--config", enforce, "--decisions", file)
+	c := replayJSON(t, exit.Denied, "--config", enforce, "--decisions", file)
 	if len(c.Refused) != 1 || len(c.Admitted)+len(c.Untold)+len(c.Warned) != 0 || c.Same != 3 || c.Images != 4 ||
 		c.UnknownParts+c.Errors != 1 {
 		t.Fatalf("%+v", c)
@@ -73,7 +74,7 @@ func TestReplayFromWarnToEnforce(t *testing.T) {
 	writeIn(t, r.dir, "other.pub", other)
 	c = replayJSON(
 		t,
-		exitDenied,
+		exit.Denied,
 		"--config",
 		writeIn(t, r.dir, "other.yaml", strings.ReplaceAll(enforcing, "key.pub", "other.pub")),
 		"--decisions",
@@ -141,7 +142,7 @@ func TestReplayTheOtherWay(t *testing.T) {
 		line(7, func(d *proxy.Decision) { d.Outcome, d.Status = "error", 503 })+
 		line(8, func(d *proxy.Decision) { d.Reference = "../../x" })+
 		line(9, func(d *proxy.Decision) { d.Image = "not a name" }))
-	c := replayJSON(t, exitDenied, "--config", config, "--decisions", file)
+	c := replayJSON(t, exit.Denied, "--config", config, "--decisions", file)
 	if len(c.Admitted) != 1 || c.Admitted[0].Requests != 2 || c.Admitted[0].Clients != 2 ||
 		c.Admitted[0].Image != "demo.example/signed:latest" {
 		t.Errorf("admitted %+v", c.Admitted)
@@ -165,7 +166,7 @@ func TestReplayTheOtherWay(t *testing.T) {
 		config,
 		"--decisions",
 		untold,
-	); code != exitCouldNotTell ||
+	); code != exit.CouldNotTell ||
 		!strings.Contains(out, "could not be told: 1") {
 		t.Errorf("exit %d: %s", code, out)
 	}
@@ -177,7 +178,7 @@ func TestReplayTheOtherWay(t *testing.T) {
 			config,
 			"--decisions",
 			nothing,
-		); code != exitCouldNotTell ||
+		); code != exit.CouldNotTell ||
 			strings.HasSuffix(strings.TrimSpace(out), ";") {
 			t.Errorf("%s: exit %d: %s", nothing, code, out)
 		}
@@ -198,7 +199,7 @@ func TestReplayOfForgedParents(t *testing.T) {
 		d.Image, d.Digest, d.Parent, d.Outcome = "demo.example/app", pair[0], pair[1], "allowed"
 		text += string(appendDecision(nil, &d))
 	}
-	c := replayJSON(t, exitDenied, "--config", config, "--decisions", writeIn(t, dir, "d.jsonl", text))
+	c := replayJSON(t, exit.Denied, "--config", config, "--decisions", writeIn(t, dir, "d.jsonl", text))
 	if len(c.Refused) != 2 {
 		t.Errorf("%+v", c)
 	}
@@ -230,7 +231,7 @@ func TestReplayOfMany(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	c := replayJSON(t, exitCouldNotTell, "--config", config, "--decisions", f.Name())
+	c := replayJSON(t, exit.CouldNotTell, "--config", config, "--decisions", f.Name())
 	for _, one := range c.Untold {
 		if strings.Contains(one.Error, "budget") || strings.Contains(one.Error, "clientMisses") ||
 			!strings.Contains(one.Error, "404") {

@@ -16,6 +16,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
+	"github.com/pullgate/pullgate/cmd/pullgate/version"
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/verify/trust"
@@ -49,7 +51,7 @@ metrics follow the OTEL_* variables.`,
 			hup := make(chan os.Signal, 1)
 			signal.Notify(hup, syscall.SIGHUP) // before all else: its default ends the process
 			defer signal.Stop(hup)
-			telemetry, err := startTelemetry(cmd.Context())
+			telemetry, err := telemetry.Start(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -65,7 +67,7 @@ metrics follow the OTEL_* variables.`,
 }
 
 // serve runs one gate until ctx ends.
-func serve(ctx context.Context, l *loaded, t *telemetry, stderr logWriter, hup <-chan os.Signal) error {
+func serve(ctx context.Context, l *loaded, t *telemetry.SDK, stderr logWriter, hup <-chan os.Signal) error {
 	buffer := newLogBuffer(stderr)
 	defer buffer.Close()
 	log, err := l.logger(buffer)
@@ -74,7 +76,7 @@ func serve(ctx context.Context, l *loaded, t *telemetry, stderr logWriter, hup <
 	}
 	// net/http's client prints what a registry sends unasked, through the standard logger.
 	slog.SetDefault(log)
-	e, err := l.engine(l.config.path(l.config.State.Path), trust.Config{Dir: l.trustDir(), Log: log, Meter: t.meter})
+	e, err := l.engine(l.config.path(l.config.State.Path), trust.Config{Dir: l.trustDir(), Log: log, Meter: t.Meter})
 	if err != nil {
 		return err
 	}
@@ -88,8 +90,8 @@ func serve(ctx context.Context, l *loaded, t *telemetry, stderr logWriter, hup <
 	}
 	handler, err := proxy.New(proxy.Config{
 		Log:       log,
-		Tracer:    t.tracer,
-		Meter:     t.meter,
+		Tracer:    t.Tracer,
+		Meter:     t.Meter,
 		Decisions: record.taker(),
 	}, l.snapshot(first))
 	if err != nil {
@@ -101,7 +103,7 @@ func serve(ctx context.Context, l *loaded, t *telemetry, stderr logWriter, hup <
 	}
 	r.decisions = record
 	err = listen(ctx, r, handler, hup)
-	return errors.Join(err, r.Close(), record.Close(), t.stop(), e.Close())
+	return errors.Join(err, r.Close(), record.Close(), t.Stop(), e.Close())
 }
 
 // listen answers on both ports until ctx ends, then drains.
@@ -148,7 +150,7 @@ func listen(ctx context.Context, r *reloader, pulls http.Handler, hup <-chan os.
 		"policies",
 		len(r.current().policies.Policies()),
 		"version",
-		version(),
+		version.String(),
 		"pid",
 		os.Getpid(),
 	)

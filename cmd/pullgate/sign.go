@@ -19,6 +19,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/spf13/cobra"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/exit"
+	"github.com/pullgate/pullgate/cmd/pullgate/version"
 	"github.com/pullgate/pullgate/verify/sigs"
 )
 
@@ -44,15 +46,15 @@ Signatures are the ones cosign makes: a Sigstore bundle as cosign 3, or with
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, images []string) error {
 			if format != "bundle" && format != "legacy" {
-				return &exitError{exitDenied, fmt.Errorf("--format is %q; it must be bundle or legacy", format)}
+				return exit.With(exit.Denied, fmt.Errorf("--format is %q; it must be bundle or legacy", format))
 			}
 			key, err := readPrivateKey(keyFile, oldPassword(cmd.ErrOrStderr()))
 			if err != nil {
-				return &exitError{exitDenied, err}
+				return exit.With(exit.Denied, err)
 			}
 			with, err := newSigner(key)
 			if err != nil {
-				return &exitError{exitDenied, err}
+				return exit.With(exit.Denied, err)
 			}
 			j := &signing{
 				with:        with,
@@ -61,7 +63,7 @@ Signatures are the ones cosign makes: a Sigstore bundle as cosign 3, or with
 				options: []remote.Option{
 					remote.WithContext(cmd.Context()),
 					remote.WithAuthFromKeychain(authn.DefaultKeychain),
-					remote.WithUserAgent("pullgate/" + version()),
+					remote.WithUserAgent("pullgate/" + version.String()),
 				},
 			}
 			for _, image := range images {

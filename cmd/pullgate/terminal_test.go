@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
+	"github.com/pullgate/pullgate/cmd/pullgate/show"
 	"github.com/pullgate/pullgate/policy"
 )
 
@@ -20,12 +22,12 @@ func TestNothingSteersTheTerminal(t *testing.T) {
 		t.Helper()
 		if i := strings.IndexFunc(
 			printed,
-			func(r rune) bool { return r != '\n' && printable(string(r)) != string(r) },
+			func(r rune) bool { return r != '\n' && show.Printable(string(r)) != string(r) },
 		); i >= 0 {
 			t.Errorf("%s: %q", what, printed)
 		}
 	}
-	_, err := parseImage("ghcr.io/a" + steer + "\nx")
+	_, err := imagename.Parse("ghcr.io/a" + steer + "\nx")
 	if err == nil {
 		t.Fatal("that is no image name")
 	}
@@ -34,13 +36,13 @@ func TestNothingSteersTheTerminal(t *testing.T) {
 		t.Errorf("a name makes a line of its own: %q", err)
 	}
 	var out bytes.Buffer
-	complain(&out, errors.Join(fmt.Errorf("first %s", steer), errors.New("second")))
+	show.Error(&out, errors.Join(fmt.Errorf("first %s", steer), errors.New("second")))
 	harmlessOn("an error", out.String())
 	if !strings.HasSuffix(out.String(), "\nsecond\n") {
 		t.Errorf("two errors are not two lines: %q", out.String())
 	}
 	out.Reset()
-	printProblems(&out, []policy.Problem{policy.Position{File: "a" + steer, Line: 1}.Problem("%s", "b\n"+steer)})
+	show.Problems(&out, []policy.Problem{policy.Position{File: "a" + steer, Line: 1}.Problem("%s", "b\n"+steer)})
 	harmlessOn("a problem", out.String())
 	if strings.Count(out.String(), "\n") != 1 {
 		t.Errorf("one problem is not one line: %q", out.String())

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 	"github.com/pullgate/pullgate/test/fixtures/keyless"
 	"github.com/pullgate/pullgate/test/tufrepo"
 )
@@ -174,7 +175,7 @@ func TestCheckLooksIntoTrustRoots(t *testing.T) {
 			"upstreams: [{host: a.example}]\ntrustRoots: [{name: corp, file: "+tt.root+"}]\npolicies:\n"+
 				"  - {name: p, images: ['a.example/**'], authorities: ["+tt.authority+"]}\n",
 		)
-		_, problems := load(dir+"/pullgate.yaml", noTelemetry())
+		_, problems := load(dir+"/pullgate.yaml", telemetry.None())
 		if tt.want == "" {
 			if len(problems) > 0 {
 				t.Errorf("%s: %v", name, problems)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 	"github.com/pullgate/pullgate/test/fixtures/keyless"
 	"github.com/pullgate/pullgate/test/tufrepo"
 )
@@ -76,7 +77,7 @@ policies:
 		decides(t, start(t))
 	})
 	t.Run("command", func(t *testing.T) {
-		l, problems := load(file, noTelemetry())
+		l, problems := load(file, telemetry.None())
 		if len(problems) > 0 {
 			t.Fatal(problems)
 		}

@@ -11,10 +11,12 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/exit"
+	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
+	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify"
 )
@@ -38,7 +40,7 @@ that could not be told.`,
 			if (file == "") == (key == "") {
 				return errors.New("give either --config or --key")
 			}
-			image, err := parseImage(args[0])
+			image, err := imagename.Parse(args[0])
 			if err != nil {
 				return err
 			}
@@ -54,7 +56,7 @@ that could not be told.`,
 					return err
 				}
 			}
-			l, problems := loadOver(file, environ, noTelemetry(), nil)
+			l, problems := loadOver(file, environ, telemetry.None(), nil)
 			if len(problems) > 0 {
 				return report(cmd.ErrOrStderr(), problems)
 			}
@@ -81,24 +83,6 @@ that could not be told.`,
 	)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the verdict as JSON")
 	return cmd
-}
-
-// parseImage reads an image name as people write it.
-func parseImage(image string) (policy.Image, error) {
-	ref, err := name.ParseReference(image)
-	if err != nil {
-		return policy.Image{}, fmt.Errorf(
-			"%.300q is no image name: %s",
-			image,
-			printable(shorten(err.Error(), 500)),
-		) // which repeats it as it is
-	}
-	repo, err := policy.ParseRepository(ref.Context().RegistryStr() + "/" + ref.Context().RepositoryStr())
-	if err != nil {
-		return policy.Image{}, err
-	}
-	reference, err := policy.ParseReference(ref.Identifier())
-	return policy.Image{Repository: repo, Reference: reference}, err
 }
 
 // keyConfig writes the smallest configuration that asks for a signature by one key.
@@ -173,7 +157,7 @@ func verifyOne(
 		return fmt.Errorf("print the verdict: %w", err)
 	}
 	if !v.Admitted() {
-		return &exitError{exitDenied, errors.New("refused")}
+		return exit.With(exit.Denied, errors.New("refused"))
 	}
 	return nil
 }

@@ -3,9 +3,10 @@ package main
 import (
 	"fmt"
 	"runtime"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/pullgate/pullgate/cmd/pullgate/version"
 )
 
 func versionCommand() *cobra.Command {
@@ -17,7 +18,7 @@ func versionCommand() *cobra.Command {
 			_, err := fmt.Fprintf(
 				cmd.OutOrStdout(),
 				"pullgate %s %s %s/%s\n",
-				version(),
+				version.String(),
 				runtime.Version(),
 				runtime.GOOS,
 				runtime.GOARCH,
@@ -25,19 +26,4 @@ func versionCommand() *cobra.Command {
 			return err
 		},
 	}
-}
-
-// version is the module's, with the commit when it was built from one.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	v := info.Main.Version
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && v == "(devel)" {
-			v += "+" + s.Value[:min(len(s.Value), 12)]
-		}
-	}
-	return v
 }

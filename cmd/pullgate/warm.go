@@ -13,6 +13,10 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/exit"
+	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
+	"github.com/pullgate/pullgate/cmd/pullgate/show"
+	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify/oci"
 )
@@ -28,7 +32,7 @@ it asks the address the configuration listens on; when nothing answers there, it
 opens the state itself.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, images []string) error {
-			l, problems := load(file, noTelemetry())
+			l, problems := load(file, telemetry.None())
 			if len(problems) > 0 {
 				return report(cmd.ErrOrStderr(), problems)
 			}
@@ -43,11 +47,11 @@ opens the state itself.`,
 					failed = errors.Join(failed, fmt.Errorf("%s: %w", image, err))
 					continue
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s: admitted, %s known\n", image, counted(n, "manifest"))
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: admitted, %s known\n", image, show.Counted(n, "manifest"))
 			}
 			err = errors.Join(failed, done())
 			if err != nil && onlyDenied(failed) {
-				return &exitError{exitDenied, err}
+				return exit.With(exit.Denied, err)
 			}
 			return err
 		},
@@ -163,7 +167,7 @@ func askGate(
 
 // warmOne asks for the image and every manifest below it.
 func warmOne(ctx context.Context, ask asker, name string) (int, error) {
-	image, err := parseImage(name)
+	image, err := imagename.Parse(name)
 	if err != nil {
 		return 0, err
 	}

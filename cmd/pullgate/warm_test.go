@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
+	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 	"github.com/pullgate/pullgate/policy"
 )
 
@@ -67,7 +69,7 @@ func TestWarmAlone(t *testing.T) {
 	}, &out, &errs); err != nil {
 		t.Fatalf("%v\n%s", err, errs.String())
 	}
-	l, problems := load(file, noTelemetry())
+	l, problems := load(file, telemetry.None())
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
@@ -78,7 +80,7 @@ func TestWarmAlone(t *testing.T) {
 	defer func() { _ = done() }()
 	_, index := get(t, "http://"+r.gate+"/v2/demo.example/multi/manifests/latest")
 	_, manifest := get(t, "http://"+r.gate+"/v2/demo.example/multi/manifests/"+between(index, `"digest":"`, `"`))
-	image, err := parseImage("demo.example/multi@" + between(manifest, `"digest":"`, `"`))
+	image, err := imagename.Parse("demo.example/multi@" + between(manifest, `"digest":"`, `"`))
 	if err != nil {
 		t.Fatal(err)
 	}
