@@ -223,7 +223,10 @@ func (p *Policy) check(v value, given map[string]value) {
 		v.problem("policy has no name: add one")
 	}
 	if !has("images") && !has("digests") {
-		v.problem("%s has no images and no digests: it would match nothing; for everything write images: [\"**\"]", v.Path)
+		v.problem(
+			"%s has no images and no digests: it would match nothing; for everything write images: [\"**\"]",
+			v.Path,
+		)
 	}
 	if !has("static") && !has("authorities") {
 		v.problem("%s has neither static nor authorities: add one", v.Path)

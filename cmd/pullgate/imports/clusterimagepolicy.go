@@ -99,7 +99,9 @@ func (a *rule) cipMode(v value) {
 // is what selects resources; nil: not written.
 func (a *rule) checkPass(match *value) {
 	if match != nil {
-		match.refuse("static: pass would hold for every pull, not only for these resources: remove match, or the policy")
+		match.refuse(
+			"static: pass would hold for every pull, not only for these resources: remove match, or the policy",
+		)
 	}
 	for _, p := range a.places {
 		if !p.any {
