@@ -70,7 +70,7 @@ type options struct {
 	password  string // file with the gate's password for reg.example
 }
 
-// standard says: prod is signed, open is for everybody, closed for nobody.
+// standard says: prod must be signed, open admits all, closed admits nothing.
 const standard = `
 - {name: prod, images: ["reg.example/prod/**", "docker.io/library/*"], authorities: [{name: release, key: KEY}]}
 - {name: open, images: ["reg.example/open/**"], static: allow}
@@ -83,11 +83,7 @@ var verifyTimeout = pace(300 * time.Millisecond)
 // pace stretches a time where the race detector makes everything slower.
 func pace(d time.Duration) time.Duration {
 	info, ok := debug.ReadBuildInfo()
-	if ok &&
-		slices.ContainsFunc(
-			info.Settings,
-			func(s debug.BuildSetting) bool { return s.Key == "-race" && s.Value == "true" },
-		) {
+	if ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		return 4 * d
 	}
 	return d
@@ -225,6 +221,10 @@ func (r *rig) snapshot() *proxy.Snapshot {
 		Upstreams:       r.upstreams,
 		Hostnames:       r.options.hostnames,
 		DefaultUpstream: r.options.fallback,
+		Listings: proxy.ListingLimits{
+			Timeout: limits.VerifyTimeout,
+			Bytes:   limits.ManifestBytes,
+		},
 	}
 }
 

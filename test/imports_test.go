@@ -10,16 +10,23 @@ import (
 const module = "github.com/pullgate/pullgate/"
 
 // rooms may import only what stands below them: cmd → proxy → verify → policy.
-// At the bottom are verify/oci, bytes and digests, and policy/strictyaml, values
-// of files and their places; they import nothing of ours.
+// At the bottom are verify/oci, bytes and digests, policy/strictyaml, values of
+// files, and verify/reason, words; they import nothing of ours.
 var rooms = map[string][]string{
-	"verify/oci":                 {},
-	"policy/strictyaml":          {},
-	"policy":                     {"policy/strictyaml", "verify/oci"},
-	"verify/sigs":                {"policy", "verify/oci"},
-	"verify/facts":               {"policy", "verify/oci"},
-	"verify/facts/factstest":     {"policy", "verify/facts", "verify/oci"},
-	"verify":                     {"policy", "verify/facts", "verify/oci", "verify/sigs"},
+	"verify/oci":             {},
+	"policy/strictyaml":      {},
+	"policy":                 {"policy/strictyaml", "verify/oci"},
+	"verify/sigs":            {"policy", "verify/oci", "verify/reason"},
+	"verify/facts":           {"policy", "verify/oci"},
+	"verify/facts/factstest": {"policy", "verify/facts", "verify/oci"},
+	"verify": {
+		"policy",
+		"verify/facts",
+		"verify/judge",
+		"verify/oci",
+		"verify/reason",
+		"verify/sigs",
+	},
 	"verify/trust":               {"policy", "verify/oci", "verify/sigs"},
 	"proxy/upstream":             {"policy", "proxy/upstream/credentials", "verify/oci"},
 	"proxy":                      {"policy", "proxy/upstream", "verify", "verify/oci"},
@@ -30,6 +37,8 @@ var rooms = map[string][]string{
 	"cmd/pullgate/telemetry":     {"cmd/pullgate/version"},
 	"cmd/pullgate/imports":       {"policy", "policy/strictyaml"},
 	"proxy/upstream/credentials": {"policy"},
+	"verify/reason":              {},
+	"verify/judge":               {"policy", "verify/oci", "verify/reason", "verify/sigs"},
 	"cmd/pullgate": {
 		"policy",
 		"policy/strictyaml",
@@ -42,6 +51,7 @@ var rooms = map[string][]string{
 		"verify",
 		"verify/facts",
 		"verify/oci",
+		"verify/reason",
 		"verify/sigs",
 		"verify/trust",
 		"proxy",

@@ -9,6 +9,7 @@ import (
 	"github.com/pullgate/pullgate/cmd/pullgate/show"
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/reason"
 )
 
 // appendDecision appends one line of JSON, of maxDecisionBytes at most: a longer
@@ -30,7 +31,11 @@ func appendDecision(b []byte, d *proxy.Decision) []byte {
 		}
 	}
 	for i, r := range d.Reasons {
-		d.Reasons[i] = verify.Reason{Authority: show.Shorten(r.Authority, long), Reason: show.Shorten(r.Reason, long)}
+		d.Reasons[i] = verify.Reason{
+			Code:      reason.Code(show.Shorten(string(r.Code), long)),
+			Authority: show.Shorten(r.Authority, long),
+			Text:      show.Shorten(r.Text, long),
+		}
 	}
 	for _, s := range textsOf(d) {
 		*s = show.Shorten(*s, 1000)
@@ -67,10 +72,13 @@ func appendFields(b []byte, d *proxy.Decision) []byte {
 	b = append(b, closing(len(d.Findings))...)
 	for i, r := range d.Reasons {
 		b = append(b, opening(i, `,"reasons":[{`)...)
+		if r.Code != "" {
+			b = append(appendText(append(b, `"code":`...), string(r.Code)), ',')
+		}
 		if r.Authority != "" {
 			b = append(appendText(append(b, `"authority":`...), r.Authority), ',')
 		}
-		b = append(appendText(append(b, `"reason":`...), r.Reason), '}')
+		b = append(appendText(append(b, `"reason":`...), r.Text), '}')
 	}
 	b = append(b, closing(len(d.Reasons))...)
 	some(`,"signer":`, d.Signer)
@@ -127,7 +135,8 @@ func harmless(d proxy.Decision) proxy.Decision {
 	}
 	for i := range d.Reasons {
 		r := &d.Reasons[i]
-		r.Authority, r.Reason = show.Printable(r.Authority), show.Printable(r.Reason)
+		r.Code = reason.Code(show.Printable(string(r.Code)))
+		r.Authority, r.Text = show.Printable(r.Authority), show.Printable(r.Text)
 	}
 	return d
 }

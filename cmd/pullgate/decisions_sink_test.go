@@ -33,7 +33,7 @@ func TestHostileTextAtTheSink(t *testing.T) {
 	const evil = "x\n{\"id\":\"forged\"}\r\x1b[2J\x07\u009b31m\u202egnp.exe\x7f\xff\u2028 é"
 	d := proxy.Decision{
 		Findings: []verify.Finding{{Authority: evil, Detail: evil}},
-		Reasons:  []verify.Reason{{Authority: evil, Reason: evil}},
+		Reasons:  []verify.Reason{{Code: evil, Authority: evil, Text: evil}},
 	}
 	for _, text := range textsOf(&d) {
 		*text = evil
@@ -56,7 +56,7 @@ func TestHostileTextAtTheSink(t *testing.T) {
 	})
 	t.Run("decision", func(t *testing.T) {
 		finding, reason := got.Findings[0], got.Reasons[0]
-		texts := []string{finding.Authority, finding.Detail, reason.Authority, reason.Reason}
+		texts := []string{finding.Authority, finding.Detail, string(reason.Code), reason.Authority, reason.Text}
 		for _, text := range textsOf(&got.Decision) {
 			texts = append(texts, *text)
 		}
@@ -67,8 +67,8 @@ func TestHostileTextAtTheSink(t *testing.T) {
 		}
 	})
 	t.Run("shared", func(t *testing.T) {
-		if d.Findings[0].Detail != evil || d.Reasons[0].Reason != evil {
-			t.Errorf("what requests share was changed: %q, %q", d.Findings[0].Detail, d.Reasons[0].Reason)
+		if d.Findings[0].Detail != evil || d.Reasons[0].Text != evil {
+			t.Errorf("what requests share was changed: %q, %q", d.Findings[0].Detail, d.Reasons[0].Text)
 		}
 	})
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/pullgate/pullgate/cmd/pullgate/show"
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/reason"
 )
 
 // someDecision has every field set.
@@ -46,7 +47,7 @@ func someDecision(n int) proxy.Decision {
 		Policy:     "prod",
 		PolicyHash: strings.Repeat("c", 64),
 		Findings:   []verify.Finding{{Authority: "release", Passed: true, Detail: "no signature found"}},
-		Reasons:    []verify.Reason{{Authority: "release", Reason: "no signature found"}},
+		Reasons:    []verify.Reason{{Code: "no_signature", Authority: "release", Text: "no signature found"}},
 		Signer:     "key release",
 		Unknown:    true,
 		Error:      "none",
@@ -402,11 +403,11 @@ func TestHostileTextInDecisions(t *testing.T) {
 		}
 		for range 100 {
 			d.Findings = append(d.Findings, verify.Finding{Authority: text, Detail: text})
-			d.Reasons = append(d.Reasons, verify.Reason{Authority: text, Reason: text})
+			d.Reasons = append(d.Reasons, verify.Reason{Code: reason.Code(text), Authority: text, Text: text})
 		}
-		before := d.Reasons[0].Reason
+		before := d.Reasons[0].Text
 		clean := harmless(d)
-		if d.Reasons[0].Reason != before {
+		if d.Reasons[0].Text != before {
 			t.Fatal("what requests share was changed")
 		}
 		line := appendDecision(nil, &clean)
@@ -442,7 +443,7 @@ func TestDecisionLine(t *testing.T) {
 		Authority: `a "quoted" \ name`,
 		Detail:    "<é>",
 	}, verify.Finding{})
-	whole.Reasons = append(whole.Reasons, verify.Reason{Reason: `\"`}, verify.Reason{Authority: "b"})
+	whole.Reasons = append(whole.Reasons, verify.Reason{Text: `\"`}, verify.Reason{Authority: "b"})
 	for _, d := range []proxy.Decision{
 		whole,
 		{Took: 0.001, Upstream: 123456.789},

@@ -21,6 +21,7 @@ import (
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/reason"
 )
 
 func explainCommand() *cobra.Command {
@@ -221,14 +222,14 @@ func tell(b *strings.Builder, d *proxy.Decision) {
 	for _, r := range d.Reasons {
 		told := slices.ContainsFunc(
 			d.Findings,
-			func(f verify.Finding) bool { return f.Authority == r.Authority && f.Detail == r.Reason },
+			func(f verify.Finding) bool { return f.Authority == r.Authority && f.Detail == r.Text },
 		)
 		switch {
 		case told:
 		case r.Authority != "":
-			fmt.Fprintf(b, "  authority %q: %s\n", r.Authority, r.Reason)
+			fmt.Fprintf(b, "  authority %q: %s\n", r.Authority, r.Text)
 		default:
-			fmt.Fprintf(b, "  %s\n", r.Reason)
+			fmt.Fprintf(b, "  %s\n", r.Text)
 		}
 	}
 	if d.Error != "" {
@@ -277,7 +278,7 @@ func advice(d *proxy.Decision) string {
 	image := decidedAbout(d)
 	now := "pullgate verify " + image + " --config FILE says what the gate would decide now."
 	signature := slices.ContainsFunc(d.Reasons, func(r verify.Reason) bool {
-		return r.Authority != "" || strings.HasPrefix(r.Reason, "no signature found")
+		return r.Authority != "" || r.Code == reason.NoSignature
 	})
 	refused := "Nothing, if that is meant. "
 	switch {

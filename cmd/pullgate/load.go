@@ -211,7 +211,16 @@ func (l *loaded) gate(e *engine) (*verify.Gate, error) {
 }
 
 func (l *loaded) snapshot(gate *verify.Gate) *proxy.Snapshot {
-	s := &proxy.Snapshot{Gate: gate, Upstreams: l.upstreams, Hostnames: l.config.hostnames()}
+	limits := l.limits()
+	s := &proxy.Snapshot{
+		Gate:      gate,
+		Upstreams: l.upstreams,
+		Hostnames: l.config.hostnames(),
+		Listings: proxy.ListingLimits{
+			Timeout: limits.VerifyTimeout,
+			Bytes:   limits.ManifestBytes,
+		},
+	}
 	if l.config.DefaultUpstream != "" {
 		s.DefaultUpstream = policy.FamiliarHost(l.config.DefaultUpstream)
 	}

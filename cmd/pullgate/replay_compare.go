@@ -110,8 +110,9 @@ func (p *pulledImage) change() change {
 	c.Now, c.Policy = p.now.Outcome.String(), p.now.Policy
 	for _, r := range p.now.Reasons {
 		c.Reasons = append(c.Reasons, verify.Reason{
+			Code:      r.Code,
 			Authority: show.Printable(r.Authority),
-			Reason:    show.Printable(show.Shorten(r.Reason, 500)),
+			Text:      show.Printable(show.Shorten(r.Text, 500)),
 		})
 	}
 	return c
@@ -227,9 +228,9 @@ func (c *change) tell(b *strings.Builder) {
 	}
 	for _, r := range c.Reasons {
 		if r.Authority != "" {
-			fmt.Fprintf(b, "    policy %q, authority %q: %s\n", c.Policy, r.Authority, r.Reason)
+			fmt.Fprintf(b, "    policy %q, authority %q: %s\n", c.Policy, r.Authority, r.Text)
 		} else {
-			fmt.Fprintf(b, "    policy %q: %s\n", c.Policy, r.Reason)
+			fmt.Fprintf(b, "    policy %q: %s\n", c.Policy, r.Text)
 		}
 	}
 }

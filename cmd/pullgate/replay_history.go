@@ -87,7 +87,7 @@ func (h *history) add(d *proxy.Decision) bool {
 		return true // its image has lines of its own
 	}
 	said := d.Digest
-	if d.Digest == "" || d.Signer == "referrers index" { // which is admitted by its tag alone
+	if d.Digest == "" || d.Signer == verify.SignerReferrersIndex { // which is admitted by its tag alone
 		said = d.Reference
 	}
 	ref, err := policy.ParseReference(said)

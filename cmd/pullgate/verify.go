@@ -186,9 +186,9 @@ func describe(v verify.Verdict, set *policy.Set) string {
 	}
 	for _, r := range v.Reasons {
 		if r.Authority != "" {
-			fmt.Fprintf(&b, "  authority %q: %s\n", r.Authority, r.Reason)
+			fmt.Fprintf(&b, "  authority %q: %s\n", r.Authority, r.Text)
 		} else {
-			fmt.Fprintf(&b, "  %s\n", r.Reason)
+			fmt.Fprintf(&b, "  %s\n", r.Text)
 		}
 	}
 	return b.String()
