@@ -64,8 +64,8 @@ func (a *Authority) defaultName(taken map[string]int) string {
 	return unique
 }
 
-// signer is what an authority's fields say that is judged when all are read.
-type signer struct {
+// pending is what an authority's fields say that is judged when all are read.
+type pending struct {
 	kinds     []string // names of the fields that say who signs
 	keys      []value  // what key or keys hold
 	trustRoot *value   // nil: not written
@@ -82,47 +82,47 @@ func (l *loader) authority(v value, keys map[string]int) (Authority, bool) {
 	known(fields, authorityFields)
 
 	a := Authority{Accept: []string{SignaturePredicate}}
-	var who signer
+	var rest pending
 	for _, f := range fields {
-		l.authorityField(&a, &who, f)
+		l.authorityField(&a, &rest, f)
 	}
 
-	if len(who.kinds) != 1 {
+	if len(rest.kinds) != 1 {
 		v.problem(
 			"%s must have exactly one of key, keys, keyless, github, certificate, not %s",
 			v.Path,
-			orNone(who.kinds),
+			orNone(rest.kinds),
 		)
 		return a, true
 	}
-	if who.ignored != nil && len(a.Identities) > 0 {
-		who.ignored.problem(
+	if rest.ignored != nil && len(a.Identities) > 0 {
+		rest.ignored.problem(
 			"%s: what a keyless signature must bring is the trust root's to say: remove it",
-			who.ignored.Path,
+			rest.ignored.Path,
 		)
 	}
 
-	for _, key := range who.keys {
+	for _, key := range rest.keys {
 		l.addKey(&a, key.called(v.Path), keys)
 	}
-	l.evidence(&a, who, v.Path)
+	l.evidence(&a, rest, v.Path)
 	return a, true
 }
 
-func (l *loader) authorityField(a *Authority, who *signer, f field) {
+func (l *loader) authorityField(a *Authority, rest *pending, f field) {
 	switch f.name {
 	case "key", "keys", "keyless", "github", "certificate":
-		who.kinds = append(who.kinds, f.name)
+		rest.kinds = append(rest.kinds, f.name)
 	}
 
 	switch f.name {
 	case "name":
 		a.Name = f.displayName()
 	case "key":
-		who.keys = append(who.keys, f.value)
+		rest.keys = append(rest.keys, f.value)
 	case "keys":
 		list, _ := f.filled()
-		who.keys = append(who.keys, list...)
+		rest.keys = append(rest.keys, list...)
 	case "keyless":
 		a.Identities, a.TrustRoots = l.keyless(f.value)
 	case "github":
@@ -130,13 +130,13 @@ func (l *loader) authorityField(a *Authority, who *signer, f field) {
 	case "certificate":
 		a.PKI = l.pki(f.value)
 	case "trustRoot":
-		who.trustRoot = &f.value
+		rest.trustRoot = &f.value
 	case "required":
 		a.Required = f.boolean()
 	case "transparencyLog":
-		a.TransparencyLog = who.demands(f)
+		a.TransparencyLog = rest.demands(f)
 	case "timestamp":
-		a.Timestamp = who.demands(f)
+		a.Timestamp = rest.demands(f)
 	case "accept":
 		if types := f.accept(); len(types) > 0 {
 			a.Accept = types
@@ -145,17 +145,17 @@ func (l *loader) authorityField(a *Authority, who *signer, f field) {
 }
 
 // demands reads whether evidence is asked for.
-func (who *signer) demands(f field) bool {
+func (rest *pending) demands(f field) bool {
 	word := f.choice("ignore", "require")
 	if word == "ignore" {
-		who.ignored = &f.value
+		rest.ignored = &f.value
 	}
 	return word == "require"
 }
 
 // evidence settles which trust root's logs and timestamps an authority asks for.
-func (l *loader) evidence(a *Authority, who signer, what string) {
-	kind, root := who.kinds[0], who.trustRoot
+func (l *loader) evidence(a *Authority, rest pending, what string) {
+	kind, root := rest.kinds[0], rest.trustRoot
 	stamped := a.PKI != nil && a.PKI.RequireTimestamp
 	switch {
 	case kind == "keyless" || kind == "github":

@@ -51,6 +51,7 @@ func ClaimNames() []string {
 		claimTrigger,
 		"runInvocationURI",
 		"sourceRepositoryVisibilityAtSigning",
+
 		"githubWorkflowTrigger",
 		"githubWorkflowSHA",
 		"githubWorkflowName",

@@ -100,11 +100,11 @@ func (l *loader) keyFile(v value, name string) (Key, bool) {
 }
 
 // keyService names the key management service a key value points to, or "".
-func keyService(value string) string {
-	scheme, _, ok := strings.Cut(value, "://")
+func keyService(text string) string {
+	scheme, _, ok := strings.Cut(text, "://")
 	if !ok {
 		// RFC 7512 URIs have no slashes.
-		if strings.HasPrefix(value, "pkcs11:") {
+		if strings.HasPrefix(text, "pkcs11:") {
 			return "pkcs11"
 		}
 		return ""

@@ -103,6 +103,7 @@ func checkPublic(public any) error {
 	case ed25519.PublicKey:
 		return nil
 	}
+
 	return fmt.Errorf("is a %T: use ECDSA, RSA or Ed25519", public)
 }
 

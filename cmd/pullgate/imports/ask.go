@@ -80,6 +80,7 @@ func (a *asking) signatures(i int) bool {
 func (a *asking) ofKind(i int) bool {
 	n := a.needs[i]
 	who, count := collapse(n)
+
 	switch {
 	case count >= len(who):
 		for _, one := range who {

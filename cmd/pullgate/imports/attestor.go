@@ -78,7 +78,7 @@ func (a *rule) attestor(v value) []authority {
 }
 
 // readKyvernoKeys reads the keys of an entry of the rule of that name.
-func readKyvernoKeys(v value, rule string) []authority {
+func readKyvernoKeys(v value, ruleName string) []authority {
 	var keys []string
 	var e evidence
 	v.object(fields{
@@ -96,8 +96,8 @@ func readKyvernoKeys(v value, rule string) []authority {
 					"publicKeys",
 			)
 		},
-		"rekor": e.rekor(rule),
-		"ctlog": e.ctlog(rule),
+		"rekor": e.rekor(ruleName),
+		"ctlog": e.ctlog(ruleName),
 	})
 
 	var all []authority
@@ -137,7 +137,7 @@ func (v value) kyvernoKeys() []string {
 }
 
 // readKyvernoKeyless reads the identity of an entry of the rule of that name.
-func readKyvernoKeyless(v value, rule string) (authority, bool) {
+func readKyvernoKeyless(v value, ruleName string) (authority, bool) {
 	var e evidence
 	var a authority
 	claims := map[string]string{}
@@ -146,10 +146,10 @@ func readKyvernoKeyless(v value, rule string) (authority, bool) {
 		issuerRegExp:  "issuerRegExp",
 		subjectRegExp: "subjectRegExp",
 		more: fields{
-			"rekor": e.rekor(rule),
-			"ctlog": e.ctlog(rule),
+			"rekor": e.rekor(ruleName),
+			"ctlog": e.ctlog(ruleName),
 			"roots": func(f value) {
-				e.made(f, rule)
+				e.made(f, ruleName)
 				f.lose("the certificates have to be put into a trust root: see trustRoots")
 			},
 			"additionalExtensions": func(f value) {

@@ -86,6 +86,7 @@ func (c *cipAuthority) readKeyless(v value) {
 	c.kinds++
 	e := &c.evidence
 	e.keyless = true
+
 	v.object(fields{
 		"url": func(f value) {
 			if !isAt(f.text(), publicFulcio) {

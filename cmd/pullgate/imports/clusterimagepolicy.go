@@ -17,6 +17,7 @@ func readClusterImagePolicies(r *report, files []File) []rule {
 	var rules []rule
 	for _, o := range r.objects(files) {
 		group, version, _ := strings.Cut(o.version, "/")
+
 		switch {
 		case group == "policy.sigstore.dev" && o.kind == "TrustRoot":
 			o.lose("TrustRoot %q is not read: the output names a file where a policy refers to it", o.name)
@@ -104,7 +105,7 @@ func (a *rule) checkPass(match *value) {
 		)
 	}
 	for _, p := range a.places {
-		if !p.any {
+		if !p.untagged {
 			p.refuse("static: pass would hold for every tag and digest: write %s@* there if it should", p.glob)
 		}
 	}

@@ -65,6 +65,7 @@ func readImageValidatingPolicy(r *report, o kubernetes) []rule {
 // fields are those of a spec.
 func (a *imageValidatingPolicy) fields() fields {
 	cluster := lost("is the cluster's")
+
 	return fields{
 		"matchConstraints":  lost(everyPull),
 		"matchConditions":   lost(everyPull),

@@ -39,6 +39,7 @@ func (a *imageValidatingPolicy) readAttestor(v value) {
 
 func (who *ivpAttestor) readCosign(v value) {
 	who.cosign = true
+
 	v.object(fields{
 		"key":     who.readKey,
 		"keyless": who.readKeyless,
@@ -67,14 +68,17 @@ func (who *ivpAttestor) readCosign(v value) {
 }
 
 func (who *ivpAttestor) readKey(v value) {
-	keep := func(key string, ok bool) {
-		if ok {
-			who.keys = []string{key}
-		}
-	}
 	v.object(fields{
-		"data":          func(f value) { keep(f.publicKey()) },
-		"kms":           func(f value) { keep(f.keyService()) },
+		"data": func(f value) {
+			if key, ok := f.publicKey(); ok {
+				who.keys = []string{key}
+			}
+		},
+		"kms": func(f value) {
+			if key, ok := f.keyService(); ok {
+				who.keys = []string{key}
+			}
+		},
 		"hashAlgorithm": sha256Only,
 		"expression":    refused("an expression cannot be read: write the public key as data"),
 	})
@@ -98,6 +102,7 @@ func (who *ivpAttestor) readLog(v value) {
 		e.made(f, who.rule.name)
 		f.lose("has to be put into a trust root: see trustRoots")
 	}
+
 	v.object(fields{
 		"url": func(f value) {
 			if !isAt(f.text(), publicRekor) && f.text() != "" {

@@ -16,6 +16,7 @@ func readKyverno(r *report, files []File) []rule {
 	var rules []rule
 	for _, o := range r.objects(files) {
 		group, version, _ := strings.Cut(o.version, "/")
+
 		switch {
 		case group == "kyverno.io" && o.kind == "ClusterPolicy":
 			if version != "v1" && version != "v2beta1" {
@@ -94,6 +95,7 @@ func readClusterPolicy(r *report, o kubernetes) []rule {
 // fields are those of a spec.
 func (p *clusterPolicy) fields() fields {
 	cluster := lost("is the cluster's")
+
 	return fields{
 		"validationFailureAction": func(v value) { p.audit, p.said = v.auditing(), true },
 		"validationFailureActionOverrides": refused(

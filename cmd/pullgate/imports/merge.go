@@ -105,6 +105,7 @@ func applying(rules []rule, i int, p place) []int {
 			}
 			applies = applies || q.covers(p)
 		}
+
 		if applies {
 			all = append(all, j)
 		}

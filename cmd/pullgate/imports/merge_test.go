@@ -52,7 +52,7 @@ func TestMerge(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				a.places = append(a.places, place{value: at, glob: g, any: true})
+				a.places = append(a.places, place{value: at, glob: g, untagged: true})
 			}
 
 			switch rng.IntN(8) {

@@ -10,9 +10,9 @@ import (
 // or every one.
 type place struct {
 	value
-	glob   policy.Glob
-	digest string // "": any
-	any    bool   // no tag stood in the pattern: pulls by tag and by digest alike
+	glob     policy.Glob
+	digest   string // "": any
+	untagged bool   // no tag stood in the pattern: pulls by tag and by digest alike
 }
 
 // covers reports that p surely matches all that q matches.
@@ -74,7 +74,7 @@ func (v value) globs(pattern string) []place {
 
 // ofDigest reads what stands behind the @ of a pattern.
 func (v value) ofDigest(digest string) (place, bool) {
-	p := place{any: true}
+	p := place{untagged: true}
 	switch {
 	case strings.Trim(digest, "*") == "" || digest == "sha256:*" || digest == "sha256:**":
 	case strings.Contains(digest, "*"):
@@ -95,6 +95,7 @@ func (v value) ofEveryDigest(head, last string) (place, bool) {
 	var p place
 	shown := v.Node.Value
 	name, tag, hasTag := strings.Cut(last, ":")
+
 	switch {
 	case hasTag && strings.Trim(tag, "*") != "":
 		v.refuse(
@@ -119,7 +120,7 @@ func (v value) ofEveryDigest(head, last string) (place, bool) {
 		)
 		return place{}, false
 	default:
-		p.any = true
+		p.untagged = true
 	}
 	return p, true
 }

@@ -11,7 +11,7 @@ func everywhere(v value) place {
 	if err != nil {
 		v.refuse("%v", err)
 	}
-	return place{value: v, glob: all, any: true}
+	return place{value: v, glob: all, untagged: true}
 }
 
 // scope translates a scope of policy.json's docker transport: a host, hosts
@@ -68,10 +68,10 @@ func (v value) scope(scope string) []place {
 			return nil
 		}
 		all = append(all, place{
-			value:  v,
-			glob:   g,
-			digest: digest,
-			any:    true,
+			value:    v,
+			glob:     g,
+			digest:   digest,
+			untagged: true,
 		})
 	}
 	return all

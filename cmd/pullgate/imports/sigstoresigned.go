@@ -11,11 +11,10 @@ import (
 // sigstoreSigned is a requirement of policy.json: a signature by cosign.
 type sigstoreSigned struct {
 	authority
-	kinds  int      // how many fields say who signs
-	fulcio bool     // which fields are written
-	rekor  bool     //
-	named  bool     // signedIdentity
-	of     []string // what the trust root is made of
+	kinds int      // how many fields say who signs
+	of    []string // what the trust root is made of
+
+	fulcio, rekor, named bool // which fields are written; named: signedIdentity
 }
 
 func readSigstoreSigned(v value, scope string) need {
@@ -55,6 +54,7 @@ func (s *sigstoreSigned) fields() fields {
 			read(v)
 		}
 	}
+
 	return fields{
 		"type":                carried,
 		"keyPath":             one(s.readKeyPath),

@@ -85,21 +85,21 @@ func readTalosRule(v value) (native, []place) {
 	v.r.notes = &p.notes
 	defer func() { v.r.notes = nil }()
 
-	var rule talosRule
+	var t talosRule
 	before := len(v.r.problems)
 	v.object(fields{
-		"image": rule.readImage,
-		"skip":  func(f value) { rule.skip = f.flag() },
-		"deny":  func(f value) { rule.deny = f.flag() },
+		"image": t.readImage,
+		"skip":  func(f value) { t.skip = f.flag() },
+		"deny":  func(f value) { t.deny = f.flag() },
 		"keyless": func(f value) {
 			if id, ok := f.identity(identityForm{plain: exactly, subjectRegExp: "subjectRegex"}); ok {
-				rule.signers = append(rule.signers, authority{identities: []identity{id}})
+				t.signers = append(t.signers, authority{identities: []identity{id}})
 			}
 		},
 		"publicKey": func(f value) {
 			f.object(fields{"certificate": func(u value) {
 				if key, ok := u.publicKey(); ok {
-					rule.signers = append(rule.signers, authority{keys: []string{key}, log: true}) // as Talos does
+					t.signers = append(t.signers, authority{keys: []string{key}, log: true}) // as Talos does
 				}
 			}})
 		},
@@ -107,29 +107,29 @@ func readTalosRule(v value) (native, []place) {
 
 	switch {
 	case len(v.r.problems) > before:
-	case rule.said() != 1 || len(rule.signers) > 1:
+	case t.said() != 1 || len(t.signers) > 1:
 		v.refuse("must have exactly one of skip, deny, keyless and publicKey")
-	case len(rule.places) == 0:
+	case len(t.places) == 0:
 		v.refuse("has no image: name the images")
-	case rule.never != nil && rule.skip:
-		rule.never.refuse(
+	case t.never != nil && t.skip:
+		t.never.refuse(
 			"matches nothing in Talos, where Docker Hub is index.docker.io, and would admit images here: write " +
 				"index.docker.io, or remove the rule",
 		)
-	case rule.deny:
+	case t.deny:
 		p.static = policy.Deny
-	case rule.skip:
+	case t.skip:
 		p.static = policy.Allow
 	default:
-		p.authorities = rule.signers
+		p.authorities = t.signers
 	}
 
-	if rule.never != nil {
-		rule.never.lose(
+	if t.never != nil {
+		t.never.lose(
 			"matches nothing in Talos, where Docker Hub is index.docker.io; here it does, before all later rules",
 		)
 	}
-	return p, rule.places
+	return p, t.places
 }
 
 // said counts what the rule says of its images.
@@ -166,6 +166,6 @@ func (t *talosRule) readImage(v value) {
 		if !v.oneHub(text) {
 			return
 		}
-		t.places = append(t.places, place{value: v, glob: g, any: true})
+		t.places = append(t.places, place{value: v, glob: g, untagged: true})
 	}
 }
