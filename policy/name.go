@@ -63,10 +63,7 @@ func ParseReference(s string) (Reference, error) {
 	}
 
 	if !tagGrammar.MatchString(s) {
-		return Reference{}, fmt.Errorf(
-			"%w: not 1 to 128 letters, digits and _ . - that begin with a letter, a digit or _",
-			ErrTag,
-		)
+		return Reference{}, fmt.Errorf("%w: not 1 to 128 letters, digits and _ . - with no . or - first", ErrTag)
 	}
 	return Reference{Tag: s}, nil
 }
@@ -111,7 +108,6 @@ func ValidPath(path string) bool {
 	if len(path) == 0 || len(path) > 255 {
 		return false
 	}
-
 	separator := "/" // the run of other characters before this one; a path begins like a component
 	for i := 0; i < len(path); i++ {
 		c := path[i]
@@ -122,7 +118,6 @@ func ValidPath(path string) bool {
 			separator = ""
 			continue
 		}
-
 		start := i - len(separator)
 		if i == 0 {
 			return false
@@ -150,12 +145,10 @@ func ParseRepository(s string) (Repository, error) {
 			s,
 		)
 	}
-
 	r := Repository{Host: FamiliarHost(host), Path: path}
 	if r.Host == "docker.io" && !strings.Contains(path, "/") {
 		r.Path = "library/" + path
 	}
-
 	if !ValidPath(r.Path) {
 		return Repository{}, fmt.Errorf("repository %q: %w", s, errPath)
 	}
