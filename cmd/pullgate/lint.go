@@ -91,7 +91,7 @@ func lintPolicy(p *policy.Policy) []policy.Problem {
 		if a.PKI != nil && broad(a.PKI.Subject) {
 			add("authority %q: subject %s admits everybody the PKI ever issued a certificate to", a.Name, a.PKI.Subject)
 		}
-		if a.PKI != nil && !a.PKI.Stamped {
+		if a.PKI != nil && !a.PKI.RequireTimestamp {
 			for _, c := range a.PKI.Roots {
 				if left := time.Until(c.NotAfter); left < soonOver {
 					add(
