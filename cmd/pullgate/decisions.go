@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/config"
 	"github.com/pullgate/pullgate/proxy"
 )
 
@@ -69,9 +70,13 @@ type decisions struct {
 	out        []recorded
 }
 
-// startDecisions opens what the configuration names; nil: decisions go nowhere.
-func (l *loaded) startDecisions(ctx context.Context, log *slog.Logger) (*decisions, error) {
-	c := l.config
+// openDecisions opens what the configuration names; nil: decisions go nowhere.
+func openDecisions(
+	ctx context.Context,
+	c *config.Config,
+	meter metric.MeterProvider,
+	log *slog.Logger,
+) (*decisions, error) {
 	var sink decisionSink
 	switch c.Decisions.To {
 	case "none":
@@ -84,9 +89,9 @@ func (l *loaded) startDecisions(ctx context.Context, log *slog.Logger) (*decisio
 			return nil, err
 		}
 	default:
-		sink = &decisionFile{path: c.decisionFile(), maxBytes: int64(c.Decisions.MaxBytes), keep: c.Decisions.Keep}
+		sink = &decisionFile{path: c.DecisionsFile(), maxBytes: int64(c.Decisions.MaxBytes), keep: c.Decisions.Keep}
 	}
-	return newDecisions(sink, l.telemetry.Meter, log)
+	return newDecisions(sink, meter, log)
 }
 
 func newDecisions(sink decisionSink, meter metric.MeterProvider, log *slog.Logger) (*decisions, error) {
@@ -116,8 +121,8 @@ func newDecisions(sink decisionSink, meter metric.MeterProvider, log *slog.Logge
 	return d, nil
 }
 
-// taker is take, or nil where decisions go nowhere.
-func (d *decisions) taker() func(proxy.Decision) {
+// Taker is take, or nil where decisions go nowhere.
+func (d *decisions) Taker() func(proxy.Decision) {
 	if d == nil {
 		return nil
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/pullgate/pullgate/cmd/pullgate/show"
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy"
+	"github.com/pullgate/pullgate/verify"
 )
 
 const (
@@ -41,7 +42,13 @@ type decisionQuery struct {
 
 var (
 	decisionID       = regexp.MustCompile(`^[A-Z2-7]{26}$`)
-	decisionOutcomes = append([]string{"error"}, outcomes...)
+	decisionOutcomes = []string{
+		"error",
+		verify.Allowed.String(),
+		verify.Denied.String(),
+		verify.Warned.String(),
+		verify.WarnedUnverified.String(),
+	}
 )
 
 // newDecisionQuery checks what people wrote; zero limit means the usual one.
@@ -198,4 +205,10 @@ func queryOf(u *url.URL) (decisionQuery, error) {
 		}
 	}
 	return newDecisionQuery(values.Get("id"), values.Get("image"), values.Get("outcome"), limit)
+}
+
+func say(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = fmt.Fprint(w, text) // a client that left needs no answer
 }

@@ -12,18 +12,19 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/server"
 	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 )
 
@@ -61,21 +62,17 @@ func demo(ctx context.Context, out, stderr io.Writer, once bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
+	quiet := log.New(io.Discard, "", 0)
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return fmt.Errorf("start the demo registry: %w", err)
 	}
-	reg := server(
-		registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)),
-		slog.New(slog.DiscardHandler),
-	)
-	reg.Handler = registry.New(
-		registry.Logger(log.New(io.Discard, "", 0)),
-		registry.WithReferrersSupport(true),
-	) // pushes have bodies
-	go reg.Serve(
-		listener,
-	) //nolint:errcheck // ends with Close
+	reg := &http.Server{
+		Handler:           registry.New(registry.Logger(quiet), registry.WithReferrersSupport(true)),
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          quiet,
+	}
+	go reg.Serve(listener) //nolint:errcheck // ends with Close
 	defer reg.Close()
 
 	key, err := demoKey(dir)
@@ -99,12 +96,12 @@ func demo(ctx context.Context, out, stderr io.Writer, once bool) error {
 	if err != nil {
 		return err
 	}
-	l, problems := loadOver(file, nil, telemetry.None(), nil)
+	l, problems := server.Load(file, nil, telemetry.None())
 	if len(problems) > 0 {
-		return report(stderr, problems)
+		return refuse(stderr, problems)
 	}
 	served := make(chan error, 1)
-	go func() { served <- serve(ctx, l, telemetry.None(), io.Discard, nil) }()
+	go func() { served <- server.Serve(ctx, l, server.Options{Log: io.Discard, Record: openRecord}) }()
 	if err := waitFor(ctx, "http://"+gateAddr+"/v2/", served); err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/config"
 	"github.com/pullgate/pullgate/cmd/pullgate/exit"
 	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
 	"github.com/pullgate/pullgate/cmd/pullgate/show"
@@ -35,7 +36,7 @@ const (
 func doctorCommand() *cobra.Command {
 	d := &doctor{}
 	var asJSON bool
-	var config, textfile string
+	var configFile, textfile string
 	cmd := &cobra.Command{
 		Use:   "doctor [RUNTIME…] --gate URL --canary IMAGE",
 		Short: "Find out, on a node, whether its runtimes can get around the gate",
@@ -58,8 +59,8 @@ It exits 0 when all are held, 1 when one is not, 2 when that could not be told.`
 		Example: "  pullgate doctor --gate http://127.0.0.1:5000 --canary ghcr.io/acme/canary:v1\n" +
 			"  pullgate doctor containerd --config /etc/pullgate/pullgate.yaml --json",
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if config != "" {
-				if err := d.from(config); err != nil {
+			if configFile != "" {
+				if err := d.from(configFile); err != nil {
 					return exit.With(exit.Denied, err)
 				}
 			}
@@ -89,7 +90,7 @@ It exits 0 when all are held, 1 when one is not, 2 when that could not be told.`
 	f.StringVar(&d.gate, "gate", "", "the gate's `URL`, as the node reaches it")
 	f.StringVar(&d.ca, "ca", "", "the `FILE` with the certificate authority of an https gate, besides the node's own")
 	f.StringVar(&d.canary, "canary", "", "the canary `IMAGE`, as the gate's configuration names it")
-	f.StringVarP(&config, "config", "c", "", "take both from the gate's configuration `FILE`")
+	f.StringVarP(&configFile, "config", "c", "", "take both from the gate's configuration `FILE`")
 	f.StringVar(&d.root, "root", "/", "where the node's files are, e.g. `/host` in a container")
 	f.DurationVar(&d.timeout, "timeout", time.Minute, "for one pull")
 	f.BoolVar(&asJSON, "json", false, "print the findings as JSON")
@@ -117,7 +118,7 @@ type finding struct {
 }
 
 func (d *doctor) from(file string) error {
-	c, problems := readConfig(file, os.Environ())
+	c, problems := config.Read(file, os.Environ())
 	if len(problems) > 0 {
 		return errors.New(problems[0].String())
 	}

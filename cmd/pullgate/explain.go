@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/config"
 	"github.com/pullgate/pullgate/cmd/pullgate/exit"
 	"github.com/pullgate/pullgate/cmd/pullgate/show"
 	"github.com/pullgate/pullgate/policy"
@@ -85,16 +86,16 @@ func ask(cmd *cobra.Command, q decisionQuery, file, admin string, files []string
 	if admin != "" {
 		return askAdmin(ctx, q, strings.TrimSuffix(admin, "/"))
 	}
-	c, problems := readConfig(file, os.Environ())
+	c, problems := config.Read(file, os.Environ())
 	if len(problems) > 0 {
-		return nil, report(cmd.ErrOrStderr(), problems)
+		return nil, refuse(cmd.ErrOrStderr(), problems)
 	}
 	found, err := askAdmin(ctx, q, "http://"+reachable(c.Admin.Listen))
 	var unreachable *url.Error
 	if !errors.As(err, &unreachable) || c.Decisions.To != "file" {
 		return found, err
 	}
-	return askFiles(ctx, q, decisionFiles(c.decisionFile(), c.Decisions.Keep))
+	return askFiles(ctx, q, decisionFiles(c.DecisionsFile(), c.Decisions.Keep))
 }
 
 // reachable is an address to call where addr is one to listen on.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/registry"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/server"
 	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 )
 
@@ -55,17 +56,18 @@ func startRig(t *testing.T, config func(r *rig) string) *rig {
 	if _, err := os.Lstat(file); err != nil {
 		writeIn(t, r.dir, "pullgate.yaml", r.config)
 	}
-	telemetry, err := telemetry.Start(t.Context())
+	sdk, err := telemetry.Start(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, problems := load(file, telemetry)
+	l, problems := server.Load(file, os.Environ(), sdk)
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- serve(ctx, l, telemetry, &r.log, r.hup) }()
+	options := server.Options{Log: &r.log, Hangup: r.hup, Record: openRecord}
+	go func() { served <- server.Serve(ctx, l, options) }()
 	if err := waitFor(ctx, "http://"+r.gate+"/v2/", served); err != nil {
 		t.Fatal(err)
 	}

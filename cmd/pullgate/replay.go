@@ -12,8 +12,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/server"
 	"github.com/pullgate/pullgate/cmd/pullgate/show"
-	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify"
 )
@@ -43,13 +43,13 @@ something would, 2 when that could not be told.`,
 		Example: "  pullgate replay --config enforce.yaml\n" +
 			"  pullgate replay --decisions node1.jsonl --decisions node2.jsonl --config enforce.yaml --json",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			l, problems := load(file, telemetry.None())
-			if len(problems) > 0 {
-				return report(cmd.ErrOrStderr(), problems)
+			l, err := load(cmd, file)
+			if err != nil {
+				return err
 			}
 			files = append(files, args...) // --decisions *.jsonl
 			if len(files) == 0 {
-				files = decisionFiles(l.config.decisionFile(), l.config.Decisions.Keep)
+				files = decisionFiles(l.Config.DecisionsFile(), l.Config.Decisions.Keep)
 			} else if err := allThere(files); err != nil {
 				return err
 			}
@@ -83,26 +83,24 @@ func allThere(files []string) error {
 }
 
 // judge asks a gate of its own, made from l, about every image once.
-func (h *history) judge(ctx context.Context, l *loaded, progress func(done, of int)) (err error) {
+func (h *history) judge(ctx context.Context, l *server.Loaded, progress func(done, of int)) (err error) {
 	dir, err := os.MkdirTemp("", "pullgate-replay-")
 	if err != nil {
 		return fmt.Errorf("make a folder for the state: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	config, one := *l.config, *l
-	config.Limits.ClientMisses = math.MaxInt32 // a budget for clients: this is none
-	one.config = &config
-	gate, done, err := one.alone(ctx, filepath.Join(dir, "state"), nil)
+	unmetered := l.WithClientMisses(math.MaxInt32) // a budget for clients: this is none
+	gate, err := server.NewStandaloneGate(ctx, unmetered, filepath.Join(dir, "state"), nil)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, done()) }()
+	defer func() { err = errors.Join(err, gate.Close()) }()
 	var finished atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(replayAtOnce)
 	for _, image := range h.images {
 		group.Go(func() error {
-			image.now, image.err = h.judgeOne(ctx, gate, image)
+			image.now, image.err = h.judgeOne(ctx, gate.Gate, image)
 			progress(int(finished.Add(1)), len(h.images))
 			return ctx.Err()
 		})

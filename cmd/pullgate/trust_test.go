@@ -3,12 +3,14 @@ package main
 import (
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/server"
 	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 	"github.com/pullgate/pullgate/test/fixtures/keyless"
 	"github.com/pullgate/pullgate/test/tufrepo"
@@ -175,7 +177,7 @@ func TestCheckLooksIntoTrustRoots(t *testing.T) {
 			"upstreams: [{host: a.example}]\ntrustRoots: [{name: corp, file: "+tt.root+"}]\npolicies:\n"+
 				"  - {name: p, images: ['a.example/**'], authorities: ["+tt.authority+"]}\n",
 		)
-		_, problems := load(dir+"/pullgate.yaml", telemetry.None())
+		_, problems := server.Load(dir+"/pullgate.yaml", os.Environ(), telemetry.None())
 		if tt.want == "" {
 			if len(problems) > 0 {
 				t.Errorf("%s: %v", name, problems)

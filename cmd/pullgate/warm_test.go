@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
+	"github.com/pullgate/pullgate/cmd/pullgate/server"
 	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 	"github.com/pullgate/pullgate/policy"
 )
@@ -69,15 +71,15 @@ func TestWarmAlone(t *testing.T) {
 	}, &out, &errs); err != nil {
 		t.Fatalf("%v\n%s", err, errs.String())
 	}
-	l, problems := load(file, telemetry.None())
+	l, problems := server.Load(file, os.Environ(), telemetry.None())
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
-	gate, done, err := l.alone(t.Context(), filepath.Join(other, "pullgate-state"), nil)
+	gate, err := server.NewStandaloneGate(t.Context(), l, filepath.Join(other, "pullgate-state"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = done() }()
+	defer func() { _ = gate.Close() }()
 	_, index := get(t, "http://"+r.gate+"/v2/demo.example/multi/manifests/latest")
 	_, manifest := get(t, "http://"+r.gate+"/v2/demo.example/multi/manifests/"+between(index, `"digest":"`, `"`))
 	image, err := imagename.Parse("demo.example/multi@" + between(manifest, `"digest":"`, `"`))

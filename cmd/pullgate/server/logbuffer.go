@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"io"
@@ -8,10 +8,9 @@ import (
 
 // logBuffer lets requests log without waiting for the disk or the pipe: what
 // they write within two milliseconds, or while a write is under way, goes out
-// together. A
-// writer that cannot keep up makes them wait, so that no line is dropped. What
-// has been taken is out a moment later; a process that is killed loses at most
-// that moment.
+// together. A writer that cannot keep up makes them wait, so that no line is
+// dropped. What has been taken is out a moment later; a process that is killed
+// loses at most that moment. Its methods are safe for concurrent use.
 type logBuffer struct {
 	w io.Writer
 
@@ -36,13 +35,15 @@ func newLogBuffer(w io.Writer) *logBuffer {
 	return l
 }
 
-// Write takes one line whole. It never fails: there is nobody to tell.
+// Write takes one line whole. It never fails: a failure could not be logged.
 func (l *logBuffer) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	for len(l.taken) > logBufferBytes && !l.closing {
 		l.changed.Wait()
 	}
+
 	l.taken = append(l.taken, line...)
 	if !l.busy {
 		l.changed.Broadcast()
@@ -55,6 +56,7 @@ func (l *logBuffer) run() {
 	var out []byte
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	for {
 		for len(l.taken) == 0 && !l.closing {
 			l.changed.Wait()
@@ -62,15 +64,17 @@ func (l *logBuffer) run() {
 		if len(l.taken) == 0 {
 			return
 		}
+
 		if !l.closing && len(l.taken) < enough {
 			l.busy = true
 			l.mu.Unlock()
 			time.Sleep(linger)
 			l.mu.Lock()
 		}
+
 		out, l.taken, l.busy = l.taken, out[:0], true
 		l.mu.Unlock()
-		_, _ = l.w.Write(out) // standard error is gone: there is nowhere to say so
+		_, _ = l.w.Write(out) // without standard error, a failure has no place to be told
 		l.mu.Lock()
 		l.busy = false
 		l.changed.Broadcast()

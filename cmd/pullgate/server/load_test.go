@@ -1,90 +1,22 @@
-package main
+package server
 
 import (
-	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/pullgate/pullgate/cmd/pullgate/exit"
 	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 )
 
 func TestExampleLoads(t *testing.T) {
-	l, problems := load(filepath.Join("..", "..", "config.example.yaml"), telemetry.None())
+	l, problems := Load(filepath.Join("..", "..", "..", "config.example.yaml"), os.Environ(), telemetry.None())
 	for _, p := range problems {
 		t.Error(p)
 	}
-	if l == nil || len(l.upstreams) != 2 || len(l.policies.Policies()) != 2 {
+	if l == nil || len(l.upstreams) != 2 || len(l.Policies.Policies()) != 2 {
 		t.Fatalf("loaded %+v", l)
 	}
-}
-
-// The example shows the defaults: without its values nothing changes.
-func TestExampleShowsTheDefaults(t *testing.T) {
-	example, _ := readConfig(filepath.Join("..", "..", "config.example.yaml"), nil)
-	file := writeConfig(t, "upstreams: [{host: docker.io}]\n")
-	bare, problems := readConfig(file, nil)
-	if len(problems) > 0 {
-		t.Fatal(problems)
-	}
-	for _, row := range []struct {
-		name     string
-		is, want any
-	}{
-		{"listen", example.Listen, bare.Listen},
-		{"admin", example.Admin, bare.Admin},
-		{"mode", example.Mode, bare.Mode},
-		{"clients", example.Clients, bare.Clients},
-		{"log", example.Log, bare.Log},
-		{"drain", example.Drain, bare.Drain},
-		{"defaultAction", example.DefaultAction, bare.DefaultAction},
-		{"verdicts", example.Verdicts, bare.Verdicts},
-		{"manifests", example.Manifests, bare.Manifests},
-		{"limits", example.Limits, bare.Limits},
-		{"decisions", example.Decisions, bare.Decisions},
-		{"state.path", example.State.Path, bare.State.Path},
-		{"state.maxBytes", example.State.MaxBytes, bare.State.MaxBytes},
-	} {
-		if row.is != row.want {
-			t.Errorf("%s: the example says %+v, the default is %+v", row.name, row.is, row.want)
-		}
-	}
-}
-
-func writeConfig(t *testing.T, text string) string {
-	t.Helper()
-	return writeIn(t, t.TempDir(), "pullgate.yaml", text)
-}
-
-func writeIn(t *testing.T, dir, name, text string) string {
-	t.Helper()
-	file := filepath.Join(dir, name)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
-
-func publicKey(t *testing.T) (*ecdsa.PrivateKey, string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key, string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
 }
 
 // Every problem is reported at once, each with its line.
@@ -233,7 +165,7 @@ func TestBadConfigurations(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, problems := load(writeConfig(t, row.text), telemetry.None())
+			_, problems := Load(writeIn(t, t.TempDir(), "pullgate.yaml", row.text), os.Environ(), telemetry.None())
 			for line, want := range row.want {
 				found := false
 				for _, p := range problems {
@@ -244,99 +176,5 @@ func TestBadConfigurations(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-func TestEnvironmentLiesOverTheFile(t *testing.T) {
-	t.Setenv("PULLGATE_MODE", "warn")
-	t.Setenv("PULLGATE_LIMITS_VERIFYTIMEOUT", "3s")
-	t.Setenv("PULLGATE_MANIFESTS_MAXBYTES", "2MiB")
-	c, problems := readConfig(writeConfig(t, "mode: enforce\nupstreams: [{host: a.example}]\n"), os.Environ())
-	if len(problems) > 0 {
-		t.Fatal(problems)
-	}
-	if c.Mode != "warn" || c.Limits.VerifyTimeout != 3*time.Second || c.Manifests.MaxBytes != 2<<20 {
-		t.Errorf("mode %q, timeout %v, bytes %d", c.Mode, c.Limits.VerifyTimeout, c.Manifests.MaxBytes)
-	}
-	t.Setenv("PULLGATE_MODE", "off")
-	if _, problems := readConfig(writeConfig(t, "upstreams: [{host: a.example}]\n"), os.Environ()); len(problems) == 0 {
-		t.Error("a mistyped variable is taken")
-	}
-	t.Setenv("PULLGATE_MODE", "")
-	for _, name := range []string{"PULLGATE_TLS", "PULLGATE_MOED", "PULLGATE_POLICYFILES", "PULLGATE_STATE"} {
-		t.Setenv(name, "1")
-		if _, problems := readConfig(
-			writeConfig(t, "upstreams: [{host: a.example}]\n"),
-			os.Environ(),
-		); len(problems) != 1 ||
-			!strings.Contains(problems[0].Message, name) {
-			t.Errorf("%s is taken or ignored: %v", name, problems)
-		}
-		if err := os.Unsetenv(name); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Setenv("PULLGATE_SERVICE_HOST", "10.0.0.1") // as Kubernetes sets it for a service of this name
-	t.Setenv("PULLGATE_PORT_5000_TCP", "tcp://10.0.0.1:5000")
-	if _, problems := readConfig(writeConfig(t, "upstreams: [{host: a.example}]\n"), os.Environ()); len(problems) > 0 {
-		t.Error(problems)
-	}
-}
-
-func TestSizes(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]int64{
-		"1":    1,
-		"4096": 4096,
-		"4KiB": 4096,
-		"1MiB": 1 << 20,
-		"2GiB": 2 << 30,
-		"7B":   7,
-	} {
-		var s size
-		if err := s.UnmarshalText([]byte(text)); err != nil || int64(s) != want {
-			t.Errorf("%q is %d, %v; want %d", text, s, err, want)
-		}
-	}
-	for _, text := range []string{"", "0", "-1", "MiB", "1.5MiB", "1 MiB", "1mb", "9999999999TiB", "1KiBKiB"} {
-		var s size
-		if err := s.UnmarshalText([]byte(text)); err == nil {
-			t.Errorf("%q is taken as %d", text, s)
-		}
-	}
-	c, problems := readConfig(writeConfig(t, "upstreams: [{host: a.example}]\nlimits: {manifestBytes: 1048576}\n"), nil)
-	if len(problems) > 0 || c.Limits.ManifestBytes != 1<<20 {
-		t.Errorf("a bare number of bytes: %v %v", c.Limits.ManifestBytes, problems)
-	}
-}
-
-func TestCheckCommand(t *testing.T) {
-	t.Parallel()
-	var out, errs bytes.Buffer
-	_, key := publicKey(t)
-	dir := t.TempDir()
-	writeIn(t, dir, "a.pub", key)
-	good := writeIn(
-		t,
-		dir,
-		"good.yaml",
-		"upstreams: [{host: a.example}]\npolicies: [{name: x, images: ['a.example/**'], authorities: [{key: "+
-			"a.pub}]}]\n",
-	)
-	if err := run(t.Context(), []string{"check", "--config", good}, &out, &errs); err != nil {
-		t.Fatalf("%v\n%s", err, errs.String())
-	}
-	if !strings.Contains(out.String(), "1 policy") {
-		t.Errorf("it says %q", out.String())
-	}
-	bad := writeIn(t, dir, "bad.yaml", "mode: off\nupstreams: [{host: a.example}]\npolicies: [{name: x}]\n")
-	err := run(t.Context(), []string{"check", "--config", bad}, &out, &errs)
-	if exit.Code(err) != exit.Denied {
-		t.Fatalf("bad configuration: %v", err)
-	}
-	for _, line := range []int{1, 3} {
-		if want := bad + ":" + strconv.Itoa(line) + ":"; !strings.Contains(errs.String(), want) {
-			t.Errorf("no problem at %s in\n%s", want, errs.String())
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package lint
 
 import (
 	"os"
@@ -6,10 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
+	"github.com/pullgate/pullgate/cmd/pullgate/config"
+	"github.com/pullgate/pullgate/policy"
 )
 
-func TestLintOfIdentities(t *testing.T) {
+func TestIdentities(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		authority string
@@ -58,12 +59,16 @@ func TestLintOfIdentities(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		l, problems := load(file, telemetry.None())
+		c, problems := config.Read(file, nil)
+		if len(problems) > 0 {
+			t.Fatalf("%s: %v", name, problems)
+		}
+		policies, problems := policy.Load(c.PolicyInput())
 		if len(problems) > 0 {
 			t.Fatalf("%s: %v", name, problems)
 		}
 		var all []string
-		for _, p := range l.lint() {
+		for _, p := range Check(c, policies) {
 			all = append(all, p.String())
 		}
 		got := strings.Join(all, "\n")

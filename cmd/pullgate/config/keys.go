@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"fmt"
@@ -18,7 +18,7 @@ type keySet map[string]keySet
 
 // knownKeys derives the allowed keys from the struct itself, so that neither
 // can drift from the other.
-func knownKeys() keySet { return keysOf(reflect.TypeFor[config]()) }
+func knownKeys() keySet { return keysOf(reflect.TypeFor[Config]()) }
 
 func keysOf(t reflect.Type) keySet {
 	for t.Kind() == reflect.Slice {
@@ -98,8 +98,8 @@ func mistyped(node *yaml.Node, path string, t reflect.Type) []policy.Problem {
 		if d, err := time.ParseDuration(node.Value); !scalar || node.Tag != "!!str" || err != nil || d < 0 {
 			return say(" is no duration: write a number with its unit, e.g. 30s, 1h")
 		}
-	case t == reflect.TypeFor[size]():
-		var s size
+	case t == reflect.TypeFor[Size]():
+		var s Size
 		if !scalar || node.Tag != "!!str" && node.Tag != "!!int" || s.UnmarshalText([]byte(node.Value)) != nil {
 			return say(" is no size: write a number of bytes, or one with KiB, MiB or GiB")
 		}
@@ -137,40 +137,3 @@ func mistyped(node *yaml.Node, path string, t reflect.Type) []policy.Problem {
 }
 
 var decimal = regexp.MustCompile(`^(?:0|[1-9][0-9]{0,15})$`)
-
-const environmentPrefix = "PULLGATE_"
-
-// overlayOf reads the settings that the environment lays over the file, by
-// their key. A variable that names none is a mistake, unless Kubernetes set it
-// for a service called pullgate, or it is for this project's own tests.
-func overlayOf(environ []string) (map[string]string, []policy.Problem) {
-	known := map[string]string{}
-	for _, d := range defaults {
-		known[environmentPrefix+strings.ToUpper(strings.ReplaceAll(d.key, "::", "_"))] = d.key
-	}
-	overlay := map[string]string{}
-	var problems []policy.Problem
-	for _, variable := range environ {
-		name, value, _ := strings.Cut(variable, "=")
-		rest, ours := strings.CutPrefix(name, environmentPrefix)
-		if !ours || strings.HasPrefix(rest, "SERVICE_") || rest == "PORT" || strings.HasPrefix(rest, "PORT_") ||
-			slices.Contains(testVariables, rest) {
-			continue
-		}
-		key, ok := known[name]
-		if !ok {
-			problems = append(problems, policy.Position{File: "environment"}.Problem(
-				"%s is no setting: only single values can be set there, e.g. PULLGATE_LISTEN, "+
-					"PULLGATE_LIMITS_VERIFYTIMEOUT",
-				name,
-			))
-			continue
-		}
-		if value != "" { // an empty variable is none
-			overlay[key] = value
-		}
-	}
-	return overlay, problems
-}
-
-var testVariables = []string{"E2E", "TOOLS", "SOAK"}
