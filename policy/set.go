@@ -148,7 +148,7 @@ func (s *Set) Files() []string {
 
 // CouldAllow reports whether any image of repo could be admitted today by some
 // policy, those for single digests included. Tag lists, referrers and
-// signature artefacts of other repositories are nobody's business. Warn mode of
+// signature artifacts of other repositories are not served. Warn mode of
 // the whole gate is not considered.
 func (s *Set) CouldAllow(repo Repository) bool { return s.couldAllow(repo, time.Now()) }
 

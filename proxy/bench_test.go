@@ -17,6 +17,7 @@ import (
 	"github.com/pullgate/pullgate/proxy/upstream"
 	"github.com/pullgate/pullgate/test/fixtures"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/facts"
 )
 
 // discard is a client that takes everything and keeps the status.
@@ -66,7 +67,7 @@ func BenchmarkWarm(b *testing.B) {
 	if len(problems) > 0 {
 		b.Fatal(problems)
 	}
-	store, err := verify.OpenStore(b.TempDir(), 1<<30)
+	store, err := facts.OpenBolt(b.TempDir(), 1<<30)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -34,6 +34,7 @@ import (
 	"github.com/pullgate/pullgate/proxy/upstream"
 	"github.com/pullgate/pullgate/test/hostile"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/facts"
 )
 
 // rig is a whole gate in this process, with a hostile registry behind it.
@@ -49,7 +50,7 @@ type rig struct {
 
 	options   options
 	upstreams map[string]*upstream.Upstream
-	store     *verify.Store
+	store     *facts.Bolt
 	cache     *verify.Cache
 	proxy     *proxy.Proxy
 	clock     *clock
@@ -142,7 +143,7 @@ func newRig(t *testing.T, change ...func(*options)) *rig {
 	}
 	r.reg = r.regs["reg.example"]
 	var err error
-	if r.store, err = verify.OpenStore(t.TempDir(), 64<<20); err != nil {
+	if r.store, err = facts.OpenBolt(t.TempDir(), 64<<20); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.store.Close() })

@@ -15,7 +15,9 @@ var rooms = map[string][]string{
 	"verify/oci":             {},
 	"policy":                 {"verify/oci"},
 	"verify/sigs":            {"policy", "verify/oci"},
-	"verify":                 {"policy", "verify/oci", "verify/sigs"},
+	"verify/facts":           {"policy", "verify/oci"},
+	"verify/facts/factstest": {"policy", "verify/oci", "verify/facts"},
+	"verify":                 {"policy", "verify/oci", "verify/facts", "verify/sigs"},
 	"verify/trust":           {"policy", "verify/oci", "verify/sigs"},
 	"proxy/upstream":         {"policy", "verify/oci"},
 	"proxy":                  {"policy", "verify", "verify/oci", "proxy/upstream"},
@@ -31,6 +33,7 @@ var rooms = map[string][]string{
 	"cmd/pullgate/server": {
 		"policy",
 		"verify",
+		"verify/facts",
 		"verify/sigs",
 		"verify/trust",
 		"proxy",
