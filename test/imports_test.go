@@ -42,6 +42,7 @@ var rooms = map[string][]string{
 		"cmd/pullgate/telemetry",
 		"cmd/pullgate/version",
 	},
+	"cmd/pullgate/demo":    {"cmd/pullgate/server", "cmd/pullgate/telemetry"},
 	"cmd/pullgate/verdict": {"policy", "verify", "cmd/pullgate/server"},
 	"cmd/pullgate/cases": {
 		"policy",
@@ -69,6 +70,7 @@ var rooms = map[string][]string{
 		"proxy",
 		"cmd/pullgate/cases",
 		"cmd/pullgate/config",
+		"cmd/pullgate/demo",
 		"cmd/pullgate/exit",
 		"cmd/pullgate/imagename",
 		"cmd/pullgate/imports",

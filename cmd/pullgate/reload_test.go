@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/registry"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/demo"
 	"github.com/pullgate/pullgate/cmd/pullgate/server"
 	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 )
@@ -41,12 +42,12 @@ func startRig(t *testing.T, config func(r *rig) string) *rig {
 	r := &rig{dir: t.TempDir(), hup: make(chan os.Signal, 1)}
 	private, r.key = publicKey(t)
 	addr := strings.TrimPrefix(reg.URL, "http://")
-	if _, err := pushDemoImages(t.Context(), addr, private); err != nil {
+	if _, err := demo.PushImages(t.Context(), addr, private, signDemo); err != nil {
 		t.Fatal(err)
 	}
 	for _, a := range []*string{&r.gate, &r.admin} {
 		var err error
-		if *a, err = freeAddr(t.Context(), "0"); err != nil {
+		if *a, err = demo.FreeAddr(t.Context(), "0"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -68,7 +69,7 @@ func startRig(t *testing.T, config func(r *rig) string) *rig {
 	served := make(chan error, 1)
 	options := server.Options{Log: &r.log, Hangup: r.hup, Record: openRecord}
 	go func() { served <- server.Serve(ctx, l, options) }()
-	if err := waitFor(ctx, "http://"+r.gate+"/v2/", served); err != nil {
+	if err := demo.WaitFor(ctx, "http://"+r.gate+"/v2/", served); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

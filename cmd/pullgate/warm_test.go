@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/demo"
 	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
 	"github.com/pullgate/pullgate/cmd/pullgate/server"
 	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
@@ -57,7 +58,7 @@ func TestWarmAlone(t *testing.T) {
 	})
 	other := t.TempDir()
 	writeIn(t, other, "key.pub", r.key)
-	listen, err := freeAddr(t.Context(), "0")
+	listen, err := demo.FreeAddr(t.Context(), "0")
 	if err != nil {
 		t.Fatal(err)
 	}
