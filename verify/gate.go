@@ -309,7 +309,7 @@ func (g *Gate) warns(p *policy.Policy) bool {
 // CouldAllow reports whether any image of repo could be admitted, in warn mode
 // or by some policy.
 func (g *Gate) CouldAllow(repo policy.Repository, client policy.Client) bool {
-	return g.Policies.CouldAllow(repo) || g.warns(g.Policies.For(repo, "", client))
+	return g.Policies.CouldAllow(repo, client) || g.warns(g.Policies.For(repo, "", client))
 }
 
 // static answers a policy that needs no verification. ok is false when the

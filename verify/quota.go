@@ -9,6 +9,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // maxClients bounds the clients whose budgets are remembered. When there are
@@ -92,9 +93,28 @@ func (g *Gate) Spend(client policy.Client) error {
 	return g.question(policy.Repository{}, client).mayAskUpstream()
 }
 
-// Exhausted reports, as a *QuotaError, that a client has no question left, and
+// ChargeMiss runs open, which asks an upstream for the blob that v admits, and
+// takes one of client's questions if the upstream does not have it. A client
+// without a question left is refused before open runs, unless a manifest lists
+// the blob (v.Size is known): such blobs exist, so they are exempt. Errors: a
+// *QuotaError, or what open returned.
+func (g *Gate) ChargeMiss(client policy.Client, v Verdict, open func() error) error {
+	if err := g.exhausted(client); err != nil && v.Size == 0 {
+		return err
+	}
+
+	err := open()
+	if oci.IsNotFound(err) {
+		if err := g.Spend(client); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// exhausted reports, as a *QuotaError, that a client has no question left, and
 // takes none.
-func (g *Gate) Exhausted(client policy.Client) error {
+func (g *Gate) exhausted(client policy.Client) error {
 	if client.Addr == "" || g.quota.perMinute <= 0 || g.quota.left(client.Addr, g.Now()) {
 		return nil
 	}

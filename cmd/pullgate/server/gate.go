@@ -102,7 +102,16 @@ func (l *Loaded) limits() verify.Limits {
 
 // snapshot is what requests are answered from while l is in force.
 func (l *Loaded) snapshot(gate *verify.Gate) *proxy.Snapshot {
-	s := &proxy.Snapshot{Gate: gate, Upstreams: l.upstreams, Hostnames: l.hostnames()}
+	limits := l.limits()
+	s := &proxy.Snapshot{
+		Gate:      gate,
+		Upstreams: l.upstreams,
+		Hostnames: l.hostnames(),
+		Listings: proxy.ListingLimits{
+			Timeout: limits.VerifyTimeout,
+			Bytes:   limits.ManifestBytes,
+		},
+	}
 	if l.Config.DefaultUpstream != "" {
 		s.DefaultUpstream = policy.FamiliarHost(l.Config.DefaultUpstream)
 	}
