@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// TestImportReadsFilesAlone: a device without end is not read into memory, and
+// TestImportSources: a device without end is not read into memory, and
 // nobody waits for whoever might write into a pipe.
-func TestImportReadsFilesAlone(t *testing.T) {
+func TestImportSources(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)

@@ -335,9 +335,9 @@ func (r *rig) says(t *testing.T, metric string) {
 	t.Fatalf("no metric says %s", metric)
 }
 
-// TestATrustRootThatCannotBeHad: nothing is refused for want of a root, and the
+// TestMissingRoot: nothing is refused for want of a root, and the
 // gate is ready all the same; a policy that does not need it decides as ever.
-func TestATrustRootThatCannotBeHad(t *testing.T) {
+func TestMissingRoot(t *testing.T) {
 	t.Parallel()
 	r := startRig(t, func(r *rig) string {
 		writeIn(t, r.dir, "key.pub", r.key)
@@ -392,7 +392,7 @@ func TestReloadOnHangup(t *testing.T) {
 
 // A file that somebody writes to all the time, in the folder of the key, does
 // not put the reload off.
-func TestReloadBesideABusyFile(t *testing.T) {
+func TestReloadBusyFile(t *testing.T) {
 	r := startRig(t, func(r *rig) string {
 		writeIn(t, r.dir, "key.pub", r.key)
 		return r.base() + signedByKey
@@ -420,7 +420,7 @@ func TestReloadBesideABusyFile(t *testing.T) {
 }
 
 // A policy folder that is gone is a mistake, not an empty list of denials.
-func TestReloadWithoutItsPolicyFolder(t *testing.T) {
+func TestReloadMissingFolder(t *testing.T) {
 	r := startRig(t, func(r *rig) string {
 		if err := os.Mkdir(filepath.Join(r.dir, "deny"), 0o700); err != nil {
 			t.Fatal(err)

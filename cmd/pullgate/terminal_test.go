@@ -14,9 +14,9 @@ import (
 	"github.com/pullgate/pullgate/policy"
 )
 
-// TestNothingSteersTheTerminal: what somebody else wrote is shown, and never
+// TestHostileTextOnTheTerminal: what somebody else wrote is shown, and never
 // obeyed by the terminal it is printed on.
-func TestNothingSteersTheTerminal(t *testing.T) {
+func TestHostileTextOnTheTerminal(t *testing.T) {
 	const steer = "\x1b]0;owned\a\x1b[2J\u009b31m\u202e"
 	harmlessOn := func(what, printed string) {
 		t.Helper()

@@ -50,7 +50,7 @@ func TestWarm(t *testing.T) {
 }
 
 // Without a running gate, warm writes what the next one reads.
-func TestWarmAlone(t *testing.T) {
+func TestWarmStandalone(t *testing.T) {
 	t.Parallel()
 	r := startRig(t, func(r *rig) string {
 		writeIn(t, r.dir, "key.pub", r.key)

@@ -49,7 +49,7 @@ func (l *lines) warnings() []string {
 const gateWarns = "the whole gate is in warn mode: nothing but `static: deny` is refused"
 
 // A gate that serves says so in its own log.
-func TestServeWarns(t *testing.T) {
+func TestServeReminds(t *testing.T) {
 	r := startRig(t, func(r *rig) string {
 		writeIn(t, r.dir, "key.pub", r.key)
 		return r.base() + "mode: warn\n" + signedByKey
