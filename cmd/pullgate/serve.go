@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/pullgate/pullgate/cmd/pullgate/config"
+	"github.com/pullgate/pullgate/cmd/pullgate/decisions"
 	"github.com/pullgate/pullgate/cmd/pullgate/server"
 	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 )
@@ -71,5 +72,12 @@ func openRecord(
 	meter metric.MeterProvider,
 	log *slog.Logger,
 ) (server.Record, error) {
-	return openDecisions(ctx, c, meter, log)
+	return decisions.Open(ctx, decisions.Config{
+		To:       c.Decisions.To,
+		File:     c.DecisionsFile(),
+		MaxBytes: int64(c.Decisions.MaxBytes),
+		Keep:     c.Decisions.Keep,
+		Meter:    meter,
+		Log:      log,
+	})
 }

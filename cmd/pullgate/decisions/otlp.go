@@ -1,9 +1,10 @@
-package main
+package decisions
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"go.opentelemetry.io/contrib/exporters/autoexport"
@@ -14,26 +15,26 @@ import (
 	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 )
 
-const exportWithin = 10 * time.Second
+// exportTime bounds how long one batch may take to be sent.
+const exportTime = 10 * time.Second
 
-// decisionExport sends decisions to where the OTEL_* variables say, and keeps
-// the newest in memory. It waits for each batch to be taken, so that every
-// decision that was not is counted.
-type decisionExport struct {
+// export sends decisions to where the OTEL_* variables say, and keeps the newest
+// in memory. It waits until each batch has been taken, so that every decision
+// that was not is counted.
+type export struct {
 	exporter sdklog.Exporter
 	provider *sdklog.LoggerProvider
 	logger   log.Logger
 	batch    *emitted
-	recentDecisions
+	recent
 }
 
-func newDecisionExport(ctx context.Context) (*decisionExport, error) {
+func newExport(ctx context.Context) (*export, error) {
 	if !telemetry.Wanted("LOGS") {
-		return nil, errors.New(
-			"decisions.to is otlp, and the environment does not say where: set OTEL_EXPORTER_OTLP_ENDPOINT, or " +
-				"write another decisions.to",
-		)
+		return nil, errors.New("decisions.to is otlp, and the environment does not say where: " +
+			"set OTEL_EXPORTER_OTLP_ENDPOINT, or write another decisions.to")
 	}
+
 	about, err := telemetry.Resource()
 	if err != nil {
 		return nil, err
@@ -42,9 +43,10 @@ func newDecisionExport(ctx context.Context) (*decisionExport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start sending decisions: %w", err)
 	}
+
 	batch := &emitted{}
 	provider := sdklog.NewLoggerProvider(sdklog.WithResource(about), sdklog.WithProcessor(batch))
-	return &decisionExport{
+	return &export{
 		exporter: exporter,
 		provider: provider,
 		logger:   provider.Logger("github.com/pullgate/pullgate"),
@@ -52,52 +54,50 @@ func newDecisionExport(ctx context.Context) (*decisionExport, error) {
 	}, nil
 }
 
-func (d *decisionExport) write(batch []recorded) (int, error) {
-	d.keep(batch)
-	ctx, cancel := context.WithTimeout(context.Background(), exportWithin)
+func (x *export) write(batch []entry) (lost int, err error) {
+	x.keep(batch)
+	ctx, cancel := context.WithTimeout(context.Background(), exportTime)
 	defer cancel()
+
 	for i := range batch {
-		d.logger.Emit(ctx, logRecord(&batch[i]))
+		x.logger.Emit(ctx, logRecord(&batch[i]))
 	}
-	records := d.batch.take()
-	if err := d.exporter.Export(ctx, records); err != nil {
+	if err := x.exporter.Export(ctx, x.batch.take()); err != nil {
 		return len(batch), fmt.Errorf("send decisions: %w", err)
 	}
 	return 0, nil
 }
 
-// logRecord carries the line as its body, and what one filters by as attributes.
-func logRecord(one *recorded) log.Record {
+// logRecord carries the line as its body, and as attributes what one filters by.
+func logRecord(e *entry) log.Record {
 	var r log.Record
-	r.SetTimestamp(one.Time)
+	r.SetTimestamp(e.Time)
 	r.SetObservedTimestamp(time.Now())
 	r.SetEventName("pullgate.decision")
 	r.SetSeverity(log.SeverityInfo)
-	if one.Status != 200 {
+	if e.Status != http.StatusOK {
 		r.SetSeverity(log.SeverityWarn)
 	}
-	r.SetBody(attribute.StringValue(string(one.line[:len(one.line)-1])))
+
+	r.SetBody(attribute.StringValue(string(e.line[:len(e.line)-1])))
 	r.AddAttributes(
-		attribute.String("pullgate.decision", one.ID),
-		attribute.String("pullgate.outcome", one.Outcome),
-		attribute.String(
-			"pullgate.image",
-			one.Image,
-		),
-		attribute.String("pullgate.digest", one.Digest),
-		attribute.String("pullgate.policy", one.Policy),
+		attribute.String("pullgate.decision", e.ID),
+		attribute.String("pullgate.outcome", e.Outcome),
+		attribute.String("pullgate.image", e.Image),
+		attribute.String("pullgate.digest", e.Digest),
+		attribute.String("pullgate.policy", e.Policy),
 	)
 	return r
 }
 
-func (d *decisionExport) close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), decisionsCloseTime)
+func (x *export) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
-	return errors.Join(d.provider.Shutdown(ctx), d.exporter.Shutdown(ctx))
+	return errors.Join(x.provider.Shutdown(ctx), x.exporter.Shutdown(ctx))
 }
 
-// emitted gathers the records of one batch. The SDK's own batching would drop
-// some without a word.
+// emitted gathers the log records of one batch. The batching of the SDK would
+// drop some without counting them.
 type emitted struct{ records []sdklog.Record }
 
 func (e *emitted) take() []sdklog.Record {
