@@ -33,6 +33,7 @@ var rooms = map[string][]string{
 	"cmd/pullgate/recording":     {"policy", "verify", "verify/oci"},
 	"cmd/pullgate/server": {
 		"cmd/pullgate/config",
+		"cmd/pullgate/decisions",
 		"cmd/pullgate/telemetry",
 		"cmd/pullgate/version",
 		"policy",

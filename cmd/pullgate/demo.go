@@ -24,10 +24,9 @@ can try your own client. Everything is on 127.0.0.1 and gone when it ends.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d := demo.Demo{
-				Out:    cmd.OutOrStdout(),
-				Sign:   signDemo,
-				Record: openRecord,
-				Stay:   !once,
+				Out:  cmd.OutOrStdout(),
+				Sign: signDemo,
+				Stay: !once,
 			}
 			return d.Run(cmd.Context())
 		},

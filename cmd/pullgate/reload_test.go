@@ -67,8 +67,7 @@ func startRig(t *testing.T, config func(r *rig) string) *rig {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	options := server.Options{Log: &r.log, Hangup: r.hup, Record: openRecord}
-	go func() { served <- server.Serve(ctx, l, options) }()
+	go func() { served <- server.Serve(ctx, l, &r.log, r.hup) }()
 	if err := demo.WaitFor(ctx, "http://"+r.gate+"/v2/", served); err != nil {
 		t.Fatal(err)
 	}

@@ -42,10 +42,9 @@ const commands = `Try it yourself; the gate stays up until you press Ctrl-C:
 
 // Demo is a demonstration that can be run once.
 type Demo struct {
-	Out    io.Writer // what happened is told here
-	Sign   Sign
-	Record server.OpenRecord
-	Stay   bool // after the pulls, until the context ends
+	Out  io.Writer // what happened is told here
+	Sign Sign
+	Stay bool // after the pulls, until the context ends
 }
 
 // Run starts everything, pulls each image, and fails if the gate did not decide
@@ -133,7 +132,7 @@ func (d *Demo) startGate(ctx context.Context, dir, upstream string) (addr string
 	}
 
 	served = make(chan error, 1)
-	go func() { served <- server.Serve(ctx, l, server.Options{Log: io.Discard, Record: d.Record}) }()
+	go func() { served <- server.Serve(ctx, l, io.Discard, nil) }()
 	return addr, served, WaitFor(ctx, "http://"+addr+"/v2/", served)
 }
 
