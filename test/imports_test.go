@@ -10,18 +10,28 @@ import (
 const module = "github.com/pullgate/pullgate/"
 
 // rooms may import only what stands below them: cmd → proxy → verify → policy.
-// At the bottom is verify/oci, bytes and digests, which imports nothing of ours.
+// At the bottom are verify/oci, bytes and digests, and verify/reason, words; they
+// import nothing of ours.
 var rooms = map[string][]string{
-	"verify/oci":                 {},
-	"policy":                     {"verify/oci"},
-	"verify/sigs":                {"policy", "verify/oci"},
-	"verify/facts":               {"policy", "verify/oci"},
-	"verify/facts/factstest":     {"policy", "verify/facts", "verify/oci"},
-	"verify":                     {"policy", "verify/facts", "verify/oci", "verify/sigs"},
+	"verify/oci":             {},
+	"policy":                 {"verify/oci"},
+	"verify/sigs":            {"policy", "verify/oci", "verify/reason"},
+	"verify/facts":           {"policy", "verify/oci"},
+	"verify/facts/factstest": {"policy", "verify/facts", "verify/oci"},
+	"verify": {
+		"policy",
+		"verify/facts",
+		"verify/judge",
+		"verify/oci",
+		"verify/reason",
+		"verify/sigs",
+	},
 	"verify/trust":               {"policy", "verify/oci", "verify/sigs"},
 	"proxy/upstream":             {"policy", "proxy/upstream/credentials", "verify/oci"},
 	"proxy":                      {"policy", "proxy/upstream", "verify", "verify/oci"},
 	"proxy/upstream/credentials": {"policy"},
+	"verify/reason":              {},
+	"verify/judge":               {"policy", "verify/oci", "verify/reason", "verify/sigs"},
 	"cmd/pullgate/exit":          {},
 	"cmd/pullgate/version":       {},
 	"cmd/pullgate/show":          {"policy"},
@@ -91,6 +101,7 @@ var rooms = map[string][]string{
 	"cmd/pullgate/decisions": {
 		"policy",
 		"verify",
+		"verify/reason",
 		"proxy",
 		"cmd/pullgate/imagename",
 		"cmd/pullgate/show",

@@ -151,7 +151,7 @@ func TestAChangedRootIsAskedAnew(t *testing.T) {
 		}
 	}
 	with := func(trust sigs.Trust) *verify.Gate {
-		config := first.Config
+		config := first.Config()
 		config.Trust = trust
 		g, err := verify.New(config)
 		if err != nil {
@@ -176,7 +176,7 @@ func TestAChangedRootIsAskedAnew(t *testing.T) {
 		v.Outcome != verify.Denied {
 		t.Errorf("under another root: %+v, %v", v, err)
 	}
-	if v, err := ask(with(first.Trust)); err != nil || v.Outcome != verify.Allowed || !v.CacheHit {
+	if v, err := ask(with(first.Config().Trust)); err != nil || v.Outcome != verify.Allowed || !v.CacheHit {
 		t.Errorf("under the first one again: %+v, %v", v, err)
 	}
 }

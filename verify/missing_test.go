@@ -13,7 +13,7 @@ import (
 // under is gate with other roots and keys over the same memory.
 func (s *signers) under(gate *verify.Gate, trust sigs.Trust) *verify.Gate {
 	s.t.Helper()
-	config := gate.Config
+	config := gate.Config()
 	config.Trust = trust
 	g, err := verify.New(config)
 	s.check(err)
