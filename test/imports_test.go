@@ -47,6 +47,7 @@ var rooms = map[string][]string{
 		"cmd/pullgate/show",
 		"cmd/pullgate/telemetry",
 	},
+	"cmd/pullgate/node": {"policy", "cmd/pullgate/imagename"},
 	"cmd/pullgate/replay": {
 		"policy",
 		"verify",
@@ -84,6 +85,7 @@ var rooms = map[string][]string{
 		"cmd/pullgate/imagename",
 		"cmd/pullgate/imports",
 		"cmd/pullgate/lint",
+		"cmd/pullgate/node",
 		"cmd/pullgate/recording",
 		"cmd/pullgate/replay",
 		"cmd/pullgate/server",

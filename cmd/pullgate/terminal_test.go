@@ -10,54 +10,71 @@ import (
 	"testing"
 
 	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
+	"github.com/pullgate/pullgate/cmd/pullgate/node"
 	"github.com/pullgate/pullgate/cmd/pullgate/show"
 	"github.com/pullgate/pullgate/policy"
 )
 
-// TestNothingSteersTheTerminal: what somebody else wrote is shown, and never
-// obeyed by the terminal it is printed on.
-func TestNothingSteersTheTerminal(t *testing.T) {
-	const steer = "\x1b]0;owned\a\x1b[2J\u009b31m\u202e"
-	harmlessOn := func(what, printed string) {
-		t.Helper()
-		if i := strings.IndexFunc(
-			printed,
-			func(r rune) bool { return r != '\n' && show.Printable(string(r)) != string(r) },
-		); i >= 0 {
-			t.Errorf("%s: %q", what, printed)
+// steer is what a terminal would obey.
+const steer = "\x1b]0;owned\a\x1b[2J\u009b31m\u202e"
+
+// checkHarmless fails if printed has anything that a terminal would obey.
+func checkHarmless(t *testing.T, printed string) {
+	t.Helper()
+	for line := range strings.SplitSeq(printed, "\n") {
+		if show.Printable(line) != line {
+			t.Errorf("%q", printed)
 		}
 	}
-	_, err := imagename.Parse("ghcr.io/a" + steer + "\nx")
-	if err == nil {
-		t.Fatal("that is no image name")
-	}
-	harmlessOn("parseImage", err.Error())
-	if strings.Contains(err.Error(), "\n") {
-		t.Errorf("a name makes a line of its own: %q", err)
-	}
-	var out bytes.Buffer
-	show.Error(&out, errors.Join(fmt.Errorf("first %s", steer), errors.New("second")))
-	harmlessOn("an error", out.String())
-	if !strings.HasSuffix(out.String(), "\nsecond\n") {
-		t.Errorf("two errors are not two lines: %q", out.String())
-	}
-	out.Reset()
-	show.Problems(&out, []policy.Problem{policy.Position{File: "a" + steer, Line: 1}.Problem("%s", "b\n"+steer)})
-	harmlessOn("a problem", out.String())
-	if strings.Count(out.String(), "\n") != 1 {
-		t.Errorf("one problem is not one line: %q", out.String())
-	}
-	out.Reset()
-	if err := printFindings(&out, []finding{{
-		Runtime: "podman",
-		Outcome: bypassed,
-		Command: "podman pull",
-		Output:  "one\r\ntwo " + steer + "\n",
-	}}, false); err != nil {
-		t.Fatal(err)
-	}
-	harmlessOn("what a runtime printed", out.String())
+}
 
+// TestTerminal: words of other people are shown, and never obeyed by the terminal
+// they are printed on.
+func TestTerminal(t *testing.T) {
+	t.Run("image name", func(t *testing.T) {
+		_, err := imagename.Parse("ghcr.io/a" + steer + "\nx")
+		if err == nil {
+			t.Fatal("that is no image name")
+		}
+		checkHarmless(t, err.Error())
+		if strings.Contains(err.Error(), "\n") {
+			t.Errorf("a name makes a line of its own: %q", err)
+		}
+	})
+	t.Run("errors", func(t *testing.T) {
+		var out bytes.Buffer
+		show.Error(&out, errors.Join(fmt.Errorf("first %s", steer), errors.New("second")))
+		checkHarmless(t, out.String())
+		if !strings.HasSuffix(out.String(), "\nsecond\n") {
+			t.Errorf("two errors are not two lines: %q", out.String())
+		}
+	})
+	t.Run("problem", func(t *testing.T) {
+		var out bytes.Buffer
+		at := policy.Position{File: "a" + steer, Line: 1}
+		show.Problems(&out, []policy.Problem{at.Problem("%s", "b\n"+steer)})
+		checkHarmless(t, out.String())
+		if strings.Count(out.String(), "\n") != 1 {
+			t.Errorf("one problem is not one line: %q", out.String())
+		}
+	})
+	t.Run("runtime", func(t *testing.T) {
+		var out bytes.Buffer
+		err := printFindings(&out, []node.Finding{{
+			Runtime: "podman",
+			Outcome: node.Bypassed,
+			Command: "podman pull",
+			Output:  "one\r\ntwo " + steer + "\n",
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkHarmless(t, out.String())
+	})
+	t.Run("import", testImportedTerminal)
+}
+
+func testImportedTerminal(t *testing.T) {
 	dir := t.TempDir()
 	source := filepath.Join(dir, "p.yaml")
 	key := "{keyless: {identities: [{issuer: \"https://i.example\", subject: a@b.example}]}, attestations: [{name: " +
@@ -76,8 +93,8 @@ func TestNothingSteersTheTerminal(t *testing.T) {
 	if err := run(t.Context(), []string{"import", "clusterimagepolicy", hostile}, &stdout, &stderr); err != nil {
 		t.Fatal(err)
 	}
-	harmlessOn("import's losses", stderr.String())
-	harmlessOn("import's policies", stdout.String())
+	checkHarmless(t, stderr.String()) // what is lost
+	checkHarmless(t, stdout.String()) // the policies
 	file := filepath.Join(dir, "policies.yaml")
 	if err := os.WriteFile(file, stdout.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
