@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/facts"
 	"github.com/pullgate/pullgate/verify/oci"
 	"github.com/pullgate/pullgate/verify/sigs"
 )
@@ -49,7 +50,7 @@ type Config struct {
 	Trust    sigs.Trust
 	Mode     policy.Mode                        // of the whole gate
 	Registry func(host string) (Registry, bool) // by familiar host; false: not configured
-	Store    *Store
+	Store    facts.Store
 	Cache    *Cache
 	Limits   Limits
 	TTL      time.Duration // an allow's life in the cache
@@ -207,7 +208,7 @@ func (q *question) manifest(ctx context.Context, ref policy.Reference) (oci.Mani
 		return oci.Manifest{}, Verdict{}, err
 	}
 	if v.Admitted() {
-		if err := q.remember(m, v); err != nil {
+		if err := q.remember(ctx, m, v); err != nil {
 			return oci.Manifest{}, Verdict{}, err
 		}
 	}
@@ -219,7 +220,7 @@ func (q *question) blob(ctx context.Context, d digest.Digest) (oci.Manifest, Ver
 	if v, ok := q.static(p, d); ok {
 		return oci.Manifest{}, v, nil
 	}
-	isManifest, err := q.knownManifest(d)
+	isManifest, err := q.knownManifest(ctx, d)
 	if err != nil {
 		return oci.Manifest{}, Verdict{}, err
 	}
@@ -231,7 +232,7 @@ func (q *question) blob(ctx context.Context, d digest.Digest) (oci.Manifest, Ver
 		v, err := q.admit(ctx, m, 0)
 		return m.Manifest, v, err
 	}
-	v, err := q.byParents(ctx, partBlob, d, -1, false) // a blob's own manifest is no nesting
+	v, err := q.byParents(ctx, part{facts.PartBlob, d, -1}) // a blob's own manifest is no nesting
 	if err == nil && !v.Admitted() {
 		final := v.final
 		v = Verdict{
@@ -308,7 +309,7 @@ func (g *Gate) warns(p *policy.Policy) bool {
 // CouldAllow reports whether any image of repo could be admitted, in warn mode
 // or by some policy.
 func (g *Gate) CouldAllow(repo policy.Repository, client policy.Client) bool {
-	return g.Policies.CouldAllow(repo) || g.warns(g.Policies.For(repo, "", client))
+	return g.Policies.CouldAllow(repo, client) || g.warns(g.Policies.For(repo, "", client))
 }
 
 // static answers a policy that needs no verification. ok is false when the
@@ -340,8 +341,8 @@ func (q *question) static(p *policy.Policy, d digest.Digest) (Verdict, bool) {
 }
 
 // admit decides about one manifest: by its own signature, as a signature
-// artefact, or as a part of an admitted index.
-func (q *question) admit(ctx context.Context, m *remembered, depth int) (Verdict, error) {
+// artifact, or as a part of an admitted index.
+func (q *question) admit(ctx context.Context, m *cachedManifest, depth int) (Verdict, error) {
 	p := q.policyOf(m)
 	if v, ok := q.static(p, m.Digest); ok {
 		v.ownChildren = p.OwnChildren
@@ -351,13 +352,14 @@ func (q *question) admit(ctx context.Context, m *remembered, depth int) (Verdict
 		v.ownChildren = p.OwnChildren
 		return v, nil
 	}
+	asManifest := part{facts.PartManifest, m.Digest, depth}
 	askParents := !p.OwnChildren && depth < maxNesting
 	if askParents { // an index just admitted costs nothing to ask
-		if v, err := q.byParents(ctx, partManifest, m.Digest, depth, true); err == nil && v.Outcome == Allowed {
+		if v, err := q.byCachedParents(ctx, asManifest); err == nil && v.Outcome == Allowed {
 			return v, nil
 		}
 	}
-	v, ok, artefactErr := q.artefact(ctx, m)
+	v, ok, artifactErr := q.artifact(ctx, m)
 	if ok {
 		return v, nil
 	}
@@ -367,10 +369,10 @@ func (q *question) admit(ctx context.Context, m *remembered, depth int) (Verdict
 		return own, nil
 	}
 	if ownErr == nil {
-		ownErr = artefactErr // what might have passed as an artefact is not denied as an image
+		ownErr = artifactErr // what might have passed as an artifact is not denied as an image
 	}
 	if askParents {
-		v, err := q.byParents(ctx, partManifest, m.Digest, depth, false)
+		v, err := q.byParents(ctx, asManifest)
 		switch {
 		case err != nil && ownErr == nil:
 			ownErr = err
@@ -392,7 +394,7 @@ func (q *question) policyFor(d digest.Digest) *policy.Policy { return q.policyFo
 
 // policyOf is policyFor for bytes at hand, whichever of their digests a policy
 // names.
-func (q *question) policyOf(m *remembered) *policy.Policy {
+func (q *question) policyOf(m *cachedManifest) *policy.Policy {
 	return q.policyForEither(m.Digest, m.alias)
 }
 
@@ -418,7 +420,7 @@ func (q *question) cached(d digest.Digest, p *policy.Policy) (Verdict, bool) {
 
 // own is the verdict by the manifest's own signatures: from the cache, or made
 // once however many ask, on nobody's context but the gate's.
-func (q *question) own(ctx context.Context, m *remembered, p *policy.Policy) (Verdict, error) {
+func (q *question) own(ctx context.Context, m *cachedManifest, p *policy.Policy) (Verdict, error) {
 	if p.Static == policy.Deny {
 		return Verdict{
 			Image:      q.repo,
@@ -435,7 +437,7 @@ func (q *question) own(ctx context.Context, m *remembered, p *policy.Policy) (Ve
 		return Verdict{}, err
 	}
 	key := q.verdictKey(q.repo, m.Digest, p)
-	return fly(ctx, q, key, func(ctx context.Context) (Verdict, error) {
+	return coalesce(ctx, q, key, func(ctx context.Context) (Verdict, error) {
 		done, err := q.enter(ctx, q.repo.Host)
 		if err != nil {
 			return Verdict{}, err

@@ -61,7 +61,7 @@ func (g *Gate) judge(
 	switch {
 	case j.satisfied():
 		v.Outcome, v.Signer, v.Findings, v.ends = Allowed, j.signer(), j.conclusions(), j.ends
-		v.signed = &kept{At: g.Now(), Signatures: j.evidence}
+		v.signed = storedEvidence(g.Now(), j.evidence)
 		return v, nil
 	case search.err == nil && ctx.Err() != nil:
 		search.err = ctx.Err()
@@ -86,11 +86,11 @@ func (g *Gate) judge(
 // judgeKept verifies the signatures kept beside the facts, under today's
 // policy and keys, when the registry cannot be asked for them.
 func (g *Gate) judgeKept(ctx context.Context, repo policy.Repository, j *judgement) bool {
-	list, err := g.Store.signatures(repo, j.image, g.Now(), g.StaleIfError)
+	stored, err := g.Store.Evidence(ctx, repo, j.image, g.Now(), g.StaleIfError)
 	if err != nil {
 		return false
 	}
-	for _, c := range list {
+	for _, c := range candidates(stored) {
 		if j.examine(ctx, c) {
 			return true
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/facts"
 )
 
 // Outcome is what the gate found. The zero value denies.
@@ -89,13 +90,13 @@ type Verdict struct {
 	// Upstream is how long this answer waited for upstream registries.
 	Upstream time.Duration
 
-	until       time.Time // an allow's end, zero: by ttl alone
-	ownChildren bool      // the deciding policy keeps this index from admitting its children
-	final       bool      // a static decision on this very digest: no parent overrules it
-	stale       bool      // the registry could not be asked: kept signatures were verified
-	ends        time.Time // an allow's end by a certificate; zero: none
-	signed      *kept     // what made it count, to be kept beside the facts
-	quick       bool      // nothing was found at all: ask again soon, a signature may follow
+	until       time.Time       // an allow's end, zero: by ttl alone
+	ownChildren bool            // the deciding policy keeps this index from admitting its children
+	final       bool            // a static decision on this very digest: no parent overrules it
+	stale       bool            // the registry could not be asked: kept signatures were verified
+	ends        time.Time       // an allow's end by a certificate; zero: none
+	signed      *facts.Evidence // what made it count, to be kept beside the facts
+	quick       bool            // nothing was found at all: ask again soon, a signature may follow
 }
 
 // Admitted reports whether the bytes may leave the gate.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/registry"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/demo"
 	"github.com/pullgate/pullgate/cmd/pullgate/exit"
 )
 
@@ -24,7 +25,7 @@ func TestCasesFromRecordings(t *testing.T) {
 	)
 	private, public := publicKey(t)
 	addr := strings.TrimPrefix(reg.URL, "http://")
-	if _, err := pushDemoImages(t.Context(), addr, private); err != nil {
+	if _, err := demo.PushImages(t.Context(), addr, private, signDemo); err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()

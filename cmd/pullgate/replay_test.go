@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 
 	"github.com/pullgate/pullgate/cmd/pullgate/decisions"
+	"github.com/pullgate/pullgate/cmd/pullgate/demo"
 	"github.com/pullgate/pullgate/cmd/pullgate/exit"
 	"github.com/pullgate/pullgate/cmd/pullgate/replay"
 )
@@ -148,7 +149,7 @@ func TestReplayDenied(t *testing.T) {
 	defer reg.Close()
 	private, public := publicKey(t)
 	addr := strings.TrimPrefix(reg.URL, "http://")
-	if _, err := pushDemoImages(t.Context(), addr, private); err != nil {
+	if _, err := demo.PushImages(t.Context(), addr, private, signDemo); err != nil {
 		t.Fatal(err)
 	}
 

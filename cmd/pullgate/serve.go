@@ -1,17 +1,12 @@
 package main
 
 import (
-	"context"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"go.opentelemetry.io/otel/metric"
 
-	"github.com/pullgate/pullgate/cmd/pullgate/config"
-	"github.com/pullgate/pullgate/cmd/pullgate/decisions"
 	"github.com/pullgate/pullgate/cmd/pullgate/server"
 	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 )
@@ -54,30 +49,9 @@ metrics follow the OTEL_* variables.`,
 				return refuse(cmd.ErrOrStderr(), problems)
 			}
 
-			return server.Serve(cmd.Context(), l, server.Options{
-				Log:    cmd.ErrOrStderr(),
-				Hangup: hangup,
-				Record: openRecord,
-			})
+			return server.Serve(cmd.Context(), l, cmd.ErrOrStderr(), hangup)
 		},
 	}
 	configFlag(cmd, &file)
 	return cmd
-}
-
-// openRecord opens what the configuration names for decisions.
-func openRecord(
-	ctx context.Context,
-	c *config.Config,
-	meter metric.MeterProvider,
-	log *slog.Logger,
-) (server.Record, error) {
-	return decisions.Open(ctx, decisions.Config{
-		To:       c.Decisions.To,
-		File:     c.DecisionsFile(),
-		MaxBytes: int64(c.Decisions.MaxBytes),
-		Keep:     c.Decisions.Keep,
-		Meter:    meter,
-		Log:      log,
-	})
 }

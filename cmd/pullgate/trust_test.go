@@ -16,11 +16,11 @@ import (
 	"github.com/pullgate/pullgate/test/tufrepo"
 )
 
-// TestATrustRootFromItsMirrorToAPull: a root that is fetched in the background
+// TestFetchedRoot: a root that is fetched in the background
 // admits as soon as it is there, a new one re-judges what was admitted at once,
 // and a mirror that is down or lies changes nothing. Nobody reloads anything,
 // and the gate is ready all the while.
-func TestATrustRootFromItsMirrorToAPull(t *testing.T) {
+func TestFetchedRoot(t *testing.T) {
 	t.Parallel()
 	set := keyless.Load(t)
 	images := httptest.NewServer(set.Set)
@@ -86,9 +86,9 @@ policies:
 	r.until(t, image, http.StatusForbidden)
 }
 
-// TestAFetchedRootThatDoesNotSuit: a root that lost its log leaves open what it
+// TestUnsuitableRoot: a root that lost its log leaves open what it
 // should have proved. The gate starts all the same, and decides what is left.
-func TestAFetchedRootThatDoesNotSuit(t *testing.T) {
+func TestUnsuitableRoot(t *testing.T) {
 	t.Parallel()
 	set := keyless.Load(t)
 	lost, err := set.File("trusted_root_github.json") // it has no log
@@ -125,9 +125,9 @@ policies:
 	}
 }
 
-// TestCheckLooksIntoTrustRoots: what the gate could not start with is said
+// TestCheckTrustRoots: what the gate could not start with is said
 // beforehand, with its line.
-func TestCheckLooksIntoTrustRoots(t *testing.T) {
+func TestCheckTrustRoots(t *testing.T) {
 	t.Parallel()
 	set := keyless.Load(t)
 	for name, tt := range map[string]struct {

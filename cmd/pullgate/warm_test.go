@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/demo"
 	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
 	"github.com/pullgate/pullgate/cmd/pullgate/server"
 	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
@@ -49,7 +50,7 @@ func TestWarm(t *testing.T) {
 }
 
 // Without a running gate, warm writes what the next one reads.
-func TestWarmAlone(t *testing.T) {
+func TestWarmStandalone(t *testing.T) {
 	t.Parallel()
 	r := startRig(t, func(r *rig) string {
 		writeIn(t, r.dir, "key.pub", r.key)
@@ -57,7 +58,7 @@ func TestWarmAlone(t *testing.T) {
 	})
 	other := t.TempDir()
 	writeIn(t, other, "key.pub", r.key)
-	listen, err := freeAddr(t.Context(), "0")
+	listen, err := demo.FreeAddr(t.Context(), "0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,7 @@ func newKey(p policy.Key) (key, error) {
 	if err != nil {
 		return key{}, fmt.Errorf("key %s: %w", p.Source, err)
 	}
+
 	return key{p, verifiers}, nil
 }
 
@@ -48,6 +49,7 @@ func verifiersOf(public crypto.PublicKey) ([]signature.Verifier, error) {
 			return nil, fmt.Errorf("load Ed25519ph key: %w", err)
 		}
 		return []signature.Verifier{pure, prehashed}, nil
+
 	case *ecdsa.PublicKey:
 		hashes := []crypto.Hash{crypto.SHA256}
 		switch p.Curve {
@@ -56,6 +58,7 @@ func verifiersOf(public crypto.PublicKey) ([]signature.Verifier, error) {
 		case elliptic.P521():
 			hashes = append(hashes, crypto.SHA512)
 		}
+
 		var list []signature.Verifier
 		for _, h := range hashes {
 			v, err := signature.LoadVerifier(p, h)
@@ -66,6 +69,7 @@ func verifiersOf(public crypto.PublicKey) ([]signature.Verifier, error) {
 		}
 		return list, nil
 	}
+
 	v, err := signature.LoadVerifier(public, crypto.SHA256)
 	if err != nil {
 		return nil, fmt.Errorf("load key: %w", err)
@@ -87,6 +91,7 @@ func (k keyring) by(sig, message []byte) (key, error) {
 			}
 		}
 	}
+
 	return key{}, errOtherKey
 }
 
@@ -96,6 +101,7 @@ func (k keyring) signed(e *entity) (key, error) {
 	if e.envelope {
 		return k.by(e.signature, dsse.PAE(inToto, e.payload))
 	}
+
 	return k.by(e.signature, e.payload)
 }
 
@@ -115,6 +121,7 @@ func (a anyOf) VerifySignature(sig, message io.Reader, _ ...signature.VerifyOpti
 	if err != nil {
 		return fmt.Errorf("read message: %w", err)
 	}
+
 	_, err = keyring{a.key}.by(s, m)
 	return err
 }
@@ -122,5 +129,6 @@ func (a anyOf) VerifySignature(sig, message io.Reader, _ ...signature.VerifyOpti
 // material is one key as what a verifier trusts, for any time.
 func (k key) material() root.TrustedMaterial {
 	trusted := root.NewExpiringKey(anyOf{k}, time.Time{}, time.Time{})
+
 	return root.NewTrustedPublicKeyMaterial(func(string) (root.TimeConstrainedVerifier, error) { return trusted, nil })
 }

@@ -127,7 +127,7 @@ func (k *checks) state() {
 
 // positive checks what would stop the gate, or bound nothing, at zero.
 func (k *checks) positive() {
-	for _, n := range []struct {
+	numbers := []struct {
 		path  string
 		value int64
 	}{
@@ -141,7 +141,9 @@ func (k *checks) positive() {
 		{"verdicts.maxEntries", k.Verdicts.MaxEntries},
 		{"drain", int64(k.Drain)},
 		{"decisions.keep", int64(k.Decisions.Keep)},
-	} {
+	}
+
+	for _, n := range numbers {
 		if n.value <= 0 {
 			k.add(n.path, "%s must be more than zero", n.path)
 		}

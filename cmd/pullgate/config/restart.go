@@ -3,8 +3,7 @@ package config
 // NeedsRestart names the settings that differ from those of old and are read only
 // at the start.
 func (c *Config) NeedsRestart(old *Config) []string {
-	var names []string
-	for _, s := range []struct {
+	settings := []struct {
 		name     string
 		now, was any
 	}{
@@ -17,7 +16,10 @@ func (c *Config) NeedsRestart(old *Config) []string {
 		{"manifests.maxBytes", c.Manifests.MaxBytes, old.Manifests.MaxBytes},
 		{"tls", c.TLS.CertFile == "", old.TLS.CertFile == ""},
 		{"decisions", c.Decisions, old.Decisions},
-	} {
+	}
+
+	var names []string
+	for _, s := range settings {
 		if s.now != s.was {
 			names = append(names, s.name)
 		}

@@ -13,7 +13,7 @@ func adminHandler(r *reloader) http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("GET /readyz", r.ready)
 	mux.Handle("GET /metrics", r.telemetry.Metrics)
-	mux.Handle("GET /decisions", r.record)
+	mux.Handle("GET /decisions", r.recorder)
 
 	return mux
 }

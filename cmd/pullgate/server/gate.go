@@ -9,6 +9,7 @@ import (
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/facts"
 	"github.com/pullgate/pullgate/verify/trust"
 )
 
@@ -18,13 +19,13 @@ const fillTimeout = 20 * time.Second
 // engine is what outlives a configuration: the state, the memory, and the roots
 // and keys that are fetched.
 type engine struct {
-	store *verify.Store
+	store *facts.Bolt
 	cache *verify.Cache
 	trust *trust.Keeper
 }
 
 func (l *Loaded) newEngine(statePath string, keep trust.Config) (*engine, error) {
-	store, err := verify.OpenStore(statePath, int64(l.Config.State.MaxBytes))
+	store, err := facts.OpenBolt(statePath, int64(l.Config.State.MaxBytes))
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +102,16 @@ func (l *Loaded) limits() verify.Limits {
 
 // snapshot is what requests are answered from while l is in force.
 func (l *Loaded) snapshot(gate *verify.Gate) *proxy.Snapshot {
-	s := &proxy.Snapshot{Gate: gate, Upstreams: l.upstreams, Hostnames: l.hostnames()}
+	limits := l.limits()
+	s := &proxy.Snapshot{
+		Gate:      gate,
+		Upstreams: l.upstreams,
+		Hostnames: l.hostnames(),
+		Listings: proxy.ListingLimits{
+			Timeout: limits.VerifyTimeout,
+			Bytes:   limits.ManifestBytes,
+		},
+	}
 	if l.Config.DefaultUpstream != "" {
 		s.DefaultUpstream = policy.FamiliarHost(l.Config.DefaultUpstream)
 	}

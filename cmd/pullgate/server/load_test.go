@@ -9,7 +9,7 @@ import (
 	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 )
 
-func TestExampleLoads(t *testing.T) {
+func TestExample(t *testing.T) {
 	l, problems := Load(filepath.Join("..", "..", "..", "config.example.yaml"), os.Environ(), telemetry.None())
 	for _, p := range problems {
 		t.Error(p)

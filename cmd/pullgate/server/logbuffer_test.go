@@ -19,7 +19,7 @@ func (s *slowWriter) Write(b []byte) (int, error) {
 	return s.Buffer.Write(b)
 }
 
-func TestLogBufferKeepsEveryLine(t *testing.T) {
+func TestLogBuffer(t *testing.T) {
 	t.Parallel()
 	w := &slowWriter{release: make(chan struct{})}
 	l := newLogBuffer(w)

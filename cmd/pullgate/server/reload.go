@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/decisions"
 	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy"
@@ -27,8 +28,8 @@ type reloader struct {
 	handler   *proxy.Proxy
 	telemetry *telemetry.SDK
 	log       *slog.Logger
-	record    Record
-	listening string // the address that was bound at the start
+	recorder  *decisions.Recorder // nil: decisions go nowhere
+	listening string              // the address that was bound at the start
 
 	reloads metric.Int64Counter
 	gauges  metric.Registration

@@ -1,7 +1,7 @@
 // Package server runs a gate: it wires one from a configuration, listens, loads
-// the configuration again while pulls go on, and drains. What is admitted is the
-// business of verify, and how decisions are recorded of a Record. It must not
-// know how images are signed: no signing package is reachable from here.
+// the configuration again while pulls go on, and drains. Verify decides what is
+// admitted, and decisions records it. It must not know how images are signed: no
+// signing package is reachable from here.
 package server
 
 import (
@@ -16,44 +16,20 @@ import (
 	"os"
 	"time"
 
-	"go.opentelemetry.io/otel/metric"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pullgate/pullgate/cmd/pullgate/config"
+	"github.com/pullgate/pullgate/cmd/pullgate/decisions"
 	"github.com/pullgate/pullgate/cmd/pullgate/version"
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/verify/trust"
 )
 
-// Record is where decisions go. Its methods are safe for concurrent use.
-type Record interface {
-	http.Handler // GET /decisions
-
-	// Taker returns what requests call with every decision; nil: decisions go
-	// nowhere.
-	Taker() func(proxy.Decision)
-	Close() error
-}
-
-// OpenRecord opens what a configuration names for decisions.
-type OpenRecord func(
-	ctx context.Context,
-	c *config.Config,
-	meter metric.MeterProvider,
-	log *slog.Logger,
-) (Record, error)
-
-// Options are what a configuration file does not say.
-type Options struct {
-	Log    io.Writer        // where log lines go
-	Hangup <-chan os.Signal // loads the configuration again; nil: only changes of files do
-	Record OpenRecord
-}
-
-// Serve runs one gate until ctx ends, and then drains it. It stops the telemetry
-// that l was loaded with.
-func Serve(ctx context.Context, l *Loaded, o Options) error {
-	buffer := newLogBuffer(o.Log)
+// Serve runs one gate until ctx ends, and then drains it. Its log lines go to
+// stderr; what hangup receives loads the configuration again, and nil leaves that
+// to changes of files. At the end it stops the telemetry that l was loaded with.
+func Serve(ctx context.Context, l *Loaded, stderr io.Writer, hangup <-chan os.Signal) error {
+	buffer := newLogBuffer(stderr)
 	defer buffer.Close()
 	log, err := newLogger(l.Config.Log, buffer)
 	if err != nil {
@@ -72,7 +48,7 @@ func Serve(ctx context.Context, l *Loaded, o Options) error {
 	if err != nil {
 		return errors.Join(err, e.Close())
 	}
-	record, err := o.Record(ctx, l.Config, t.Meter, log)
+	recorder, err := decisions.Open(ctx, l.decisions(log))
 	if err != nil {
 		return errors.Join(err, e.Close())
 	}
@@ -81,27 +57,39 @@ func Serve(ctx context.Context, l *Loaded, o Options) error {
 		Log:       log,
 		Tracer:    t.Tracer,
 		Meter:     t.Meter,
-		Decisions: record.Taker(),
+		Decisions: recorder.Taker(),
 	}
 	handler, err := proxy.New(pulls, l.snapshot(first))
 	if err != nil {
-		return errors.Join(err, record.Close(), e.Close())
+		return errors.Join(err, recorder.Close(), e.Close())
 	}
 	r := &reloader{
 		engine:    e,
 		handler:   handler,
 		telemetry: t,
 		log:       log,
-		record:    record,
+		recorder:  recorder,
 		listening: l.Config.Listen,
 		seen:      l.sum,
 	}
 	if err := r.start(l); err != nil {
-		return errors.Join(err, record.Close(), e.Close())
+		return errors.Join(err, recorder.Close(), e.Close())
 	}
 
-	err = r.serve(ctx, o.Hangup)
-	return errors.Join(err, r.Close(), record.Close(), t.Stop(), e.Close())
+	err = r.serve(ctx, hangup)
+	return errors.Join(err, r.Close(), recorder.Close(), t.Stop(), e.Close())
+}
+
+// decisions says where the configuration wants decisions to be written.
+func (l *Loaded) decisions(log *slog.Logger) decisions.Config {
+	return decisions.Config{
+		To:       l.Config.Decisions.To,
+		File:     l.Config.DecisionsFile(),
+		MaxBytes: int64(l.Config.Decisions.MaxBytes),
+		Keep:     l.Config.Decisions.Keep,
+		Meter:    l.telemetry.Meter,
+		Log:      log,
+	}
 }
 
 func newLogger(c config.Log, w io.Writer) (*slog.Logger, error) {

@@ -14,6 +14,7 @@ import (
 	"github.com/pullgate/pullgate/cmd/pullgate/version"
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy/upstream"
+	"github.com/pullgate/pullgate/proxy/upstream/credentials"
 )
 
 // upstreamKey is what an upstream is made of. While it stays the same, a reload
@@ -54,7 +55,7 @@ func (l *Loaded) connect(before *Loaded) []policy.Problem {
 			continue
 		}
 
-		made, err := upstream.New(l.upstreamConfig(u, roots))
+		made, err := l.newUpstream(u, roots)
 		if err != nil {
 			list = append(list, l.Config.Problem(at, "upstream %s: %v", u.Host, err))
 			continue
@@ -78,11 +79,10 @@ func (l *Loaded) roots(u config.Upstream) (pool *x509.CertPool, ok bool) {
 	return pool, pool.AppendCertsFromPEM(pem)
 }
 
-func (l *Loaded) upstreamConfig(u config.Upstream, roots *x509.CertPool) upstream.Config {
+func (l *Loaded) newUpstream(u config.Upstream, roots *x509.CertPool) (*upstream.Upstream, error) {
 	c := upstream.Config{
 		Host:      policy.FamiliarHost(u.Host),
 		UserAgent: "pullgate/" + version.String(),
-		Auth:      l.auth(u.Auth),
 		Tracer:    l.telemetry.Tracer,
 		Meter:     l.telemetry.Meter,
 	}
@@ -92,23 +92,37 @@ func (l *Loaded) upstreamConfig(u config.Upstream, roots *x509.CertPool) upstrea
 	if roots != nil {
 		c.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	}
-	return c
+
+	var err error
+	if c.Auth, err = l.auth(u.Auth, c); err != nil {
+		return nil, err
+	}
+	return upstream.New(c)
 }
 
-// auth turns the configuration's words into an upstream's credentials.
-func (l *Loaded) auth(a config.Auth) upstream.Auth {
+// auth makes what the upstream c is shown from its part of the configuration.
+// What is wrong with the credentials is an error here, at load time.
+func (l *Loaded) auth(a config.Auth, c upstream.Config) (upstream.Auth, error) {
+	address, err := c.Address()
+	if err != nil {
+		return upstream.Auth{}, err
+	}
+
+	var source credentials.Source
 	switch a.Type {
 	case "basic":
-		return upstream.Auth{
-			Type:         upstream.Basic,
-			Username:     a.Username,
-			PasswordFile: l.Config.Path(a.PasswordFile),
-			Realms:       a.Realms,
-		}
+		source, err = credentials.NewBasic(a.Username, l.Config.Path(a.PasswordFile))
 	case "dockerConfig":
-		return upstream.Auth{Type: upstream.DockerConfig, File: l.Config.Path(a.File), Realms: a.Realms}
+		registry := credentials.Registry{Host: c.Host, Address: address.Host}
+		source, err = credentials.NewDockerConfig(l.Config.Path(a.File), registry)
+	default:
+		source = credentials.Anonymous{}
 	}
-	return upstream.Auth{Realms: a.Realms}
+	if err != nil {
+		return upstream.Auth{}, err
+	}
+
+	return upstream.Auth{Source: source, Realms: a.Realms}, nil
 }
 
 // hostnames maps Host headers to the upstream they select.

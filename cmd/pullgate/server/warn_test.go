@@ -20,7 +20,7 @@ const (
 
 // What is not enforced is said at once and every minute: what is in force at
 // that moment, not what was at the start, and no warn that has expired.
-func TestWarningsEveryMinute(t *testing.T) {
+func TestReminders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, key := publicKey(t)
 		in := func(config string) *Loaded {
