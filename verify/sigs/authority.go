@@ -129,7 +129,7 @@ func (e *entity) verify(a *Authority, image digest.Digest, says Signer) (Signer,
 	case len(a.policy.Identities) > 0:
 		return a.byIdentity(e, image, says)
 	case a.pki != nil:
-		return a.byPKI(e, image, says)
+		return a.byPKI(e, says)
 	}
 	return a.byKey(e, image, says)
 }
