@@ -174,6 +174,7 @@ type Layer struct {
 
 // Artifact is what PushArtifact makes.
 type Artifact struct {
+	MediaType  string // default: an OCI image manifest's
 	Type       string // artifactType
 	ConfigType string // default: the empty type
 	Config     []byte // default: {}
@@ -190,9 +191,12 @@ func (r *Registry) PushArtifact(repo, tag string, a Artifact) digest.Digest {
 	if a.Config == nil {
 		a.Config = []byte("{}")
 	}
+	if a.MediaType == "" {
+		a.MediaType = ImageType
+	}
 	m := Manifest{
 		SchemaVersion: 2,
-		MediaType:     ImageType,
+		MediaType:     a.MediaType,
 		ArtifactType:  a.Type,
 		Layers:        []Descriptor{},
 	}
@@ -216,13 +220,13 @@ func (r *Registry) PushArtifact(repo, tag string, a Artifact) digest.Digest {
 		m.Subject = &Descriptor{MediaType: of.mediaType, Digest: a.Subject, Size: len(of.body)}
 	}
 	body := encode(m)
-	d := r.PushRaw(repo, tag, ImageType, body)
+	d := r.PushRaw(repo, tag, a.MediaType, body)
 	if a.Subject != "" {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		key := repo + "@" + a.Subject.String()
 		r.attached[key] = append(r.attached[key], reference{
-			MediaType:    ImageType,
+			MediaType:    a.MediaType,
 			Digest:       d,
 			Size:         len(body),
 			ArtifactType: a.Type,

@@ -40,8 +40,12 @@ type step struct {
 }
 
 var (
-	stepLog         = step{"failed to verify log inclusion", reason.LogEntry, "no transparency log entry proves it"}
-	stepTimestamp   = step{"failed to verify timestamps", reason.Timestamp, "no trusted timestamp proves when it was made"}
+	stepLog       = step{"failed to verify log inclusion", reason.LogEntry, "no transparency log entry proves it"}
+	stepTimestamp = step{
+		"failed to verify timestamps",
+		reason.Timestamp,
+		"no trusted timestamp proves when it was made",
+	}
 	stepCertificate = step{
 		"failed to verify leaf certificate",
 		reason.Certificate,
