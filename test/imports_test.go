@@ -39,7 +39,7 @@ var rooms = map[string][]string{
 	"cmd/pullgate/imagename":     {"cmd/pullgate/show", "policy"},
 	"cmd/pullgate/telemetry":     {"cmd/pullgate/version"},
 	"cmd/pullgate/imports":       {"policy", "policy/strictyaml"},
-	"cmd/pullgate/config":        {"cmd/pullgate/imagename", "policy"},
+	"cmd/pullgate/config":        {"cmd/pullgate/imagename", "policy", "policy/strictyaml"},
 	"cmd/pullgate/lint":          {"cmd/pullgate/config", "policy"},
 	"cmd/pullgate/recording":     {"policy", "verify", "verify/oci"},
 	"cmd/pullgate/decisions": {

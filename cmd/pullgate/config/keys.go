@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/policy/strictyaml"
 )
 
 // keySet is the keys a mapping may hold; a nil child is read elsewhere.
@@ -39,43 +40,38 @@ func keysOf(t reflect.Type) keySet {
 
 // unknownKeys lists keys that are mistyped, of another case, or written twice;
 // viper would take them or drop them without a word.
-func unknownKeys(node *yaml.Node, path string, known keySet) []policy.Problem {
+func unknownKeys(v strictyaml.Value, known keySet) []policy.Problem {
 	if known == nil {
 		return nil
 	}
 
 	var list []policy.Problem
-	switch node.Kind {
+	switch v.Node.Kind {
 	case yaml.SequenceNode:
-		for _, item := range node.Content {
-			list = append(list, unknownKeys(item, path, known)...)
+		for _, item := range v.Items() {
+			item.Path = v.Path
+			list = append(list, unknownKeys(item, known)...)
 		}
 	case yaml.AliasNode:
-		list = append(list, problemAt(node, "aliases are not read here; write the value out"))
+		list = append(list, v.At().Problem("aliases are not read here; write the value out"))
 	case yaml.MappingNode:
-		list = unknownInMapping(node, path, known)
+		list = unknownInMapping(v, known)
 	}
 	return list
 }
 
-func unknownInMapping(node *yaml.Node, path string, known keySet) []policy.Problem {
+func unknownInMapping(v strictyaml.Value, known keySet) []policy.Problem {
 	var list []policy.Problem
-	seen := map[string]bool{}
-
-	for i := 0; i+1 < len(node.Content); i += 2 {
-		key, value := node.Content[i], node.Content[i+1]
-		full := strings.TrimPrefix(path+"."+key.Value, ".")
-		children, ok := known[key.Value]
-
+	for _, f := range v.Fields() {
+		children, ok := known[f.Name]
 		switch {
 		case !ok:
-			list = append(list, problemAt(key, "unknown key %q%s", full, suggest(key.Value, known)))
-		case seen[key.Value]:
-			list = append(list, problemAt(key, "key %q is written twice", full))
+			list = append(list, f.NameAt().Problem("unknown key %q%s", f.Path, suggest(f.Name, known)))
+		case f.First > 0:
+			list = append(list, f.NameAt().Problem("key %q is written twice", f.Path))
 		default:
-			list = append(list, unknownKeys(value, full, children)...)
+			list = append(list, unknownKeys(f.Value, children)...)
 		}
-		seen[key.Value] = true
 	}
 	return list
 }

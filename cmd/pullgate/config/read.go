@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/policy/strictyaml"
 )
 
 // MaxBytes bounds a configuration file.
@@ -89,7 +90,7 @@ func problemIn(file string, line int, format string, args ...any) *policy.Proble
 
 // checkKeys reports what viper would bend or drop without a word.
 func (c *Config) checkKeys() []policy.Problem {
-	list := unknownKeys(c.nodes, "", knownKeys())
+	list := unknownKeys(strictyaml.Value{Node: c.nodes, File: c.file}, knownKeys())
 	list = append(list, mistyped(c.nodes, "", reflect.TypeFor[Config]())...)
 
 	for i := range list {
