@@ -146,13 +146,15 @@ func (s *Set) Files() []string {
 	return slices.Clone(s.files)
 }
 
-// CouldAllow reports whether any image of repo could be admitted today by some
-// policy, those for single digests included. Tag lists, referrers and
-// signature artefacts of other repositories are nobody's business. Warn mode of
-// the whole gate is not considered.
-func (s *Set) CouldAllow(repo Repository) bool { return s.couldAllow(repo, time.Now()) }
+// CouldAllow reports whether some policy could admit any image of repo to client
+// today; policies for single digests count. Tag lists, referrers and signature
+// artifacts are served only for such repositories. Warn mode of the whole gate
+// is not considered.
+func (s *Set) CouldAllow(repo Repository, client Client) bool {
+	return s.couldAllow(repo, client, time.Now())
+}
 
-func (s *Set) couldAllow(repo Repository, now time.Time) bool {
+func (s *Set) couldAllow(repo Repository, _ Client, now time.Time) bool {
 	if s == nil {
 		return false
 	}

@@ -51,7 +51,7 @@ func TestDefaultAction(t *testing.T) {
 		if p.Name != "defaultAction" || !p.Where.IsZero() || p.Static != row.static || p.Mode != row.mode || p.Hash == "" {
 			t.Errorf("%q: %+v", row.action, p)
 		}
-		if got := set.CouldAllow(repo(t, "a.b/c")); got != row.could {
+		if got := set.CouldAllow(repo(t, "a.b/c"), Client{}); got != row.could {
 			t.Errorf("%q: CouldAllow %v", row.action, got)
 		}
 	}
@@ -59,7 +59,7 @@ func TestDefaultAction(t *testing.T) {
 		if p := set.For(repo(t, "a.b/c"), "", Client{}); p.Static != Deny || p.Mode != Enforce {
 			t.Errorf("the zero Set decides %+v", p)
 		}
-		if set.CouldAllow(repo(t, "a.b/c")) || set.Policies() != nil || set.Files() != nil {
+		if set.CouldAllow(repo(t, "a.b/c"), Client{}) || set.Policies() != nil || set.Files() != nil {
 			t.Error("the zero Set could allow something")
 		}
 	}
@@ -87,12 +87,12 @@ func TestCouldAllow(t *testing.T) {
 		{"ghcr.io/x", ended, true},
 		{"else.example/x", ended, false},
 	} {
-		if got := set.couldAllow(repo(t, row.repo), row.now); got != row.want {
+		if got := set.couldAllow(repo(t, row.repo), Client{}, row.now); got != row.want {
 			t.Errorf("%s could be allowed: %v, want %v", row.repo, got, row.want)
 		}
 	}
 	allowed := load(t, `[{name: one, digests: ["`+one+`"], static: allow}]`, "deny")
-	if !allowed.CouldAllow(repo(t, "any.example/x")) {
+	if !allowed.CouldAllow(repo(t, "any.example/x"), Client{}) {
 		t.Error("a policy for digests alone does not count")
 	}
 }

@@ -38,7 +38,8 @@ func admitted(t *testing.T, layer []byte, change ...func(*options)) (*rig, hosti
 	return r, image
 }
 
-func TestBlobsOfAdmittedImageAreServed(t *testing.T) {
+// Blobs of an admitted image are served.
+func TestServedBlob(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{0, 1, 1000, 64<<10 - 1, 64 << 10, 64<<10 + 1, 128 << 10, 1 << 20} {
 		layer := random(size)
@@ -70,7 +71,8 @@ func TestBlobsOfAdmittedImageAreServed(t *testing.T) {
 	}
 }
 
-func TestBlobBeforeAnyManifestIsUnknown(t *testing.T) {
+// A blob is unknown until a manifest that lists it was admitted.
+func TestUnknownBlob(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.signed("v1")
@@ -89,14 +91,14 @@ func TestBlobBeforeAnyManifestIsUnknown(t *testing.T) {
 		}
 	}
 	if n := r.reg.Count(hostile.Is(hostile.Blobs)); n != 0 {
-		t.Errorf("the upstream was asked %d times for a blob nobody may have", n)
+		t.Errorf("the upstream was asked %d times for a blob that no client may have", n)
 	}
 	r.get(manifests("prod/app", "v1")).served(t, image.Manifest) // never cached: now it is known
 	r.get(blobs("prod/app", image.Layers[0])).served(t, r.reg.Blob("prod/app", image.Layers[0]))
 }
 
 // Promise 1: asking for a refused image first teaches the gate nothing.
-func TestPartsOfRefusedImageAreRefused(t *testing.T) {
+func TestPartsOfRefusedImage(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.reg.PushImage("prod/app", "v1")
@@ -121,7 +123,7 @@ func TestPartsOfRefusedImageAreRefused(t *testing.T) {
 
 // A layer that an admitted image shares with a refused one is the admitted
 // one's; the rest of the refused one stays refused.
-func TestSharedLayerIsServedAndNothingElse(t *testing.T) {
+func TestSharedLayer(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	shared := random(1000)
@@ -136,7 +138,7 @@ func TestSharedLayerIsServedAndNothingElse(t *testing.T) {
 
 // containerd asks for a manifest as a blob after a refusal: it is judged as the
 // manifest that it is.
-func TestManifestAskedAsBlobIsJudgedAsManifest(t *testing.T) {
+func TestManifestAsBlob(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	good, bad := r.signed("good"), r.reg.PushImage("prod/app", "bad")
@@ -157,7 +159,7 @@ func TestManifestAskedAsBlobIsJudgedAsManifest(t *testing.T) {
 
 // subject and urls are an author's words: they admit nothing and are never
 // followed (CVE-2020-15157: a layer's URL got the credentials).
-func TestSubjectURLsAndDataAdmitNothing(t *testing.T) {
+func TestUnlistedParts(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	elsewhere := httptest.NewServer(
@@ -185,7 +187,7 @@ func TestSubjectURLsAndDataAdmitNothing(t *testing.T) {
 
 // What an index lists as a manifest is no blob, and what an image lists as a
 // layer is no manifest.
-func TestListingIsTyped(t *testing.T) {
+func TestTypedParts(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	inner := r.reg.PushImage("prod/app", "")
@@ -206,7 +208,7 @@ func TestListingIsTyped(t *testing.T) {
 	}
 }
 
-func TestRanges(t *testing.T) {
+func TestRange(t *testing.T) {
 	t.Parallel()
 	layer := random(1000)
 	r, image := admitted(t, layer)
@@ -232,14 +234,8 @@ func TestRanges(t *testing.T) {
 	} {
 		g := r.get(path, "Range", c.spec)
 		if g.status != c.status || g.header.Get("Content-Range") != c.contentRange && c.status != 416 {
-			t.Errorf(
-				"%s: %d, Content-Range %q, want %d, %q",
-				c.spec,
-				g.status,
-				g.header.Get("Content-Range"),
-				c.status,
-				c.contentRange,
-			)
+			t.Errorf("%s: %d, Content-Range %q, want %d, %q",
+				c.spec, g.status, g.header.Get("Content-Range"), c.status, c.contentRange)
 			continue
 		}
 		if c.status == 416 {
@@ -255,26 +251,22 @@ func TestRanges(t *testing.T) {
 	}
 	r.get(path, "Range", "bytes=0-1", "Range", "bytes=5-6")
 	for _, q := range r.reg.Requests() {
-		if spec := q.Header.Values(
-			"Range",
-		); len(spec) > 1 ||
+		spec := q.Header.Values("Range")
+		if len(spec) > 1 ||
 			len(spec) == 1 && (strings.ContainsAny(spec[0], ", \t") || !strings.HasPrefix(spec[0], "bytes=")) {
 			t.Errorf("%s was asked with Range %q", q, spec)
 		}
 	}
 	r.refusedAt("a range of an unknown part", blobs("prod/app", digest.FromString("unknown")))
-	if g := r.get(
-		blobs("prod/app", digest.FromString("unknown")),
-		"Range",
-		"bytes=0-1",
-	); g.status != http.StatusForbidden {
+	g := r.get(blobs("prod/app", digest.FromString("unknown")), "Range", "bytes=0-1")
+	if g.status != http.StatusForbidden {
 		t.Errorf("a range of an unknown part: %d", g.status)
 	}
 }
 
 // Bytes that are not the digest's never make a clean 200: section 3. Sizes at
 // and around the buffer's matter: the last buffer is held back.
-func TestWrongBlobIsCutOff(t *testing.T) {
+func TestWrongBlob(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{10, 64<<10 - 1, 64 << 10, 64<<10 + 1, 128 << 10, 200_000, 1 << 20} {
 		t.Run(strconv.Itoa(size), func(t *testing.T) {
@@ -302,22 +294,11 @@ func TestWrongBlobIsCutOff(t *testing.T) {
 							continue
 						}
 						if g.err == nil {
-							t.Errorf(
-								"%s, %s, %v: a clean %d with %d bytes",
-								trick.Name,
-								then.Name,
-								header,
-								g.status,
-								len(g.body),
-							)
+							t.Errorf("%s, %s, %v: a clean %d with %d bytes",
+								trick.Name, then.Name, header, g.status, len(g.body))
 						} else if !errors.Is(g.err, io.ErrUnexpectedEOF) {
-							t.Errorf(
-								"%s, %s, %v: reading it failed with %v, want an unexpected EOF",
-								trick.Name,
-								then.Name,
-								header,
-								g.err,
-							)
+							t.Errorf("%s, %s, %v: reading it failed with %v, want an unexpected EOF",
+								trick.Name, then.Name, header, g.err)
 						}
 						if trick.Name == hostile.FlipBlob.Name && len(g.body) >= size {
 							t.Errorf("%s, %s, %v: its last bytes left before the check", trick.Name, then.Name, header)
@@ -332,7 +313,7 @@ func TestWrongBlobIsCutOff(t *testing.T) {
 }
 
 // A part cannot be hashed, but a part that ends early can be told from a whole one.
-func TestTruncatedRangeIsCutOff(t *testing.T) {
+func TestTruncatedRange(t *testing.T) {
 	t.Parallel()
 	for _, trick := range []hostile.Trick{hostile.Truncate, hostile.TruncateChunked} {
 		layer := random(200_000)
@@ -340,19 +321,14 @@ func TestTruncatedRangeIsCutOff(t *testing.T) {
 		r.reg.On(trick.At(hostile.For(image.Layers[0])))
 		g, err := r.try(t.Context(), http.MethodGet, blobs("prod/app", image.Layers[0]), "Range", "bytes=1000-150999")
 		if err == nil && g.status < 300 && g.err == nil {
-			t.Errorf(
-				"%s: a clean %d with %d of 150000 bytes (Content-Range %s)",
-				trick.Name,
-				g.status,
-				len(g.body),
-				g.header.Get("Content-Range"),
-			)
+			t.Errorf("%s: a clean %d with %d of 150000 bytes (Content-Range %s)",
+				trick.Name, g.status, len(g.body), g.header.Get("Content-Range"))
 		}
 	}
 }
 
 // Promise 7: a manifest says how large its layers are, so no blob goes on forever.
-func TestEndlessBlobEnds(t *testing.T) {
+func TestEndlessBlob(t *testing.T) {
 	t.Parallel()
 	layer := random(1000)
 	r, image := admitted(t, layer)
@@ -368,7 +344,8 @@ func TestEndlessBlobEnds(t *testing.T) {
 	}
 }
 
-func TestBlobAnswersThatAreNoBlob(t *testing.T) {
+// An answer that is no blob is an error.
+func TestUnusableBlobAnswer(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		trick      hostile.Trick
@@ -414,7 +391,8 @@ func TestBlobAnswersThatAreNoBlob(t *testing.T) {
 	}
 }
 
-func TestBlobRedirectIsFollowedHereAndCarriesNothing(t *testing.T) {
+// A redirect is followed here, and carries nothing of the client's or the gate's.
+func TestBlobRedirect(t *testing.T) {
 	t.Parallel()
 	layer := random(100_000)
 	r, image := admitted(t, layer, func(o *options) { o.hosts = []string{"store.example"} })
@@ -428,12 +406,8 @@ func TestBlobRedirectIsFollowedHereAndCarriesNothing(t *testing.T) {
 	if g.header.Get("Location") != "" {
 		t.Error("the redirect was passed on")
 	}
-	if g := r.get(
-		blobs("prod/app", image.Layers[0]),
-		"Range",
-		"bytes=5-9",
-	); g.status != 206 ||
-		!bytes.Equal(g.body, layer[5:10]) {
+	g = r.get(blobs("prod/app", image.Layers[0]), "Range", "bytes=5-9")
+	if g.status != 206 || !bytes.Equal(g.body, layer[5:10]) {
 		t.Errorf("a range behind a redirect: %d, %d bytes", g.status, len(g.body))
 	}
 	for _, q := range store.Requests() {
@@ -451,7 +425,7 @@ func TestBlobRedirectIsFollowedHereAndCarriesNothing(t *testing.T) {
 
 // A client that has sent its request may close its half of the connection and
 // wait: it must not take a failure for a whole answer.
-func TestHalfClosedClientGetsNoCleanAnswer(t *testing.T) {
+func TestHalfClosedClient(t *testing.T) {
 	t.Parallel()
 	layer := func(i hostile.Image) string { return blobs("prod/app", i.Layers[0]) }
 	for name, c := range map[string]struct {
@@ -507,8 +481,8 @@ func TestHalfClosedClientGetsNoCleanAnswer(t *testing.T) {
 	}
 }
 
-// Promise 7: time. An answer that nobody wants is not waited for.
-func TestStalledErrorBodyHoldsNobody(t *testing.T) {
+// Promise 7: time. An answer that is not needed is not waited for.
+func TestStalledErrorBody(t *testing.T) {
 	t.Parallel()
 	for name, status := range map[string]int{"404": 404, "redirect": 307} {
 		t.Run(name, func(t *testing.T) {
@@ -518,14 +492,8 @@ func TestStalledErrorBodyHoldsNobody(t *testing.T) {
 			r.reg.On(hostile.Status(status, "Location", "/v2/").At(at), hostile.StallMidBody.At(at))
 			ctx, cancel := context.WithTimeout(t.Context(), pace(2*time.Second))
 			defer cancel()
-			if _, err := r.try(
-				ctx,
-				http.MethodGet,
-				blobs("prod/app", image.Layers[0]),
-			); errors.Is(
-				err,
-				context.DeadlineExceeded,
-			) {
+			_, err := r.try(ctx, http.MethodGet, blobs("prod/app", image.Layers[0]))
+			if errors.Is(err, context.DeadlineExceeded) {
 				t.Error("no answer within a second")
 			}
 		})

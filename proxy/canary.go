@@ -9,22 +9,24 @@ import (
 	"github.com/pullgate/pullgate/verify"
 )
 
-// canaries counts who has asked for the canary, so that `pullgate doctor` on a
-// node learns whether its runtime did, from the gate it pulls from and without
-// another route.
+// maxCanaryClients bounds the addresses that are counted; beyond it the count
+// begins afresh for all of them.
+const maxCanaryClients = 10_000
+
+// canaries counts how often each client has asked for the canary. `pullgate
+// doctor` on a node learns from it whether the node's runtime asked, from the
+// gate it pulls from and without another route.
 type canaries struct {
 	mu    sync.Mutex
 	asked map[string]int // by client address
 }
 
-// maxCanaryClients bounds the count; beyond it all begin afresh.
-const maxCanaryClients = 10_000
-
-// count notes a refused canary and says how often this client has asked.
+// count notes a refused canary and tells the client how often it has asked.
 func (c *canaries) count(w http.ResponseWriter, client policy.Client, v verify.Verdict) {
 	if v.Policy != policy.CanaryName || v.Admitted() {
 		return
 	}
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.asked) >= maxCanaryClients {

@@ -24,7 +24,7 @@ func lookups(image hostile.Image) hostile.Match {
 }
 
 // Section 9: one flight per image, however many clients ask.
-func TestColdPullOfManyClientsIsOneFlight(t *testing.T) {
+func TestColdPull(t *testing.T) {
 	t.Parallel()
 	const clients = 200
 	r := newRig(t, func(o *options) { o.tagTTL = time.Minute })
@@ -63,7 +63,7 @@ func TestColdPullOfManyClientsIsOneFlight(t *testing.T) {
 
 // Section 9: warm, a pull by digest asks the upstream nothing, and one by tag
 // nothing but a HEAD.
-func TestWarmPullAsksNothing(t *testing.T) {
+func TestWarmPull(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.signed("v1")
@@ -86,7 +86,7 @@ func TestWarmPullAsksNothing(t *testing.T) {
 }
 
 // Section 9: no client's leaving cancels what others wait for.
-func TestImpatientClientHarmsNobody(t *testing.T) {
+func TestImpatientClient(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.signed("v1")
@@ -125,7 +125,7 @@ func TestImpatientClientHarmsNobody(t *testing.T) {
 
 // Verdicts in flight are bounded: what finds no room is could-not-tell, never a
 // denial, and is not remembered.
-func TestFullHouseIsCouldNotTell(t *testing.T) {
+func TestFullHouse(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(o *options) {
 		o.limits = func(l *limits) { l.VerdictsInFlight, l.VerifyTimeout = 1, verifyTimeout }
@@ -134,10 +134,8 @@ func TestFullHouseIsCouldNotTell(t *testing.T) {
 	r.reg.On(hostile.StallAtOnce.At(hostile.For(hostile.SignatureTag(slow.Digest))))
 	var all sync.WaitGroup
 	all.Go(func() {
-		if g := r.get(
-			manifests("prod/app", "slow"),
-		); g.status != 503 &&
-			g.status != 200 { // the referrers may be asked first and say nothing
+		g := r.get(manifests("prod/app", "slow"))
+		if g.status != 503 && g.status != 200 { // the referrers may be asked first and say nothing
 			t.Errorf("slow: %d %s", g.status, g.body)
 		}
 	})
@@ -153,7 +151,7 @@ func TestFullHouseIsCouldNotTell(t *testing.T) {
 }
 
 // A reload in the middle of pulls: each request sees one configuration whole.
-func TestReloadWhilePulling(t *testing.T) {
+func TestReload(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.signed("v1")
@@ -189,7 +187,7 @@ func TestReloadWhilePulling(t *testing.T) {
 
 // The attacker races a tag between a good and a bad image against many clients
 // with memory, restarts and digests mixed in: only the good bytes come out.
-func TestRacedTagNeverServesTheBadImage(t *testing.T) {
+func TestRacedTag(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	good, bad := r.signed(""), r.reg.PushImage("prod/app", "")
@@ -204,9 +202,9 @@ func TestRacedTagNeverServesTheBadImage(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if g.status == 200 &&
-					(digest.FromBytes(g.body) != good.Digest || g.header.Get("Docker-Content-Digest") != good.Digest.String()) {
-					t.Errorf("%s: served %s", reference, digest.FromBytes(g.body))
+				served, said := digest.FromBytes(g.body), g.header.Get("Docker-Content-Digest")
+				if g.status == 200 && (served != good.Digest || said != good.Digest.String()) {
+					t.Errorf("%s: served %s", reference, served)
 				}
 				if reference == good.Digest.String() && g.status != 200 ||
 					reference == bad.Digest.String() && g.status != 403 {
@@ -218,9 +216,9 @@ func TestRacedTagNeverServesTheBadImage(t *testing.T) {
 	all.Wait()
 }
 
-// One client cannot spend everybody's rate limit upstream: what it may cause is
+// One client cannot spend the rate limit of all upstream: what it may cause is
 // bounded, others go on, and what is in memory costs it nothing.
-func TestMissesOfOneClientAreBounded(t *testing.T) {
+func TestClientMisses(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(o *options) { o.limits = func(l *limits) { l.ClientMisses = 10 } })
 	image := r.signed("v1")

@@ -9,9 +9,9 @@ import (
 )
 
 // Decision is one answer of the gate about an image, as it is recorded:
-// docs/decisions.md says what each field means. Its texts come from clients and
-// registries as they are; whoever writes them out makes them harmless. Its
-// slices are shared and not to be changed.
+// docs/decisions.md says what each field means. Its texts are the client's and
+// the registry's own; code that prints them must sanitize them first. Its slices
+// are shared and must not be changed.
 type Decision struct {
 	Time       time.Time        `json:"time"`
 	ID         string           `json:"id"`
@@ -42,47 +42,51 @@ const (
 	maxRecordedError = 1000 // bytes of an error
 )
 
-// decided reports whether an answer is one that is recorded: about a manifest
-// always; about a blob unless it was simply allowed, which its image's manifest
-// has said already; about listings never.
-func decided(k kind, outcome string) bool {
+// recorded reports whether an answer is recorded: about a manifest always;
+// about a blob unless it was simply allowed, because its image's manifest has a
+// record already; about a listing never.
+func recorded(k kind, outcome string) bool {
 	return k == manifestKind || k == blobKind && outcome != verify.Allowed.String()
 }
 
 // record hands a decision over; the receiver must not wait.
-func (o *observer) record(seen *observation, outcome string, took time.Duration, err error) {
-	if o.decisions == nil || !decided(seen.request.kind, outcome) {
+func (o *observer) record(x *exchange, outcome string, took time.Duration, err error) {
+	if o.decisions == nil || !recorded(x.request.kind, outcome) {
 		return
 	}
-	v := &seen.result
+
+	v := &x.obs.result
 	d := Decision{
-		Time:      seen.start,
-		ID:        seen.id,
-		Client:    seen.request.client.Addr,
-		Agent:     cut(seen.agent, maxRecordedAgent),
-		Method:    seen.method,
-		Kind:      seen.request.kind.String(),
-		Image:     seen.request.repo.String(),
-		Reference: seen.request.ref.String(),
+		Time:      x.obs.start,
+		ID:        x.obs.id,
+		Client:    x.request.client.Addr,
+		Agent:     cut(x.obs.agent, maxRecordedAgent),
+		Method:    x.method,
+		Kind:      x.request.kind.String(),
+		Image:     x.request.repo.String(),
+		Reference: x.request.ref.String(),
 		Outcome:   outcome,
 		Status:    http.StatusOK,
 		Took:      milliseconds(took),
-		Upstream:  milliseconds(v.Upstream + seen.opening),
+		Upstream:  milliseconds(v.Upstream + x.obs.opening),
 	}
-	if seen.judged {
-		d.Digest, d.Parent, d.Policy, d.PolicyHash = v.Digest.String(), v.Parent.String(), v.Policy, v.PolicyHash
-		d.Findings, d.Reasons, d.Signer, d.Unknown, d.Cache = v.Findings, v.Reasons, v.Signer, v.Unknown, v.CacheHit
+	if x.obs.judged {
+		d.Digest, d.Parent = v.Digest.String(), v.Parent.String()
+		d.Policy, d.PolicyHash = v.Policy, v.PolicyHash
+		d.Findings, d.Reasons = v.Findings, v.Reasons
+		d.Signer, d.Unknown, d.Cache = v.Signer, v.Unknown, v.CacheHit
 	}
 	if err != nil {
-		d.Status = asAnswer(err).status
-		if !seen.judged || d.Status != http.StatusForbidden {
+		d.Status = asHTTPError(err).status
+		if !x.obs.judged || d.Status != http.StatusForbidden {
 			d.Error = cut(err.Error(), maxRecordedError)
 		}
 	}
 	o.decisions(d)
 }
 
-// cut is s, or a copy of its beginning: a part would keep the whole in memory.
+// cut returns s, or a copy of its first limit bytes: a substring would keep the
+// whole in memory.
 func cut(s string, limit int) string {
 	if len(s) <= limit {
 		return s

@@ -47,25 +47,27 @@ func (r *rig) one(what string) proxy.Decision {
 
 // Every answer about a manifest is a decision; it says by which index a
 // platform got in, or did not.
-func TestDecisionsOfManifests(t *testing.T) {
+func TestManifestDecision(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	child := r.reg.PushImage("prod/app", "")
 	index := r.reg.PushIndex("prod/app", "v1", child.Digest)
 	r.reg.Sign("prod/app", index, r.key)
+
 	g := r.get(manifests("prod/app", "v1"), "User-Agent", "docker/29")
 	d := r.one("an index by tag")
-	if d.Outcome != "allowed" || d.Status != 200 || d.Kind != "manifest" || d.Method != "GET" || d.Image != "reg.example/prod/app" || d.Reference != "v1" ||
-		d.Digest != index.String() || d.Parent != "" || d.Policy != "prod" || d.Agent != "docker/29" || d.Client != "127.0.0.1" || d.ID != g.header.Get("Pullgate-Decision") ||
-		d.Cache || d.Error != "" || d.Signer == "" || d.Time.IsZero() || d.Took <= 0 ||
-		d.Upstream <= 0 {
+	if d.Outcome != "allowed" || d.Status != 200 || d.Kind != "manifest" || d.Method != "GET" ||
+		d.Image != "reg.example/prod/app" || d.Reference != "v1" || d.Digest != index.String() || d.Parent != "" ||
+		d.Policy != "prod" || d.Signer == "" || d.Cache || d.Error != "" ||
+		d.Agent != "docker/29" || d.Client != "127.0.0.1" || d.ID != g.header.Get("Pullgate-Decision") ||
+		d.Time.IsZero() || d.Took <= 0 || d.Upstream <= 0 {
 		t.Errorf("an index by tag: %+v", d)
 	}
+
 	r.head(manifests("prod/app", child.Digest))
-	if d := r.one(
-		"a platform",
-	); d.Outcome != "allowed" || d.Method != "HEAD" || d.Digest != child.Digest.String() ||
-		d.Parent != index.String() {
+	d = r.one("a platform")
+	if d.Outcome != "allowed" || d.Method != "HEAD" ||
+		d.Digest != child.Digest.String() || d.Parent != index.String() {
 		t.Errorf("a platform: %+v", d)
 	}
 	for _, b := range append(child.Layers, child.Config) {
@@ -74,39 +76,36 @@ func TestDecisionsOfManifests(t *testing.T) {
 	if list := r.record.drain(); len(list) != 0 {
 		t.Errorf("blobs of an allowed image: %+v", list)
 	}
-	other := newKey(t)
-	r.key = other
+
+	r.key = newKey(t)
 	r.reload()
 	r.head(manifests("prod/app", child.Digest))
-	if d := r.one(
-		"a platform whose index is refused now",
-	); d.Outcome != "denied" || d.Status != 403 || d.Parent != index.String() ||
-		len(d.Reasons) == 0 {
+	d = r.one("a platform whose index is refused now")
+	if d.Outcome != "denied" || d.Status != 403 || d.Parent != index.String() || len(d.Reasons) == 0 {
 		t.Errorf("a platform whose index is refused now: %+v", d)
 	}
 	g = r.get(blobs("prod/app", child.Layers[0]))
-	if d := r.one(
-		"its layer",
-	); d.Outcome != "denied" || d.Kind != "blob" || d.Parent != child.Digest.String() ||
+	d = r.one("its layer")
+	if d.Outcome != "denied" || d.Kind != "blob" || d.Parent != child.Digest.String() ||
 		d.ID != g.header.Get("Pullgate-Decision") {
 		t.Errorf("its layer: %+v", d)
 	}
-	r.get(blobs("prod/app", digest.FromString("nobody's")))
-	if d := r.one("a blob of nothing"); d.Outcome != "denied" || !d.Unknown || d.Parent != "" {
+
+	r.get(blobs("prod/app", digest.FromString("in no image")))
+	d = r.one("a blob of nothing")
+	if d.Outcome != "denied" || !d.Unknown || d.Parent != "" {
 		t.Errorf("a blob of nothing: %+v", d)
 	}
 	r.get(manifests("closed/app", "v1"))
-	if d := r.one(
-		"a closed repository",
-	); d.Outcome != "denied" || d.Digest != "" || d.Policy != "closed" ||
-		d.Reference != "v1" {
+	d = r.one("a closed repository")
+	if d.Outcome != "denied" || d.Digest != "" || d.Policy != "closed" || d.Reference != "v1" {
 		t.Errorf("a closed repository: %+v", d)
 	}
 }
 
 // What could not be told is recorded as that, with the cause that the client is
 // not told.
-func TestDecisionsOfErrors(t *testing.T) {
+func TestErrorDecision(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.signed("v1")
@@ -115,9 +114,8 @@ func TestDecisionsOfErrors(t *testing.T) {
 		hostile.Status(http.StatusInternalServerError).At(hostile.For("v1")),
 	)
 	g := r.get(manifests("prod/app", "v1"))
-	if d := r.one(
-		"a registry that fails",
-	); d.Outcome != "error" || d.Status != g.status || g.status < 500 || d.Error == "" || d.Digest != "" ||
+	d := r.one("a registry that fails")
+	if d.Outcome != "error" || d.Status != g.status || g.status < 500 || d.Error == "" || d.Digest != "" ||
 		d.ID != g.header.Get("Pullgate-Decision") {
 		t.Errorf("a registry that fails: %d, %+v", g.status, d)
 	}
@@ -140,17 +138,13 @@ func TestDecisionsOfErrors(t *testing.T) {
 }
 
 // Nothing that a client sends makes a decision large.
-func TestDecisionsAreBounded(t *testing.T) {
+func TestDecisionBounds(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.signed("v1")
-	r.get(
-		"/v2/reg.example/"+strings.Repeat("a/", 100)+"a/manifests/"+strings.Repeat("t", 128),
-		"User-Agent",
-		strings.Repeat("Mozilla ", 5000),
-		"X-Other",
-		strings.Repeat("x", 5000),
-	)
+	r.get("/v2/reg.example/"+strings.Repeat("a/", 100)+"a/manifests/"+strings.Repeat("t", 128),
+		"User-Agent", strings.Repeat("Mozilla ", 5000),
+		"X-Other", strings.Repeat("x", 5000))
 	d := r.one("a talkative client")
 	text, err := json.Marshal(d)
 	if err != nil || len(text) > 4096 || len(d.Agent) != 256 {

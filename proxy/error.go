@@ -12,42 +12,72 @@ import (
 	"github.com/pullgate/pullgate/verify/oci"
 )
 
-// answer is an error as the client gets it: a status and one entry of the
+// httpError is an error as the client gets it: a status and one entry of the
 // distribution spec's error envelope.
-type answer struct {
+type httpError struct {
 	status     int
 	code       string
 	message    string
 	detail     any
-	retryAfter string
+	retryAfter string // seconds or a date, as the header spells it; empty: no header
 }
 
-func (a *answer) Error() string { return fmt.Sprintf("%d %s: %s", a.status, a.code, a.message) }
+func (e *httpError) Error() string { return fmt.Sprintf("%d %s: %s", e.status, e.code, e.message) }
+
+// write sends the error envelope: the only place that does. method is the
+// request's; HEAD gets the same header without the envelope.
+func (e *httpError) write(w http.ResponseWriter, method string) {
+	entry := map[string]any{"code": e.code, "message": e.message}
+	if e.detail != nil {
+		entry["detail"] = e.detail
+	}
+	body, err := json.Marshal(map[string]any{"errors": []any{entry}})
+	if err != nil { // the detail is ours and always encodes
+		body = []byte(`{"errors":[{"code":"UNAVAILABLE","message":"the gate could not write its answer"}]}`)
+	}
+
+	h := w.Header()
+	h.Set("Content-Type", "application/json; charset=utf-8")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if e.retryAfter != "" {
+		h.Set("Retry-After", e.retryAfter)
+	}
+	w.WriteHeader(e.status)
+	writeBody(w, method, body)
+}
 
 func badRequest(code, format string, args ...any) error {
-	return &answer{status: http.StatusBadRequest, code: code, message: fmt.Sprintf(format, args...)}
+	return &httpError{
+		status:  http.StatusBadRequest,
+		code:    code,
+		message: fmt.Sprintf(format, args...),
+	}
 }
 
 func notFound(message string) error {
-	return &answer{status: http.StatusNotFound, code: "UNSUPPORTED", message: message}
+	return &httpError{
+		status:  http.StatusNotFound,
+		code:    "UNSUPPORTED",
+		message: message,
+	}
 }
 
 func unknownUpstream(host string) error {
-	if host == "" {
-		return &answer{
-			status:  http.StatusNotFound,
-			code:    "NAME_UNKNOWN",
-			message: "the name carries no registry host, and this gate has no defaultUpstream",
-		}
+	message := "the image name has no registry host and no defaultUpstream is configured"
+	if host != "" {
+		message = fmt.Sprintf("this gate has no upstream %.100q; an admin can add it under upstreams", host)
 	}
-	return &answer{
+	return &httpError{
 		status:  http.StatusNotFound,
 		code:    "NAME_UNKNOWN",
-		message: fmt.Sprintf("this gate has no upstream %.100q; an admin can add it under upstreams", host),
+		message: message,
 	}
 }
 
-// denial is the 403 of a policy's refusal.
+// denialDetail is what a policy's refusal carries for programs. Its keys are
+// part of the API.
 type denialDetail struct {
 	Image    string          `json:"image"`
 	Digest   string          `json:"digest"`
@@ -56,8 +86,10 @@ type denialDetail struct {
 	Reasons  []verify.Reason `json:"reasons"`
 }
 
+// denied is the 403 of a policy's refusal. Most clients print nothing but its
+// message.
 func denied(v verify.Verdict, decision string) error {
-	return &answer{
+	return &httpError{
 		status:  http.StatusForbidden,
 		code:    "DENIED",
 		message: v.Message(),
@@ -71,127 +103,123 @@ func denied(v verify.Verdict, decision string) error {
 	}
 }
 
-// couldNotTell is fixed: an inner error's text is for the log.
-const couldNotTell = "the gate could not verify this image right now; try again shortly, its log says what failed " +
-	"under the decision id"
-
-const retryAfter = "5" // seconds
-
-// asAnswer translates every error a handler can return. What it does not know
-// is "could not tell".
-func asAnswer(err error) *answer {
-	var a *answer
-	if errors.As(err, &a) {
-		return a
+// couldNotTell is the 503 of everything that kept the gate from a verdict. Its
+// text is fixed: an inner error's is for the log.
+func couldNotTell() *httpError {
+	return &httpError{
+		status: http.StatusServiceUnavailable,
+		code:   "UNAVAILABLE",
+		message: "the gate could not verify this image right now; try again shortly, its log says what failed " +
+			"under the decision id",
+		retryAfter: "5",
 	}
+}
+
+// asHTTPError translates every error a handler can return. An error it does
+// not know is "could not tell".
+func asHTTPError(err error) *httpError {
+	var (
+		known   *httpError
+		quota   *verify.QuotaError
+		closed  *verify.ClosedError
+		failure *oci.UpstreamError
+	)
 	switch {
+	case errors.As(err, &known):
+		return known
 	case errors.Is(err, oci.ErrManifest):
-		return &answer{status: http.StatusBadRequest, code: "MANIFEST_INVALID", message: errorText(err)}
-	case errors.Is(err, oci.ErrDigest):
-		return &answer{status: http.StatusBadRequest, code: "DIGEST_INVALID", message: errorText(err)}
-	case errors.Is(err, context.DeadlineExceeded):
-		return &answer{
-			status:     http.StatusServiceUnavailable,
-			code:       "UNAVAILABLE",
-			message:    couldNotTell,
-			retryAfter: retryAfter,
+		return &httpError{
+			status:  http.StatusBadRequest,
+			code:    "MANIFEST_INVALID",
+			message: errorText(err),
 		}
-	}
-	var quota *verify.QuotaError
-	if errors.As(err, &quota) {
-		return &answer{
+	case errors.Is(err, oci.ErrDigest):
+		return &httpError{
+			status:  http.StatusBadRequest,
+			code:    "DIGEST_INVALID",
+			message: errorText(err),
+		}
+	case errors.Is(err, context.DeadlineExceeded):
+		return couldNotTell() // also where an upstream's error holds it
+	case errors.As(err, &quota):
+		return &httpError{
 			status:     http.StatusTooManyRequests,
 			code:       "TOOMANYREQUESTS",
 			message:    quota.Error(),
 			retryAfter: strconv.Itoa(quota.Seconds()),
 		}
+	case errors.As(err, &closed):
+		return &httpError{
+			status:  http.StatusForbidden,
+			code:    "DENIED",
+			message: closed.Error(),
+		}
+	case errors.As(err, &failure):
+		return fromUpstream(failure)
 	}
-	var u *oci.UpstreamError
-	if errors.As(err, &u) {
-		return fromUpstream(u)
-	}
-	return &answer{
-		status:     http.StatusServiceUnavailable,
-		code:       "UNAVAILABLE",
-		message:    couldNotTell,
-		retryAfter: retryAfter,
-	}
+	return couldNotTell()
 }
 
-// errorText is the reason inside a manifest or digest error; both are written
-// by the gate itself and quote nothing at length.
+// errorText is the reason inside a manifest or digest error. The gate writes
+// both itself and quotes nothing at length.
 func errorText(err error) string {
 	text := err.Error()
 	return text[:min(len(text), 300)]
 }
 
-func fromUpstream(u *oci.UpstreamError) *answer {
+// fromUpstream translates what a registry answered, or how asking it failed.
+func fromUpstream(u *oci.UpstreamError) *httpError {
 	switch u.Status {
 	case http.StatusNotFound:
-		return &answer{status: u.Status, code: "MANIFEST_UNKNOWN", message: u.Host + " does not have it"}
+		return &httpError{
+			status:  u.Status,
+			code:    "MANIFEST_UNKNOWN",
+			message: u.Host + " does not have it",
+		}
 	case http.StatusTooManyRequests:
-		return &answer{
+		return &httpError{
 			status:     u.Status,
 			code:       "TOOMANYREQUESTS",
 			message:    u.Host + " limits how often it may be asked",
 			retryAfter: u.RetryAfter,
 		}
 	case http.StatusUnauthorized:
-		if u.HadAuth {
-			return &answer{
-				status:  http.StatusBadGateway,
-				code:    "UNAVAILABLE",
-				message: "the gate's credentials for " + u.Host + " were refused",
-			}
-		}
-		return &answer{
-			status:  http.StatusNotFound,
-			code:    "NAME_UNKNOWN",
-			message: u.Host + " asks for credentials, and the gate has none for it",
-		}
+		return unauthorized(u)
 	case http.StatusForbidden:
-		return &answer{
+		return &httpError{
 			status:  u.Status,
 			code:    "DENIED",
 			message: "upstream refused: " + u.Host + " does not let the gate read this",
 		}
 	case http.StatusBadGateway, http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotImplemented:
-		return &answer{
+		return &httpError{
 			status:  http.StatusBadGateway,
 			code:    "UNAVAILABLE",
 			message: u.Host + " sent an answer the gate cannot use; its log says which under the decision id",
 		}
 	case http.StatusRequestedRangeNotSatisfiable:
-		return &answer{status: u.Status, code: "SIZE_INVALID", message: "the range is outside the blob"}
+		return &httpError{
+			status:  u.Status,
+			code:    "SIZE_INVALID",
+			message: "the range is outside the blob",
+		}
 	}
-	return &answer{
-		status:     http.StatusServiceUnavailable,
-		code:       "UNAVAILABLE",
-		message:    couldNotTell,
-		retryAfter: retryAfter,
-	}
+	return couldNotTell()
 }
 
-// write sends the error envelope: the only place that does.
-func (a *answer) write(w http.ResponseWriter, r *http.Request) {
-	entry := map[string]any{"code": a.code, "message": a.message}
-	if a.detail != nil {
-		entry["detail"] = a.detail
+// unauthorized answers for a 401. The credentials are the gate's, so the client
+// is not challenged.
+func unauthorized(u *oci.UpstreamError) *httpError {
+	if u.HadAuth {
+		return &httpError{
+			status:  http.StatusBadGateway,
+			code:    "UNAVAILABLE",
+			message: "the gate's credentials for " + u.Host + " were refused",
+		}
 	}
-	body, err := json.Marshal(map[string]any{"errors": []any{entry}})
-	if err != nil { // the detail is ours and always encodes
-		body = []byte(`{"errors":[{"code":"UNAVAILABLE","message":"the gate could not write its answer"}]}`)
-	}
-	h := w.Header()
-	h.Set("Content-Type", "application/json; charset=utf-8")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	if a.retryAfter != "" {
-		h.Set("Retry-After", a.retryAfter)
-	}
-	w.WriteHeader(a.status)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(body) // a client that left needs no answer
+	return &httpError{
+		status:  http.StatusNotFound,
+		code:    "NAME_UNKNOWN",
+		message: u.Host + " asks for credentials, and the gate has none for it",
 	}
 }

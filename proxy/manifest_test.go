@@ -13,7 +13,8 @@ import (
 	"github.com/pullgate/pullgate/test/hostile"
 )
 
-func TestSignedImageIsServedByteForByte(t *testing.T) {
+// A signed image is served byte for byte.
+func TestSignedImage(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.signed("v1")
@@ -54,7 +55,8 @@ func TestSignedImageIsServedByteForByte(t *testing.T) {
 	}
 }
 
-func TestSignatureAsReferrerOrUnderFallbackTagCounts(t *testing.T) {
+// A signature counts as a referrer and under the fallback tag.
+func TestSignaturePlaces(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{0, 404, 405, 501, 400, 200} {
 		r := newRig(t)
@@ -68,7 +70,8 @@ func TestSignatureAsReferrerOrUnderFallbackTagCounts(t *testing.T) {
 	}
 }
 
-func TestSignatureUnderTagCountsWhateverReferrersSay(t *testing.T) {
+// A signature under its tag counts, whatever the referrers API says.
+func TestTagSignature(t *testing.T) {
 	t.Parallel()
 	for _, trick := range []hostile.Trick{
 		hostile.NoReferrers(404),
@@ -90,7 +93,8 @@ func TestSignatureUnderTagCountsWhateverReferrersSay(t *testing.T) {
 	}
 }
 
-func TestUnsignedImageIsRefusedWithTheWholeReason(t *testing.T) {
+// A refusal tells the whole reason.
+func TestUnsignedImage(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.reg.PushImage("prod/app", "v1")
@@ -112,7 +116,8 @@ func TestUnsignedImageIsRefusedWithTheWholeReason(t *testing.T) {
 	}
 }
 
-func TestSignatureThatDoesNotCountIsNamed(t *testing.T) {
+// A refusal names the signature that did not count.
+func TestUncountedSignature(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	other := newKey(t)
@@ -142,7 +147,8 @@ func TestSignatureThatDoesNotCountIsNamed(t *testing.T) {
 	}
 }
 
-func TestOneBadSignatureAmongGoodOnesDoesNotDeny(t *testing.T) {
+// One bad signature among good ones does not deny.
+func TestBadSignatureAmongGood(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.reg.PushImage("prod/app", "v1")
@@ -156,7 +162,8 @@ func TestOneBadSignatureAmongGoodOnesDoesNotDeny(t *testing.T) {
 	r.get(manifests("prod/app", "v1")).served(t, image.Manifest)
 }
 
-func TestSignatureOfOneAlgorithmIsNotOneOfAnother(t *testing.T) {
+// A signature for one digest algorithm is none for another.
+func TestOtherAlgorithm(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.signed("v1")
@@ -164,7 +171,8 @@ func TestSignatureOfOneAlgorithmIsNotOneOfAnother(t *testing.T) {
 	r.get(manifests("prod/app", digest.SHA512.FromBytes(image.Manifest))).refused(t, http.StatusForbidden, "DENIED")
 }
 
-func TestHeadTellsWhatGetTells(t *testing.T) {
+// HEAD tells what GET tells.
+func TestHead(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.signed("good")
@@ -212,7 +220,7 @@ func TestHeadTellsWhatGetTells(t *testing.T) {
 
 // The index is signed, nothing else: its children, their configs and layers
 // follow by digest.
-func TestPartsOfSignedIndexAreServed(t *testing.T) {
+func TestSignedIndexParts(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	one, two := r.reg.PushImage("prod/app", ""), r.reg.PushImage("prod/app", "")
@@ -243,7 +251,7 @@ func TestPartsOfSignedIndexAreServed(t *testing.T) {
 }
 
 // Facts are per repository: the same bytes next door start from nothing.
-func TestPartsElsewhereAreUnknown(t *testing.T) {
+func TestPartsElsewhere(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.signed("v1")
@@ -281,12 +289,12 @@ func TestNestedIndexes(t *testing.T) {
 	}
 }
 
-func TestChildrenOwnNeedTheirOwnSignature(t *testing.T) {
+// Under children: own, each child needs a signature of its own.
+func TestOwnChildren(t *testing.T) {
 	t.Parallel()
-	r := newRig(
-		t,
-		withPolicies(`[{name: own, images: ["reg.example/prod/**"], children: own, authorities: [{key: KEY}]}]`),
-	)
+	r := newRig(t, withPolicies(`
+- {name: own, images: ["reg.example/prod/**"], children: own, authorities: [{key: KEY}]}
+`))
 	bare, signed := r.reg.PushImage("prod/app", ""), r.signed("")
 	index := r.reg.PushIndex("prod/app", "v1", bare.Digest, signed.Digest)
 	r.reg.Sign("prod/app", index, r.key)
@@ -296,12 +304,10 @@ func TestChildrenOwnNeedTheirOwnSignature(t *testing.T) {
 	r.get(manifests("prod/app", signed.Digest)).served(t, signed.Manifest)
 	r.get(blobs("prod/app", signed.Layers[0])).served(t, r.reg.Blob("prod/app", signed.Layers[0]))
 	// It is the index's policy that says so, whatever the child's own says.
-	r.reload(
-		withPolicies(
-			`[{name: own, digests: ["` + index.String() + `"], children: own, authorities: [{key: KEY}]}, {name: ` +
-				`prod, images: ["reg.example/prod/**"], authorities: [{key: KEY}]}]`,
-		),
-	)
+	r.reload(withPolicies(`
+- {name: own, digests: ["` + index.String() + `"], children: own, authorities: [{key: KEY}]}
+- {name: prod, images: ["reg.example/prod/**"], authorities: [{key: KEY}]}
+`))
 	r.clock.advance(time.Minute)
 	r.get(manifests("prod/app", "v1")).served(t, r.reg.Manifest("prod/app", index))
 	r.refusedAt("a child without a signature", manifests("prod/app", bare.Digest))
@@ -310,7 +316,7 @@ func TestChildrenOwnNeedTheirOwnSignature(t *testing.T) {
 
 // GHSA-qq97-vm5h-rrhg, GHSA-5j5w-g665-5m35: bytes that two readers would take
 // for two things are served to none, signed or not.
-func TestAmbiguousManifestsAre400(t *testing.T) {
+func TestAmbiguousManifest(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := string(r.reg.PushImage("prod/app", "").Manifest)
@@ -363,7 +369,7 @@ func TestAmbiguousManifestsAre400(t *testing.T) {
 			hostile.ImageType,
 		},
 		"too many layers": {
-			strings.Replace(image, `"layers":[`, `"layers":[`+strings.Repeat(`{"digest":"`+digest.FromString("x").String()+`"},`, 2001), 1),
+			strings.Replace(image, `"layers":[`, `"layers":[`+times(2001, `{"digest":"`+fillerDigest+`"}`)+",", 1),
 			hostile.ImageType,
 		},
 		"nested a thousand deep":    {strings.Repeat("[", 1000) + strings.Repeat("]", 1000), hostile.ImageType},
@@ -375,19 +381,15 @@ func TestAmbiguousManifestsAre400(t *testing.T) {
 			for _, reference := range []string{"x", d.String()} {
 				r.get(manifests("prod/app", reference)).refused(t, http.StatusBadRequest, "MANIFEST_INVALID")
 			}
-			open := r.reg.PushRaw(
-				"open/app",
-				"x",
-				c.mediaType,
-				[]byte(c.body),
-			) // static: allow changes nothing about it
+
+			open := r.reg.PushRaw("open/app", "x", c.mediaType, []byte(c.body)) // static: allow changes nothing here
 			r.get(manifests("open/app", open)).refused(t, http.StatusBadRequest, "MANIFEST_INVALID")
 		})
 	}
 }
 
 // Promise 2: the tag is resolved once, and those bytes are judged and served.
-func TestSwappedTagServesOnlyWhatWasVerified(t *testing.T) {
+func TestSwappedTag(t *testing.T) {
 	t.Parallel()
 	for name, swap := range map[string]func(good, bad digest.Digest) hostile.Trick{
 		"HEAD good, GET bad": func(good, bad digest.Digest) hostile.Trick { return hostile.Swap("v1", good, bad) },
@@ -421,7 +423,8 @@ func TestSwappedTagServesOnlyWhatWasVerified(t *testing.T) {
 	}
 }
 
-func TestConditionalRequestsAreAnsweredAfterTheDecision(t *testing.T) {
+// A conditional request is answered after the decision.
+func TestConditionalRequest(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	good, bad := r.signed("good"), r.reg.PushImage("prod/app", "bad")
@@ -448,14 +451,8 @@ func TestConditionalRequestsAreAnsweredAfterTheDecision(t *testing.T) {
 				"Mon, 01 Jan 2035 00:00:00 GMT",
 			)
 			if g.status != c.status {
-				t.Errorf(
-					"%s %s, If-None-Match %s: status %d, want %d",
-					method,
-					c.reference,
-					c.ifNoneMatch,
-					g.status,
-					c.status,
-				)
+				t.Errorf("%s %s, If-None-Match %s: status %d, want %d",
+					method, c.reference, c.ifNoneMatch, g.status, c.status)
 			}
 			if g.status == http.StatusNotModified &&
 				(len(g.body) > 0 || g.header.Get("ETag") == "" || g.header.Get("Pullgate-Decision") == "") {
@@ -472,7 +469,7 @@ func TestConditionalRequestsAreAnsweredAfterTheDecision(t *testing.T) {
 
 // Promise 5's other half: what is remembered grants nothing. A new key denies
 // manifest, child and layer at once, and the old one back admits them.
-func TestPolicyChangeHoldsAtOnce(t *testing.T) {
+func TestPolicyChange(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	child := r.reg.PushImage("prod/app", "")
@@ -505,12 +502,10 @@ func TestPolicyChangeHoldsAtOnce(t *testing.T) {
 	r.key = old
 	r.reload()
 	status(http.StatusOK)
-	r.reload(
-		withPolicies(
-			`[{name: this, digests: ["` + index.String() + `"], static: deny}, {name: prod, images: ` +
-				`["reg.example/prod/**"], authorities: [{key: KEY}]}]`,
-		),
-	)
+	r.reload(withPolicies(`
+- {name: this, digests: ["` + index.String() + `"], static: deny}
+- {name: prod, images: ["reg.example/prod/**"], authorities: [{key: KEY}]}
+`))
 	status(http.StatusForbidden)
 	r.reload(withPolicies("[]"))
 	status(http.StatusForbidden)

@@ -78,7 +78,7 @@ func FuzzParse(f *testing.F) {
 		r := &http.Request{Method: http.MethodGet, URL: u, Host: host, Header: http.Header{}, RemoteAddr: "192.0.2.1:1"}
 		req, err := s.parse(r)
 		if err != nil {
-			if a := asAnswer(err); a.status != 400 && a.status != 404 {
+			if e := asHTTPError(err); e.status != 400 && e.status != 404 {
 				t.Fatalf("%q: %v", rawPath, err)
 			}
 			return
@@ -104,14 +104,16 @@ func FuzzParse(f *testing.F) {
 			!strings.HasSuffix(u.EscapedPath(), "/"+kind+"/"+reference) {
 			t.Fatalf("%q means %q", rawPath, want)
 		}
-		if name := strings.TrimSuffix(
-			strings.TrimPrefix(u.EscapedPath(), "/v2/"),
-			"/"+kind+"/"+reference,
-		); name != req.repo.Path &&
-			"library/"+name != req.repo.Path && !strings.HasSuffix(name, "/"+req.repo.Path) &&
+		name := strings.TrimSuffix(strings.TrimPrefix(u.EscapedPath(), "/v2/"), "/"+kind+"/"+reference)
+		if name != req.asked {
+			t.Fatalf("%q: the name %q was read as %q", rawPath, name, req.asked)
+		}
+		if name != req.repo.Path && "library/"+name != req.repo.Path &&
+			!strings.HasSuffix(name, "/"+req.repo.Path) &&
 			!strings.HasSuffix("library/"+name[strings.IndexByte(name, '/')+1:], req.repo.Path) {
 			t.Fatalf("%q: the name %q became %q", rawPath, name, req.repo.Path)
 		}
+
 		up := s.Upstreams[req.repo.Host]
 		switch req.kind {
 		case manifestKind:

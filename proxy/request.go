@@ -11,7 +11,8 @@ import (
 	"github.com/pullgate/pullgate/policy"
 )
 
-// kind is what a request asks for.
+// kind is what a request asks for. The zero kind is a request that could not be
+// parsed.
 type kind int
 
 const (
@@ -22,20 +23,31 @@ const (
 	referrersKind
 )
 
+// String is the kind as logs, metrics and records spell it.
 func (k kind) String() string {
 	return [...]string{"unknown", "ping", "manifest", "blob", "tags", "referrers"}[k]
 }
 
-// request is a pull request, parsed once: nothing later reads the URL again.
+// request is a pull request, parsed once: nothing later reads the URL or a
+// header again.
 type request struct {
-	kind      kind
-	repo      policy.Repository
-	ref       policy.Reference // of a manifest; a blob's or a referrers' subject's is a digest
-	client    policy.Client
-	rangeSpec string // one well-formed byte range of a blob request, or empty
-	n, last   string // paging of tags/list
-	artifact  string // artifactType filter of referrers
+	kind         kind
+	repo         policy.Repository
+	ref          policy.Reference // of a manifest; a digest for blobs and referrers
+	client       policy.Client
+	asked        string // the repository's name as the client spelled it in the path
+	ns           string // the ns parameter, or empty
+	rangeSpec    string // one well-formed byte range of a blob request, or empty
+	ifNoneMatch  string // the header as it came
+	n, last      string // paging of tags/list
+	artifactType string // filter of referrers
 }
+
+const noSuchRoute = "no such route; a registry's pull routes are manifests, blobs, tags/list and referrers"
+
+// byteRange is one range. Several at once are answered with the whole blob, as
+// RFC 9110 allows.
+var byteRange = regexp.MustCompile(`^bytes=(?:[0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,18})$`)
 
 // parse reads a request against the configured upstreams. Spellings on which
 // two parsers could disagree are refused, never cleaned up (400).
@@ -48,59 +60,66 @@ func (s *Snapshot) parse(r *http.Request) (request, error) {
 	if err != nil {
 		return request{}, badRequest("NAME_INVALID", "the query is malformed")
 	}
-	req := request{client: policy.Client{Addr: clientAddr(r)}}
 	rest, ok := strings.CutPrefix(path, "/v2/")
 	if !ok {
 		return request{}, notFound("this is a registry proxy for pulls; it answers under /v2/")
 	}
 	if rest == "" {
-		req.kind = ping
-		return req, nil
+		return request{kind: ping}, nil
 	}
-	name, reference, err := req.split(rest)
+
+	var req request
+	reference, err := req.split(rest)
 	if err != nil {
 		return request{}, err
 	}
-	if req.repo, err = s.repository(r, query, name); err != nil {
+	if req.repo, err = s.repository(r, query, req.asked); err != nil {
 		return request{}, err
 	}
 	if err := req.refer(reference); err != nil {
 		return request{}, err
 	}
+
 	if spec := r.Header.Get("Range"); req.kind == blobKind && byteRange.MatchString(spec) {
 		req.rangeSpec = spec
 	}
-	req.n, req.last, req.artifact = query.Get("n"), query.Get("last"), query.Get("artifactType")
+	req.ifNoneMatch = r.Header.Get("If-None-Match")
+	req.ns, req.n, req.last = query.Get("ns"), query.Get("n"), query.Get("last")
+	req.artifactType = query.Get("artifactType")
 	return req, nil
 }
 
-// One range; several at once are answered with the whole blob, as RFC 9110 allows.
-var byteRange = regexp.MustCompile(`^bytes=(?:[0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,18})$`)
-
-// split finds what is asked for. The last marker counts: a repository may be
-// called a/manifests/b.
-func (req *request) split(rest string) (name, reference string, err error) {
+// split finds what is asked for, and the name as it was asked for. The last
+// marker counts: a repository may be called a/manifests/b.
+func (req *request) split(rest string) (reference string, err error) {
 	if name, ok := strings.CutSuffix(rest, "/tags/list"); ok {
-		req.kind = tagsKind
-		return name, "", nil
+		req.kind, req.asked = tagsKind, name
+		return "", nil
 	}
+
 	head, reference, ok := cutLast(rest)
 	if !ok {
-		return "", "", notFound("no such route; a registry's pull routes are manifests, blobs, tags/list and referrers")
+		return "", notFound(noSuchRoute)
 	}
-	switch {
-	case strings.HasSuffix(head, "/manifests"):
+	name, marker, ok := cutLast(head)
+	if !ok {
+		return "", notFound(noSuchRoute)
+	}
+	switch marker {
+	case "manifests":
 		req.kind = manifestKind
-	case strings.HasSuffix(head, "/blobs"):
+	case "blobs":
 		req.kind = blobKind
-	case strings.HasSuffix(head, "/referrers"):
+	case "referrers":
 		req.kind = referrersKind
 	default:
-		return "", "", notFound("no such route; a registry's pull routes are manifests, blobs, tags/list and referrers")
+		return "", notFound(noSuchRoute)
 	}
-	return head[:strings.LastIndexByte(head, '/')], reference, nil
+	req.asked = name
+	return reference, nil
 }
 
+// cutLast is strings.Cut at the last slash.
 func cutLast(s string) (before, after string, ok bool) {
 	i := strings.LastIndexByte(s, '/')
 	if i < 0 {
@@ -109,7 +128,7 @@ func cutLast(s string) (before, after string, ok bool) {
 	return s[:i], s[i+1:], true
 }
 
-// refer reads what a manifest, a blob or a list of referrers is asked for by.
+// refer reads the reference of a manifest, a blob or a list of referrers.
 func (req *request) refer(reference string) (err error) {
 	if req.kind == tagsKind {
 		return nil
@@ -124,38 +143,50 @@ func (req *request) refer(reference string) (err error) {
 	return nil
 }
 
-// repository chooses the upstream: by ns, by Host header, by the path's first
-// segment, by default. A host that is not configured is refused: the gate is
-// no open proxy.
+// repository chooses the upstream and names the repository as policies see it.
+// A host that is not configured is refused: the gate is no open proxy.
 func (s *Snapshot) repository(r *http.Request, query url.Values, name string) (policy.Repository, error) {
-	host, path := "", name
-	if ns, given := query["ns"]; given {
-		if len(ns) != 1 || ns[0] == "" || strings.ContainsAny(ns[0], "/@?#% \\") {
-			return policy.Repository{}, badRequest("NAME_INVALID", "the ns parameter must name one registry host")
-		}
-		host = ns[0]
-	} else if u, ok := s.byHostname(r.Host); ok {
-		host = u
-	} else if first, rest, ok := strings.Cut(name, "/"); ok && (strings.ContainsAny(first, ".:") || strings.EqualFold(first, "localhost")) {
-		host, path = first, rest
-	} else {
-		host = s.DefaultUpstream
+	host, path, err := s.choose(r, query, name)
+	if err != nil {
+		return policy.Repository{}, err
 	}
 	known, ok := s.byHost(host)
 	if !ok {
 		return policy.Repository{}, unknownUpstream(host)
 	}
+
 	repo := policy.Repository{Host: known, Path: path}
 	if known == "docker.io" && !strings.Contains(path, "/") {
 		repo.Path = "library/" + path
 	}
 	if !policy.ValidPath(repo.Path) {
 		return policy.Repository{}, badRequest(
-			"NAME_INVALID",
-			"the repository name is not one the distribution spec allows",
-		)
+			"NAME_INVALID", "the repository name is not one the distribution spec allows")
 	}
 	return repo, nil
+}
+
+// choose finds the upstream's host and the path there: by ns, by Host header,
+// by the name's first segment, by default.
+func (s *Snapshot) choose(r *http.Request, query url.Values, name string) (host, path string, err error) {
+	if ns, given := query["ns"]; given {
+		if len(ns) != 1 || ns[0] == "" || strings.ContainsAny(ns[0], "/@?#% \\") {
+			return "", "", badRequest("NAME_INVALID", "the ns parameter must name one registry host")
+		}
+		return ns[0], name, nil
+	}
+	if host, ok := s.byHostname(r.Host); ok {
+		return host, name, nil
+	}
+	if first, rest, ok := strings.Cut(name, "/"); ok && namesHost(first) {
+		return first, rest, nil
+	}
+	return s.DefaultUpstream, name, nil
+}
+
+// namesHost reports whether a name's first segment is a registry host.
+func namesHost(segment string) bool {
+	return strings.ContainsAny(segment, ".:") || strings.EqualFold(segment, "localhost")
 }
 
 // byHost finds a configured upstream by the name images carry.
@@ -172,6 +203,7 @@ func (s *Snapshot) byHost(host string) (string, bool) {
 	return host, ok
 }
 
+// byHostname finds a configured upstream by the Host header that selects it.
 func (s *Snapshot) byHostname(host string) (string, bool) {
 	if len(s.Hostnames) == 0 {
 		return "", false
@@ -193,8 +225,4 @@ func withoutPort(host string) string {
 		return h
 	}
 	return host
-}
-
-func clientAddr(r *http.Request) string {
-	return withoutPort(r.RemoteAddr)
 }

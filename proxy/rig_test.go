@@ -32,8 +32,10 @@ import (
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/proxy/upstream"
+	"github.com/pullgate/pullgate/proxy/upstream/credentials"
 	"github.com/pullgate/pullgate/test/hostile"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/facts"
 )
 
 // rig is a whole gate in this process, with a hostile registry behind it.
@@ -49,7 +51,7 @@ type rig struct {
 
 	options   options
 	upstreams map[string]*upstream.Upstream
-	store     *verify.Store
+	store     *facts.Bolt
 	cache     *verify.Cache
 	proxy     *proxy.Proxy
 	clock     *clock
@@ -68,7 +70,7 @@ type options struct {
 	password  string // file with the gate's password for reg.example
 }
 
-// standard says: prod is signed, open is for everybody, closed for nobody.
+// standard says: prod must be signed, open admits all, closed admits nothing.
 const standard = `
 - {name: prod, images: ["reg.example/prod/**", "docker.io/library/*"], authorities: [{name: release, key: KEY}]}
 - {name: open, images: ["reg.example/open/**"], static: allow}
@@ -81,11 +83,7 @@ var verifyTimeout = pace(300 * time.Millisecond)
 // pace stretches a time where the race detector makes everything slower.
 func pace(d time.Duration) time.Duration {
 	info, ok := debug.ReadBuildInfo()
-	if ok &&
-		slices.ContainsFunc(
-			info.Settings,
-			func(s debug.BuildSetting) bool { return s.Key == "-race" && s.Value == "true" },
-		) {
+	if ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		return 4 * d
 	}
 	return d
@@ -131,7 +129,7 @@ func newRig(t *testing.T, change ...func(*options)) *rig {
 		}
 		config := upstream.Config{Host: host, URL: base, UserAgent: "pullgate/test"}
 		if r.options.password != "" {
-			config.Auth = upstream.Auth{Type: upstream.Basic, Username: "gate", PasswordFile: r.options.password}
+			config.Auth = gateAuth(t, r.options.password)
 		}
 		up, err := upstream.New(config)
 		if err != nil {
@@ -142,7 +140,7 @@ func newRig(t *testing.T, change ...func(*options)) *rig {
 	}
 	r.reg = r.regs["reg.example"]
 	var err error
-	if r.store, err = verify.OpenStore(t.TempDir(), 64<<20); err != nil {
+	if r.store, err = facts.OpenBolt(t.TempDir(), 64<<20); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.store.Close() })
@@ -223,6 +221,10 @@ func (r *rig) snapshot() *proxy.Snapshot {
 		Upstreams:       r.upstreams,
 		Hostnames:       r.options.hostnames,
 		DefaultUpstream: r.options.fallback,
+		Listings: proxy.ListingLimits{
+			Timeout: limits.VerifyTimeout,
+			Bytes:   limits.ManifestBytes,
+		},
 	}
 }
 
@@ -484,4 +486,15 @@ func (r *rig) refusedAt(what, path string) {
 			r.t.Errorf("%s: %s %s: status %d, want 403: %.200s", what, method, path, g.status, g.body)
 		}
 	}
+}
+
+// gateAuth is what the gate shows an upstream: the user "gate" and the password
+// in a file.
+func gateAuth(t *testing.T, passwordFile string) upstream.Auth {
+	t.Helper()
+	source, err := credentials.NewBasic("gate", passwordFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return upstream.Auth{Source: source}
 }

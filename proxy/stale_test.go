@@ -10,7 +10,7 @@ import (
 
 // A node that always asks for the tag first gets through an outage too: what
 // the tag stood for last is judged as of now, within staleIfError.
-func TestOutageIsBridgedForTags(t *testing.T) {
+func TestTagOutage(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.signed("v1")
@@ -27,7 +27,7 @@ func TestOutageIsBridgedForTags(t *testing.T) {
 }
 
 // A 404 is an answer, not an outage: a deleted tag is gone.
-func TestDeletedTagIsNoOutage(t *testing.T) {
+func TestDeletedTag(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.signed("v1")
@@ -38,7 +38,7 @@ func TestDeletedTagIsNoOutage(t *testing.T) {
 
 // An upstream that answers is not away, whatever it answers: signatures that
 // were kept stand in for a registry that cannot be asked and for nothing else.
-func TestRefusedLookUpIsNoOutage(t *testing.T) {
+func TestRefusalIsNoOutage(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		trick  hostile.Trick
@@ -75,7 +75,7 @@ func TestRefusedLookUpIsNoOutage(t *testing.T) {
 // A tag whose registry is away stands for what it stood for last, until
 // staleIfError has passed. The repository is open, so that nothing but the
 // tag's age can refuse it.
-func TestStaleTagEnds(t *testing.T) {
+func TestStaleTag(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.reg.PushImage("open/app", "v1")

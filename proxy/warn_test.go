@@ -36,7 +36,8 @@ func (g got) warned(t *testing.T, what string, words ...string) {
 	}
 }
 
-func TestWarnAdmitsAndSaysSo(t *testing.T) {
+// Warn mode admits and says so.
+func TestWarnedImage(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*options){
 		"policy": withPolicies(warnProd),
@@ -76,7 +77,7 @@ func TestWarnAdmitsAndSaysSo(t *testing.T) {
 	}
 }
 
-func TestWarnOfOnePolicyIsNotAnothers(t *testing.T) {
+func TestWarnOfOnePolicy(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, withPolicies(warnProd))
 	for _, repo := range []string{"strict/app", "closed/app", "unlisted/app"} {
@@ -91,7 +92,7 @@ func TestWarnOfOnePolicyIsNotAnothers(t *testing.T) {
 }
 
 // Nothing weakens a written-out static deny: section 4 and 5.
-func TestWarnNeverWeakensStaticDeny(t *testing.T) {
+func TestWarnedDeny(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, withMode(policy.Warn))
 	image := r.reg.PushImage("closed/app", "v1")
@@ -118,7 +119,7 @@ func TestWarnNeverWeakensStaticDeny(t *testing.T) {
 // The gate gives up asking about a layer that very many images share: it could
 // not be verified. Warn admits such a layer, but not from a repository that is
 // denied in writing.
-func TestWarnNeverWeakensStaticDenyOfSharedLayer(t *testing.T) {
+func TestWarnedSharedLayer(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, withMode(policy.Warn))
 	layer := random(100)
@@ -141,7 +142,7 @@ func TestWarnNeverWeakensStaticDenyOfSharedLayer(t *testing.T) {
 // One digest is denied by name after its image was pulled: its layers are parts
 // of what is denied, and warn does not bring them back. An index is denied in
 // the same way, by each of its names.
-func TestWarnNeverWeakensStaticDenyOfADigest(t *testing.T) {
+func TestWarnedDenyOfDigest(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, withMode(policy.Warn))
 	image := r.signed("v1")
@@ -170,7 +171,7 @@ func TestWarnNeverWeakensStaticDenyOfADigest(t *testing.T) {
 
 // A verification that could not be done admits under warn, whatever kept it
 // from being done; what is served is still resolved once and hashed.
-func TestWarnAdmitsWhatCouldNotBeVerified(t *testing.T) {
+func TestWarnedUnverified(t *testing.T) {
 	t.Parallel()
 	signatures := func(q hostile.Request) bool {
 		return hostile.SignatureTags(q) || q.Kind == hostile.Referrers || q.Kind == hostile.Blobs
@@ -209,7 +210,7 @@ func TestWarnAdmitsWhatCouldNotBeVerified(t *testing.T) {
 }
 
 // Warn forgives policies, not bytes.
-func TestWarnServesNoWrongBytes(t *testing.T) {
+func TestWarnedWrongBytes(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, withMode(policy.Warn))
 	layer := random(1000)
@@ -232,15 +233,11 @@ func TestWarnServesNoWrongBytes(t *testing.T) {
 
 // The header stays one header whatever the names are (distribution spec,
 // "Warnings"): at most 4096 bytes of quoted text.
-func TestWarningIsOneBoundedHeader(t *testing.T) {
+func TestWarningHeader(t *testing.T) {
 	t.Parallel()
-	r := newRig(
-		t,
-		withPolicies(
-			`[{name: 'a "quoted" \ é name', images: ["reg.example/prod/**"], mode: warn, authorities: [{name: 'k', `+
-				`key: KEY}]}]`,
-		),
-	)
+	r := newRig(t, withPolicies(`
+- {name: 'a "quoted" \ é name', images: ["reg.example/prod/**"], mode: warn, authorities: [{name: 'k', key: KEY}]}
+`))
 	image := r.reg.PushImage("prod/app", "v1")
 	var layers []hostile.Layer
 	for range 20 {

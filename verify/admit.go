@@ -8,6 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/facts"
 	"github.com/pullgate/pullgate/verify/judge"
 	"github.com/pullgate/pullgate/verify/oci"
 	"github.com/pullgate/pullgate/verify/reason"
@@ -35,7 +36,7 @@ func (q *question) manifest(ctx context.Context, ref policy.Reference) (oci.Mani
 		return oci.Manifest{}, judgement{}, err
 	}
 	if v.Admitted() {
-		if err := q.remember(m, v); err != nil {
+		if err := q.remember(ctx, m, v); err != nil {
 			return oci.Manifest{}, judgement{}, err
 		}
 	}
@@ -54,7 +55,7 @@ func (q *question) refusedUnseen(ref policy.Reference) judgement {
 // referrersIndex decides about the index under a digest's referrers tag. It is
 // only a list of names: its entries are judged when they are asked for, and it
 // is never learnt, so it admits none of them.
-func (q *question) referrersIndex(m *remembered) judgement {
+func (q *question) referrersIndex(m *cachedManifest) judgement {
 	p := q.policyOf(m)
 	if v, ok := q.static(p, m.Digest); ok {
 		if v, _ := q.underMode(p, m.Digest, v, nil); !v.Admitted() {
@@ -83,7 +84,7 @@ func isFallbackTag(tag string) bool {
 // manifest's is judged as that manifest.
 func (q *question) blob(ctx context.Context, d digest.Digest) (oci.Manifest, judgement, error) {
 	p := q.policyFor(d)
-	m, v, err := q.part(ctx, d, p)
+	m, v, err := q.blobOrManifest(ctx, d, p)
 	if m != nil {
 		v, err = q.admit(ctx, m, 0)
 		return m.Manifest, v, err
@@ -93,14 +94,18 @@ func (q *question) blob(ctx context.Context, d digest.Digest) (oci.Manifest, jud
 	return oci.Manifest{}, v, err
 }
 
-// part decides about the blob d as a part of admitted manifests. Where d is a
-// manifest itself it returns that instead, which is still to be judged.
-func (q *question) part(ctx context.Context, d digest.Digest, p *policy.Policy) (*remembered, judgement, error) {
+// blobOrManifest decides about the blob d as a part of admitted manifests. Where
+// d is a manifest itself it returns that instead, which is still to be judged.
+func (q *question) blobOrManifest(
+	ctx context.Context,
+	d digest.Digest,
+	p *policy.Policy,
+) (*cachedManifest, judgement, error) {
 	if v, ok := q.static(p, d); ok {
 		return nil, v, nil
 	}
 
-	isManifest, err := q.knownManifest(d)
+	isManifest, err := q.knownManifest(ctx, d)
 	if err != nil {
 		return nil, judgement{}, err
 	}
@@ -109,7 +114,7 @@ func (q *question) part(ctx context.Context, d digest.Digest, p *policy.Policy) 
 		return m, judgement{}, err
 	}
 
-	v, err := q.byParents(ctx, partBlob, d, -1, false) // a blob's own manifest is no nesting
+	v, err := q.byParents(ctx, part{facts.PartBlob, d, -1}) // a blob's own manifest is no nesting
 	if err != nil || v.Admitted() {
 		return nil, v, err
 	}
@@ -119,16 +124,16 @@ func (q *question) part(ctx context.Context, d digest.Digest, p *policy.Policy) 
 }
 
 // admit decides about one manifest, under the mode of the policy that matches it.
-func (q *question) admit(ctx context.Context, m *remembered, depth int) (judgement, error) {
+func (q *question) admit(ctx context.Context, m *cachedManifest, depth int) (judgement, error) {
 	p := q.policyOf(m)
 	v, err := q.decide(ctx, m, p, depth)
 	return q.underMode(p, m.Digest, v, err)
 }
 
 // decide asks whether p allows a manifest: by a static decision, by its own
-// signature, as a signature artefact, or as a part of an admitted index. What
+// signature, as a signature artifact, or as a part of an admitted index. What
 // costs nothing is asked first.
-func (q *question) decide(ctx context.Context, m *remembered, p *policy.Policy, depth int) (judgement, error) {
+func (q *question) decide(ctx context.Context, m *cachedManifest, p *policy.Policy, depth int) (judgement, error) {
 	if v, ok := q.static(p, m.Digest); ok {
 		v.ownChildren = p.OwnChildren
 		return v, nil
@@ -138,14 +143,15 @@ func (q *question) decide(ctx context.Context, m *remembered, p *policy.Policy, 
 		return v, nil
 	}
 
+	asManifest := part{facts.PartManifest, m.Digest, depth}
 	askParents := !p.OwnChildren && depth < maxNesting
 	if askParents { // an index just admitted costs nothing to ask
-		if v, err := q.byParents(ctx, partManifest, m.Digest, depth, true); err == nil && v.Outcome == Allowed {
+		if v, err := q.byCachedParents(ctx, asManifest); err == nil && v.Outcome == Allowed {
 			return v, nil
 		}
 	}
 
-	v, ok, artefactErr := q.artefact(ctx, m)
+	v, ok, artifactErr := q.artifact(ctx, m)
 	if ok {
 		return v, nil
 	}
@@ -156,11 +162,11 @@ func (q *question) decide(ctx context.Context, m *remembered, p *policy.Policy, 
 		return own, nil
 	}
 	if ownErr == nil {
-		ownErr = artefactErr // what might have passed as an artefact is not denied as an image
+		ownErr = artifactErr // what might have passed as an artifact is not denied as an image
 	}
 
 	if askParents {
-		v, err := q.byParents(ctx, partManifest, m.Digest, depth, false)
+		v, err := q.byParents(ctx, asManifest)
 		switch {
 		case err != nil && ownErr == nil:
 			ownErr = err
@@ -226,7 +232,7 @@ func (q *question) policyFor(d digest.Digest) *policy.Policy { return q.policyFo
 
 // policyOf is policyFor for bytes at hand, whichever of their digests a policy
 // names.
-func (q *question) policyOf(m *remembered) *policy.Policy {
+func (q *question) policyOf(m *cachedManifest) *policy.Policy {
 	return q.policyForEither(m.Digest, m.alias)
 }
 
@@ -252,7 +258,7 @@ func (q *question) cached(d digest.Digest, p *policy.Policy) (judgement, bool) {
 
 // own is the verdict by the manifest's own signatures: from the cache, or made
 // once for all who ask meanwhile, on the gate's context and not on a client's.
-func (q *question) own(ctx context.Context, m *remembered, p *policy.Policy) (judgement, error) {
+func (q *question) own(ctx context.Context, m *cachedManifest, p *policy.Policy) (judgement, error) {
 	if p.Static == policy.Deny {
 		v := q.verdictOf(p, m.Digest)
 		v.Reasons = []Reason{deniedBecause(p)}
@@ -266,7 +272,7 @@ func (q *question) own(ctx context.Context, m *remembered, p *policy.Policy) (ju
 	}
 
 	key := q.verdictKey(q.repo, m.Digest, p)
-	return fly(ctx, q, key, func(ctx context.Context) (judgement, error) {
+	return coalesce(ctx, q, key, func(ctx context.Context) (judgement, error) {
 		done, err := q.enter(ctx, q.repo.Host)
 		if err != nil {
 			return judgement{}, err
@@ -318,7 +324,7 @@ func (q *question) bySignatures(
 		v.Outcome = Allowed
 	case found.Allowed:
 		v.Outcome, ttl = Allowed, q.config.TTL
-		v.signed = &kept{At: now, Signatures: found.Evidence}
+		v.signed = storedEvidence(now, found.Evidence)
 	case found.NothingFound:
 		ttl = min(ttl, noSignatureTTL)
 	}

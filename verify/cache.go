@@ -18,87 +18,90 @@ import (
 // verdict depends on. Safe for concurrent use.
 type Cache struct {
 	verdicts  *ristretto.Cache[string, judgement]
-	manifests *ristretto.Cache[string, *remembered]
-	tags      *ristretto.Cache[string, tagged]
-	missing   *ristretto.Cache[string, missing] // of its own: 404s push nothing else out
+	manifests *ristretto.Cache[string, *cachedManifest]
+	tags      *ristretto.Cache[string, cachedTag]
+	misses    *ristretto.Cache[string, cachedMiss] // apart, so that 404s push nothing else out
 }
 
-// remembered is a manifest with its structure, parsed once.
-type remembered struct {
+// cachedManifest is a manifest with its structure, parsed once.
+type cachedManifest struct {
 	oci.Manifest
 	oci.Structure
-	artefact *sigs.Artifact // what its labels claim; nil: it is an image or an index
+	artifact *sigs.Artifact // what its labels claim; nil: it is an image or an index
 	alias    digest.Digest  // the same bytes by the other algorithm
-	written  atomic.Int64   // when its facts were, in Unix seconds
+	written  atomic.Int64   // when its facts were written, in Unix seconds
 	learned  atomic.Uint64  // the store's epoch when its facts were written; 0: not on disk
 }
 
-func newRemembered(m oci.Manifest, s oci.Structure) *remembered {
+func newCachedManifest(m oci.Manifest, s oci.Structure) *cachedManifest {
 	other := digest.SHA512
 	if m.Digest.Algorithm() == digest.SHA512 {
 		other = digest.SHA256
 	}
-	r := &remembered{Manifest: m, Structure: s, alias: other.FromBytes(m.Bytes)}
-	if s.Kind == oci.Image {
-		r.artefact, _ = sigs.ParseArtifact(m.Bytes)
+
+	cached := &cachedManifest{
+		Manifest:  m,
+		Structure: s,
+		alias:     other.FromBytes(m.Bytes),
 	}
-	return r
+	if s.Kind == oci.Image {
+		cached.artifact, _ = sigs.ParseArtifact(m.Bytes)
+	}
+	return cached
 }
 
-type tagged struct {
+// cachedTag is what a tag stood for.
+type cachedTag struct {
 	digest digest.Digest
 	at     time.Time
 }
 
-type missing struct {
+// cachedMiss is an upstream's 404, believed until a moment.
+type cachedMiss struct {
 	err   error
 	until time.Time
 }
 
 // NewCache bounds the memory: maxVerdicts entries, manifestBytes bytes.
 func NewCache(maxVerdicts, manifestBytes int64) (*Cache, error) {
-	verdicts, err := ristretto.NewCache(&ristretto.Config[string, judgement]{
-		NumCounters:        10 * maxVerdicts,
-		MaxCost:            maxVerdicts,
-		BufferItems:        64,
-		IgnoreInternalCost: true, // else a cost of 1 keeps 17 entries of 1000
-	})
+	verdicts, err := newMemory[judgement]("verdict cache", 10*maxVerdicts, maxVerdicts)
 	if err != nil {
-		return nil, fmt.Errorf("verdict cache: %w", err)
+		return nil, err
 	}
-	manifests, err := ristretto.NewCache(&ristretto.Config[string, *remembered]{
-		NumCounters:        max(10_000, manifestBytes/256),
-		MaxCost:            manifestBytes,
-		BufferItems:        64,
-		IgnoreInternalCost: true,
-	})
+	manifests, err := newMemory[*cachedManifest]("manifest cache", max(10_000, manifestBytes/256), manifestBytes)
 	if err != nil {
-		return nil, fmt.Errorf("manifest cache: %w", err)
+		return nil, err
 	}
-	tags, err := ristretto.NewCache(&ristretto.Config[string, tagged]{
-		NumCounters:        1_000_000,
-		MaxCost:            100_000,
-		BufferItems:        64,
-		IgnoreInternalCost: true,
-	})
+	tags, err := newMemory[cachedTag]("tag cache", 1_000_000, 100_000)
 	if err != nil {
-		return nil, fmt.Errorf("tag cache: %w", err)
+		return nil, err
 	}
-	missing, err := ristretto.NewCache(&ristretto.Config[string, missing]{
-		NumCounters:        100_000,
-		MaxCost:            10_000,
-		BufferItems:        64,
-		IgnoreInternalCost: true,
-	})
+	misses, err := newMemory[cachedMiss]("cache of 404s", 100_000, 10_000)
 	if err != nil {
-		return nil, fmt.Errorf("cache of 404s: %w", err)
+		return nil, err
 	}
+
 	return &Cache{
 		verdicts:  verdicts,
 		manifests: manifests,
 		tags:      tags,
-		missing:   missing,
+		misses:    misses,
 	}, nil
+}
+
+// newMemory bounds one cache to maxCost; counters, about ten for each entry,
+// are what its admission policy counts with.
+func newMemory[V any](name string, counters, maxCost int64) (*ristretto.Cache[string, V], error) {
+	cache, err := ristretto.NewCache(&ristretto.Config[string, V]{
+		NumCounters:        counters,
+		MaxCost:            maxCost,
+		BufferItems:        64,
+		IgnoreInternalCost: true, // else a cost of 1 keeps 17 entries of 1000
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return cache, nil
 }
 
 // Close stops the caches' goroutines.
@@ -106,7 +109,7 @@ func (c *Cache) Close() {
 	c.verdicts.Close()
 	c.manifests.Close()
 	c.tags.Close()
-	c.missing.Close()
+	c.misses.Close()
 }
 
 func (g *Gate) verdictKey(repo policy.Repository, d digest.Digest, p *policy.Policy) string {
@@ -117,6 +120,6 @@ func imageKey(repo policy.Repository, d digest.Digest) string {
 	return repo.String() + "@" + d.String()
 }
 
-func (c *Cache) putManifest(repo policy.Repository, m *remembered) {
+func (c *Cache) putManifest(repo policy.Repository, m *cachedManifest) {
 	c.manifests.Set(imageKey(repo, m.Digest), m, int64(len(m.Bytes))+512)
 }

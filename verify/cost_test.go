@@ -28,6 +28,7 @@ import (
 	"github.com/pullgate/pullgate/proxy/upstream"
 	"github.com/pullgate/pullgate/test/hostile"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/facts"
 )
 
 // bench is one gate with a registry behind it, for measuring.
@@ -100,7 +101,7 @@ func newBench(t testing.TB, change func(*verify.Limits)) *bench {
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
-	store, err := verify.OpenStore(t.TempDir(), 1<<30)
+	store, err := facts.OpenBolt(t.TempDir(), 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/test/hostile"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/facts"
 	"github.com/pullgate/pullgate/verify/oci"
 )
 
@@ -112,10 +113,14 @@ func TestFalseParents(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			gate := s.gate(policies)
-			s.check(gate.Config().Store.Learn(repo, test.parent, test.parts))
+			_, err := gate.Config().Store.Learn(t.Context(), facts.Fact{
+				Repository: repo,
+				Manifest:   test.parent,
+				Parts:      test.parts,
+			})
+			s.check(err)
 
 			var v verify.Verdict
-			var err error
 			if test.blob {
 				_, v, err = gate.Blob(t.Context(), repo, test.asked, policy.Client{})
 			} else {

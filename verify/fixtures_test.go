@@ -17,6 +17,7 @@ import (
 	"github.com/pullgate/pullgate/proxy/upstream"
 	"github.com/pullgate/pullgate/test/fixtures"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/facts"
 )
 
 // TestFixtures asks the whole gate about every image that real cosign signed,
@@ -89,7 +90,7 @@ func gateFor(t *testing.T, set *fixtures.Set, f fixtures.Fixture, up *upstream.U
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
-	store, err := verify.OpenStore(dir, 1<<30)
+	store, err := facts.OpenBolt(dir, 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/facts"
 	"github.com/pullgate/pullgate/verify/judge"
 	"github.com/pullgate/pullgate/verify/oci"
 	"github.com/pullgate/pullgate/verify/sigs"
@@ -47,7 +48,7 @@ type Config struct {
 	Trust    sigs.Trust
 	Mode     policy.Mode                        // of the whole gate
 	Registry func(host string) (Registry, bool) // by familiar host; false: not configured
-	Store    *Store
+	Store    facts.Store
 	Cache    *Cache
 	Limits   Limits
 	TTL      time.Duration // an allow's life in the cache
@@ -114,8 +115,15 @@ func New(c Config) (*Gate, error) {
 
 // keptSignatures are the signatures kept beside the facts about image, while
 // they may stand in for a registry that cannot be asked.
-func (g *Gate) keptSignatures(_ context.Context, image policy.Image) ([]sigs.Candidate, error) {
-	return g.config.Store.signatures(image.Repository, image.Digest, g.config.Now(), g.config.StaleIfError)
+func (g *Gate) keptSignatures(ctx context.Context, image policy.Image) ([]sigs.Candidate, error) {
+	stored, err := g.config.Store.Evidence(
+		ctx,
+		image.Repository,
+		image.Digest,
+		g.config.Now(),
+		g.config.StaleIfError,
+	)
+	return candidates(stored), err
 }
 
 // Manifest resolves image, by tag or digest, once and decides
@@ -153,23 +161,8 @@ func (g *Gate) Blob(
 // or by some policy. Listings and signature artifacts are served only for such
 // repositories.
 func (g *Gate) CouldAllow(repo policy.Repository, client policy.Client) bool {
-	return g.config.Policies.CouldAllow(repo) || g.warns(g.policyOfAll(repo, client))
+	return g.config.Policies.CouldAllow(repo, client) || g.warns(g.config.Policies.For(repo, "", client))
 }
-
-// PolicyName is the name of the policy that decides about repo as a whole.
-func (g *Gate) PolicyName(repo policy.Repository, client policy.Client) string {
-	return g.policyOfAll(repo, client).Name
-}
-
-func (g *Gate) policyOfAll(repo policy.Repository, client policy.Client) *policy.Policy {
-	return g.config.Policies.For(repo, "", client)
-}
-
-// ListingBytes is the largest list of tags or referrers that is passed on.
-func (g *Gate) ListingBytes() int64 { return g.config.Limits.ManifestBytes }
-
-// Timeout is how long one answer may take, but for a blob's streaming.
-func (g *Gate) Timeout() time.Duration { return g.config.Limits.VerifyTimeout }
 
 // question is one client's question about one repository, while it is being
 // answered by one goroutine.

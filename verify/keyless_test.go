@@ -17,6 +17,7 @@ import (
 	"github.com/pullgate/pullgate/test/fixtures"
 	"github.com/pullgate/pullgate/test/fixtures/keyless"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/facts"
 	"github.com/pullgate/pullgate/verify/sigs"
 	"github.com/pullgate/pullgate/verify/trust"
 )
@@ -87,7 +88,7 @@ func keylessGate(t *testing.T, set *keyless.Set, c keyless.Case, up *upstream.Up
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := verify.OpenStore(filepath.Join(dir, "state"), 1<<30)
+	store, err := facts.OpenBolt(filepath.Join(dir, "state"), 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}

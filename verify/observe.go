@@ -17,8 +17,8 @@ import (
 
 const scope = "github.com/pullgate/pullgate/verify"
 
-// observer makes a span and a measurement of every verdict that is made, not
-// of those answered from memory.
+// observer records a span and a duration for every verdict that is made.
+// Answers from memory are not recorded.
 type observer struct {
 	tracer   trace.Tracer
 	duration metric.Float64Histogram
@@ -31,6 +31,7 @@ func newObserver(t trace.TracerProvider, m metric.MeterProvider) (*observer, err
 	if m == nil {
 		m = metricnoop.NewMeterProvider()
 	}
+
 	duration, err := m.Meter(scope).Float64Histogram(
 		"pullgate.verdict.duration",
 		metric.WithUnit("s"),
@@ -45,21 +46,25 @@ func newObserver(t trace.TracerProvider, m metric.MeterProvider) (*observer, err
 	return &observer{tracer: t.Tracer(scope), duration: duration}, nil
 }
 
+// verdict observes judge, which makes a verdict under p.
 func (o *observer) verdict(
 	ctx context.Context,
 	p *policy.Policy,
-	make func(context.Context) (judgement, error),
+	judge func(context.Context) (judgement, error),
 ) (judgement, error) {
 	ctx, span := o.tracer.Start(ctx, "verdict", trace.WithAttributes(attribute.String("pullgate.policy", p.Name)))
 	defer span.End()
+
 	start := time.Now()
-	v, err := make(ctx)
+	v, err := judge(ctx)
+	took := time.Since(start)
+
 	outcome := v.Outcome.String()
 	if err != nil {
 		outcome = "error"
 		span.SetStatus(codes.Error, "could not tell")
 	}
 	span.SetAttributes(attribute.String("pullgate.outcome", outcome))
-	o.duration.Record(ctx, time.Since(start).Seconds(), metric.WithAttributes(attribute.String("outcome", outcome)))
+	o.duration.Record(ctx, took.Seconds(), metric.WithAttributes(attribute.String("outcome", outcome)))
 	return v, err
 }

@@ -9,13 +9,14 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/facts"
 	"github.com/pullgate/pullgate/verify/oci"
 	"github.com/pullgate/pullgate/verify/reason"
 )
 
 const (
 	maxParents = 32  // that are not in memory, tried for one part
-	maxAsked   = 256 // looked at for one question, however they are nested
+	maxAsked   = 256 // parents that are not in memory, tried for one question at any depth
 	maxNesting = 3   // an index may stand inside an index inside an index
 )
 
@@ -24,50 +25,75 @@ const rewriteAfter = 60
 
 var errTooManyParents = errors.New("too many remembered parents to ask")
 
+// part is a manifest or a blob that may be admitted by a manifest that lists it.
+type part struct {
+	kind   facts.PartKind
+	digest digest.Digest
+	depth  int // of indexes inside indexes that have led here; -1 for a blob
+}
+
 // byParents asks the remembered parents of a part, as of now. Any allow
-// admits; else what could not be told is an error; else the last denial, or an
-// unknown part when nothing lists it. With cachedOnly it asks only parents
-// whose answer costs nothing.
-func (q *question) byParents(
-	ctx context.Context,
-	kind partKind,
-	d digest.Digest,
-	depth int,
-	cachedOnly bool,
-) (judgement, error) {
-	unknown := judgement{Verdict: Verdict{
-		Image:   q.repo,
-		Digest:  d,
-		Unknown: true,
-		Reasons: []Reason{{Code: reason.UnknownPart, Text: "unknown_part"}},
-	}}
-	if depth > maxNesting {
-		return unknown, nil
-	}
-	parents, err := q.config.Store.parents(q.repo, kind, d)
+// admits. Otherwise a parent that could not be judged is an error, then the
+// last denial counts, and a part that no parent lists is unknown.
+func (q *question) byParents(ctx context.Context, p part) (judgement, error) {
+	parents, err := q.parents(ctx, p)
 	if err != nil {
-		return judgement{}, fmt.Errorf("read state: %w", err)
+		return judgement{}, err
 	}
-	result := unknown
+	return q.askParents(ctx, p, parents)
+}
+
+// byCachedParents asks only those parents whose answer costs nothing.
+func (q *question) byCachedParents(ctx context.Context, p part) (judgement, error) {
+	parents, err := q.parents(ctx, p)
+	if err != nil {
+		return judgement{}, err
+	}
+
+	free := 0
+	for free < len(parents) && parents[free].cost == costsNothing {
+		free++
+	}
+	return q.askParents(ctx, p, parents[:free])
+}
+
+// parents lists the remembered parents of a part, cheapest first; none where
+// indexes are nested too deep.
+func (q *question) parents(ctx context.Context, p part) ([]parentCost, error) {
+	if p.depth > maxNesting {
+		return nil, nil
+	}
+
+	parents, err := q.config.Store.Parents(ctx, q.repo, p.kind, p.digest)
+	if err != nil {
+		return nil, fmt.Errorf("read state: %w", err)
+	}
+	return q.cheapestFirst(parents), nil
+}
+
+func (q *question) askParents(ctx context.Context, p part, parents []parentCost) (judgement, error) {
+	result := q.unknownPart(p)
+	result.Reasons = []Reason{{Code: reason.UnknownPart, Text: "unknown_part"}}
+
 	var couldNotTell error
-	tried := 0
-	for _, parent := range q.cheapestFirst(parents) {
-		if cachedOnly && parent.cost != costsNothing {
-			break
-		}
+	fetching := 0
+	for _, parent := range parents {
 		if ctx.Err() != nil {
-			return judgement{}, fmt.Errorf("ask parents of %s: %w", d, ctx.Err())
+			return judgement{}, fmt.Errorf("ask parents of %s: %w", p.digest, ctx.Err())
+		}
+
+		if parent.cost == costsFetching {
+			fetching++
 		}
 		if parent.cost != costsNothing {
-			if parent.cost == costsFetching {
-				tried++
-			}
-			if q.asked++; tried > maxParents || q.asked > maxAsked {
+			q.asked++
+			if fetching > maxParents || q.asked > maxAsked {
 				couldNotTell = errTooManyParents
-				continue // those refused in memory can still say why
+				continue
 			}
 		}
-		v, err := q.byParent(ctx, kind, d, parent.digest, depth)
+
+		v, err := q.byParent(ctx, p, parent.digest)
 		switch {
 		case err != nil:
 			couldNotTell = fmt.Errorf("ask parent %s: %w", parent.digest, err)
@@ -79,43 +105,54 @@ func (q *question) byParents(
 			result = v
 		}
 	}
+
 	if couldNotTell != nil && !result.Admitted() {
 		return judgement{}, couldNotTell
 	}
 	return result, nil
 }
 
-// byParent checks that parent's own bytes list d with the right type, then
-// asks for the parent's verdict.
-func (q *question) byParent(ctx context.Context, kind partKind, d, parent digest.Digest, depth int) (judgement, error) {
-	unknown := judgement{Verdict: Verdict{Image: q.repo, Digest: d, Unknown: true}}
+func (q *question) unknownPart(p part) judgement {
+	return judgement{Verdict: Verdict{
+		Image:   q.repo,
+		Digest:  p.digest,
+		Unknown: true,
+	}}
+}
+
+// byParent checks that the parent's own bytes list p under its kind, then asks
+// for the parent's verdict.
+func (q *question) byParent(ctx context.Context, p part, parent digest.Digest) (judgement, error) {
 	if oci.CheckDigest(parent) != nil {
-		return unknown, nil // a poisoned store names no manifest
+		return q.unknownPart(p), nil // a poisoned store names no manifest
 	}
 	m, err := q.load(ctx, parent)
 	if oci.IsNotFound(err) || errors.Is(err, oci.ErrManifest) {
-		return unknown, nil
+		return q.unknownPart(p), nil
 	}
 	if err != nil {
 		return judgement{}, unverified(err)
 	}
+
 	listed := m.Blobs
-	if kind == partManifest {
+	if p.kind == facts.PartManifest {
 		listed = m.Manifests
 	}
-	at := slices.Index(listed, d)
+	at := slices.Index(listed, p.digest)
 	if at < 0 {
-		return unknown, nil
+		return q.unknownPart(p), nil
 	}
-	v, err := q.admit(ctx, m, depth+1)
+
+	v, err := q.admit(ctx, m, p.depth+1)
 	if err != nil {
 		return judgement{}, err
 	}
-	if kind == partManifest && v.ownChildren {
-		return unknown, nil
+	if p.kind == facts.PartManifest && v.ownChildren {
+		return q.unknownPart(p), nil
 	}
-	v.Digest, v.Parent = d, parent
-	if kind == partBlob {
+
+	v.Digest, v.Parent = p.digest, parent
+	if p.kind == facts.PartBlob {
 		v.Size = m.Sizes[at]
 	}
 	if v.Admitted() {
@@ -161,11 +198,12 @@ func (q *question) costOf(parent digest.Digest) cost {
 	if p.Static == policy.Allow {
 		return costsNothing
 	}
+
 	v, ok := q.cached(parent, p)
 	switch {
 	case ok && v.Outcome == Allowed:
 		return costsNothing
-	case q.knownArtefact(parent):
+	case q.knownArtifact(parent):
 		return costsNothing
 	case ok:
 		return refused
@@ -173,12 +211,13 @@ func (q *question) costOf(parent digest.Digest) cost {
 	return costsFetching
 }
 
-// knownManifest reports whether d is known to be a manifest of repo.
-func (q *question) knownManifest(d digest.Digest) (bool, error) {
+// knownManifest reports whether d is known to be a manifest of the repository.
+func (q *question) knownManifest(ctx context.Context, d digest.Digest) (bool, error) {
 	if _, ok := q.config.Cache.manifests.Get(imageKey(q.repo, d)); ok {
 		return true, nil
 	}
-	parents, err := q.config.Store.parents(q.repo, partManifest, d)
+
+	parents, err := q.config.Store.Parents(ctx, q.repo, facts.PartManifest, d)
 	if err != nil {
 		return false, fmt.Errorf("read state: %w", err)
 	}
@@ -187,25 +226,36 @@ func (q *question) knownManifest(d digest.Digest) (bool, error) {
 
 // remember puts what an admitted manifest lists on disk, before its first byte
 // is sent, with the signatures that made it count. What is on disk already is
-// not written again, until the store has begun to forget it.
-func (q *question) remember(m *remembered, v judgement) error {
-	if m.learned.Load() == q.config.Store.epoch() && v.signed == nil {
+// not written again until the store has begun to forget it.
+func (q *question) remember(ctx context.Context, m *cachedManifest, v judgement) error {
+	if m.learned.Load() == q.config.Store.Epoch(ctx) && v.signed == nil {
 		return nil
 	}
-	epoch, pushedOut, err := q.config.Store.learn(q.repo, m.Manifest, m.Structure, v.signed)
+
+	learned, err := q.config.Store.Learn(ctx, facts.Fact{
+		Repository: q.repo,
+		Manifest:   m.Manifest,
+		Parts:      m.Structure,
+		Evidence:   v.signed,
+	})
 	if err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}
-	m.learned.Store(epoch)
+	m.learned.Store(learned.Epoch)
 	m.written.Store(q.config.Now().Unix())
-	// the next pull of these writes them again, but images that share a layer do not do so in turn
-	for _, d := range pushedOut {
-		if other, ok := q.config.Cache.manifests.Get(
-			imageKey(q.repo, d),
-		); ok &&
-			q.config.Now().Unix()-other.written.Load() > rewriteAfter {
-			other.learned.Store(0)
-		}
+
+	for _, d := range learned.PushedOut {
+		q.rewrite(d)
 	}
 	return nil
+}
+
+// rewrite has the next pull of d write its facts again. Facts that are just
+// written stay as they are, or else images that share a layer would push out
+// each other's in turn.
+func (q *question) rewrite(d digest.Digest) {
+	m, ok := q.config.Cache.manifests.Get(imageKey(q.repo, d))
+	if ok && q.config.Now().Unix()-m.written.Load() > rewriteAfter {
+		m.learned.Store(0)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/facts"
 	"github.com/pullgate/pullgate/verify/oci"
 )
 
@@ -29,8 +30,8 @@ func TestPoisonedParents(t *testing.T) {
 		ociImage, digest.FromBytes(listed))
 
 	for name, truth := range map[string]fact{
-		"manifest of an index": {index, partManifest, listed},
-		"blob of an image":     {image, partBlob, listed},
+		"manifest of an index": {index, facts.PartManifest, listed},
+		"blob of an image":     {image, facts.PartBlob, listed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := truth.outcome(t); got != Allowed {
@@ -40,10 +41,10 @@ func TestPoisonedParents(t *testing.T) {
 	}
 
 	for name, lie := range map[string]fact{
-		"manifest not listed":     {index, partManifest, other},
-		"blob not listed":         {image, partBlob, other},
-		"index lists no blob":     {index, partBlob, listed},
-		"image lists no manifest": {image, partManifest, listed},
+		"manifest not listed":     {index, facts.PartManifest, other},
+		"blob not listed":         {image, facts.PartBlob, other},
+		"index lists no blob":     {index, facts.PartBlob, listed},
+		"image lists no manifest": {image, facts.PartManifest, listed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := lie.outcome(t); got != Denied {
@@ -56,7 +57,7 @@ func TestPoisonedParents(t *testing.T) {
 // fact is what a state says: parent lists part, as a manifest or as a blob.
 type fact struct {
 	parent []byte
-	kind   partKind
+	kind   facts.PartKind
 	part   []byte
 }
 
@@ -70,7 +71,7 @@ func (f fact) outcome(t *testing.T) Outcome {
 
 	var v Verdict
 	var err error
-	if f.kind == partBlob {
+	if f.kind == facts.PartBlob {
 		poison(t, gate, f.parent, "", oci.Structure{Blobs: []digest.Digest{part}})
 		_, v, err = gate.Blob(t.Context(), poisonedRepo, part, policy.Client{})
 	} else {
@@ -117,15 +118,18 @@ func imageOf(config string) []byte {
 
 // poison writes a manifest into the gate's state with facts that need not be
 // true.
-func poison(t *testing.T, gate *Gate, manifest []byte, mediaType string, facts oci.Structure) {
+func poison(t *testing.T, gate *Gate, manifest []byte, mediaType string, parts oci.Structure) {
 	t.Helper()
-	m := oci.Manifest{
-		Bytes:     manifest,
-		MediaType: mediaType,
-		Digest:    digest.FromBytes(manifest),
-	}
-
-	if _, _, err := gate.config.Store.learn(poisonedRepo, m, facts, nil); err != nil {
+	_, err := gate.config.Store.Learn(t.Context(), facts.Fact{
+		Repository: poisonedRepo,
+		Manifest: oci.Manifest{
+			Bytes:     manifest,
+			MediaType: mediaType,
+			Digest:    digest.FromBytes(manifest),
+		},
+		Parts: parts,
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 }
@@ -141,6 +145,11 @@ func poisonedGate(t *testing.T, policies string) *Gate {
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
+	store, err := facts.OpenBolt(t.TempDir(), 1<<30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
 	cache, err := NewCache(100, 1<<20)
 	if err != nil {
 		t.Fatal(err)
@@ -149,7 +158,7 @@ func poisonedGate(t *testing.T, policies string) *Gate {
 
 	gate, err := New(Config{
 		Policies: set,
-		Store:    openStore(t),
+		Store:    store,
 		Cache:    cache,
 		Registry: func(string) (Registry, bool) { return nil, false },
 		TTL:      time.Hour,

@@ -31,6 +31,7 @@ import (
 	"github.com/pullgate/pullgate/proxy/upstream"
 	"github.com/pullgate/pullgate/test/hostile"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/facts"
 	"github.com/pullgate/pullgate/verify/sigs"
 )
 
@@ -183,7 +184,7 @@ func (s *signers) root(name string, a authority, logs map[string]*root.Transpare
 func (s *signers) gate(text string) *verify.Gate {
 	s.t.Helper()
 	set := s.load(text)
-	store, err := verify.OpenStore(s.t.TempDir(), 1<<30)
+	store, err := facts.OpenBolt(s.t.TempDir(), 1<<30)
 	s.check(err)
 	s.t.Cleanup(func() { _ = store.Close() })
 	cache, err := verify.NewCache(10_000, 64<<20)

@@ -8,6 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/facts"
 	"github.com/pullgate/pullgate/verify/judge"
 	"github.com/pullgate/pullgate/verify/reason"
 )
@@ -86,10 +87,10 @@ type Verdict struct {
 type judgement struct {
 	Verdict
 
-	until       time.Time // not to be used from memory any longer
-	final       bool      // a static decision on this very digest: no mode and no parent overrules it
-	ownChildren bool      // the deciding policy keeps this index from admitting its children
-	signed      *kept     // what made it count, to be kept beside the facts
+	until       time.Time       // not to be used from memory any longer
+	final       bool            // a static decision on this very digest: no mode and no parent overrules it
+	ownChildren bool            // the deciding policy keeps this index from admitting its children
+	signed      *facts.Evidence // what made it count, to be kept beside the facts
 }
 
 // verdictOf is a denial by p of d, without its reasons: what every verdict of p

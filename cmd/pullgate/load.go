@@ -17,6 +17,7 @@ import (
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/proxy/upstream"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/facts"
 	"github.com/pullgate/pullgate/verify/sigs"
 	"github.com/pullgate/pullgate/verify/trust"
 )
@@ -76,7 +77,7 @@ func loadOver(file string, environ []string, t *telemetry.SDK, before *loaded) (
 		if before != nil && before.words[uc.Host] == words {
 			return before.upstreams[uc.Host], nil
 		}
-		auth, err := c.auth(u.Auth)
+		auth, err := c.auth(u.Auth, uc)
 		if err != nil {
 			return nil, err
 		}
@@ -210,7 +211,16 @@ func (l *loaded) gate(e *engine) (*verify.Gate, error) {
 }
 
 func (l *loaded) snapshot(gate *verify.Gate) *proxy.Snapshot {
-	s := &proxy.Snapshot{Gate: gate, Upstreams: l.upstreams, Hostnames: l.config.hostnames()}
+	limits := l.limits()
+	s := &proxy.Snapshot{
+		Gate:      gate,
+		Upstreams: l.upstreams,
+		Hostnames: l.config.hostnames(),
+		Listings: proxy.ListingLimits{
+			Timeout: limits.VerifyTimeout,
+			Bytes:   limits.ManifestBytes,
+		},
+	}
 	if l.config.DefaultUpstream != "" {
 		s.DefaultUpstream = policy.FamiliarHost(l.config.DefaultUpstream)
 	}
@@ -234,13 +244,13 @@ type logWriter interface{ Write([]byte) (int, error) }
 // engine is what outlives a configuration: the state, the memory, and the
 // roots and keys that are fetched.
 type engine struct {
-	store *verify.Store
+	store *facts.Bolt
 	cache *verify.Cache
 	trust *trust.Keeper
 }
 
 func (l *loaded) engine(statePath string, keep trust.Config) (*engine, error) {
-	store, err := verify.OpenStore(statePath, int64(l.config.State.MaxBytes))
+	store, err := facts.OpenBolt(statePath, int64(l.config.State.MaxBytes))
 	if err != nil {
 		return nil, err
 	}

@@ -5,22 +5,32 @@ import (
 
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy/upstream"
+	"github.com/pullgate/pullgate/proxy/upstream/credentials"
 )
 
-// auth turns the configuration's words into an upstream's credentials.
-func (c *config) auth(a authConfig) (upstream.Auth, error) {
+// auth makes what the upstream uc is shown from its part of the configuration.
+// What is wrong with the credentials is an error here, at load time.
+func (c *config) auth(a authConfig, uc upstream.Config) (upstream.Auth, error) {
+	address, err := uc.Address()
+	if err != nil {
+		return upstream.Auth{}, err
+	}
+
+	var source credentials.Source
 	switch a.Type {
 	case "basic":
-		return upstream.Auth{
-			Type:         upstream.Basic,
-			Username:     a.Username,
-			PasswordFile: c.path(a.PasswordFile),
-			Realms:       a.Realms,
-		}, nil
+		source, err = credentials.NewBasic(a.Username, c.path(a.PasswordFile))
 	case "dockerConfig":
-		return upstream.Auth{Type: upstream.DockerConfig, File: c.path(a.File), Realms: a.Realms}, nil
+		registry := credentials.Registry{Host: uc.Host, Address: address.Host}
+		source, err = credentials.NewDockerConfig(c.path(a.File), registry)
+	default:
+		source = credentials.Anonymous{}
 	}
-	return upstream.Auth{Realms: a.Realms}, nil
+	if err != nil {
+		return upstream.Auth{}, err
+	}
+
+	return upstream.Auth{Source: source, Realms: a.Realms}, nil
 }
 
 // hostnames maps Host headers to the upstream they select.
@@ -31,5 +41,6 @@ func (c *config) hostnames() map[string]string {
 			names[strings.ToLower(n)] = policy.FamiliarHost(u.Host)
 		}
 	}
+
 	return names
 }

@@ -12,7 +12,7 @@ import (
 
 // Blob implements verify.Registry.
 func (u *Upstream) Blob(ctx context.Context, repo policy.Repository, d digest.Digest, limit int64) ([]byte, error) {
-	resp, err := u.send(ctx, ask{
+	resp, err := u.send(ctx, call{
 		method:    http.MethodGet,
 		url:       u.at(repo, "blobs", d.String()),
 		operation: "blobs",
@@ -21,26 +21,28 @@ func (u *Upstream) Blob(ctx context.Context, repo policy.Repository, d digest.Di
 	if err != nil {
 		return nil, err
 	}
+
 	b, err := u.read(ctx, resp, limit)
 	if err != nil {
 		return nil, err
 	}
+
 	return b, u.matches(d, b)
 }
 
-// BlobResponse is a blob, or a range of one, as it streams in. The bytes are
-// not checked here.
+// BlobResponse is a blob, or a range of one, while it streams in. Its bytes are
+// not hashed here.
 type BlobResponse struct {
 	Status        int    // 200 or 206
-	ContentLength int64  // of this answer; -1: the registry does not say
-	Size          int64  // of the whole blob; -1: the registry does not say
+	ContentLength int64  // of this answer in bytes; -1 if the registry does not say
+	Size          int64  // of the whole blob in bytes; -1 if the registry does not say
 	ContentRange  string // of a 206, well-formed
 	Body          io.ReadCloser
 }
 
-// OpenBlob starts a blob's way from the registry, or from the store it
+// OpenBlob starts to stream a blob from the registry, or from the store that it
 // redirects to. method is GET or HEAD; byteRange is one byte range or empty. A
-// range outside the blob is an UpstreamError with Status 416. The caller
+// range outside the blob is an oci.UpstreamError with Status 416. The caller
 // closes Body.
 func (u *Upstream) OpenBlob(
 	ctx context.Context,
@@ -52,7 +54,8 @@ func (u *Upstream) OpenBlob(
 	if byteRange != "" {
 		wanted = append(wanted, http.StatusPartialContent)
 	}
-	resp, err := u.send(ctx, ask{
+
+	resp, err := u.send(ctx, call{
 		method:    method,
 		url:       u.at(repo, "blobs", d.String()),
 		operation: "blobs",
@@ -62,18 +65,23 @@ func (u *Upstream) OpenBlob(
 	if err != nil {
 		return nil, err
 	}
+
 	b := &BlobResponse{
 		Status:        resp.StatusCode,
 		ContentLength: resp.ContentLength,
 		Size:          resp.ContentLength,
 		Body:          resp.Body,
 	}
-	if resp.StatusCode == http.StatusPartialContent {
-		b.ContentRange = resp.Header.Get("Content-Range")
-		if b.ContentLength, b.Size, err = checkRange(byteRange, b.ContentRange, b.ContentLength); err != nil {
-			discard(resp)
-			return nil, u.broken("%w", err)
-		}
+	if resp.StatusCode != http.StatusPartialContent {
+		return b, nil
 	}
+
+	b.ContentRange = resp.Header.Get("Content-Range")
+	b.ContentLength, b.Size, err = checkRange(byteRange, b.ContentRange, b.ContentLength)
+	if err != nil {
+		discard(resp)
+		return nil, u.broken("%w", err)
+	}
+
 	return b, nil
 }

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -12,7 +13,7 @@ import (
 	"github.com/pullgate/pullgate/policy"
 )
 
-func TestBlobIsHashed(t *testing.T) {
+func TestBlobDigest(t *testing.T) {
 	t.Parallel()
 	long := digest.SHA512.FromBytes(someBytes)
 	tests := []struct {
@@ -158,9 +159,9 @@ func TestOpenBlob(t *testing.T) {
 	}
 }
 
-// A Content-Range beside a 200 is not handed on: the client would take the
-// whole for a part.
-func TestContentRangeOfAWholeBlobIsDropped(t *testing.T) {
+// The Content-Range of a 200 is dropped: with it a client would take the whole blob
+// for a part.
+func TestContentRangeOfWholeBlob(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "http", "", always(200, map[string]string{"Content-Range": "bytes 2-5/10"}, "0123456789"))
 	b, err := openBare(t, s.url, Auth{}).OpenBlob(t.Context(), repo, someHash, http.MethodGet, "bytes=2-5")
@@ -173,7 +174,7 @@ func TestContentRangeOfAWholeBlobIsDropped(t *testing.T) {
 	}
 }
 
-func TestOpenBlobWithoutALength(t *testing.T) {
+func TestOpenBlobWithoutLength(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) {
 		_ = http.NewResponseController(w).Flush()
@@ -189,8 +190,8 @@ func TestOpenBlobWithoutALength(t *testing.T) {
 	}
 }
 
-// The first bytes come before the last ones are there: nothing is collected.
-func TestOpenBlobStreams(t *testing.T) {
+// The first bytes arrive before the last ones are sent: nothing is collected.
+func TestBlobStream(t *testing.T) {
 	t.Parallel()
 	more := make(chan struct{})
 	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) {
@@ -216,8 +217,8 @@ func TestOpenBlobStreams(t *testing.T) {
 	}
 }
 
-// A store that hangs up in the middle must not look like one that finished.
-func TestOpenBlobReportsACutBody(t *testing.T) {
+// A blob that breaks off must not look like a whole one.
+func TestCutBlob(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { cut(w, "half") })
 	b, err := openBare(t, s.url, Auth{}).OpenBlob(t.Context(), repo, someHash, http.MethodGet, "")
@@ -230,9 +231,8 @@ func TestOpenBlobReportsACutBody(t *testing.T) {
 	}
 }
 
-// A token is asked for blobs by the same rule as for manifests, and is the
-// same one.
-func TestBlobAndManifestShareAToken(t *testing.T) {
+// Blobs and manifests of a repository share a token.
+func TestSharedToken(t *testing.T) {
 	t.Parallel()
 	r := &tokenRegistry{}
 	s := serve(t, "http", "", r.ServeHTTP)
@@ -254,8 +254,8 @@ func TestBlobAndManifestShareAToken(t *testing.T) {
 	}
 }
 
-// Without a length of the answer, the range alone must make sense.
-func TestCheckRangeWithoutALength(t *testing.T) {
+// Without a length of the answer the range alone is checked.
+func TestCheckRange(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		asked, got string
@@ -280,9 +280,11 @@ func TestCheckRangeWithoutALength(t *testing.T) {
 		{"items=2-5", "bytes 2-5/10", 0, 0},
 	}
 	for _, tt := range tests {
-		part, size, err := checkRange(tt.asked, tt.got, -1)
-		if part != tt.part || size != tt.size || (err == nil) != (tt.part != 0) {
-			t.Errorf("asked %q, got %q: %d of %d, %v", tt.asked, tt.got, part, size, err)
-		}
+		t.Run(fmt.Sprintf("%q for %q", tt.got, tt.asked), func(t *testing.T) {
+			part, size, err := checkRange(tt.asked, tt.got, -1)
+			if part != tt.part || size != tt.size || (err == nil) != (tt.part != 0) {
+				t.Errorf("asked %q, got %q: %d of %d, %v", tt.asked, tt.got, part, size, err)
+			}
+		})
 	}
 }

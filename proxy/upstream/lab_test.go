@@ -29,6 +29,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/proxy/upstream/credentials"
 	"github.com/pullgate/pullgate/verify/oci"
 )
 
@@ -243,7 +244,30 @@ func overwrite(t *testing.T, name, text string) {
 
 func basicCredentials(t *testing.T) Auth {
 	t.Helper()
-	return Auth{Type: Basic, Username: testUser, PasswordFile: file(t, testPassword+"\n")}
+	return basicFrom(t, file(t, testPassword+"\n"))
+}
+
+// basicFrom is the test user with the password that a file holds.
+func basicFrom(t *testing.T, passwordFile string) Auth {
+	t.Helper()
+	source, err := credentials.NewBasic(testUser, passwordFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return Auth{Source: source}
+}
+
+// dockerFrom is what a Docker config holds for a registry at an address.
+func dockerFrom(t *testing.T, address, configFile string) Auth {
+	t.Helper()
+	registry := credentials.Registry{Host: "registry.example", Address: address}
+	source, err := credentials.NewDockerConfig(configFile, registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return Auth{Source: source}
 }
 
 func basicHeaderOf(user, password string) string {
@@ -311,70 +335,59 @@ func sendBlob(w http.ResponseWriter, b []byte) {
 	_, _ = w.Write(b)
 }
 
-func challenge(w http.ResponseWriter, text string) {
-	w.Header().Set("WWW-Authenticate", text)
-	w.WriteHeader(http.StatusUnauthorized)
-}
-
-func bearer(realm string) string {
-	return fmt.Sprintf(`Bearer realm="%s",service="registry.example",scope="repository:other/thing:pull,push"`, realm)
-}
-
-// tokenRegistry is a registry that wants the token a realm hands out. realm ""
-// means its own /token. Zero tokens are valid until issue is called.
-type tokenRegistry struct {
-	mu     sync.Mutex
-	valid  string
-	issued int
-	answer func(n int) string // the token answer's body; nil: a plain one
-	realm  string
-}
-
-func (r *tokenRegistry) issue(w http.ResponseWriter) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.issued++
-	r.valid = fmt.Sprintf("token-%s-%d", mark, r.issued)
-	w.Header().Set("Content-Type", "application/json")
-	if r.answer != nil {
-		_, _ = w.Write([]byte(r.answer(r.issued)))
-		return
-	}
-	_, _ = fmt.Fprintf(w, `{"token":%q,"expires_in":300}`, r.valid)
-}
-
-// revoke makes every token issued so far an old one.
-func (r *tokenRegistry) revoke() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.valid = ""
-}
-
-func (r *tokenRegistry) count() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.issued
-}
-
-func (r *tokenRegistry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
-	if q.URL.Path == "/token" {
-		r.issue(w)
-		return
-	}
-	r.mu.Lock()
-	ok := r.valid != "" && q.Header.Get("Authorization") == "Bearer "+r.valid
-	r.mu.Unlock()
-	if !ok {
-		realm := r.realm
-		if realm == "" {
-			scheme := "http"
-			if q.TLS != nil {
-				scheme = "https"
-			}
-			realm = scheme + "://" + q.Host + "/token"
+func always(status int, header map[string]string, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		for k, v := range header {
+			w.Header()[k] = []string{v}
 		}
-		challenge(w, bearer(realm))
-		return
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte(body))
 	}
-	sendManifest(w, someBytes)
+}
+
+// cut ends a connection in the middle of an answer.
+func cut(w http.ResponseWriter, after string) {
+	if after != "" {
+		w.Header().Set("Content-Length", "1000")
+		_, _ = io.WriteString(w, after)
+		_ = http.NewResponseController(w).Flush()
+	}
+	panic(http.ErrAbortHandler)
+}
+
+func sendIndex(w http.ResponseWriter, next string, descriptors ...string) {
+	w.Header().Set("Content-Type", indexType)
+	if next != "" {
+		w.Header().Set("Link", "<"+next+`>; rel="next"`)
+	}
+	_, _ = io.WriteString(w, `{"schemaVersion":2,"manifests":[`+strings.Join(descriptors, ",")+`]}`)
+}
+
+func blob(u *Upstream, ctx context.Context) ([]byte, error) {
+	return u.Blob(ctx, repo, someHash, plenty)
+}
+
+func manifestOf(t *testing.T, u *Upstream) error {
+	t.Helper()
+	m, err := u.Manifest(t.Context(), repo.Tagged("latest"), plenty)
+	if err == nil && (string(m.Bytes) != string(someBytes) || m.Digest != someHash) {
+		t.Errorf("got %q, %s", m.Bytes, m.Digest)
+	}
+	return err
+}
+
+func mustManifest(t *testing.T, u *Upstream) {
+	t.Helper()
+	if err := manifestOf(t, u); err != nil {
+		noSecret(t, err)
+		t.Fatal(err)
+	}
+}
+
+func blobHandler(b []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, b) }
+}
+
+func manifestHandler(b []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { sendManifest(w, b) }
 }

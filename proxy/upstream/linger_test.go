@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -15,13 +16,12 @@ import (
 	"github.com/pullgate/pullgate/verify/oci"
 )
 
-// slowRegistry counts its connections, and leaves the answer to "manifests/slow"
-// to the test.
+// slowRegistry counts its connections; the test answers "manifests/slow".
 type slowRegistry struct {
 	up     *Upstream
 	opened atomic.Int64
-	asked  chan struct{} // one for each question under way
-	ended  chan struct{} // one for each that the gate gave up, or that was answered
+	asked  chan struct{} // one for each request that arrived
+	ended  chan struct{} // one for each request that was given up or answered
 }
 
 func newSlowRegistry(t *testing.T, slow http.HandlerFunc) *slowRegistry {
@@ -54,8 +54,8 @@ func newSlowRegistry(t *testing.T, slow http.HandlerFunc) *slowRegistry {
 	return r
 }
 
-// giveUp asks n times at once, ends the context with cause when all questions
-// have arrived, and says how long the callers needed to notice.
+// giveUp sends n requests at once, ends their context with cause when all have
+// arrived, and returns how long the callers took to notice.
 func (r *slowRegistry) giveUp(t *testing.T, n int, cause error) time.Duration {
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -64,7 +64,7 @@ func (r *slowRegistry) giveUp(t *testing.T, n int, cause error) time.Duration {
 	for range n {
 		all.Go(func() {
 			if _, err := r.up.Manifest(ctx, repo.Tagged("slow"), plenty); err == nil {
-				t.Error("an answer to a question that was given up")
+				t.Error("an answer to a request that was given up")
 			}
 		})
 	}
@@ -77,7 +77,7 @@ func (r *slowRegistry) giveUp(t *testing.T, n int, cause error) time.Duration {
 	return time.Since(start)
 }
 
-// within fails unless n questions end before the time is over.
+// within fails unless n requests end in time.
 func (r *slowRegistry) within(t *testing.T, n int, most time.Duration) {
 	t.Helper()
 	late := time.After(most)
@@ -85,19 +85,18 @@ func (r *slowRegistry) within(t *testing.T, n int, most time.Duration) {
 		select {
 		case <-r.ended:
 		case <-late:
-			t.Fatalf("%d of %d questions are still under way after %s", n-i, n, most)
+			t.Fatalf("%d of %d requests are still under way after %s", n-i, n, most)
 		}
 	}
 }
 
 func untilGivenUp(_ http.ResponseWriter, q *http.Request) { <-q.Context().Done() }
 
-// A busy machine is slow; what must not happen takes lingerFor or for ever.
+// soon is long enough for a busy machine; a request that lingers takes lingerFor.
 const soon = lingerFor / 2
 
-// The connection on which an answer is awaited that nobody needs any more is
-// used again.
-func TestAnswersNobodyNeedsKeepTheirConnection(t *testing.T) {
+// A connection is used again after an answer on it was not needed any more.
+func TestLingeringConnection(t *testing.T) {
 	release := make(chan struct{})
 	r := newSlowRegistry(t, func(w http.ResponseWriter, _ *http.Request) {
 		<-release
@@ -116,13 +115,13 @@ func TestAnswersNobodyNeedsKeepTheirConnection(t *testing.T) {
 		}
 	}
 	if n := r.opened.Load(); n > rounds/4 { // on an idle machine 1, without lingering one for each
-		t.Errorf("%d connections for %d questions, one after the other, half of them given up", n, 2*rounds)
+		t.Errorf("%d connections for %d requests in a row, half of them given up", n, 2*rounds)
 	}
 }
 
-// Whoever answers such a question never, slowly or without an end holds it for
-// a moment.
-func TestNobodyLingersForLong(t *testing.T) {
+// A registry that answers such a request never, slowly or without an end holds it
+// only for a moment.
+func TestLingeringTime(t *testing.T) {
 	var sent atomic.Int64
 	drip := func(w http.ResponseWriter, q *http.Request, size int, pause time.Duration) {
 		chunk := make([]byte, size)
@@ -147,7 +146,7 @@ func TestNobodyLingersForLong(t *testing.T) {
 		},
 		"a redirect": func(w http.ResponseWriter, q *http.Request) {
 			time.Sleep(100 * time.Millisecond)
-			http.Redirect(w, q, "/v2/acme/app/manifests/slow", http.StatusFound) // nobody follows it
+			http.Redirect(w, q, "/v2/acme/app/manifests/slow", http.StatusFound) // it is not followed
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -157,19 +156,19 @@ func TestNobodyLingersForLong(t *testing.T) {
 				t.Errorf("the callers waited %s", took)
 			}
 			r.within(t, 4, 4*lingerFor)
-			if n := sent.Load(); n > 64<<20 { // what sockets hold on both ends, and no more
+			if n := sent.Load(); n > 64<<20 { // what sockets hold on both ends
 				t.Errorf("%d bytes were taken", n)
 			}
 			if n := len(r.asked); n != 0 {
-				t.Errorf("%d more questions were asked", n)
+				t.Errorf("%d more requests were sent", n)
 			}
 		})
 	}
 }
 
-// However many questions become needless at once, few linger, and afterwards
-// nothing is left of them.
-func TestFewLinger(t *testing.T) {
+// Few of many requests that are given up at once linger, and nothing is left of
+// them afterwards.
+func TestLingeringCount(t *testing.T) {
 	r := newSlowRegistry(t, untilGivenUp)
 	before := runtime.NumGoroutine()
 	const questions = 200
@@ -185,8 +184,8 @@ func TestFewLinger(t *testing.T) {
 	t.Errorf("%d goroutines, %d before; %d linger", runtime.NumGoroutine(), before, len(r.up.lingering))
 }
 
-// A client that leaves, a deadline and a shutdown end a question with them.
-func TestOtherEndsDoNotLinger(t *testing.T) {
+// A client that leaves, a deadline and a shutdown end the request at once.
+func TestEndsWithoutLingering(t *testing.T) {
 	r := newSlowRegistry(t, untilGivenUp)
 	r.giveUp(t, 10, context.DeadlineExceeded)
 	r.within(t, 10, soon)
@@ -197,32 +196,34 @@ func TestOtherEndsDoNotLinger(t *testing.T) {
 	r.within(t, 10, soon)
 }
 
-// An answer that has begun is the caller's, and ends with its context.
-func TestABodyEndsWithItsContext(t *testing.T) {
+// The body of an answer belongs to the caller and ends with its context.
+func TestBodyContext(t *testing.T) {
 	for _, cause := range []error{nil, oci.ErrEnough} {
-		r := newSlowRegistry(t, func(w http.ResponseWriter, q *http.Request) {
-			_ = http.NewResponseController(w).Flush()
-			untilGivenUp(w, q)
-		})
-		ctx, cancel := context.WithCancelCause(t.Context())
-		failed := make(chan error, 1)
-		go func() {
-			_, err := r.up.Manifest(ctx, repo.Tagged("slow"), plenty)
-			failed <- err
-		}()
-		<-r.asked
-		for len(r.up.reads) == 0 {
-			time.Sleep(time.Millisecond)
-		}
-		cancel(cause)
-		select {
-		case err := <-failed:
-			if err == nil {
-				t.Error("half a body is an answer")
+		t.Run(fmt.Sprint(cause), func(t *testing.T) {
+			r := newSlowRegistry(t, func(w http.ResponseWriter, q *http.Request) {
+				_ = http.NewResponseController(w).Flush()
+				untilGivenUp(w, q)
+			})
+			ctx, cancel := context.WithCancelCause(t.Context())
+			failed := make(chan error, 1)
+			go func() {
+				_, err := r.up.Manifest(ctx, repo.Tagged("slow"), plenty)
+				failed <- err
+			}()
+			<-r.asked
+			for len(r.up.reads) == 0 {
+				time.Sleep(time.Millisecond)
 			}
-		case <-time.After(soon):
-			t.Fatal("the caller waits for a body nobody sends")
-		}
-		r.within(t, 1, soon)
+			cancel(cause)
+			select {
+			case err := <-failed:
+				if err == nil {
+					t.Error("half a body is an answer")
+				}
+			case <-time.After(soon):
+				t.Fatal("the caller waits for a body that is not sent")
+			}
+			r.within(t, 1, soon)
+		})
 	}
 }

@@ -11,18 +11,14 @@ import (
 	"github.com/pullgate/pullgate/verify/oci"
 )
 
-// acceptManifests is the same for every request, so that what a registry
-// answers does not depend on who asks.
+// acceptManifests is the same for every request, so that a registry's answer does
+// not depend on the client.
 const acceptManifests = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, " +
 	"application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
 
 // Manifest implements verify.Registry.
-func (u *Upstream) Manifest(
-	ctx context.Context,
-	image policy.Image,
-	limit int64,
-) (oci.Manifest, error) {
-	resp, err := u.send(ctx, ask{
+func (u *Upstream) Manifest(ctx context.Context, image policy.Image, limit int64) (oci.Manifest, error) {
+	resp, err := u.send(ctx, call{
 		method:    http.MethodGet,
 		url:       u.at(image.Repository, "manifests", image.Reference.String()),
 		operation: "manifests",
@@ -32,26 +28,31 @@ func (u *Upstream) Manifest(
 	if err != nil {
 		return oci.Manifest{}, err
 	}
+
 	b, err := u.read(ctx, resp, limit)
 	if err != nil {
 		return oci.Manifest{}, err
 	}
+
 	m := oci.Manifest{Bytes: b, MediaType: mediaType(resp), Digest: digest.FromBytes(b)}
 	if image.Digest != "" {
 		m.Digest = image.Digest
 		return m, u.matches(m.Digest, b)
 	}
-	if said := resp.Header.Get("Docker-Content-Digest"); said != "" { // whoever lies about this may lie about anything
+
+	// A registry that states a wrong digest may be wrong about anything (CVE-2023-47630).
+	if said := resp.Header.Get("Docker-Content-Digest"); said != "" {
 		if err := u.matches(digest.Digest(said), b); err != nil {
 			return oci.Manifest{}, u.broken("Docker-Content-Digest %.80q is not that of the bytes sent", said)
 		}
 	}
+
 	return m, nil
 }
 
 // Resolve implements verify.Registry.
 func (u *Upstream) Resolve(ctx context.Context, repo policy.Repository, tag string) (digest.Digest, bool, error) {
-	resp, err := u.send(ctx, ask{
+	resp, err := u.send(ctx, call{
 		method:    http.MethodHead,
 		url:       u.at(repo, "manifests", tag),
 		operation: "manifests",
@@ -62,14 +63,18 @@ func (u *Upstream) Resolve(ctx context.Context, repo policy.Repository, tag stri
 		return "", false, err
 	}
 	discard(resp)
+
 	d := digest.Digest(resp.Header.Get("Docker-Content-Digest"))
+
 	return d, resp.StatusCode == http.StatusOK && oci.CheckDigest(d) == nil, nil
 }
 
+// mediaType is the answer's Content-Type without parameters, or empty.
 func mediaType(resp *http.Response) string {
 	t, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if err != nil {
 		return ""
 	}
+
 	return t
 }

@@ -15,8 +15,9 @@ import (
 
 const scope = "github.com/pullgate/pullgate/proxy/upstream"
 
-// observer makes a span and a measurement of every request that leaves the
-// gate. Labels are the configured host, the operation and the status: bounded.
+// observer makes a span and a measurement of every request that leaves the gate.
+// The labels are the configured host, the operation and the status, so that
+// their number is bounded.
 type observer struct {
 	host     string
 	tracer   trace.Tracer
@@ -35,6 +36,7 @@ func newObserver(host string, t trace.TracerProvider, m metric.MeterProvider) (*
 	if err != nil {
 		return nil, fmt.Errorf("create metrics: %w", err)
 	}
+
 	return &observer{host: host, tracer: t.Tracer(scope), duration: duration}, nil
 }
 
@@ -49,11 +51,13 @@ func (o *observer) roundTrip(t http.RoundTripper, req *http.Request, operation s
 		),
 	)
 	defer span.End()
-	start := time.Now()
+
 	req = req.WithContext(ctx)
-	if span.IsRecording() { // else it would be the client's own header
+	if span.IsRecording() { // a span that is not recorded here would be the client's own header
 		propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(req.Header))
 	}
+
+	start := time.Now()
 	resp, err := t.RoundTrip(req)
 	status := "error"
 	if err == nil {
@@ -62,7 +66,12 @@ func (o *observer) roundTrip(t http.RoundTripper, req *http.Request, operation s
 	} else {
 		span.SetStatus(codes.Error, "no answer")
 	}
-	o.duration.Record(ctx, time.Since(start).Seconds(), metric.WithAttributes(attribute.String("upstream", o.host),
-		attribute.String("operation", operation), attribute.String("status", status)))
+
+	o.duration.Record(ctx, time.Since(start).Seconds(), metric.WithAttributes(
+		attribute.String("upstream", o.host),
+		attribute.String("operation", operation),
+		attribute.String("status", status),
+	))
+
 	return resp, err
 }

@@ -1,8 +1,6 @@
 package upstream
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,32 +9,9 @@ import (
 	"testing"
 )
 
-// withToken lets only requests with the token through to next; the token is
-// handed out to everybody.
-func withToken(next http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, q *http.Request) {
-		scheme := "http"
-		if q.TLS != nil {
-			scheme = "https"
-		}
-		switch {
-		case q.URL.Path == "/token":
-			_, _ = w.Write([]byte(`{"token":"token-` + mark + `"}`))
-		case q.Header.Get("Authorization") != "Bearer token-"+mark:
-			challenge(w, bearer(scheme+"://"+q.Host+"/token"))
-		default:
-			next(w, q)
-		}
-	}
-}
-
-func blob(u *Upstream, ctx context.Context) ([]byte, error) {
-	return u.Blob(ctx, repo, someHash, plenty)
-}
-
 // A blob store is another party: a token shown there could be used against the
 // registry (GHSA-vh4v-2xq2-g5cg is the same fault elsewhere).
-func TestRedirectToAnotherOriginCarriesNoCredentials(t *testing.T) {
+func TestRedirectToAnotherOrigin(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, scheme, registry, store string }{
 		{"other host", "https", "registry.example", "cdn.elsewhere.test"},
@@ -48,17 +23,12 @@ func TestRedirectToAnotherOriginCarriesNoCredentials(t *testing.T) {
 		for _, status := range []int{301, 302, 303, 307, 308} {
 			t.Run(tt.name+", "+strconv.Itoa(status), func(t *testing.T) {
 				t.Parallel()
-				store := serve(
-					t,
-					tt.scheme,
-					tt.store,
-					func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, someBytes) },
-				)
+				store := serve(t, tt.scheme, tt.store, blobHandler(someBytes))
 				registry := serve(t, tt.scheme, tt.registry, withToken(func(w http.ResponseWriter, q *http.Request) {
 					http.Redirect(w, q, store.url+"/data?X-Signature=abc%2Fdef&x=1", status)
 				}))
 				u := open(t, registry.url, basicCredentials(t), registry, store)
-				for range 2 { // the second with a token that is remembered
+				for range 2 { // the second with a cached token
 					b, err := blob(u, t.Context())
 					if err != nil || string(b) != string(someBytes) {
 						t.Fatalf("got %q, %v", b, err)
@@ -86,14 +56,9 @@ func TestRedirectToAnotherOriginCarriesNoCredentials(t *testing.T) {
 	}
 }
 
-func TestRedirectToAnotherSchemeOfTheSameHostCarriesNoCredentials(t *testing.T) {
+func TestRedirectToAnotherScheme(t *testing.T) {
 	t.Parallel()
-	secure := serve(
-		t,
-		"https",
-		"registry.example",
-		func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, someBytes) },
-	)
+	secure := serve(t, "https", "registry.example", blobHandler(someBytes))
 	plain := serve(t, "http", "registry.example", withToken(func(w http.ResponseWriter, q *http.Request) {
 		http.Redirect(w, q, secure.url+"/data", http.StatusFound)
 	}))
@@ -106,7 +71,7 @@ func TestRedirectToAnotherSchemeOfTheSameHostCarriesNoCredentials(t *testing.T) 
 	}
 }
 
-func TestRedirectWithinTheOriginKeepsCredentials(t *testing.T) {
+func TestRedirectWithinOrigin(t *testing.T) {
 	t.Parallel()
 	for _, location := range []string{
 		"/elsewhere?a=b",
@@ -114,40 +79,34 @@ func TestRedirectWithinTheOriginKeepsCredentials(t *testing.T) {
 		"https://REGISTRY.example/elsewhere?a=b",
 		"//registry.example/elsewhere?a=b",
 	} {
-		s := serve(t, "https", "registry.example", withToken(func(w http.ResponseWriter, q *http.Request) {
-			if q.URL.Path == "/elsewhere" {
-				sendBlob(w, someBytes)
+		t.Run(location, func(t *testing.T) {
+			s := serve(t, "https", "registry.example", withToken(func(w http.ResponseWriter, q *http.Request) {
+				if q.URL.Path == "/elsewhere" {
+					sendBlob(w, someBytes)
+					return
+				}
+				w.Header().Set("Location", location)
+				w.WriteHeader(http.StatusTemporaryRedirect)
+			}))
+			// The dialer is asked for the name as it is written.
+			upper := &site{name: "REGISTRY.example", url: s.url, address: s.address}
+			u := open(t, s.url, Auth{}, s, upper)
+			if _, err := blob(u, t.Context()); err != nil {
+				t.Errorf("%s: %v", location, err)
 				return
 			}
-			w.Header().Set("Location", location)
-			w.WriteHeader(http.StatusTemporaryRedirect)
-		}))
-		upper := &site{
-			name:    "REGISTRY.example",
-			url:     s.url,
-			address: s.address,
-		} // the dialer is asked for the name as written
-		u := open(t, s.url, Auth{}, s, upper)
-		if _, err := blob(u, t.Context()); err != nil {
-			t.Errorf("%s: %v", location, err)
-			continue
-		}
-		got := s.to("/elsewhere")
-		if len(got) != 1 || got[0].header.Get("Authorization") != "Bearer token-"+mark {
-			t.Errorf("%s: %+v", location, got)
-		}
+			got := s.to("/elsewhere")
+			if len(got) != 1 || got[0].header.Get("Authorization") != "Bearer token-"+mark {
+				t.Errorf("%s: %+v", location, got)
+			}
+		})
 	}
 }
 
-// What a redirect's target says is bound to the digest asked for.
-func TestRedirectTargetWithOtherBytesIsRefused(t *testing.T) {
+// The bytes from a redirect's target are hashed as well.
+func TestRedirectToOtherBytes(t *testing.T) {
 	t.Parallel()
-	store := serve(
-		t,
-		"https",
-		"cdn.elsewhere.test",
-		func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, []byte("other")) },
-	)
+	store := serve(t, "https", "cdn.elsewhere.test", blobHandler([]byte("other")))
 	registry := serve(t, "https", "registry.example", func(w http.ResponseWriter, q *http.Request) {
 		http.Redirect(w, q, store.url+"/data", http.StatusFound)
 	})
@@ -155,36 +114,38 @@ func TestRedirectTargetWithOtherBytesIsRefused(t *testing.T) {
 	wantUpstream(t, err, http.StatusBadGateway)
 }
 
-func TestRedirectsAreCounted(t *testing.T) {
+func TestRedirectCount(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		hops int
 		ok   bool
 	}{{1, true}, {maxRedirects - 1, true}, {maxRedirects, false}, {1 << 30, false}}
 	for _, tt := range tests {
-		s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
-			n, _ := strconv.Atoi(strings.TrimPrefix(q.URL.Path, "/hop/")) // 0 for the first
-			if n == tt.hops {
-				sendBlob(w, someBytes)
+		t.Run(fmt.Sprintf("%d redirects", tt.hops), func(t *testing.T) {
+			s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
+				n, _ := strconv.Atoi(strings.TrimPrefix(q.URL.Path, "/hop/")) // 0 for the first
+				if n == tt.hops {
+					sendBlob(w, someBytes)
+					return
+				}
+				http.Redirect(w, q, "/hop/"+strconv.Itoa(n+1), http.StatusFound)
+			})
+			_, err := blob(openBare(t, s.url, Auth{}), t.Context())
+			if tt.ok {
+				if err != nil {
+					t.Errorf("%d redirects: %v", tt.hops, err)
+				}
 				return
 			}
-			http.Redirect(w, q, "/hop/"+strconv.Itoa(n+1), http.StatusFound)
-		})
-		_, err := blob(openBare(t, s.url, Auth{}), t.Context())
-		if tt.ok {
-			if err != nil {
-				t.Errorf("%d redirects: %v", tt.hops, err)
+			wantUpstream(t, err, http.StatusBadGateway)
+			if n := len(s.requests()); n > maxRedirects+1 {
+				t.Errorf("%d requests for a chain of %d", n, tt.hops)
 			}
-			continue
-		}
-		wantUpstream(t, err, http.StatusBadGateway)
-		if n := len(s.requests()); n > maxRedirects+1 {
-			t.Errorf("%d requests for a chain of %d", n, tt.hops)
-		}
+		})
 	}
 }
 
-func TestRedirectLoopBetweenTwoHostsEnds(t *testing.T) {
+func TestRedirectLoop(t *testing.T) {
 	t.Parallel()
 	store := serve(t, "https", "cdn.elsewhere.test", func(w http.ResponseWriter, q *http.Request) {
 		http.Redirect(w, q, "https://registry.example/v2/acme/app/blobs/"+someHash.String(), http.StatusFound)
@@ -199,7 +160,7 @@ func TestRedirectLoopBetweenTwoHostsEnds(t *testing.T) {
 	}
 }
 
-func TestRedirectsThatAreRefused(t *testing.T) {
+func TestRefusedRedirects(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, scheme, location string }{
 		{"downgrade, same host", "https", "http://registry.example/data"},
@@ -220,20 +181,10 @@ func TestRedirectsThatAreRefused(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			plain := serve(
-				t,
-				"http",
-				"cdn.elsewhere.test",
-				func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, someBytes) },
-			)
-			secure := serve(
-				t,
-				"https",
-				"cdn.elsewhere.test",
-				func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, someBytes) },
-			)
-			other := serve(t, map[string]string{"http": "https", "https": "http"}[tt.scheme], "registry.example",
-				func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, someBytes) })
+			plain := serve(t, "http", "cdn.elsewhere.test", blobHandler(someBytes))
+			secure := serve(t, "https", "cdn.elsewhere.test", blobHandler(someBytes))
+			otherScheme := map[string]string{"http": "https", "https": "http"}[tt.scheme]
+			other := serve(t, otherScheme, "registry.example", blobHandler(someBytes))
 			registry := serve(t, tt.scheme, "registry.example", func(w http.ResponseWriter, _ *http.Request) {
 				if tt.location != "" {
 					w.Header().Set("Location", tt.location)
@@ -252,24 +203,21 @@ func TestRedirectsThatAreRefused(t *testing.T) {
 	}
 }
 
-// A chain may not step down on its way either.
-func TestRedirectDowngradeAtTheSecondHopIsRefused(t *testing.T) {
+// No redirect of a chain may lead from https to http.
+func TestDowngradeAtSecondHop(t *testing.T) {
 	t.Parallel()
-	plain := serve(
-		t,
-		"http",
-		"cdn.elsewhere.test",
-		func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, someBytes) },
-	)
+	plain := serve(t, "http", "cdn.elsewhere.test", blobHandler(someBytes))
 	secure := serve(t, "https", "cdn.elsewhere.test", func(w http.ResponseWriter, q *http.Request) {
 		http.Redirect(w, q, plain.url+"/data", http.StatusFound)
 	})
 	for _, scheme := range []string{"https", "http"} { // an http registry that went up stays up
-		registry := serve(t, scheme, "registry.example", func(w http.ResponseWriter, q *http.Request) {
-			http.Redirect(w, q, secure.url+"/data", http.StatusFound)
+		t.Run("from "+scheme, func(t *testing.T) {
+			registry := serve(t, scheme, "registry.example", func(w http.ResponseWriter, q *http.Request) {
+				http.Redirect(w, q, secure.url+"/data", http.StatusFound)
+			})
+			_, err := blob(open(t, registry.url, Auth{}, registry, plain, secure), t.Context())
+			wantUpstream(t, err, http.StatusBadGateway)
 		})
-		_, err := blob(open(t, registry.url, Auth{}, registry, plain, secure), t.Context())
-		wantUpstream(t, err, http.StatusBadGateway)
 	}
 	if n := len(plain.requests()); n != 0 {
 		t.Errorf("%d requests without TLS", n)
@@ -277,7 +225,7 @@ func TestRedirectDowngradeAtTheSecondHopIsRefused(t *testing.T) {
 }
 
 // All operations follow redirects by the same rules.
-func TestRedirectsOfManifestsAndListings(t *testing.T) {
+func TestRedirectedOperations(t *testing.T) {
 	t.Parallel()
 	store := serve(t, "https", "cdn.elsewhere.test", func(w http.ResponseWriter, q *http.Request) {
 		switch q.URL.Query().Get("for") {
@@ -313,143 +261,8 @@ func TestRedirectsOfManifestsAndListings(t *testing.T) {
 	}
 }
 
-func TestRefuseInternal(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		address         string
-		remote, locally bool // followed by a registry elsewhere, by one on loopback
-	}{
-		{"93.184.216.34:443", true, true},
-		{"10.0.0.5:443", true, true}, // private networks hold blob stores
-		{"172.16.0.1:443", true, true},
-		{"192.168.1.1:443", true, true},
-		{"[2001:db8::1]:443", true, true},
-		{"[fd00::1]:443", true, true},
-		{"127.0.0.1:443", false, true},
-		{"127.0.0.1:80", false, true},
-		{"127.8.9.10:443", false, true},
-		{"[::1]:443", false, true},
-		{"[::ffff:127.0.0.1]:443", false, true},
-		{"[::ffff:7f00:1]:443", false, true},
-		{"169.254.169.254:80", false, false}, // metadata of most clouds
-		{"169.254.170.2:80", false, false},   // credentials of containers
-		{"169.254.0.1:443", false, false},
-		{"[fe80::1]:443", false, false},
-		{"[fe80::1%eth0]:443", false, false},
-		{"[::ffff:169.254.169.254]:80", false, false},
-		{"0.0.0.0:443", false, false}, // which reaches loopback
-		{"[::]:443", false, false},
-		{"[::ffff:0.0.0.0]:443", false, false},
-		{"224.0.0.1:443", false, false},
-		{"100.100.100.200:80", false, false}, // metadata elsewhere than in link-local space
-		{"[::ffff:100.100.100.200]:80", false, false},
-		{"[fd00:ec2::254]:80", false, false},
-		{"[fd00:ec2::254%eth0]:80", false, false}, // the kernel ignores the zone of such an address
-		{"[::1%lo]:80", false, true},
-		{"[ff02::1]:443", false, false},
-		{"", false, false},
-		{"registry.example:443", false, false}, // what no address is, is not judged
-		{"127.0.0.1", false, false},
-	}
-	for _, tt := range tests {
-		if got := refuseInternal(tt.address, false); (got == nil) != tt.remote {
-			t.Errorf("%s, registry elsewhere: %v", tt.address, got)
-		}
-		if got := refuseInternal(tt.address, true); (got == nil) != tt.locally {
-			t.Errorf("%s, registry on loopback: %v", tt.address, got)
-		}
-	}
-}
-
-func TestIsLoopback(t *testing.T) {
-	t.Parallel()
-	for host, want := range map[string]bool{
-		"localhost":              true,
-		"127.0.0.1":              true,
-		"127.1.2.3":              true,
-		"::1":                    true,
-		"::ffff:127.0.0.1":       true,
-		"registry.example":       false,
-		"10.0.0.1":               false,
-		"0.0.0.0":                false,
-		"":                       false,
-		"localhost.evil.example": false,
-		"127.0.0.1.evil.example": false,
-	} {
-		if got := isLoopback(host); got != want {
-			t.Errorf("%s: %v", host, got)
-		}
-	}
-}
-
-// The rule about addresses holds for the connection, so a name that resolves
-// to an internal address is no way around it.
-func TestRedirectAndRealmToAnInternalAddressAreRefused(t *testing.T) {
-	t.Parallel()
-	inside := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
-		if strings.Contains(q.URL.Path, "token") {
-			_, _ = w.Write([]byte(`{"token":"abc"}`))
-			return
-		}
-		sendBlob(w, someBytes)
-	})
-	_, port, _ := strings.Cut(inside.name, ":")
-	targets := []string{
-		inside.url,
-		"http://localhost:" + port,
-		"http://[::ffff:127.0.0.1]:" + port,
-		"http://0.0.0.0:" + port,
-		"http://169.254.169.254",
-		"http://169.254.169.254:80",
-		"http://[fe80::1]",
-		"http://127.1:" + port,
-		"http://2130706433:" + port,
-	}
-	for _, target := range targets {
-		for _, kind := range []string{"redirect", "realm"} {
-			t.Run(kind+" "+target, func(t *testing.T) {
-				t.Parallel()
-				registry := serve(t, "http", "registry.example", func(w http.ResponseWriter, q *http.Request) {
-					if kind == "redirect" {
-						http.Redirect(w, q, target+"/data", http.StatusFound)
-						return
-					}
-					challenge(w, bearer(target+"/token"))
-				})
-				u := openBare(t, registry.url, Auth{})
-				u.direct.(*http.Transport).DialContext = finder(registry) // only the way to the registry is redirected
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				_, err := blob(u, ctx)
-				e := wantUpstream(t, err, http.StatusServiceUnavailable)
-				if !strings.Contains(target, "127.1") && !strings.Contains(target, "2130706433") &&
-					!errors.Is(e, errInternal) { // those two resolve or do not
-					t.Errorf("%v; want the internal address to be the reason", err)
-				}
-			})
-		}
-	}
-	t.Cleanup(func() { // when the parallel ones are done
-		if n := len(inside.requests()); n != 0 {
-			t.Errorf("the inside got %d requests", n)
-		}
-	})
-}
-
-// A registry on this machine, a test set-up, may have its store here too.
-func TestRedirectToLoopbackFromALoopbackRegistry(t *testing.T) {
-	t.Parallel()
-	store := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { sendBlob(w, someBytes) })
-	registry := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
-		http.Redirect(w, q, store.url+"/data", http.StatusTemporaryRedirect)
-	})
-	if _, err := blob(openBare(t, registry.url, Auth{}), t.Context()); err != nil {
-		t.Error(err)
-	}
-}
-
-// A range, or a HEAD, survives the way to the store.
-func TestRedirectKeepsMethodAndRange(t *testing.T) {
+// A redirect keeps the range and the method.
+func TestRedirectMethodAndRange(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		for _, status := range []int{301, 302, 303, 307, 308} {
@@ -461,12 +274,9 @@ func TestRedirectKeepsMethodAndRange(t *testing.T) {
 					_, _ = io.WriteString(w, "2345")
 				}
 			})
-			registry := serve(
-				t,
-				"http",
-				"",
-				func(w http.ResponseWriter, q *http.Request) { http.Redirect(w, q, store.url+"/data", status) },
-			)
+			registry := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
+				http.Redirect(w, q, store.url+"/data", status)
+			})
 			u := openBare(t, registry.url, Auth{})
 			b, err := u.OpenBlob(t.Context(), repo, someHash, method, "bytes=2-5")
 			if err != nil {

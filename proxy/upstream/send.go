@@ -1,271 +1,185 @@
 package upstream
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
-	"time"
-
-	"github.com/opencontainers/go-digest"
 
 	"github.com/pullgate/pullgate/policy"
-	"github.com/pullgate/pullgate/verify/oci"
 )
 
+// maxRedirects bounds the requests that one call sends after one another.
 const maxRedirects = 5
 
-// ask is one question to the registry.
-type ask struct {
+// call is one question to the registry.
+type call struct {
 	method    string
 	url       *url.URL
-	operation string // bounded: manifests, blobs, referrers, tags
+	operation string // a span's and a metric's label: manifests, blobs, referrers or tags
 	accept    string
 	byteRange string
 	repo      policy.Repository
 }
 
-// send asks, with credentials when the registry wants them, following
-// redirects. The caller closes the body. Errors are *verify.UpstreamError;
-// every answer that is none of the wanted statuses is one.
-func (u *Upstream) send(ctx context.Context, a ask, wanted ...int) (*http.Response, error) {
-	header, err := u.tokens.remembered(ctx, a.repo)
+// send sends c, with credentials if the registry asks for them, and follows
+// redirects. The caller closes the body. Errors are *oci.UpstreamError; an
+// answer whose status is not among the wanted ones is an error.
+func (u *Upstream) send(ctx context.Context, c call, wanted ...int) (*http.Response, error) {
+	resp, err := u.authorized(ctx, c)
 	if err != nil {
 		return nil, u.fail(ctx, err)
 	}
-	resp, err := u.follow(ctx, a, header)
-	if err == nil && resp.StatusCode == http.StatusUnauthorized {
-		challenge := resp.Header.Values("WWW-Authenticate")
+
+	if !slices.Contains(wanted, resp.StatusCode) {
 		discard(resp)
-		header, err = u.tokens.answer(ctx, a.repo, challenge, header)
-		if err == nil {
-			resp, err = u.follow(ctx, a, header)
-		}
-		if err == nil && resp.StatusCode != http.StatusUnauthorized {
-			u.tokens.worked(header)
-		}
+		return nil, u.refused(c, resp)
 	}
-	if err != nil {
-		return nil, u.fail(ctx, err)
+
+	if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" {
+		discard(resp)
+		return nil, u.broken("it answered with Content-Encoding %.20q, which was not asked for", e)
 	}
-	for _, status := range wanted {
-		if resp.StatusCode == status {
-			if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" {
-				discard(resp)
-				return nil, u.broken("it answered with Content-Encoding %.20q, which was not asked for", e)
-			}
-			return resp, nil
-		}
-	}
-	discard(resp)
-	return nil, u.refused(a, resp)
+
+	return resp, nil
 }
 
-// follow sends a with the Authorization header given and follows redirects:
-// to the same origin with it, to any other without.
-func (u *Upstream) follow(ctx context.Context, a ask, authorization string) (*http.Response, error) {
-	at := a.url
+// authorized sends c with the header that worked last, and once more when the
+// registry answers with a challenge that the gate can meet.
+func (u *Upstream) authorized(ctx context.Context, c call) (*http.Response, error) {
+	header, err := u.tokens.cached(ctx, c.repo)
+	if err != nil {
+		return nil, err
+	}
+
+	resp, err := u.follow(ctx, c, header)
+	if err != nil || resp.StatusCode != http.StatusUnauthorized {
+		return resp, err
+	}
+
+	challenges := resp.Header.Values("WWW-Authenticate")
+	discard(resp)
+
+	header, err = u.tokens.respond(ctx, c.repo, challenges, header)
+	if err != nil {
+		return nil, err
+	}
+
+	resp, err = u.follow(ctx, c, header)
+	if err == nil && resp.StatusCode != http.StatusUnauthorized {
+		u.tokens.worked(header)
+	}
+
+	return resp, err
+}
+
+// follow sends c and follows redirects. The Authorization header goes to the
+// registry's own origin, and to no other.
+func (u *Upstream) follow(ctx context.Context, c call, authorization string) (*http.Response, error) {
+	at := c.url
 	for range maxRedirects {
-		req, err := http.NewRequestWithContext(ctx, a.method, at.String(), nil)
+		req, err := u.request(ctx, c, at)
 		if err != nil {
 			return nil, fmt.Errorf("build request: %w", err)
 		}
-		req.Header.Set("User-Agent", u.agent)
-		req.Header.Set("Accept-Encoding", "identity")
-		if a.accept != "" {
-			req.Header.Set("Accept", a.accept)
-		}
-		if a.byteRange != "" {
-			req.Header.Set("Range", a.byteRange)
-		}
-		transport := u.direct
-		if !sameOrigin(at, u.base) {
-			transport = u.away
-		} else if authorization != "" {
+
+		home := sameOrigin(at, u.base)
+		if home && authorization != "" {
 			req.Header.Set("Authorization", authorization)
 		}
-		resp, err := u.roundTrip(ctx, transport, req, a.operation)
+
+		resp, err := u.roundTrip(ctx, u.transport(at), req, c.operation)
 		if err != nil {
 			return nil, err
 		}
-		switch resp.StatusCode {
-		case http.StatusMovedPermanently,
-			http.StatusFound,
-			http.StatusSeeOther,
-			http.StatusTemporaryRedirect,
-			http.StatusPermanentRedirect:
-		case http.StatusUnauthorized:
-			if !sameOrigin(at, u.base) { // not the registry's challenge: nothing of its credentials is for there
-				discard(resp)
-				return nil, u.broken("the host it redirects to wants credentials")
-			}
-			return resp, nil
-		default:
+
+		// The challenge of another host is not the registry's, and gets none of its credentials.
+		if resp.StatusCode == http.StatusUnauthorized && !home {
+			discard(resp)
+			return nil, u.broken("the host it redirects to wants credentials")
+		}
+
+		if !isRedirect(resp.StatusCode) {
 			return resp, nil
 		}
-		if resp.StatusCode == http.StatusSeeOther && a.operation == operationReferrers {
-			// GHCR has no referrers API and sends whoever asks to a web page. The
-			// page's answer, a 429 now and then, says nothing of signatures.
+
+		// GHCR has no referrers API and redirects to a web page instead. The page's
+		// answer, which now and then is a 429, says nothing about signatures.
+		if resp.StatusCode == http.StatusSeeOther && c.operation == operationReferrers {
 			resp.StatusCode = http.StatusNotFound
 			return resp, nil
 		}
-		location, err := resp.Location()
-		discard(resp)
+
+		at, err = u.target(at, resp)
 		if err != nil {
-			return nil, u.broken("it redirects without saying where")
+			return nil, err
 		}
-		if location.Scheme != "https" && location.Scheme != at.Scheme ||
-			location.Scheme != "https" && location.Scheme != "http" ||
-			location.User != nil {
-			return nil, u.broken("it redirects to a URL that is not followed: %s://%s", location.Scheme, location.Host)
-		}
-		at = location
 	}
+
 	return nil, u.broken("it redirects more than %d times", maxRedirects)
 }
 
-func sameOrigin(a, b *url.URL) bool { return a.Scheme == b.Scheme && strings.EqualFold(a.Host, b.Host) }
-
-// discard reads what little is left, so that the connection can be used again,
-// but waits for nobody who only drips.
-func discard(resp *http.Response) {
-	patience := time.AfterFunc(50*time.Millisecond, func() { _ = resp.Body.Close() })
-	_, _ = io.CopyN(io.Discard, resp.Body, 16<<10) // an answer nobody wants
-	patience.Stop()
-	_ = resp.Body.Close()
-}
-
-// refused turns an answer's status into an error.
-func (u *Upstream) refused(a ask, resp *http.Response) error {
-	e := &oci.UpstreamError{
-		Status:     resp.StatusCode,
-		RetryAfter: retryAfter(resp),
-		HadAuth:    u.auth.any(),
-		Host:       u.host,
-		Err:        fmt.Errorf("%s %s: %s", a.method, a.url.Path, statusText(resp)),
-	}
-	switch {
-	case resp.StatusCode >= 400 && resp.StatusCode < 500, resp.StatusCode == http.StatusNotImplemented:
-	case resp.StatusCode >= 500:
-		e.Status = http.StatusServiceUnavailable
-	default:
-		e.Status = http.StatusBadGateway
-	}
-	return e
-}
-
-// statusText is an answer's status in our words: the registry's own could hold
-// anything, a terminal's commands for one.
-func statusText(resp *http.Response) string {
-	return fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
-}
-
-// retryAfter is the upstream's Retry-After if it is the number or date it should be.
-func retryAfter(resp *http.Response) string {
-	v := resp.Header.Get("Retry-After")
-	if len(v) > 40 {
-		return ""
-	}
-	if _, err := http.ParseTime(v); err == nil || v != "" && strings.Trim(v, "0123456789") == "" {
-		return v
-	}
-	return ""
-}
-
-// broken is an answer no healthy registry gives.
-func (u *Upstream) broken(format string, args ...any) error {
-	return &oci.UpstreamError{
-		Status:  http.StatusBadGateway,
-		HadAuth: u.auth.any(),
-		Host:    u.host,
-		Err:     fmt.Errorf(format, args...),
-	}
-}
-
-// fail makes every other error one of an upstream that could not be asked. URLs
-// are left out of the text: a blob store's carry its access signature.
-func (u *Upstream) fail(ctx context.Context, err error) error {
-	var known *oci.UpstreamError
-	if errors.As(err, &known) {
-		return err
-	}
-	if ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
-	var withURL *url.Error
-	if errors.As(err, &withURL) {
-		err = withURL.Err
-	}
-	var noTLS tls.RecordHeaderError
-	if errors.As(err, &noTLS) || errors.Is(err, http.ErrSchemeMismatch) {
-		err = fmt.Errorf(
-			"%w: it speaks no TLS; where plain http is meant, write `url: http://…` for this upstream (verify "+
-				"--key: --plain-http)",
-			err,
-		)
-	}
-	return &oci.UpstreamError{
-		Status:  http.StatusServiceUnavailable,
-		HadAuth: u.auth.any(),
-		Host:    u.host,
-		Err:     err,
-	}
-}
-
-// maxParts bounds what JSON can cost in memory, which is far more than its
-// bytes: an answer is looked at only if it holds no more commas and braces.
-const maxParts = 200_000
-
-func tooManyParts(b []byte) bool {
-	return bytes.Count(b, []byte(","))+bytes.Count(b, []byte("{"))+bytes.Count(b, []byte("[")) > maxParts
-}
-
-// decode parses an answer, when one of the few places for it is free.
-func (u *Upstream) decode(ctx context.Context, b []byte, into any) error {
-	select {
-	case u.parses <- struct{}{}:
-		defer func() { <-u.parses }()
-	case <-ctx.Done():
-		return u.fail(ctx, ctx.Err())
-	}
-	return json.Unmarshal(b, into)
-}
-
-// read takes a body of at most limit bytes.
-func (u *Upstream) read(ctx context.Context, resp *http.Response, limit int64) ([]byte, error) {
-	defer resp.Body.Close()
-	select {
-	case u.reads <- struct{}{}:
-		defer func() { <-u.reads }()
-	case <-ctx.Done():
-		return nil, u.fail(ctx, ctx.Err())
-	}
-	if resp.ContentLength > limit {
-		return nil, u.broken("%w: %d bytes where at most %d may be", oci.ErrTooLarge, resp.ContentLength, limit)
-	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+// request builds the request that c is at one stage of its redirects. No header
+// of a client is in it but a blob's byte range.
+func (u *Upstream) request(ctx context.Context, c call, at *url.URL) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, c.method, at.String(), nil)
 	if err != nil {
-		return nil, u.fail(ctx, fmt.Errorf("read answer: %w", err))
+		return nil, err
 	}
-	if int64(len(b)) > limit {
-		return nil, u.broken("%w: more than %d bytes", oci.ErrTooLarge, limit)
+
+	req.Header.Set("User-Agent", u.agent)
+	req.Header.Set("Accept-Encoding", "identity")
+	if c.accept != "" {
+		req.Header.Set("Accept", c.accept)
 	}
-	return b, nil
+	if c.byteRange != "" {
+		req.Header.Set("Range", c.byteRange)
+	}
+
+	return req, nil
 }
 
-// matches compares bytes with the digest they were asked for by.
-func (u *Upstream) matches(d digest.Digest, b []byte) error {
-	if err := oci.CheckDigest(d); err != nil {
-		return err
+// transport is the way to a URL: the registry's own, or the one to hosts that
+// the registry names.
+func (u *Upstream) transport(at *url.URL) http.RoundTripper {
+	if sameOrigin(at, u.base) {
+		return u.direct
 	}
-	if got := d.Algorithm().FromBytes(b); got != d {
-		return u.broken("asked for %s it sent %s", d, got)
-	}
-	return nil
+
+	return u.away
 }
+
+// target is where a redirect leads: http or https, never from https to http, and
+// without userinfo.
+func (u *Upstream) target(from *url.URL, resp *http.Response) (*url.URL, error) {
+	location, err := resp.Location()
+	discard(resp)
+	if err != nil {
+		return nil, u.broken("it redirects without saying where")
+	}
+
+	if location.Scheme != "https" && location.Scheme != from.Scheme ||
+		location.Scheme != "https" && location.Scheme != "http" ||
+		location.User != nil {
+		return nil, u.broken("it redirects to a URL that is not followed: %s://%s", location.Scheme, location.Host)
+	}
+
+	return location, nil
+}
+
+func isRedirect(status int) bool {
+	switch status {
+	case http.StatusMovedPermanently,
+		http.StatusFound,
+		http.StatusSeeOther,
+		http.StatusTemporaryRedirect,
+		http.StatusPermanentRedirect:
+		return true
+	}
+
+	return false
+}
+
+func sameOrigin(a, b *url.URL) bool { return a.Scheme == b.Scheme && strings.EqualFold(a.Host, b.Host) }

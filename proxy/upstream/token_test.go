@@ -15,27 +15,9 @@ import (
 	"github.com/pullgate/pullgate/policy"
 )
 
-func manifestOf(t *testing.T, u *Upstream) error {
-	t.Helper()
-	m, err := u.Manifest(t.Context(), repo.Tagged("latest"), plenty)
-	if err == nil && (string(m.Bytes) != string(someBytes) || m.Digest != someHash) {
-		t.Errorf("got %q, %s", m.Bytes, m.Digest)
-	}
-	return err
-}
-
-func mustManifest(t *testing.T, u *Upstream) {
-	t.Helper()
-	if err := manifestOf(t, u); err != nil {
-		noSecret(t, err)
-		t.Fatal(err)
-	}
-}
-
-// The scope is what this gate needs, for this repository, whatever the
-// challenge says: a registry cannot make the gate ask for push, or for another
-// repository's token.
-func TestTokenScopeIsAlwaysPullOfThisRepository(t *testing.T) {
+// The scope is always pull of this repository, whatever the challenge says: a
+// registry cannot make the gate ask for push, or for another repository's token.
+func TestTokenScope(t *testing.T) {
 	t.Parallel()
 	for _, scheme := range []string{"http", "https"} {
 		t.Run(scheme, func(t *testing.T) {
@@ -68,8 +50,8 @@ func TestTokenScopeIsAlwaysPullOfThisRepository(t *testing.T) {
 	}
 }
 
-// A scope, or account, in the realm's own query is replaced or left, never added to.
-func TestTokenScopeReplacesOneInTheRealm(t *testing.T) {
+// A scope in the realm's own query is replaced; its other parameters are kept.
+func TestScopeInRealm(t *testing.T) {
 	t.Parallel()
 	r := &tokenRegistry{}
 	s := serve(t, "http", "", r.ServeHTTP)
@@ -87,23 +69,25 @@ func TestTokenScopeReplacesOneInTheRealm(t *testing.T) {
 	}
 }
 
-func TestTokenScopeNamesTheFullPathUnderABasePath(t *testing.T) {
+func TestScopeUnderBasePath(t *testing.T) {
 	t.Parallel()
 	for _, base := range []string{"/hub-proxy/team", "/hub-proxy/team/"} {
-		r := &tokenRegistry{}
-		s := serve(t, "http", "", r.ServeHTTP)
-		mustManifest(t, openBare(t, s.url+base, Auth{}))
-		at, err := url.ParseRequestURI(s.to("/token")[0].uri)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, want := at.Query().Get("scope"), "repository:hub-proxy/team/acme/app:pull"; got != want {
-			t.Errorf("scope %q; want %q", got, want)
-		}
+		t.Run(base, func(t *testing.T) {
+			r := &tokenRegistry{}
+			s := serve(t, "http", "", r.ServeHTTP)
+			mustManifest(t, openBare(t, s.url+base, Auth{}))
+			at, err := url.ParseRequestURI(s.to("/token")[0].uri)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := at.Query().Get("scope"), "repository:hub-proxy/team/acme/app:pull"; got != want {
+				t.Errorf("scope %q; want %q", got, want)
+			}
+		})
 	}
 }
 
-func TestTokenIsUsedAgain(t *testing.T) {
+func TestTokenReuse(t *testing.T) {
 	t.Parallel()
 	r := &tokenRegistry{}
 	s := serve(t, "http", "", r.ServeHTTP)
@@ -120,7 +104,7 @@ func TestTokenIsUsedAgain(t *testing.T) {
 }
 
 // One repository's token says nothing about another's.
-func TestTokenIsPerRepository(t *testing.T) {
+func TestTokenPerRepository(t *testing.T) {
 	t.Parallel()
 	r := &tokenRegistry{}
 	s := serve(t, "http", "", r.ServeHTTP)
@@ -139,7 +123,7 @@ func TestTokenIsPerRepository(t *testing.T) {
 	}
 }
 
-func TestTokenIsFetchedOnceForFiftyAtOnce(t *testing.T) {
+func TestConcurrentTokens(t *testing.T) {
 	t.Parallel()
 	var (
 		wg    sync.WaitGroup
@@ -176,9 +160,8 @@ func TestTokenIsFetchedOnceForFiftyAtOnce(t *testing.T) {
 	}
 }
 
-// The flight belongs to all who wait for it: the first one's leaving must not
-// fail the others.
-func TestTokenFlightOutlivesTheClientThatStartedIt(t *testing.T) {
+// All callers share one fetch: the first caller's leaving must not fail the others.
+func TestTokenFlight(t *testing.T) {
 	t.Parallel()
 	r := &tokenRegistry{}
 	arrived, release := make(chan struct{}), make(chan struct{})
@@ -199,20 +182,20 @@ func TestTokenFlightOutlivesTheClientThatStartedIt(t *testing.T) {
 	<-arrived
 	leave()
 	if err := <-left; !errors.Is(err, context.Canceled) {
-		t.Errorf("who left got %v", err)
+		t.Errorf("the client that left got %v", err)
 	}
 	stayed := make(chan error)
 	go func() { stayed <- manifestOf(t, u) }()
 	close(release)
 	if err := <-stayed; err != nil {
-		t.Errorf("who stayed got %v", err)
+		t.Errorf("the client that stayed got %v", err)
 	}
 	if n := r.count(); n != 1 {
 		t.Errorf("%d tokens; want 1", n)
 	}
 }
 
-func TestTokenIsRefreshedWhenTheOldOneIsRefused(t *testing.T) {
+func TestTokenRefresh(t *testing.T) {
 	t.Parallel()
 	r := &tokenRegistry{}
 	s := serve(t, "http", "", r.ServeHTTP)
@@ -226,26 +209,28 @@ func TestTokenIsRefreshedWhenTheOldOneIsRefused(t *testing.T) {
 }
 
 // A registry that refuses even a fresh token is asked twice, not for ever.
-func TestTokenThatIsNeverGoodEnoughEndsInA401(t *testing.T) {
+func TestRefusedToken(t *testing.T) {
 	t.Parallel()
 	for _, auth := range []Auth{{}, basicCredentials(t)} {
-		r := &tokenRegistry{answer: func(n int) string { return fmt.Sprintf(`{"token":"wrong-%s-%d"}`, mark, n) }}
-		s := serve(t, "http", "", r.ServeHTTP)
-		e := wantUpstream(t, manifestOf(t, openBare(t, s.url, auth)), http.StatusUnauthorized)
-		if e.HadAuth != (auth.Type != Anonymous) {
-			t.Errorf("HadAuth %v", e.HadAuth)
-		}
-		if n := len(s.to("/v2/")); n != 2 {
-			t.Errorf("%d requests; want 2", n)
-		}
-		if n := r.count(); n != 1 {
-			t.Errorf("%d tokens; want 1", n)
-		}
+		t.Run(fmt.Sprintf("credentials %v", auth.Source != nil), func(t *testing.T) {
+			r := &tokenRegistry{answer: func(n int) string { return fmt.Sprintf(`{"token":"wrong-%s-%d"}`, mark, n) }}
+			s := serve(t, "http", "", r.ServeHTTP)
+			e := wantUpstream(t, manifestOf(t, openBare(t, s.url, auth)), http.StatusUnauthorized)
+			if e.HadAuth != (auth.Source != nil) {
+				t.Errorf("HadAuth %v", e.HadAuth)
+			}
+			if n := len(s.to("/v2/")); n != 2 {
+				t.Errorf("%d requests; want 2", n)
+			}
+			if n := r.count(); n != 1 {
+				t.Errorf("%d tokens; want 1", n)
+			}
+		})
 	}
 }
 
-// The time is read from the token's entry, not waited for.
-func TestTokenExpiresInIsHonoured(t *testing.T) {
+// The time is read from the cached token rather than waited for.
+func TestTokenLifetime(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name, answer string
@@ -283,7 +268,7 @@ func TestTokenExpiresInIsHonoured(t *testing.T) {
 	}
 }
 
-func TestTokenThatExpiredIsNotSent(t *testing.T) {
+func TestExpiredToken(t *testing.T) {
 	t.Parallel()
 	r := &tokenRegistry{}
 	s := serve(t, "http", "", r.ServeHTTP)
@@ -308,7 +293,7 @@ func TestTokenThatExpiredIsNotSent(t *testing.T) {
 	}
 }
 
-func TestTokenMemoryIsBounded(t *testing.T) {
+func TestTokenCacheSize(t *testing.T) {
 	t.Parallel()
 	r := &tokenRegistry{}
 	s := serve(t, "http", "", r.ServeHTTP)
@@ -322,7 +307,7 @@ func TestTokenMemoryIsBounded(t *testing.T) {
 	u.tokens.mu.Lock()
 	defer u.tokens.mu.Unlock()
 	if n := len(u.tokens.byKey); n > maxTokens {
-		t.Errorf("%d tokens are remembered", n)
+		t.Errorf("%d tokens are cached", n)
 	}
 	if _, ok := u.tokens.byKey[repo.Path]; !ok {
 		t.Error("the newest token is not among them")
@@ -382,20 +367,20 @@ func TestTokenAnswers(t *testing.T) {
 			if tt.header != "" {
 				return
 			}
-			// The same through a whole request: no header is made of it, and
-			// the client is told "could not".
+			// In a whole request no header is made of such an answer, and the client
+			// is told "could not tell".
 			r := &tokenRegistry{answer: func(int) string { return tt.answer }}
 			s := serve(t, "http", "", r.ServeHTTP)
 			wantUpstream(t, manifestOf(t, openBare(t, s.url, Auth{})), http.StatusServiceUnavailable)
 			if n := len(s.to("/v2/")); n != 1 {
-				t.Errorf("%d requests; want 1: nothing can be shown after such an answer", n)
+				t.Errorf("%d requests; want 1: such an answer gives nothing to show", n)
 			}
 		})
 	}
 }
 
-// A bad token answer must not stay: the next pull may do better.
-func TestTokenFailureIsNotRemembered(t *testing.T) {
+// A failed token request is not cached: the next one may succeed.
+func TestTokenFailure(t *testing.T) {
 	t.Parallel()
 	r := &tokenRegistry{}
 	s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
@@ -413,7 +398,7 @@ func TestTokenFailureIsNotRemembered(t *testing.T) {
 	mustManifest(t, u)
 }
 
-func TestTokenRealmStatuses(t *testing.T) {
+func TestRealmStatuses(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		realm, status int
@@ -433,38 +418,36 @@ func TestTokenRealmStatuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		for _, auth := range []Auth{{}, basicCredentials(t)} {
-			t.Run(
-				fmt.Sprintf("%d, credentials %v, %q", tt.realm, auth.Type == Basic, tt.retryAfter),
-				func(t *testing.T) {
-					t.Parallel()
-					s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
-						if q.URL.Path != "/token" {
-							challenge(w, bearer("http://"+q.Host+"/token"))
-							return
-						}
-						if tt.retryAfter != "" {
-							w.Header()["Retry-After"] = []string{strings.Trim(tt.retryAfter, "\x00")}
-						}
-						w.WriteHeader(tt.realm)
-						if tt.realm != 204 {
-							_, _ = w.Write([]byte(`{"token":"` + mark + `"}`))
-						}
-					})
-					e := wantUpstream(t, manifestOf(t, openBare(t, s.url, auth)), tt.status)
-					if e.HadAuth != (auth.Type == Basic) {
-						t.Errorf("HadAuth %v", e.HadAuth)
+			name := fmt.Sprintf("%d, credentials %v, %q", tt.realm, auth.Source != nil, tt.retryAfter)
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
+					if q.URL.Path != "/token" {
+						challenge(w, bearer("http://"+q.Host+"/token"))
+						return
 					}
-					if e.RetryAfter != tt.want {
-						t.Errorf("Retry-After %q; want %q", e.RetryAfter, tt.want)
+					if tt.retryAfter != "" {
+						w.Header()["Retry-After"] = []string{strings.Trim(tt.retryAfter, "\x00")}
 					}
-				},
-			)
+					w.WriteHeader(tt.realm)
+					if tt.realm != 204 {
+						_, _ = w.Write([]byte(`{"token":"` + mark + `"}`))
+					}
+				})
+				e := wantUpstream(t, manifestOf(t, openBare(t, s.url, auth)), tt.status)
+				if e.HadAuth != (auth.Source != nil) {
+					t.Errorf("HadAuth %v", e.HadAuth)
+				}
+				if e.RetryAfter != tt.want {
+					t.Errorf("Retry-After %q; want %q", e.RetryAfter, tt.want)
+				}
+			})
 		}
 	}
 }
 
-// A realm that redirects would pass the credentials on to whom it likes.
-func TestTokenRealmIsNotFollowedElsewhere(t *testing.T) {
+// A realm that redirects could pass the credentials on to any host.
+func TestRealmRedirect(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		t.Run(strconv.Itoa(status), func(t *testing.T) {
@@ -484,160 +467,5 @@ func TestTokenRealmIsNotFollowedElsewhere(t *testing.T) {
 				t.Errorf("the redirect's target got %d requests", n)
 			}
 		})
-	}
-}
-
-func TestBasicChallenge(t *testing.T) {
-	t.Parallel()
-	registry := func(word string) http.HandlerFunc {
-		return func(w http.ResponseWriter, q *http.Request) {
-			if q.Header.Get("Authorization") != basicHeaderOf(testUser, testPassword) {
-				challenge(w, word+` realm="Registry"`)
-				return
-			}
-			sendManifest(w, someBytes)
-		}
-	}
-	for _, word := range []string{"Basic", "basic", "BASIC"} {
-		s := serve(t, "http", "", registry(word))
-		u := openBare(t, s.url, basicCredentials(t))
-		mustManifest(t, u)
-		mustManifest(t, u)
-		if n := len(s.requests()); n != 3 { // the second pull shows it at once
-			t.Errorf("%s: %d requests; want 3", word, n)
-		}
-		if got := s.requests()[0].header.Get("Authorization"); got != "" {
-			t.Errorf("%s: credentials were shown unasked", word)
-		}
-	}
-
-	t.Run("without credentials", func(t *testing.T) {
-		t.Parallel()
-		s := serve(t, "http", "", registry("Basic"))
-		e := wantUpstream(t, manifestOf(t, openBare(t, s.url, Auth{})), http.StatusUnauthorized)
-		if e.HadAuth {
-			t.Error("HadAuth")
-		}
-		if n := len(s.requests()); n != 1 {
-			t.Errorf("%d requests; want 1", n)
-		}
-	})
-	t.Run("wrong password", func(t *testing.T) {
-		t.Parallel()
-		s := serve(t, "http", "", registry("Basic"))
-		u := openBare(t, s.url, Auth{Type: Basic, Username: testUser, PasswordFile: file(t, "wrong-"+mark)})
-		for i := range 2 {
-			e := wantUpstream(t, manifestOf(t, u), http.StatusUnauthorized)
-			if !e.HadAuth {
-				t.Error("HadAuth is not set")
-			}
-			if n := len(s.requests()); n > 2*(i+1) {
-				t.Errorf("%d requests after %d pulls: the same secret is shown again and again", n, i+1)
-			}
-		}
-	})
-}
-
-func TestOtherChallenges(t *testing.T) {
-	t.Parallel()
-	tests := []struct{ name, challenge string }{
-		{"none", ""},
-		{"unknown scheme", `Negotiate abc`},
-		{"only a word", `Bearer`},
-		{"no realm", `Bearer service="x"`},
-		{"empty realm", `Bearer realm=""`},
-		{"relative realm", `Bearer realm="/token"`},
-		{"no scheme", `Bearer realm="//host/token"`},
-		{"file", `Bearer realm="file:///etc/passwd"`},
-		{"ftp", `Bearer realm="ftp://host/token"`},
-		{"userinfo", `Bearer realm="http://a:b@HOST/token"`},
-		{"no URL", `Bearer realm="http://%zz/"`},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			for _, auth := range []Auth{{}, basicCredentials(t)} {
-				s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
-					if tt.challenge != "" {
-						w.Header()["WWW-Authenticate"] = []string{strings.ReplaceAll(tt.challenge, "HOST", q.Host)}
-					}
-					w.WriteHeader(http.StatusUnauthorized)
-				})
-				err := manifestOf(t, openBare(t, s.url, auth))
-				want := http.StatusBadGateway
-				if !strings.HasPrefix(tt.challenge, "Bearer") {
-					want = http.StatusUnauthorized
-				}
-				wantUpstream(t, err, want)
-				if n := len(s.requests()); n != 1 {
-					t.Errorf("%d requests; want 1", n)
-				}
-				if got := s.credentialsSeen(); len(got) != 0 {
-					t.Errorf("credentials were shown: %q", got)
-				}
-			}
-		})
-	}
-}
-
-func TestChallengeParameters(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		name, in string
-		want     map[string]string
-	}{
-		{"quoted", `realm="https://a/t",service="b"`, map[string]string{"realm": "https://a/t", "service": "b"}},
-		{"tokens", `realm=https://a/t, service=b`, map[string]string{"realm": "https://a/t", "service": "b"}},
-		{"spaces", ` realm = "a" ,  service="b c" `, map[string]string{"realm": "a", "service": "b c"}},
-		{"names without case", `Realm="a",SERVICE="b"`, map[string]string{"realm": "a", "service": "b"}},
-		{"the first counts", `realm="a",realm="b",Realm="c"`, map[string]string{"realm": "a"}},
-		{
-			"a comma inside quotes",
-			`scope="repository:a:pull,push",realm="x"`,
-			map[string]string{"scope": "repository:a:pull,push", "realm": "x"},
-		},
-		{
-			"a parameter inside quotes is none",
-			`scope="realm=evil",realm="good"`,
-			map[string]string{"scope": "realm=evil", "realm": "good"},
-		},
-		{"nothing", ``, map[string]string{}},
-		{"rubbish", `,,,=,"`, map[string]string{}},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			got := challengeParams(tt.in)
-			if fmt.Sprint(got) != fmt.Sprint(tt.want) {
-				t.Errorf("got %v; want %v", got, tt.want)
-			}
-		})
-	}
-	if n := len(challengeParams(strings.Repeat(`a`+"=1,", 1<<20))); n > 1 {
-		t.Errorf("%d parameters", n)
-	}
-}
-
-// Bearer comes first in a registry that names it first; a Bearer challenge is
-// met though an unknown one stands before it.
-func TestChallengeAmongSeveral(t *testing.T) {
-	t.Parallel()
-	r := &tokenRegistry{}
-	s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
-		w.Header().Add("WWW-Authenticate", "Negotiate")
-		if q.URL.Path != "/token" && q.Header.Get("Authorization") == "" {
-			w.Header().Add("WWW-Authenticate", bearer("http://"+q.Host+"/token"))
-			w.Header().Add("WWW-Authenticate", `Basic realm="x"`)
-			w.WriteHeader(http.StatusUnauthorized)
-			return
-		}
-		r.ServeHTTP(w, q)
-	})
-	u := openBare(t, s.url, basicCredentials(t))
-	mustManifest(t, u)
-	for _, q := range s.to("/v2/") {
-		if strings.HasPrefix(q.header.Get("Authorization"), "Basic") {
-			t.Error("the password was shown where a token was enough")
-		}
 	}
 }

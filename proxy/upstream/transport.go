@@ -19,13 +19,13 @@ const (
 	idleConnections = 64 // kept per host: a verdict asks for several things at once
 )
 
-// transports makes the way to the registry and the way to hosts it names. The
-// second never reaches link-local addresses, where clouds keep their metadata,
-// nor loopback, unless the registry itself is there.
+// transports makes the way to the registry, and the way to hosts that it names.
+// The second one never reaches link-local addresses, where clouds keep their
+// metadata, and reaches loopback only if the registry itself is there.
 func transports(tlsConfig *tls.Config, base *url.URL) (direct, away *http.Transport) {
-	local := isLoopback(base.Hostname())
 	build := func(control func(network, address string, _ syscall.RawConn) error) *http.Transport {
 		dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second, Control: control}
+
 		return &http.Transport{
 			Proxy:                  http.ProxyFromEnvironment,
 			DialContext:            dialer.DialContext,
@@ -40,15 +40,18 @@ func transports(tlsConfig *tls.Config, base *url.URL) (direct, away *http.Transp
 			ForceAttemptHTTP2:      true,
 		}
 	}
-	proxies := proxyPorts()
-	return build(nil), build(func(_, address string, _ syscall.RawConn) error {
+
+	local, proxies := isLoopback(base.Hostname()), proxyPorts()
+	guard := func(_, address string, _ syscall.RawConn) error {
 		_, port, err := net.SplitHostPort(address)
 		return refuseInternal(address, local || err == nil && slices.Contains(proxies, port))
-	})
+	}
+
+	return build(nil), build(guard)
 }
 
-// proxyPorts are those of HTTP proxies on this machine, which may be asked to
-// go anywhere else.
+// proxyPorts are the ports of this machine's HTTP proxies: the way to other hosts
+// may lead through them.
 func proxyPorts() []string {
 	var ports []string
 	for _, scheme := range []string{"http", "https"} {
@@ -57,25 +60,30 @@ func proxyPorts() []string {
 			ports = append(ports, at.Port())
 		}
 	}
+
 	return ports
 }
 
 var errInternal = errors.New("refusing to follow the registry to an internal address")
 
-// metadata are clouds' services outside link-local space. Behind an HTTP proxy
-// (HTTPS_PROXY) the proxy connects, and has to refuse these itself.
+// metadata are clouds' metadata services outside link-local space. With an HTTP
+// proxy (HTTPS_PROXY) it is the proxy that connects and has to refuse these.
 var metadata = []netip.Addr{netip.MustParseAddr("fd00:ec2::254"), netip.MustParseAddr("100.100.100.200")}
 
+// refuseInternal returns errInternal for an address that a registry may not lead
+// the gate to, and for anything that is no ip:port.
 func refuseInternal(address string, loopbackAllowed bool) error {
 	at, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return errInternal
 	}
+
 	ip := at.Addr().Unmap().WithZone("")
 	if ip.IsLinkLocalUnicast() || slices.Contains(metadata, ip) || ip.IsUnspecified() || ip.IsMulticast() ||
 		ip.IsLoopback() && !loopbackAllowed {
 		return errInternal
 	}
+
 	return nil
 }
 

@@ -1,7 +1,7 @@
-// Package upstream talks to one registry at a time: it builds requests from
-// parsed parts only, gets tokens, follows redirects itself, bounds what it
-// reads, and hashes what it hands on. No header of a client reaches a registry
-// through it but a blob's byte range.
+// Package upstream talks to one registry: it builds requests from parsed parts
+// only, gets tokens, follows redirects itself, bounds what it reads, and hashes
+// what it returns. No header of a client reaches a registry but a blob's byte
+// range. It knows nothing of policies, signatures and verdicts.
 package upstream
 
 import (
@@ -20,9 +20,10 @@ import (
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/proxy/upstream/credentials"
 )
 
-// Config is what an Upstream is made of.
+// Config is the configuration of an Upstream.
 type Config struct {
 	Host      string      // familiar host, as image names carry it
 	URL       *url.URL    // nil: https://Host; its path is put before every repository
@@ -33,8 +34,37 @@ type Config struct {
 	Meter     metric.MeterProvider // nil: no metrics
 }
 
-// maxReads bounds the answers of one registry that are held in memory at once;
-// blobs being streamed are not among them.
+// Auth is what the registry is shown, and which other hosts may see it.
+type Auth struct {
+	Source credentials.Source // nil: credentials.Anonymous
+
+	// Realms are hosts, or host:port, whose token realm may see the credentials
+	// although it is outside the registry's own registrable domain.
+	Realms []string
+}
+
+// Address is where the registry's requests go: URL, or https:// and the host,
+// which for Docker Hub is that of its API.
+func (c Config) Address() (*url.URL, error) {
+	address := c.URL
+	if address == nil {
+		host := c.Host
+		if host == "docker.io" {
+			host = "registry-1.docker.io"
+		}
+
+		address = &url.URL{Scheme: "https", Host: host}
+	}
+
+	if address.Host == "" || address.Scheme != "https" && address.Scheme != "http" {
+		return nil, errors.New("url must be http:// or https:// and a host")
+	}
+
+	return address, nil
+}
+
+// maxReads bounds the answers of one registry that are held in memory at once.
+// Blobs that stream are not among them.
 const maxReads = 64
 
 // Upstream is one registry. It implements verify.Registry and is safe for
@@ -43,31 +73,30 @@ type Upstream struct {
 	host   string
 	base   *url.URL
 	agent  string
-	auth   *credentials
+	auth   credentials.Source
+	realms realms
 	tokens *tokens
 	direct http.RoundTripper // to the registry itself
-	away   http.RoundTripper // to hosts the registry names: token realms, blob stores
-	seen   *observer
-	reads  chan struct{} // answers being read whole into memory
-	parses chan struct{} // lists being parsed, which takes many times their bytes
+	away   http.RoundTripper // to hosts that the registry names: token realms, blob stores
+	obs    *observer
+	reads  chan struct{} // answers that are being read into memory
+	parses chan struct{} // answers that are being parsed, which takes many times their bytes
 
 	lingering chan struct{} // requests whose answer is not needed any more
 	open      context.Context
 	shut      context.CancelFunc
 }
 
-// New checks that the credentials can be read; it asks nothing of the network.
+// New makes an Upstream. It sends no request: a registry that is down is no
+// reason to refuse a configuration.
 func New(c Config) (*Upstream, error) {
-	base := c.URL
-	if base == nil {
-		host := c.Host
-		if host == "docker.io" {
-			host = "registry-1.docker.io"
-		}
-		base = &url.URL{Scheme: "https", Host: host}
+	base, err := c.Address()
+	if err != nil {
+		return nil, err
 	}
-	if base.Host == "" || base.Scheme != "https" && base.Scheme != "http" {
-		return nil, errors.New("url must be http:// or https:// and a host")
+
+	if c.Auth.Source == nil {
+		c.Auth.Source = credentials.Anonymous{}
 	}
 	if c.Tracer == nil {
 		c.Tracer = tracenoop.NewTracerProvider()
@@ -75,20 +104,19 @@ func New(c Config) (*Upstream, error) {
 	if c.Meter == nil {
 		c.Meter = metricnoop.NewMeterProvider()
 	}
-	auth, err := c.Auth.open(c.Host, base)
+
+	obs, err := newObserver(c.Host, c.Tracer, c.Meter)
 	if err != nil {
 		return nil, err
 	}
-	seen, err := newObserver(c.Host, c.Tracer, c.Meter)
-	if err != nil {
-		return nil, err
-	}
+
 	u := &Upstream{
 		host:      c.Host,
 		base:      base,
 		agent:     c.UserAgent,
-		auth:      auth,
-		seen:      seen,
+		auth:      c.Auth.Source,
+		realms:    realms{base: base, listed: c.Auth.Realms},
+		obs:       obs,
 		reads:     make(chan struct{}, maxReads),
 		parses:    make(chan struct{}, runtime.GOMAXPROCS(0)),
 		lingering: make(chan struct{}, maxLingering),
@@ -96,11 +124,12 @@ func New(c Config) (*Upstream, error) {
 	u.open, u.shut = context.WithCancel(context.Background())
 	u.direct, u.away = transports(c.TLS, base)
 	u.tokens = newTokens(u)
+
 	return u, nil
 }
 
-// Close lets go of idle connections, and of requests nobody waits for; others
-// that are under way go on.
+// Close closes idle connections and ends the requests whose answer is not needed
+// any more. Other requests that are under way go on.
 func (u *Upstream) Close() {
 	u.shut()
 	for _, t := range []http.RoundTripper{u.direct, u.away} {
@@ -110,15 +139,17 @@ func (u *Upstream) Close() {
 	}
 }
 
-// path is the repository as this registry calls it.
+// path is the repository's path on this registry.
 func (u *Upstream) path(repo policy.Repository) string {
 	if prefix := strings.Trim(u.base.Path, "/"); prefix != "" {
 		return prefix + "/" + repo.Path
 	}
+
 	return repo.Path
 }
 
-// at is the URL of one thing of repo, e.g. ("manifests", "latest").
+// at is the URL of a part of repo, such as kind "manifests" with reference
+// "latest".
 func (u *Upstream) at(repo policy.Repository, kind, reference string) *url.URL {
 	return &url.URL{
 		Scheme: u.base.Scheme,
@@ -127,4 +158,5 @@ func (u *Upstream) at(repo policy.Repository, kind, reference string) *url.URL {
 	}
 }
 
+// String names the upstream without the password that its URL may hold.
 func (u *Upstream) String() string { return fmt.Sprintf("%s (%s)", u.host, u.base.Redacted()) }

@@ -17,8 +17,8 @@ import (
 	"github.com/pullgate/pullgate/verify/oci"
 )
 
-// artefactOf reads a signature artefact of the fixtures as the gate does.
-func artefactOf(
+// artifactOf reads a signature artifact of the fixtures as the gate does.
+func artifactOf(
 	t *testing.T,
 	set *fixtures.Set,
 	repository, reference string,
@@ -30,7 +30,7 @@ func artefactOf(
 	}
 	a, ok := ParseArtifact(m.Raw)
 	if !ok {
-		t.Fatalf("%s:%s is no artefact", repository, reference)
+		t.Fatalf("%s:%s is no artifact", repository, reference)
 	}
 	for _, l := range a.Layers {
 		layers = append(layers, l.Digest)
@@ -38,12 +38,12 @@ func artefactOf(
 	return a, set.Blob(repository, a.Config.Digest), layers
 }
 
-func TestRealCosignArtefactsPass(t *testing.T) {
+func TestRealArtifacts(t *testing.T) {
 	t.Parallel()
 	set := fixtures.Load(t)
 	tags, referrers := 0, 0
 	check := func(repository, reference string, image, attached digest.Digest) {
-		a, config, layers := artefactOf(t, set, repository, reference)
+		a, config, layers := artifactOf(t, set, repository, reference)
 		if a.Subject != attached {
 			t.Errorf("%s:%s: subject %q, want %q", repository, reference, a.Subject, attached)
 		}
@@ -88,18 +88,18 @@ func TestRealCosignArtefactsPass(t *testing.T) {
 	}
 }
 
-func TestImagesAndIndexesAreNoArtefacts(t *testing.T) {
+func TestForeignManifests(t *testing.T) {
 	t.Parallel()
 	set := fixtures.Load(t)
 	for _, f := range set.Fixtures {
 		if _, ok := ParseArtifact(set.Manifest(f.Repository, f.Tag).Raw); ok {
-			t.Errorf("%s is taken for a signature artefact", f.Name)
+			t.Errorf("%s is taken for a signature artifact", f.Name)
 		}
 	}
 	image := imageOf(t, set, fixtures.Fixture{Repository: "acme/impostor", Tag: "v1"})
 	impostor := set.Manifest("acme/impostor", strings.Replace(image.String(), ":", "-", 1)+".sig")
 	if _, ok := ParseArtifact(impostor.Raw); ok {
-		t.Error("a runnable image under a .sig tag is taken for a signature artefact")
+		t.Error("a runnable image under a .sig tag is taken for a signature artifact")
 	}
 }
 
@@ -160,10 +160,12 @@ func TestParseArtifact(t *testing.T) {
 		"nothing":       {``, false},
 		"garbage":       {"\x1f\x8b", false},
 	} {
-		a, ok := ParseArtifact([]byte(tt.manifest))
-		if ok != tt.ok || (a != nil) != tt.ok {
-			t.Errorf("%s: %v %+v, want %v", name, ok, a, tt.ok)
-		}
+		t.Run(name, func(t *testing.T) {
+			a, ok := ParseArtifact([]byte(tt.manifest))
+			if ok != tt.ok || (a != nil) != tt.ok {
+				t.Errorf("%v %+v, want %v", ok, a, tt.ok)
+			}
+		})
 	}
 }
 
@@ -252,10 +254,11 @@ func TestCheckConfig(t *testing.T) {
 		},
 		"empty object, then a blank tar": {configImage, "{}" + strings.Repeat(" ", 1022), true},
 	} {
-		err := CheckConfig(tt.mediaType, []byte(tt.config), layers)
-		if (err == nil) != tt.ok {
-			t.Errorf("%s: %v", name, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			if err := CheckConfig(tt.mediaType, []byte(tt.config), layers); (err == nil) != tt.ok {
+				t.Error(err)
+			}
+		})
 	}
 }
 
@@ -274,20 +277,17 @@ func TestCheckLayer(t *testing.T) {
 		for i := 0; i+1 < len(d.Encoded()); i += 2 {
 			raw = append(raw, unhex(d.Encoded()[i])<<4|unhex(d.Encoded()[i+1]))
 		}
-		return string(
-			bundleFrom(
-				`"messageSignature":{"messageDigest":{"algorithm":"SHA2_256","digest":"`+base64.StdEncoding.EncodeToString(
-					raw,
-				)+`"},"signature":"AAAA"}`,
-				publicKey,
-			).Payload,
-		)
+		content := `"messageSignature":{"messageDigest":{"algorithm":"SHA2_256","digest":"` +
+			base64.StdEncoding.EncodeToString(raw) + `"},"signature":"AAAA"}`
+		return string(bundleFrom(content, publicKey).Payload)
 	}
 	provenance := statementWith(subject("sha256", sum, ""), "https://slsa.dev/provenance/v1", `{"Digest":1,"digest":2}`)
 	config := `{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["` +
 		other.String() + `"]},"config":{"Cmd":["/x"]}}`
+	both := subject("sha256", other.Encoded(), "") + "," + subject("sha256", sum, "")
 	tar := strings.Repeat("\x00", 1024)
 	good := payload(image.String())
+	encoded := base64.StdEncoding.EncodeToString([]byte(statementOf(sum)))
 	for name, tt := range map[string]struct {
 		mediaType, blob string
 		ok              bool
@@ -329,7 +329,7 @@ func TestCheckLayer(t *testing.T) {
 		"attestation": {MediaTypeDSSE, dsse(inToto, provenance), true},
 		"attestation of several images": {
 			MediaTypeDSSE,
-			dsse(inToto, statementWith(subject("sha256", other.Encoded(), "")+","+subject("sha256", sum, ""), "x", "{}")),
+			dsse(inToto, statementWith(both, "x", "{}")),
 			true,
 		},
 		"attestation of another image": {MediaTypeDSSE, dsse(inToto, statementOf(other.Encoded())), false},
@@ -377,7 +377,7 @@ func TestCheckLayer(t *testing.T) {
 		},
 		"DSSE without signatures": {
 			MediaTypeDSSE,
-			`{"payloadType":"` + inToto + `","payload":"` + base64.StdEncoding.EncodeToString([]byte(statementOf(sum))) + `","signatures":[]}`,
+			`{"payloadType":"` + inToto + `","payload":"` + encoded + `","signatures":[]}`,
 			false,
 		},
 		"DSSE without its payload": {
@@ -463,9 +463,9 @@ func TestCheckLayer(t *testing.T) {
 
 func unhex(c byte) byte { return byte(bytes.IndexByte([]byte("0123456789abcdef"), c)) }
 
-// Under a .sig tag the image is not known, but what the payload names must
-// still be a digest.
-func TestALayerUnderATagNamesSomeDigest(t *testing.T) {
+// TestLayerUnderTag: under a .sig tag the image is not known, but what the
+// payload names must still be a digest.
+func TestLayerUnderTag(t *testing.T) {
 	t.Parallel()
 	for d, ok := range map[string]bool{
 		digest.FromString("x").String():        true,
@@ -479,9 +479,12 @@ func TestALayerUnderATagNamesSomeDigest(t *testing.T) {
 		"sha256:" + strings.Repeat("a", 65):    false,
 		"../../etc/passwd":                     false,
 	} {
-		if err := CheckLayer(Blob{MediaType: MediaTypeSimpleSigning}, []byte(payload(d)), ""); (err == nil) != ok {
-			t.Errorf("%q: %v", d, err)
-		}
+		t.Run(d, func(t *testing.T) {
+			err := CheckLayer(Blob{MediaType: MediaTypeSimpleSigning}, []byte(payload(d)), "")
+			if (err == nil) != ok {
+				t.Error(err)
+			}
+		})
 	}
 }
 
@@ -503,7 +506,7 @@ func tarHeader(t *testing.T, kind byte, before, after string) string {
 	return string(b)
 }
 
-func TestADocumentThatIsATarArchiveTooIsNoSignature(t *testing.T) {
+func TestTarPolyglot(t *testing.T) {
 	t.Parallel()
 	image := digest.FromString("an image")
 	document := payload(image.String())
@@ -528,21 +531,18 @@ func TestADocumentThatIsATarArchiveTooIsNoSignature(t *testing.T) {
 			if err := oci.CheckStrict([]byte(tt.blob), maxDepth, maxTokens); err != nil {
 				t.Fatalf("no document: %v", err)
 			}
-			if err := CheckLayer(
-				Blob{MediaType: MediaTypeSimpleSigning},
-				[]byte(tt.blob),
-				image,
-			); (err == nil) != tt.ok {
+			err := CheckLayer(Blob{MediaType: MediaTypeSimpleSigning}, []byte(tt.blob), image)
+			if (err == nil) != tt.ok {
 				t.Error(err)
 			}
 		})
 	}
 }
 
-// Whoever may push chooses these bytes, up to limits.payloadBytes (8 MiB). A
-// tar header of type x says how many bytes to read after it: reading them anew
-// for every block takes seconds.
-func TestALayerOfTarHeadersCostsItsLengthOnly(t *testing.T) {
+// TestTarHeaderCost: a client that may push chooses these bytes, up to
+// limits.payloadBytes (8 MiB). A tar header of type x says how many bytes to read
+// after it: reading them anew for every block takes seconds.
+func TestTarHeaderCost(t *testing.T) {
 	header := tarHeader(t, 'x', "name"+strings.Repeat(" ", 96)+"0000644 0000000 0000000 00004000000 00000000000 ", "")
 	blob := []byte(strings.Repeat(header, 2<<20/len(header)))
 	start := time.Now()

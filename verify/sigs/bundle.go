@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/pullgate/pullgate/verify/oci"
@@ -12,61 +13,94 @@ import (
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 )
 
-// openBundle takes a Sigstore bundle apart: a DSSE envelope around an in-toto
-// statement. Its versions differ in what a log entry must bring and in how
-// certificates come (sigstore bundle specification).
-func openBundle(c Candidate) (*entity, error) {
-	if err := oci.CheckStrict(c.Payload, maxDepth, maxTokens); err != nil {
+var errBundleVersion = errors.New("its bundle is incomplete or of an unknown version")
+
+// parseBundle reads a Sigstore bundle strictly, of a known version or a later
+// one (sigstore bundle specification). protojson refuses unknown fields.
+func parseBundle(b []byte) (*protobundle.Bundle, error) {
+	if err := oci.CheckStrict(b, maxDepth, maxTokens); err != nil {
 		return nil, fmt.Errorf("the bundle is %w", err)
 	}
 	pb := &protobundle.Bundle{}
-	if err := protojson.Unmarshal(c.Payload, pb); err != nil {
+	if protojson.Unmarshal(b, pb) != nil {
 		return nil, errors.New("it is no Sigstore bundle")
 	}
-	m := pb.GetVerificationMaterial()
-	envelope := pb.GetDsseEnvelope()
-	version, err := bundleVersion(pb.GetMediaType())
-	switch {
-	case err != nil:
-		return nil, err
-	case m == nil:
+
+	if !IsBundle(pb.GetMediaType()) {
+		return nil, errBundleVersion
+	}
+	if pb.GetVerificationMaterial() == nil {
 		return nil, errors.New("its bundle has no verification material")
+	}
+	if e := pb.GetDsseEnvelope(); e != nil && e.GetPayloadType() != inToto {
+		return nil, errors.New("its bundle holds no in-toto statement")
+	}
+	return pb, nil
+}
+
+// openBundle takes a Sigstore bundle apart: a DSSE envelope around an in-toto
+// statement. Its versions differ in what a log entry must bring and in how
+// certificates come, so only known ones are verified.
+func openBundle(c Candidate) (content, error) {
+	pb, err := parseBundle(c.Payload)
+	if err != nil {
+		return nil, err
+	}
+	version, err := bundleVersion(pb.GetMediaType())
+	if err != nil {
+		return nil, err
+	}
+
+	envelope := pb.GetDsseEnvelope()
+	switch {
 	case pb.GetMessageSignature() != nil:
 		return nil, errors.New("its bundle signs bytes, not an image (cosign sign-blob)")
-	case envelope.GetPayloadType() != inToto:
+	case envelope == nil:
 		return nil, errors.New("its bundle holds no in-toto statement")
 	case len(envelope.GetSignatures()) != 1 || len(envelope.GetSignatures()[0].GetSig()) == 0:
 		return nil, errors.New("its bundle does not hold exactly one signature")
 	case len(envelope.GetSignatures()[0].GetSig()) > maxSignature:
 		return nil, errors.New("its signature is longer than any is")
 	}
+
 	e := &entity{
-		version:    version,
-		bundled:    true,
-		envelope:   true,
-		payload:    envelope.GetPayload(),
-		signature:  envelope.GetSignatures()[0].GetSig(),
-		logEntries: m.GetTlogEntries(),
+		version:   version,
+		bundled:   true,
+		envelope:  true,
+		payload:   envelope.GetPayload(),
+		signature: envelope.GetSignatures()[0].GetSig(),
 	}
+	if err := e.attach(pb.GetVerificationMaterial()); err != nil {
+		return nil, err
+	}
+
+	return e, e.count()
+}
+
+// attach takes the evidence that a bundle brings beside the signature.
+func (e *entity) attach(m *protobundle.VerificationMaterial) error {
+	e.logEntries = m.GetTlogEntries()
 	for _, t := range m.GetTimestampVerificationData().GetRfc3161Timestamps() {
 		e.stamps = append(e.stamps, t.GetSignedTimestamp())
 	}
+
 	switch content := m.GetContent().(type) {
 	case *protobundle.VerificationMaterial_PublicKey:
 	case *protobundle.VerificationMaterial_Certificate:
-		e.certified, e.certificates = true, [][]byte{content.Certificate.GetRawBytes()}
+		e.certified = true
+		e.certificates = [][]byte{content.Certificate.GetRawBytes()}
 	case *protobundle.VerificationMaterial_X509CertificateChain:
 		e.certified = true
 		for _, one := range content.X509CertificateChain.GetCertificates() {
 			e.certificates = append(e.certificates, one.GetRawBytes())
 		}
 	default:
-		return nil, errors.New("its bundle is incomplete or of an unknown version")
+		return errBundleVersion
 	}
-	return e, e.count()
+	return nil
 }
 
-// bundleVersion reads the version in a bundle's media type, both spellings.
+// bundleVersion reads the version in a bundle's media type, in either spelling.
 func bundleVersion(mediaType string) (string, error) {
 	rest, _ := strings.CutPrefix(mediaType, bundlePrefix)
 	switch rest {
@@ -77,5 +111,23 @@ func bundleVersion(mediaType string) (string, error) {
 	case "+json;version=0.3", ".v0.3+json":
 		return "v0.3", nil
 	}
-	return "", errors.New("its bundle is incomplete or of an unknown version")
+	return "", errBundleVersion
+}
+
+// bundleSubjects lists the digests that a bundle names: its statement's, or its
+// message's. A bundle of a later version, and one over bytes, may be attached to
+// an image even though neither counts as the image's signature.
+func bundleSubjects(blob []byte) ([]string, error) {
+	pb, err := parseBundle(blob)
+	if err != nil {
+		return nil, err
+	}
+
+	if e := pb.GetDsseEnvelope(); e != nil {
+		return statementSubjects(e.GetPayload())
+	}
+	if sum := pb.GetMessageSignature().GetMessageDigest().GetDigest(); len(sum) == 32 {
+		return []string{digest.NewDigestFromBytes(digest.SHA256, sum).String()}, nil
+	}
+	return nil, errors.New("the bundle names no digest")
 }

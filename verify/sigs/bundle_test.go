@@ -65,13 +65,9 @@ func envelope(t testing.TB, keys any, payloadType, payload string) string {
 	for _, key := range signers {
 		list = append(list, `{"sig":"`+base64.StdEncoding.EncodeToString(sign(t, key, pae(payloadType, payload)))+`"}`)
 	}
-	return `"dsseEnvelope":{"payload":"` + base64.StdEncoding.EncodeToString(
-		[]byte(payload),
-	) + `","payloadType":"` + payloadType +
-		`","signatures":[` + strings.Join(
-		list,
-		",",
-	) + `]}`
+	encoded := base64.StdEncoding.EncodeToString([]byte(payload))
+	return `"dsseEnvelope":{"payload":"` + encoded + `","payloadType":"` + payloadType +
+		`","signatures":[` + strings.Join(list, ",") + `]}`
 }
 
 // mutateJSON changes one JSON document by way of a map.
@@ -89,7 +85,7 @@ func mutateJSON(t *testing.T, b []byte, alter func(m map[string]any)) []byte {
 	return out
 }
 
-func TestAnAlteredBundleDoesNotCount(t *testing.T) {
+func TestAlteredBundle(t *testing.T) {
 	t.Parallel()
 	set := fixtures.Load(t)
 	k := authority(t, fixtureKey(t, set, "keys/p256.pub"))
@@ -128,18 +124,18 @@ func TestAnAlteredBundleDoesNotCount(t *testing.T) {
 		return func(_ *testing.T, c *Candidate) { c.Payload = []byte(edit(string(c.Payload))) }
 	}
 	var goodSignature, otherSignature any
-	mutateJSON(
-		t,
-		good.Payload,
-		func(m map[string]any) { goodSignature = get(m, "dsseEnvelope")["signatures"].([]any)[0] },
-	)
-	mutateJSON(
-		t,
-		other.Payload,
-		func(m map[string]any) { otherSignature = get(m, "dsseEnvelope")["signatures"].([]any)[0] },
-	)
+	mutateJSON(t, good.Payload, func(m map[string]any) {
+		goodSignature = get(m, "dsseEnvelope")["signatures"].([]any)[0]
+	})
+	mutateJSON(t, other.Payload, func(m map[string]any) {
+		otherSignature = get(m, "dsseEnvelope")["signatures"].([]any)[0]
+	})
 	certificate := map[string]any{"rawBytes": "AAAA"}
-	const altered, strict, incomplete = "another key, or altered", "ambiguous or malformed JSON", "incomplete or of an unknown version"
+	const (
+		altered    = "another key, or altered"
+		strict     = "ambiguous or malformed JSON"
+		incomplete = "incomplete or of an unknown version"
+	)
 	tests := []struct {
 		name  string
 		alter func(*testing.T, *Candidate)
@@ -303,9 +299,9 @@ func repeated(v any, n int) []any {
 	return list
 }
 
-// An authority of keys does not look at log entries and timestamps, so broken
-// ones do no harm; and the key hint is only a hint.
-func TestWhatAKeyAuthorityIgnoresDoesNotCauseADenial(t *testing.T) {
+// TestIgnoredEvidence: an authority of keys does not look at log entries and
+// timestamps, so broken ones do no harm; and the key hint is only a hint.
+func TestIgnoredEvidence(t *testing.T) {
 	t.Parallel()
 	set := fixtures.Load(t)
 	k := authority(t, fixtureKey(t, set, "keys/p256.pub"))
@@ -315,17 +311,17 @@ func TestWhatAKeyAuthorityIgnoresDoesNotCauseADenial(t *testing.T) {
 			m["tlogEntries"] = repeated(map[string]any{"logIndex": "7", "canonicalizedBody": "AAAA"}, maxLogEntries)
 		},
 		"four timestamps": func(m map[string]any) {
-			m["timestampVerificationData"] = map[string]any{"rfc3161Timestamps": repeated(map[string]any{"signedTimestamp": "AAAA"}, maxTimestamps)}
+			m["timestampVerificationData"] = map[string]any{
+				"rfc3161Timestamps": repeated(map[string]any{"signedTimestamp": "AAAA"}, maxTimestamps),
+			}
 		},
 		"another hint": func(m map[string]any) { m["publicKey"] = map[string]any{"hint": "another"} },
 		"no hint":      func(m map[string]any) { m["publicKey"] = map[string]any{} },
 	} {
 		c := change(good, func(c *Candidate) {
-			c.Payload = mutateJSON(
-				t,
-				c.Payload,
-				func(m map[string]any) { alter(m["verificationMaterial"].(map[string]any)) },
-			)
+			c.Payload = mutateJSON(t, c.Payload, func(m map[string]any) {
+				alter(m["verificationMaterial"].(map[string]any))
+			})
 		})
 		t.Run(name, func(t *testing.T) {
 			if who := allowed(t, k, c, image); who.KeySource != "keys/p256.pub" {
@@ -335,7 +331,7 @@ func TestWhatAKeyAuthorityIgnoresDoesNotCauseADenial(t *testing.T) {
 	}
 }
 
-func TestATrulySignedStatementThatSaysSomethingElseDoesNotCount(t *testing.T) {
+func TestForeignStatement(t *testing.T) {
 	t.Parallel()
 	key, stranger := newECDSA(t, elliptic.P256()), newECDSA(t, elliptic.P256())
 	k := authority(t, policyKey(t, key.Public(), "k"))
@@ -343,13 +339,19 @@ func TestATrulySignedStatementThatSaysSomethingElseDoesNotCount(t *testing.T) {
 	sum := image.Encoded()
 	allowed(t, k, bundleOf(t, key, statementOf(sum)), image)
 	is := func(statement string) Candidate { return bundleOf(t, key, statement) }
-	const about, attestation = "not about this image", "attestation"
+	const (
+		about       = "not about this image"
+		attestation = "attestation"
+	)
+	provenance := statementWith(subject("sha256", sum, ""), slsa, "{}")
+	otherType := envelope(t, key, "text/plain", statementOf(sum))
+	withoutPAE := base64.StdEncoding.EncodeToString(sign(t, key, []byte(statementOf(sum))))
 	for name, tt := range map[string]struct {
 		candidate Candidate
 		want      string
 	}{
 		"provenance (GHSA-w6c6-c85g-mmv6)": {
-			is(statementWith(subject("sha256", sum, ""), "https://slsa.dev/provenance/v1", "{}")),
+			is(provenance),
 			attestation,
 		},
 		"cosign's own attestation": {
@@ -374,15 +376,15 @@ func TestATrulySignedStatementThatSaysSomethingElseDoesNotCount(t *testing.T) {
 			attestation,
 		},
 		"predicate type twice": {
-			is(strings.Replace(statementWith(subject("sha256", sum, ""), "https://slsa.dev/provenance/v1", "{}"), "{", `{"predicateType":"`+signPredicate+`",`, 1)),
+			is(strings.Replace(provenance, "{", `{"predicateType":"`+signPredicate+`",`, 1)),
 			"",
 		},
 		"predicate type spelt twice": {
-			is(strings.Replace(statementWith(subject("sha256", sum, ""), "https://slsa.dev/provenance/v1", "{}"), "{", `{"predicate_type":"`+signPredicate+`",`, 1)),
+			is(strings.Replace(provenance, "{", `{"predicate_type":"`+signPredicate+`",`, 1)),
 			"",
 		},
 		"predicate type in the predicate": {
-			is(statementWith(subject("sha256", sum, ""), "https://slsa.dev/provenance/v1", `{"predicateType":"`+signPredicate+`"}`)),
+			is(statementWith(subject("sha256", sum, ""), slsa, `{"predicateType":"`+signPredicate+`"}`)),
 			attestation,
 		},
 		"another image": {is(statementOf(other.Encoded())), about},
@@ -439,11 +441,16 @@ func TestATrulySignedStatementThatSaysSomethingElseDoesNotCount(t *testing.T) {
 			"no in-toto statement",
 		},
 		"signed as one type, sold as another": {
-			bundleFrom(strings.Replace(envelope(t, key, "text/plain", statementOf(sum)), "text/plain", inToto, 1), publicKey),
+			bundleFrom(strings.Replace(otherType, "text/plain", inToto, 1), publicKey),
 			"another key, or altered",
 		},
 		"signed without PAE": {
-			bundleFrom(strings.Replace(envelope(t, key, inToto, statementOf(sum)), `"sig":"`, `"sig":"`+base64.StdEncoding.EncodeToString(sign(t, key, []byte(statementOf(sum))))+`","keyid":"`, 1), publicKey),
+			bundleFrom(strings.Replace(
+				envelope(t, key, inToto, statementOf(sum)),
+				`"sig":"`,
+				`"sig":"`+withoutPAE+`","keyid":"`,
+				1,
+			), publicKey),
 			"another key, or altered",
 		},
 	} {
@@ -454,7 +461,7 @@ func TestATrulySignedStatementThatSaysSomethingElseDoesNotCount(t *testing.T) {
 	}
 }
 
-func TestABundleForASHA512ImageNamesItsWholeDigest(t *testing.T) {
+func TestBundleSHA512(t *testing.T) {
 	t.Parallel()
 	key := newECDSA(t, elliptic.P256())
 	k := authority(t, policyKey(t, key.Public(), "k"))
@@ -480,7 +487,7 @@ func TestABundleForASHA512ImageNamesItsWholeDigest(t *testing.T) {
 	)
 }
 
-func TestBundleAnnotationsAreThoseOfThisImage(t *testing.T) {
+func TestBundleAnnotations(t *testing.T) {
 	t.Parallel()
 	key := newECDSA(t, elliptic.P256())
 	k := authority(t, policyKey(t, key.Public(), "k"))
@@ -495,7 +502,8 @@ func TestBundleAnnotationsAreThoseOfThisImage(t *testing.T) {
 			map[string]string{"Team.Name": "A", "team.name": "a", "env.prod": "yes"},
 		},
 		"another subject's": {
-			subject("sha256", other.Encoded(), `{"env":"prod"}`) + "," + subject("sha256", image.Encoded(), `{"env":"dev"}`),
+			subject("sha256", other.Encoded(), `{"env":"prod"}`) + "," +
+				subject("sha256", image.Encoded(), `{"env":"dev"}`),
 			map[string]string{"env": "dev"},
 		},
 		"only another's": {

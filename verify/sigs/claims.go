@@ -11,18 +11,20 @@ import (
 )
 
 // claimsOf reads what a Fulcio certificate says of its owner. A certificate
-// with more than one subject alternative name is none of Fulcio's, and which
-// of them a policy means would be anybody's guess.
+// with more than one subject alternative name is none of Fulcio's, and a policy
+// could not say which of them it means.
 func claimsOf(c *x509.Certificate) (policy.Claims, error) {
 	if len(cryptoutils.GetSubjectAlternateNames(c)) > 1 {
 		return policy.Claims{}, errors.New("its certificate has several subject alternative names")
 	}
+
 	s, err := certificate.SummarizeCertificate(c)
 	if err != nil {
 		return policy.Claims{}, errors.New("its certificate names no identity")
 	}
+
 	e := s.Extensions
-	return policy.Claims{Issuer: e.Issuer, Subject: s.SubjectAlternativeName, Values: map[string]string{
+	values := map[string]string{
 		"buildSignerURI":                      e.BuildSignerURI,
 		"buildSignerDigest":                   e.BuildSignerDigest,
 		"runnerEnvironment":                   e.RunnerEnvironment,
@@ -42,5 +44,6 @@ func claimsOf(c *x509.Certificate) (policy.Claims, error) {
 		"githubWorkflowName":                  e.GithubWorkflowName,
 		"githubWorkflowRepository":            e.GithubWorkflowRepository,
 		"githubWorkflowRef":                   e.GithubWorkflowRef,
-	}}, nil
+	}
+	return policy.Claims{Issuer: e.Issuer, Subject: s.SubjectAlternativeName, Values: values}, nil
 }

@@ -17,9 +17,11 @@ func TestPublishedBundles(t *testing.T) {
 	t.Parallel()
 	root := &Root{name: "local", fingerprint: "local", material: data.TrustedRoot(t, "public-good.json")}
 	const (
-		provenance   = "sigstore.js@2.0.0-provenance.sigstore.json"
-		sigstoreJS   = "sha512:46d4e2f74c4877316640000a6fdf8a8b59f1e0847667973e9859f774dd31b8f1e0937813b777fb66a2ac67d50540fe34640966eee9fc2ccca387082b4c85cd3c"
-		earlier      = "sha512:bbfd372fc9beeb777fe35d05bb10c0c70a9733d366a75fed7dd18866c7391de3ee7e88ba74dd47abf3e15c845e547fcf0e5c3da80854c751554224d3a6d4e55f"
+		provenance = "sigstore.js@2.0.0-provenance.sigstore.json"
+		sigstoreJS = "sha512:46d4e2f74c4877316640000a6fdf8a8b59f1e0847667973e9859f774dd31b8f1" +
+			"e0937813b777fb66a2ac67d50540fe34640966eee9fc2ccca387082b4c85cd3c"
+		earlier = "sha512:bbfd372fc9beeb777fe35d05bb10c0c70a9733d366a75fed7dd18866c7391de3" +
+			"ee7e88ba74dd47abf3e15c845e547fcf0e5c3da80854c751554224d3a6d4e55f"
 		actions      = "https://token.actions.githubusercontent.com"
 		slsa02       = "https://slsa.dev/provenance/v0.2"
 		ofSigstoreJS = `https://github\.com/sigstore/sigstore-js/\.github/workflows/release\.yml@refs/heads/main`

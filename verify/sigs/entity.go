@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"net/url"
 	"time"
@@ -22,10 +21,10 @@ import (
 	"github.com/pullgate/pullgate/verify/reason"
 )
 
-// entity is a candidate taken apart, in whichever format it came: what was
-// signed, the signature, and the evidence beside it. Nothing of it is trusted;
-// it is what sigstore-go verifies (verify.SignedEntity). It serves one
-// verification and is not safe for concurrent use.
+// entity is the content of every format that sigstore-go verifies: what was
+// signed, the signature, and the evidence beside it. Nothing of it is trusted.
+// It implements verify.SignedEntity, serves one verification and is not safe for
+// concurrent use.
 type entity struct {
 	version string // of the bundle; "v0.1" for a legacy signature
 	bundled bool   // it came as a Sigstore bundle
@@ -36,8 +35,8 @@ type entity struct {
 
 	certified bool // it says that a certificate's owner signed
 
-	// Evidence, which a key needs none of: what is wrong with it is no reason to
-	// refuse a key's signature. prove reads it.
+	// Evidence. A key's signature needs none, so broken evidence is no reason to
+	// refuse it. prove reads it.
 	annotations  map[string]string // of a legacy signature
 	certificates [][]byte          // DER, leaf first
 	logEntries   []*protorekor.TransparencyLogEntry
@@ -50,75 +49,37 @@ type entity struct {
 	parsed []*tlog.Entry // of logEntries, once
 }
 
-// Reading is a candidate taken apart, bounded and found to be about one image.
-// Nothing of it is verified. It is used by one goroutine at a time.
-type Reading struct {
-	entity *entity
-	image  digest.Digest
-	says   Signer // what it says, with nobody yet who says it
-}
-
-// Read takes c apart; what it signs must be about exactly image. It computes no
-// signature. Errors are as Authority.Verify's.
-func Read(c Candidate, image digest.Digest) (*Reading, error) {
-	r, err := read(c, image)
-	return r, because(reason.Unreadable, err)
-}
-
-func read(c Candidate, image digest.Digest) (*Reading, error) {
-	if len(c.Payload) > MaxPayload && c.Kind == Legacy {
-		return nil, fmt.Errorf("it is larger than %d KiB, and no signature is", MaxPayload>>10)
-	}
-	e, err := open(c)
-	if err != nil {
-		return nil, err
-	}
-	says, err := e.says(image)
-	if err != nil {
-		return nil, err
-	}
-	if says.PredicateType == signPredicate && len(c.Payload) > MaxPayload {
-		return nil, fmt.Errorf("it is larger than %d KiB, and no signature is", MaxPayload>>10)
-	}
-	return &Reading{entity: e, image: image, says: says}, nil
-}
-
-// open takes a candidate apart and bounds it.
-func open(c Candidate) (*entity, error) {
-	switch c.Kind {
-	case Legacy:
-		return openLegacy(c)
-	case Envelope:
-		return openEnvelope(c)
-	case Bundle:
-		return openBundle(c)
-	}
-	return nil, errors.New("it is of no known format")
-}
-
-// says reads what was signed; it must be about image.
+// says reads what was signed; an error means that it is not about image.
 func (e *entity) says(image digest.Digest) (Signer, error) {
-	if !e.envelope {
-		p, err := parsePayload(e.payload)
-		if err != nil {
-			return Signer{}, err
-		}
-		if !names(p.Critical.Image.Digest, image) {
-			return Signer{}, because(
-				reason.OtherImage,
-				fmt.Errorf("it is for another image, %.80q", p.Critical.Image.Digest),
-			)
-		}
-		return Signer{PredicateType: signPredicate, Annotations: p.annotations()}, nil
+	if e.envelope {
+		return e.states(image)
 	}
+
+	p, err := parsePayload(e.payload)
+	if err != nil {
+		return Signer{}, err
+	}
+	if !names(p.Critical.Image.Digest, image) {
+		return Signer{}, because(
+			reason.OtherImage,
+			fmt.Errorf("it is for another image, %.80q", p.Critical.Image.Digest),
+		)
+	}
+
+	return Signer{PredicateType: signPredicate, Annotations: p.annotations()}, nil
+}
+
+// states is says for an in-toto statement.
+func (e *entity) states(image digest.Digest) (Signer, error) {
 	s, err := parseStatement(e.payload)
 	if err != nil {
 		return Signer{}, err
 	}
-	annotations, ok := s.about(image)
-	if !ok {
-		return Signer{}, because(reason.OtherImage, errors.New("its statement is not about this image"))
+	annotations, err := s.about(image)
+	if err != nil {
+		return Signer{}, err
 	}
+
 	return Signer{PredicateType: s.PredicateType, Annotations: annotations, Statement: e.payload}, nil
 }
 
@@ -157,6 +118,7 @@ func (e *entity) TlogEntries() ([]*tlog.Entry, error) {
 	if len(e.parsed) == len(e.logEntries) {
 		return e.parsed, nil
 	}
+
 	parsed := make([]*tlog.Entry, 0, len(e.logEntries))
 	for _, t := range e.logEntries {
 		entry, err := tlog.ParseTransparencyLogEntry(t)
@@ -165,6 +127,7 @@ func (e *entity) TlogEntries() ([]*tlog.Entry, error) {
 		}
 		parsed = append(parsed, entry)
 	}
+
 	e.parsed = parsed
 	return parsed, nil
 }
@@ -174,6 +137,7 @@ func (e *entity) SignatureContent() (verify.SignatureContent, error) {
 		sum := sha256.Sum256(e.payload)
 		return bundle.NewMessageSignature(sum[:], "SHA2_256", e.signature), nil
 	}
+
 	return &bundle.Envelope{Envelope: &dsse.Envelope{
 		PayloadType: inToto,
 		Payload:     base64.StdEncoding.EncodeToString(e.payload),
@@ -185,6 +149,7 @@ func (e *entity) VerificationContent() (verify.VerificationContent, error) {
 	if e.leaf == nil {
 		return keyContent{}, nil
 	}
+
 	return certificateContent{e}, nil
 }
 
@@ -193,6 +158,7 @@ func (e *entity) artifact(image digest.Digest, raw []byte) verify.ArtifactPolicy
 	if !e.envelope {
 		return verify.WithArtifact(bytes.NewReader(e.payload))
 	}
+
 	return verify.WithArtifactDigest(image.Algorithm().String(), raw)
 }
 
@@ -209,20 +175,19 @@ func (c certificateContent) ValidAtTime(t time.Time, _ root.TrustedMaterial) boo
 }
 
 // Certificate is the leaf. sigstore-go summarizes it before it verifies it, and
-// fails where there is neither an address nor a URI; nobody reads the summary.
+// fails where there is neither an address nor a URI; the summary is not used.
 func (c certificateContent) Certificate() *x509.Certificate {
 	if len(c.leaf.EmailAddresses)+len(c.leaf.URIs) > 0 {
 		return c.leaf
 	}
+
 	named := *c.leaf
 	named.URIs = []*url.URL{{Scheme: "https", Host: "none.invalid"}} // a host, for name constraints to read
 	return &named
 }
 
-func (c certificateContent) Intermediates() []*x509.Certificate { return c.chain }
-func (c certificateContent) PublicKey() verify.PublicKeyProvider {
-	return nil
-}
+func (c certificateContent) Intermediates() []*x509.Certificate  { return c.chain }
+func (c certificateContent) PublicKey() verify.PublicKeyProvider { return nil }
 
 // keyContent is a key, whichever the trusted material holds.
 type keyContent struct{}
@@ -236,8 +201,9 @@ func (keyContent) CompareKey(key any, tm root.TrustedMaterial) bool {
 	if err != nil {
 		return false
 	}
-	comparable, ok := key.(interface{ Equal(crypto.PublicKey) bool })
-	return ok && comparable.Equal(public)
+
+	other, ok := key.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && other.Equal(public)
 }
 
 func (keyContent) ValidAtTime(t time.Time, tm root.TrustedMaterial) bool {

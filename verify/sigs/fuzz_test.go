@@ -36,9 +36,9 @@ func FuzzVerify(f *testing.F) {
 	want := parse(bundled.Payload).GetDsseEnvelope().GetPayload()
 	annotations := map[string]string{"env": "prod", "Team.Name": "Platform", "build.Number": "7"}
 
-	// Nobody whom these trust has signed anything.
+	// No signer that these trust has signed anything.
 	elsewhere := newCorporate(f)
-	nobody := map[string]*Authority{
+	strangers := map[string]*Authority{
 		"identity":      elsewhere.keyless.trust(f),
 		"PKI":           elsewhere.trusts(f),
 		"demanding key": witnessed(f, elsewhere.keyless, newECDSA(f, elliptic.P256()), true, true),
@@ -79,7 +79,7 @@ func FuzzVerify(f *testing.F) {
 		c := Candidate{Payload: b, Annotations: map[string]string{AnnotationSignature: signature}}
 		for _, kind := range []Kind{Legacy, Bundle, Envelope} {
 			c.Kind = kind
-			for name, a := range nobody {
+			for name, a := range strangers {
 				for _, image := range []digest.Digest{signedImage, bundledImage} {
 					if who, err := check(a, c, image); err == nil {
 						t.Errorf("counts for an %s as %+v: %q", name, who, b)
@@ -111,7 +111,7 @@ func FuzzVerify(f *testing.F) {
 			}
 		}
 		if a, ok := ParseArtifact(b); ok && (a == nil || len(a.Layers) == 0) {
-			t.Errorf("an artefact without layers: %q", b)
+			t.Errorf("an artifact without layers: %q", b)
 		}
 	})
 }

@@ -95,7 +95,13 @@ func TestKeylessTraps(t *testing.T) {
 	}
 	other := newKeyless(t)
 	stranger := newECDSA(t, elliptic.P256())
-	const log, noTime, chain, identity = "no transparency log entry proves it", "no trusted timestamp proves when", "was not issued by the trusted authority", "names another identity"
+	const (
+		log      = "no transparency log entry proves it"
+		noTime   = "no trusted timestamp proves when"
+		chain    = "was not issued by the trusted authority"
+		identity = "names another identity"
+	)
+	before, after := valid(-30*time.Minute, -20*time.Minute), valid(20*time.Minute, 30*time.Minute)
 	for name, c := range map[string]struct {
 		s    signing
 		want string
@@ -109,16 +115,19 @@ func TestKeylessTraps(t *testing.T) {
 		"certificate of another key": {altered(good, func(s *signing) { s.key = stranger }), ""},
 		"untrusted root":             {other.signed(t), log},
 		"certificate expired, the log's time says so": {
-			altered(k.signed(t, email(somebody), by(someIssuer), valid(-30*time.Minute, -20*time.Minute)), func(s *signing) {}),
+			altered(k.signed(t, email(somebody), by(someIssuer), before), func(s *signing) {}),
 			"outside certificate validity",
 		},
 		"certificate not valid yet": {
-			altered(k.signed(t, email(somebody), by(someIssuer), valid(20*time.Minute, 30*time.Minute)), func(s *signing) {}),
+			altered(k.signed(t, email(somebody), by(someIssuer), after), func(s *signing) {}),
 			"outside certificate validity",
 		},
-		"a stamp after the end, though the log's is before": {altered(k.signed(t, email(somebody), by(someIssuer), valid(-30*time.Minute, -20*time.Minute)), func(s *signing) {
-			s.logAt = time.Now().Add(-25 * time.Minute)
-		}), chain},
+		"a stamp after the end, though the log's is before": {
+			altered(k.signed(t, email(somebody), by(someIssuer), before), func(s *signing) {
+				s.logAt = time.Now().Add(-25 * time.Minute)
+			}),
+			chain,
+		},
 		"integratedTime edited (GHSA-whqx-f9j3-ch6m)": {
 			altered(good, func(s *signing) { s.after = func(p *tlog.RekorPayload) { p.IntegratedTime++ } }),
 			log,
@@ -173,11 +182,15 @@ func TestKeylessTraps(t *testing.T) {
 			"codeSigning",
 		},
 		"for servers only": {
-			k.signed(t, email(somebody), by(someIssuer), func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }),
+			k.signed(t, email(somebody), by(someIssuer), func(c *x509.Certificate) {
+				c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+			}),
 			"codeSigning",
 		},
 		"an authority signs": {
-			k.signed(t, email(somebody), by(someIssuer), func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true }),
+			k.signed(t, email(somebody), by(someIssuer), func(c *x509.Certificate) {
+				c.IsCA, c.BasicConstraintsValid = true, true
+			}),
 			"authority's",
 		},
 	} {
@@ -302,9 +315,9 @@ func TestForeignRekorBundle(t *testing.T) {
 	})
 }
 
-// TestRekorV2EntriesAreBoundToTheSignature: a bundle of version 0.3 with another's
-// proof, or with one that was edited.
-func TestRekorV2EntriesAreBoundToTheSignature(t *testing.T) {
+// TestForeignRekorV2Entry: a bundle of version 0.3 with another's proof, or with
+// one that was edited.
+func TestForeignRekorV2Entry(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
 	image := digest.FromString("an image")
@@ -323,17 +336,29 @@ func TestRekorV2EntriesAreBoundToTheSignature(t *testing.T) {
 		"another's timestamp": func(b, o *protobundle.Bundle) {
 			b.VerificationMaterial.TimestampVerificationData = o.VerificationMaterial.TimestampVerificationData
 		},
-		"another's certificate": func(b, o *protobundle.Bundle) { b.VerificationMaterial.Content = o.VerificationMaterial.Content },
-		"another's envelope":    func(b, o *protobundle.Bundle) { b.Content = o.Content },
+		"another's certificate": func(b, o *protobundle.Bundle) {
+			b.VerificationMaterial.Content = o.VerificationMaterial.Content
+		},
+		"another's envelope": func(b, o *protobundle.Bundle) { b.Content = o.Content },
 		"no timestamp: an entry's own time is not signed": func(b, _ *protobundle.Bundle) {
 			b.VerificationMaterial.TimestampVerificationData = nil
 		},
-		"no entry":                 func(b, _ *protobundle.Bundle) { b.VerificationMaterial.TlogEntries = nil },
-		"no proof":                 func(b, _ *protobundle.Bundle) { b.VerificationMaterial.TlogEntries[0].InclusionProof = nil },
-		"no checkpoint":            func(b, _ *protobundle.Bundle) { b.VerificationMaterial.TlogEntries[0].InclusionProof.Checkpoint = nil },
-		"no log ID":                func(b, _ *protobundle.Bundle) { b.VerificationMaterial.TlogEntries[0].LogId = nil },
-		"no kind":                  func(b, _ *protobundle.Bundle) { b.VerificationMaterial.TlogEntries[0].KindVersion = nil },
-		"another index of the log": func(b, _ *protobundle.Bundle) { b.VerificationMaterial.TlogEntries[0].LogIndex = 1 },
+		"no entry": func(b, _ *protobundle.Bundle) { b.VerificationMaterial.TlogEntries = nil },
+		"no proof": func(b, _ *protobundle.Bundle) {
+			b.VerificationMaterial.TlogEntries[0].InclusionProof = nil
+		},
+		"no checkpoint": func(b, _ *protobundle.Bundle) {
+			b.VerificationMaterial.TlogEntries[0].InclusionProof.Checkpoint = nil
+		},
+		"no log ID": func(b, _ *protobundle.Bundle) {
+			b.VerificationMaterial.TlogEntries[0].LogId = nil
+		},
+		"no kind": func(b, _ *protobundle.Bundle) {
+			b.VerificationMaterial.TlogEntries[0].KindVersion = nil
+		},
+		"another index of the log": func(b, _ *protobundle.Bundle) {
+			b.VerificationMaterial.TlogEntries[0].LogIndex = 1
+		},
 		"a hash too many": func(b, _ *protobundle.Bundle) {
 			p := b.VerificationMaterial.TlogEntries[0].InclusionProof
 			p.Hashes = append(p.Hashes, make([]byte, 32))
@@ -346,19 +371,26 @@ func TestRekorV2EntriesAreBoundToTheSignature(t *testing.T) {
 			b.VerificationMaterial.TlogEntries[0].InclusionPromise = newPromise([]byte("garbage"))
 		},
 		"the same entry twice": func(b, _ *protobundle.Bundle) {
-			b.VerificationMaterial.TlogEntries = append(b.VerificationMaterial.TlogEntries, b.VerificationMaterial.TlogEntries[0])
+			m := b.VerificationMaterial
+			m.TlogEntries = append(m.TlogEntries, m.TlogEntries[0])
 		},
 		"a bare key in the certificate's place (GHSA-fx35-mq7g-6g98)": func(b, _ *protobundle.Bundle) {
 			der := must(x509.MarshalPKIXPublicKey(newECDSA(t, elliptic.P256()).Public()))
-			b.VerificationMaterial.Content = &protobundle.VerificationMaterial_Certificate{Certificate: &protocommon.X509Certificate{
-				RawBytes: pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}),
-			}}
+			b.VerificationMaterial.Content = &protobundle.VerificationMaterial_Certificate{
+				Certificate: &protocommon.X509Certificate{
+					RawBytes: pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}),
+				},
+			}
 		},
 		"no certificate": func(b, _ *protobundle.Bundle) {
-			b.VerificationMaterial.Content = &protobundle.VerificationMaterial_PublicKey{PublicKey: &protocommon.PublicKeyIdentifier{Hint: "x"}}
+			b.VerificationMaterial.Content = &protobundle.VerificationMaterial_PublicKey{
+				PublicKey: &protocommon.PublicKeyIdentifier{Hint: "x"},
+			}
 		},
 		"an empty chain": func(b, _ *protobundle.Bundle) {
-			b.VerificationMaterial.Content = &protobundle.VerificationMaterial_X509CertificateChain{X509CertificateChain: &protocommon.X509CertificateChain{}}
+			b.VerificationMaterial.Content = &protobundle.VerificationMaterial_X509CertificateChain{
+				X509CertificateChain: &protocommon.X509CertificateChain{},
+			}
 		},
 		"a message signature": func(b, _ *protobundle.Bundle) {
 			b.Content = &protobundle.Bundle_MessageSignature{MessageSignature: &protocommon.MessageSignature{
@@ -378,7 +410,7 @@ func TestRekorV2EntriesAreBoundToTheSignature(t *testing.T) {
 	}
 }
 
-func TestAttestationsAndSignaturesAreNotTakenForEachOther(t *testing.T) {
+func TestAttestationConfusion(t *testing.T) {
 	t.Parallel()
 	k := newKeyless(t)
 	s := k.signed(t)
@@ -406,30 +438,31 @@ func TestAttestationsAndSignaturesAreNotTakenForEachOther(t *testing.T) {
 			allowed(t, either, c, k.image)
 		})
 	}
-	sign := s.envelope(t, statementOf(k.image.Encoded()))
-	t.Run(
-		"a signature's statement in an envelope of cosign 2",
-		func(t *testing.T) { allowed(t, signatures, sign, k.image) },
-	)
+	statement := statementOf(k.image.Encoded())
+	sign := s.envelope(t, statement)
+	t.Run("a signature's statement in an envelope of cosign 2", func(t *testing.T) {
+		allowed(t, signatures, sign, k.image)
+	})
+	twoTypes := strings.Replace(statement, `"predicate"`, `"predicateType":"`+slsa+`","predicate"`, 1)
 	for name, c := range map[string]Candidate{
-		"payload as bundle":                          {Kind: Bundle, Payload: []byte(payload(k.image.String()))},
-		"envelope as bundle":                         change(sign, func(c *Candidate) { c.Kind = Bundle }),
-		"envelope as payload":                        change(sign, func(c *Candidate) { c.Kind = Legacy }),
-		"payload as envelope":                        change(s.legacy(t, payload(k.image.String())), func(c *Candidate) { c.Kind = Envelope }),
-		"bundle as envelope":                         change(s.bundle(t, provenance), func(c *Candidate) { c.Kind = Envelope }),
-		"of no kind":                                 change(sign, func(c *Candidate) { c.Kind = 0 }),
-		"without subject":                            s.bundle(t, statementWith("", policy.SignaturePredicate, "{}")),
-		"subject in capitals":                        s.bundle(t, statementOf(strings.ToUpper(k.image.Encoded()))),
-		"no statement":                               s.bundle(t, `{"critical":{}}`),
-		"statement twice":                            s.bundle(t, statementOf(k.image.Encoded())+statementOf(k.image.Encoded())),
+		"payload as bundle":   {Kind: Bundle, Payload: []byte(payload(k.image.String()))},
+		"envelope as bundle":  change(sign, func(c *Candidate) { c.Kind = Bundle }),
+		"envelope as payload": change(sign, func(c *Candidate) { c.Kind = Legacy }),
+		"payload as envelope": change(s.legacy(t, payload(k.image.String())), func(c *Candidate) { c.Kind = Envelope }),
+		"bundle as envelope":  change(s.bundle(t, provenance), func(c *Candidate) { c.Kind = Envelope }),
+		"of no kind":          change(sign, func(c *Candidate) { c.Kind = 0 }),
+		"without subject":     s.bundle(t, statementWith("", policy.SignaturePredicate, "{}")),
+		"subject in capitals": s.bundle(t, statementOf(strings.ToUpper(k.image.Encoded()))),
+		"no statement":        s.bundle(t, `{"critical":{}}`),
+		"statement twice":     s.bundle(t, statementOf(k.image.Encoded())+statementOf(k.image.Encoded())),
 		"unparsable statement (GHSA-w6c6-c85g-mmv6)": s.bundle(t, `{"_type`),
-		"two predicate types":                        s.bundle(t, strings.Replace(statementOf(k.image.Encoded()), `"predicate"`, `"predicateType":"`+slsa+`","predicate"`, 1)),
+		"two predicate types":                        s.bundle(t, twoTypes),
 	} {
 		t.Run(name, func(t *testing.T) { denied(t, either, c, k.image, "") })
 	}
 }
 
-func TestKeysAndCertificatesAreNotTakenForEachOther(t *testing.T) {
+func TestCertificateConfusion(t *testing.T) {
 	t.Parallel()
 	k := newKeyless(t)
 	s := k.signed(t)
@@ -471,7 +504,7 @@ func witnessed(t testing.TB, k keyless, key crypto.Signer, logged, stamped bool)
 	return a
 }
 
-func TestAKeysEvidenceIsAboutItsSignature(t *testing.T) {
+func TestKeyEvidence(t *testing.T) {
 	t.Parallel()
 	k, other := newKeyless(t), newKeyless(t)
 	for name, key := range map[string]crypto.Signer{
@@ -498,7 +531,11 @@ func TestAKeysEvidenceIsAboutItsSignature(t *testing.T) {
 					}
 				}),
 				"edited": altered(good, func(s *signing) {
-					s.stamp = func(sig []byte) []byte { b := must(k.TimestampResponse(sig)); b[len(b)-1] ^= 1; return b }
+					s.stamp = func(sig []byte) []byte {
+						b := must(k.TimestampResponse(sig))
+						b[len(b)-1] ^= 1
+						return b
+					}
 					s.after = func(p *tlog.RekorPayload) { p.IntegratedTime-- }
 				}),
 			} {
@@ -559,9 +596,9 @@ func unmarshal(t testing.TB, b []byte, pb *protobundle.Bundle) {
 	}
 }
 
-// TestAuthoritiesAreSafeForConcurrentUse: one authority, many candidates at
-// once. The race detector is the judge.
-func TestAuthoritiesAreSafeForConcurrentUse(t *testing.T) {
+// TestAuthorityConcurrency: one authority, many candidates at once. The race
+// detector is the judge.
+func TestAuthorityConcurrency(t *testing.T) {
 	t.Parallel()
 	c := newCorporate(t)
 	identity, pki := c.keyless.trust(t), c.trusts(t, stampedBy)

@@ -31,6 +31,7 @@ func newKey(p policy.Key) (key, error) {
 	if err != nil {
 		return key{}, fmt.Errorf("key %s: %w", p.Source, err)
 	}
+
 	return key{p, verifiers}, nil
 }
 
@@ -49,6 +50,7 @@ func verifiersOf(public crypto.PublicKey) ([]signature.Verifier, error) {
 			return nil, fmt.Errorf("load Ed25519ph key: %w", err)
 		}
 		return []signature.Verifier{pure, prehashed}, nil
+
 	case *ecdsa.PublicKey:
 		hashes := []crypto.Hash{crypto.SHA256}
 		switch p.Curve {
@@ -57,6 +59,7 @@ func verifiersOf(public crypto.PublicKey) ([]signature.Verifier, error) {
 		case elliptic.P521():
 			hashes = append(hashes, crypto.SHA512)
 		}
+
 		var list []signature.Verifier
 		for _, h := range hashes {
 			v, err := signature.LoadVerifier(p, h)
@@ -67,6 +70,7 @@ func verifiersOf(public crypto.PublicKey) ([]signature.Verifier, error) {
 		}
 		return list, nil
 	}
+
 	v, err := signature.LoadVerifier(public, crypto.SHA256)
 	if err != nil {
 		return nil, fmt.Errorf("load key: %w", err)
@@ -88,6 +92,7 @@ func (k keyring) by(sig, message []byte) (key, error) {
 			}
 		}
 	}
+
 	return key{}, errOtherKey
 }
 
@@ -97,6 +102,7 @@ func (k keyring) signed(e *entity) (key, error) {
 	if e.envelope {
 		return k.by(e.signature, dsse.PAE(inToto, e.payload))
 	}
+
 	return k.by(e.signature, e.payload)
 }
 
@@ -116,6 +122,7 @@ func (a anyOf) VerifySignature(sig, message io.Reader, _ ...signature.VerifyOpti
 	if err != nil {
 		return fmt.Errorf("read message: %w", err)
 	}
+
 	_, err = keyring{a.key}.by(s, m)
 	return err
 }
@@ -123,5 +130,6 @@ func (a anyOf) VerifySignature(sig, message io.Reader, _ ...signature.VerifyOpti
 // material is one key as what a verifier trusts, for any time.
 func (k key) material() root.TrustedMaterial {
 	trusted := root.NewExpiringKey(anyOf{k}, time.Time{}, time.Time{})
+
 	return root.NewTrustedPublicKeyMaterial(func(string) (root.TimeConstrainedVerifier, error) { return trusted, nil })
 }

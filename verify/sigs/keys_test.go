@@ -146,7 +146,7 @@ func allowed(t *testing.T, k *Authority, c Candidate, image digest.Digest) Signe
 	return who
 }
 
-func TestEveryFixtureGetsItsVerdict(t *testing.T) {
+func TestFixtures(t *testing.T) {
 	t.Parallel()
 	set := fixtures.Load(t)
 	for _, f := range set.Fixtures {
@@ -187,7 +187,7 @@ func TestEveryFixtureGetsItsVerdict(t *testing.T) {
 	}
 }
 
-func TestNoFixtureCountsUnderAnotherKeyOfItsKind(t *testing.T) {
+func TestFixturesUnderOtherKeys(t *testing.T) {
 	t.Parallel()
 	set := fixtures.Load(t)
 	strangers := map[string]*Authority{}
@@ -206,7 +206,7 @@ func TestNoFixtureCountsUnderAnotherKeyOfItsKind(t *testing.T) {
 	}
 }
 
-func TestASignatureCountsForItsOwnImageOnly(t *testing.T) {
+func TestFixturesOnOtherImages(t *testing.T) {
 	t.Parallel()
 	set := fixtures.Load(t)
 	for i, f := range set.Fixtures {
@@ -296,7 +296,7 @@ func legacy(t testing.TB, key crypto.Signer, payload string) Candidate {
 	}
 }
 
-func TestEveryKindOfKeySigns(t *testing.T) {
+func TestKeyKinds(t *testing.T) {
 	t.Parallel()
 	image := digest.FromString("an image")
 	for name, key := range newKeys(t) {
@@ -312,7 +312,7 @@ func TestEveryKindOfKeySigns(t *testing.T) {
 	}
 }
 
-func TestTheSignerIsTheKeyThatSigned(t *testing.T) {
+func TestSignerKey(t *testing.T) {
 	t.Parallel()
 	image := digest.FromString("an image")
 	var list []policy.Key
@@ -333,7 +333,7 @@ func TestTheSignerIsTheKeyThatSigned(t *testing.T) {
 	}
 }
 
-func TestUnusableKeysAreRefusedAtLoad(t *testing.T) {
+func TestUnusableKeys(t *testing.T) {
 	t.Parallel()
 	good := policyKey(t, newECDSA(t, elliptic.P256()).Public(), "good.pub")
 	for name, list := range map[string][]policy.Key{
@@ -353,7 +353,7 @@ func TestUnusableKeysAreRefusedAtLoad(t *testing.T) {
 	}
 }
 
-func TestTheZeroAuthorityAndUnknownFormatsDeny(t *testing.T) {
+func TestZeroAuthority(t *testing.T) {
 	t.Parallel()
 	key := newECDSA(t, elliptic.P256())
 	image := digest.FromString("an image")
@@ -367,7 +367,7 @@ func TestTheZeroAuthorityAndUnknownFormatsDeny(t *testing.T) {
 	denied(t, k, Candidate{}, image, "no known format")
 }
 
-func TestKeysAreSafeForConcurrentUse(t *testing.T) {
+func TestKeyConcurrency(t *testing.T) {
 	t.Parallel()
 	set := fixtures.Load(t)
 	k := authority(t, fixtureKey(t, set, "keys/other.pub"), fixtureKey(t, set, "keys/p256.pub"))

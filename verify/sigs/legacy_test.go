@@ -32,7 +32,7 @@ func change(c Candidate, alter func(*Candidate)) Candidate {
 	return c
 }
 
-func TestAnAlteredLegacySignatureDoesNotCount(t *testing.T) {
+func TestAlteredLegacy(t *testing.T) {
 	t.Parallel()
 	set := fixtures.Load(t)
 	k := authority(t, fixtureKey(t, set, "keys/p256.pub"))
@@ -132,9 +132,9 @@ func decode(t *testing.T, c Candidate) []byte {
 	return b
 }
 
-// Whatever a trusted key signed is read in one way only: these payloads are
-// truly signed, and still do not count.
-func TestATrulySignedPayloadThatCouldBeReadOtherwiseDoesNotCount(t *testing.T) {
+// TestAmbiguousPayload: a payload that a trusted key signed counts only if it can
+// be read in one way. These are truly signed, and still do not count.
+func TestAmbiguousPayload(t *testing.T) {
 	t.Parallel()
 	key := newECDSA(t, elliptic.P256())
 	k := authority(t, policyKey(t, key.Public(), "k"))
@@ -147,7 +147,7 @@ func TestATrulySignedPayloadThatCouldBeReadOtherwiseDoesNotCount(t *testing.T) {
 		}
 		return strings.Replace(good, from, to, 1)
 	}
-	const strict = "ambiguous or malformed JSON"
+	const strict, field = "ambiguous or malformed JSON", `"docker-manifest-digest":`
 	critical := good[len(`{"critical":`):strings.Index(good, `,"optional"`)]
 	foreign := strings.Replace(critical, image.String(), other.String(), 1)
 	for name, tt := range map[string]struct{ payload, want string }{
@@ -165,11 +165,11 @@ func TestATrulySignedPayloadThatCouldBeReadOtherwiseDoesNotCount(t *testing.T) {
 		"critical and Critical": {`{"critical":` + foreign + `,"Critical":` + critical + `}`, strict},
 		"Critical alone":        {`{"Critical":` + critical + `}`, strict},
 		"digest twice": {
-			edit(`"docker-manifest-digest":`, `"docker-manifest-digest":"`+other.String()+`","docker-manifest-digest":`),
+			edit(field, `"docker-manifest-digest":"`+other.String()+`","docker-manifest-digest":`),
 			strict,
 		},
 		"digest in two cases": {
-			edit(`"docker-manifest-digest":`, `"docker-manifest-digest":"`+other.String()+`","Docker-Manifest-Digest":`),
+			edit(field, `"docker-manifest-digest":"`+other.String()+`","Docker-Manifest-Digest":`),
 			strict,
 		},
 		"digest with a Kelvin sign": {edit(`"docker-manifest-digest":`, `"doc\u212aer-manifest-digest":`), strict},
@@ -216,7 +216,7 @@ func TestATrulySignedPayloadThatCouldBeReadOtherwiseDoesNotCount(t *testing.T) {
 	}
 }
 
-func TestSignedAnnotationsAreReadAsWritten(t *testing.T) {
+func TestSignedAnnotations(t *testing.T) {
 	t.Parallel()
 	key := newECDSA(t, elliptic.P256())
 	k := authority(t, policyKey(t, key.Public(), "k"))
@@ -261,7 +261,7 @@ func TestSignedAnnotationsAreReadAsWritten(t *testing.T) {
 	}
 }
 
-func TestUnsignedAnnotationsAreNotTaken(t *testing.T) {
+func TestUnsignedAnnotations(t *testing.T) {
 	t.Parallel()
 	key := newECDSA(t, elliptic.P256())
 	k := authority(t, policyKey(t, key.Public(), "k"))
@@ -273,7 +273,7 @@ func TestUnsignedAnnotationsAreNotTaken(t *testing.T) {
 	}
 }
 
-func TestALegacySignatureWithACertificateCountsByItsKeyOnly(t *testing.T) {
+func TestLegacyCertificate(t *testing.T) {
 	t.Parallel()
 	set := fixtures.Load(t)
 	c, image := genuine(t, set, "acme/v2-certificate")
@@ -287,7 +287,7 @@ func TestALegacySignatureWithACertificateCountsByItsKeyOnly(t *testing.T) {
 	denied(t, k, c, image, "made with a certificate (keyless)")
 }
 
-func TestAnRSASignatureOfAnotherLengthDoesNotCount(t *testing.T) {
+func TestRSASignatureLength(t *testing.T) {
 	t.Parallel()
 	key := newKeys(t)["RSA"]
 	k := authority(t, policyKey(t, key.Public(), "k"))
@@ -328,7 +328,7 @@ func pss(t *testing.T, key crypto.Signer, message []byte) []byte {
 	return sig
 }
 
-func TestASHA512ImageIsNamedByItsWholeDigest(t *testing.T) {
+func TestLegacySHA512(t *testing.T) {
 	t.Parallel()
 	key := newECDSA(t, elliptic.P256())
 	k := authority(t, policyKey(t, key.Public(), "k"))

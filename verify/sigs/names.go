@@ -1,7 +1,6 @@
 package sigs
 
 import (
-	"bytes"
 	"crypto/x509"
 	"fmt"
 	"slices"
@@ -13,29 +12,27 @@ import (
 // namesOf are the leaf's names that may be compared with a policy's subject. The
 // comparison sees text and not what kind of name it was, while name constraints
 // bind each kind by itself: an authority limited to some addresses could write
-// anybody's as a name of another kind. So of what a limited one issued, only
-// names of the kinds it was limited in count.
+// any other address as a name of another kind. So of what a limited authority
+// issued, only names of the kinds it is limited in count.
 func namesOf(leaf *x509.Certificate, others []*x509.Certificate) []string {
-	dns, email, ip, uri, all := true, true, true, true, true
+	limited := false
+	dns, email, ip, uri := true, true, true, true
 	for _, c := range above(leaf, others) {
-		limits := [...]int{
-			len(c.PermittedDNSDomains) + len(c.ExcludedDNSDomains),
-			len(c.PermittedEmailAddresses) + len(c.ExcludedEmailAddresses),
-			len(c.PermittedIPRanges) + len(c.ExcludedIPRanges),
-			len(c.PermittedURIDomains) + len(c.ExcludedURIDomains),
-		}
-		if limits == [4]int{} {
+		onDNS := len(c.PermittedDNSDomains)+len(c.ExcludedDNSDomains) > 0
+		onEmail := len(c.PermittedEmailAddresses)+len(c.ExcludedEmailAddresses) > 0
+		onIP := len(c.PermittedIPRanges)+len(c.ExcludedIPRanges) > 0
+		onURI := len(c.PermittedURIDomains)+len(c.ExcludedURIDomains) > 0
+		if !onDNS && !onEmail && !onIP && !onURI {
 			continue
 		}
-		dns, email, ip, uri, all = dns &&
-			limits[0] > 0, email &&
-			limits[1] > 0, ip &&
-			limits[2] > 0, uri &&
-			limits[3] > 0, false
+
+		limited = true
+		dns, email, ip, uri = dns && onDNS, email && onEmail, ip && onIP, uri && onURI
 	}
-	if all { // other names, too
+	if !limited { // other names, too
 		return cryptoutils.GetSubjectAlternateNames(leaf)
 	}
+
 	var list []string
 	if dns {
 		list = append(list, leaf.DNSNames...)
@@ -56,28 +53,11 @@ func namesOf(leaf *x509.Certificate, others []*x509.Certificate) []string {
 	return list
 }
 
-// above lists those of others that may lead from leaf to a root, by their names.
-func above(leaf *x509.Certificate, others []*x509.Certificate) []*x509.Certificate {
-	var list []*x509.Certificate
-	seen := map[string]bool{}
-	for names := [][]byte{leaf.RawIssuer}; len(names) > 0; names = names[1:] {
-		if seen[string(names[0])] {
-			continue
-		}
-		seen[string(names[0])] = true
-		for _, c := range others {
-			if bytes.Equal(c.RawSubject, names[0]) {
-				list, names = append(list, c), append(names, c.RawIssuer)
-			}
-		}
-	}
-	return list
-}
-
 // unlike says that none of the leaf's names is the one a policy trusts.
 func unlike(leaf *x509.Certificate, counted []string, want fmt.Stringer) error {
 	all := cryptoutils.GetSubjectAlternateNames(leaf)
 	text := strings.Join(all, ", ")
+
 	for _, name := range all {
 		if !slices.Contains(counted, name) {
 			return fmt.Errorf(
@@ -88,5 +68,6 @@ func unlike(leaf *x509.Certificate, counted []string, want fmt.Stringer) error {
 			)
 		}
 	}
+
 	return fmt.Errorf("its certificate is for %.150q, not %s", text, want)
 }

@@ -110,7 +110,7 @@ func TestOwnPKI(t *testing.T) {
 			altered(c.signed(t), func(s *signing) { s.chain = append(s.chain, impostor.root.cert, c.fulcio.cert) }),
 			"",
 		},
-		"stamped, though nobody asks": {
+		"stamped, though not demanded": {
 			as(),
 			altered(c.signed(t), func(s *signing) { s.unstamped = false }),
 			"",
@@ -157,7 +157,9 @@ func TestOwnPKI(t *testing.T) {
 		},
 		"leaf of the root itself": {
 			as(),
-			altered(c.signed(t), func(s *signing) { s.leaf, s.chain = c.root.leaf(t, s.key.Public(), email(release)), nil }),
+			altered(c.signed(t), func(s *signing) {
+				s.leaf, s.chain = c.root.leaf(t, s.key.Public(), email(release)), nil
+			}),
 			"",
 		},
 		"leaf expired": {as(), c.signed(t, email(release), old), none},
@@ -166,9 +168,11 @@ func TestOwnPKI(t *testing.T) {
 			altered(c.signed(t, email(release), old), func(s *signing) { s.unstamped = false }),
 			none,
 		},
-		"leaf expired, stamped by somebody else": {
+		"leaf expired, stamped by another authority": {
 			as(stampedBy),
-			altered(c.signed(t, email(release), old), func(s *signing) { s.unstamped, s.stack = false, impostor.stack }),
+			altered(c.signed(t, email(release), old), func(s *signing) {
+				s.unstamped, s.stack = false, impostor.stack
+			}),
 			none,
 		},
 		"leaf not valid yet": {as(), c.signed(t, email(release), hence), none},
@@ -187,7 +191,7 @@ func TestOwnPKI(t *testing.T) {
 			c.signed(t),
 			"no timestamp proves when it was made",
 		},
-		"stamp demanded, somebody else's": {
+		"stamp demanded, another authority's": {
 			as(mustBeStamped),
 			altered(c.signed(t), func(s *signing) { s.unstamped, s.stack = false, impostor.stack }),
 			"no trusted timestamp",
@@ -213,7 +217,9 @@ func TestOwnPKI(t *testing.T) {
 		},
 		"fulcio's certificate": {
 			as(),
-			altered(c.keyless.signed(t, email(release), by(someIssuer)), func(s *signing) { s.unlogged, s.unstamped = true, true }),
+			altered(c.keyless.signed(t, email(release), by(someIssuer)), func(s *signing) {
+				s.unlogged, s.unstamped = true, true
+			}),
 			none,
 		},
 		"no codeSigning": {
@@ -223,7 +229,9 @@ func TestOwnPKI(t *testing.T) {
 		},
 		"a server's": {
 			as(),
-			c.signed(t, email(release), func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }),
+			c.signed(t, email(release), func(c *x509.Certificate) {
+				c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+			}),
 			"codeSigning",
 		},
 		"an authority's": {
@@ -295,16 +303,17 @@ func selfSigned(t testing.TB, s *signing, name string) *x509.Certificate {
 	return certificateBy(t, c, &issuer{key: s.key}, c, s.key.Public())
 }
 
-// TestNameConstraintsHold: of a leaf without an address or a URI too, for which
+// TestNameConstraints hold for a leaf without an address or a URI too, for which
 // the verifier is given a name to summarize.
-func TestNameConstraintsHold(t *testing.T) {
+func TestNameConstraints(t *testing.T) {
 	t.Parallel()
 	c := newCorporate(t, func(c *x509.Certificate) {
 		c.PermittedDNSDomains, c.PermittedDNSDomainsCritical = []string{"acme.example"}, true
 	})
 	for host, want := range map[string]bool{"signer.acme.example": true, "signer.evil.example": false} {
 		a := c.trusts(t, func(p *policy.Authority) { p.PKI.Subject = policy.Exactly(host) })
-		for format, candidate := range c.signed(t, func(c *x509.Certificate) { c.DNSNames = []string{host} }).formats(t, c.image) {
+		s := c.signed(t, func(c *x509.Certificate) { c.DNSNames = []string{host} })
+		for format, candidate := range s.formats(t, c.image) {
 			t.Run(host+"/"+format, func(t *testing.T) {
 				if want {
 					allowed(t, a, candidate, c.image)
@@ -316,9 +325,9 @@ func TestNameConstraintsHold(t *testing.T) {
 	}
 }
 
-// TestACountedCertificateEnds: an allow ends with the first certificate of the
-// chain that does, wherever it came from; one that a timestamp proves does not.
-func TestACountedCertificateEnds(t *testing.T) {
+// TestCertificateEnd: an allow ends with the first certificate of the chain that
+// does, wherever it came from; one that a timestamp proves does not.
+func TestCertificateEnd(t *testing.T) {
 	t.Parallel()
 	soon := valid(-time.Hour, 5*time.Minute)
 	for name, test := range map[string]struct {
@@ -371,9 +380,9 @@ func TestACountedCertificateEnds(t *testing.T) {
 	}
 }
 
-// TestOneSignerIsOneSigner: a quorum is of people. One certificate with two
-// names is one signer, and so is a key that a certificate was issued for.
-func TestOneSignerIsOneSigner(t *testing.T) {
+// TestSameSigner: a quorum is of people. One certificate with two names is one
+// signer, and so is a key that a certificate was issued for.
+func TestSameSigner(t *testing.T) {
 	t.Parallel()
 	c := newCorporate(t)
 	either := c.trusts(t, func(p *policy.Authority) { p.PKI.Subject = pattern(t, `.*@acme\.example`) })
@@ -421,9 +430,9 @@ func pattern(t testing.TB, text string) policy.Pattern {
 	return p
 }
 
-// TestMalformedEvidenceIsOneReason, and no crash: whatever stands where
-// evidence should be.
-func TestMalformedEvidenceIsOneReason(t *testing.T) {
+// TestMalformedEvidence: anything may stand where evidence should be; it is one
+// reason, and no crash.
+func TestMalformedEvidence(t *testing.T) {
 	t.Parallel()
 	c := newCorporate(t)
 	authorities := map[string]*Authority{
@@ -491,9 +500,9 @@ func TestMalformedEvidenceIsOneReason(t *testing.T) {
 	}
 }
 
-// TestEveryByteOfTheEvidenceCounts: of a signature that needs all its evidence,
-// cut short anywhere it does not count, and nothing panics.
-func TestEveryByteOfTheEvidenceCounts(t *testing.T) {
+// TestAlteredEvidence: a signature that needs all its evidence does not count when
+// that is cut short anywhere, and nothing panics.
+func TestAlteredEvidence(t *testing.T) {
 	t.Parallel()
 	k := newKeyless(t)
 	a := k.trust(t, func(p *policy.Authority) { p.Timestamp = true })
@@ -503,14 +512,16 @@ func TestEveryByteOfTheEvidenceCounts(t *testing.T) {
 		denied(t, a, change(c, func(c *Candidate) { c.Payload = c.Payload[:at] }), k.image, "")
 		who, err := check(a, change(c, func(c *Candidate) { c.Payload[at] ^= 0x20 }), k.image)
 		if err == nil &&
-			(who.Subject != somebody || who.PredicateType != policy.SignaturePredicate || !strings.Contains(string(who.Statement), k.image.Encoded())) {
+			(who.Subject != somebody || who.PredicateType != policy.SignaturePredicate ||
+				!strings.Contains(string(who.Statement), k.image.Encoded())) {
 			t.Errorf("byte %d: %+v", at, who)
 		}
 	}
 }
 
-// TestMalformedEntriesAreOneReason: whatever a log has truly signed.
-func TestMalformedEntriesAreOneReason(t *testing.T) {
+// TestMalformedLogEntries: a log may truly have signed anything; it is one reason,
+// and no crash.
+func TestMalformedLogEntries(t *testing.T) {
 	t.Parallel()
 	k := newKeyless(t)
 	a := k.trust(t)
@@ -651,10 +662,10 @@ func replaced(v any, path []string, value any) any {
 	return value
 }
 
-// TestAnUnconstrainedNameBesideAConstrainedOne: name constraints say nothing of
-// an other name (RFC 5280, 4.2.1.10; Go knows none of that kind), so an authority
-// that may only name its own could write anybody's beside it.
-func TestAnUnconstrainedNameBesideAConstrainedOne(t *testing.T) {
+// TestUnconstrainedName: name constraints say nothing of an other name (RFC 5280,
+// 4.2.1.10; Go knows none of that kind), so an authority that may only name its own
+// could write any name beside it.
+func TestUnconstrainedName(t *testing.T) {
 	t.Parallel()
 	c := newCorporate(t, func(c *x509.Certificate) {
 		c.PermittedEmailAddresses, c.PermittedDNSDomainsCritical = []string{"branch.example"}, true

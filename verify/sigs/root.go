@@ -29,15 +29,11 @@ func ParseRoot(name string, text []byte) (*Root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("it is no trusted root: %w", err)
 	}
-	if len(
-		material.FulcioCertificateAuthorities(),
-	)+len(
-		material.RekorLogs(),
-	)+len(
-		material.TimestampingAuthorities(),
-	) == 0 {
+	authorities := len(material.FulcioCertificateAuthorities()) + len(material.TimestampingAuthorities())
+	if authorities+len(material.RekorLogs()) == 0 {
 		return nil, errors.New("it holds no certificate authority, no log and no timestamp authority")
 	}
+
 	sum := sha256.Sum256(text)
 	return &Root{name: name, fingerprint: hex.EncodeToString(sum[:]), material: material}, nil
 }
@@ -55,17 +51,14 @@ func (r *Root) issued(leaf *x509.Certificate, chain []*x509.Certificate) bool {
 	for _, c := range chain {
 		issuers = append(issuers, c.RawIssuer)
 	}
+	named := func(c *x509.Certificate) bool {
+		return slices.ContainsFunc(issuers, func(issuer []byte) bool { return bytes.Equal(c.RawSubject, issuer) })
+	}
+
 	for _, ca := range r.material.FulcioCertificateAuthorities() {
 		f, ok := ca.(*root.FulcioCertificateAuthority)
-		if !ok {
+		if !ok || named(f.Root) || slices.ContainsFunc(f.Intermediates, named) {
 			return true
-		}
-		for _, issuer := range issuers {
-			for _, c := range append([]*x509.Certificate{f.Root}, f.Intermediates...) {
-				if bytes.Equal(c.RawSubject, issuer) {
-					return true
-				}
-			}
 		}
 	}
 	return false
@@ -76,6 +69,7 @@ func (r *Root) issued(leaf *x509.Certificate, chain []*x509.Certificate) bool {
 func (r *Root) signed(leaf *x509.Certificate, chain []*x509.Certificate) bool {
 	plain := *leaf // a name of a form that Go does not know is no reason here
 	plain.UnhandledCriticalExtensions = nil
+
 	for _, ca := range r.material.FulcioCertificateAuthorities() {
 		if f, ok := ca.(*root.FulcioCertificateAuthority); ok && len(chain) > 0 {
 			with := *f
@@ -91,55 +85,75 @@ func (r *Root) signed(leaf *x509.Certificate, chain []*x509.Certificate) bool {
 	return false
 }
 
-// forCertificates is how a certificate of this root is verified. Evidence
-// belongs to the root: one with certificate logs demands their timestamp in the
-// certificate, one with signature logs an entry, and one without, where nothing
-// else proves the time, an RFC 3161 timestamp. An authority may only add.
-func (r *Root) forCertificates(demandLog, demandStamp bool) (*verify.Verifier, error) {
+// demands are the evidence that an authority asks for beside a signature.
+type demands struct {
+	logEntry  bool // of a transparency log
+	timestamp bool // of RFC 3161
+}
+
+// certificateVerifier verifies the signatures of this root's certificates.
+// Evidence belongs to the root: one with certificate logs demands their timestamp
+// in the certificate, one with signature logs an entry, and one without, where
+// nothing else proves the time, an RFC 3161 timestamp. An authority may only add.
+func (r *Root) certificateVerifier(d demands) (*verify.Verifier, error) {
 	var options []verify.VerifierOption
 	if len(r.material.CTLogs()) > 0 {
 		options = append(options, verify.WithSignedCertificateTimestamps(1))
 	}
+
 	if r.hasLog() {
 		options = append(options, verify.WithTransparencyLog(1), verify.WithObserverTimestamps(1))
-	} else if demandLog {
-		return nil, fmt.Errorf("trust root %q has no transparency log, and the policy demands an entry", r.name)
+	} else if d.logEntry {
+		return nil, r.lacksLog()
 	}
-	if demandStamp || !r.hasLog() {
+
+	if d.timestamp || !r.hasLog() {
 		if !r.hasStamp() {
-			return nil, fmt.Errorf("trust root %q has no timestamp authority, and a timestamp is demanded", r.name)
+			return nil, r.lacksStamp()
 		}
 		options = append(options, verify.WithSignedTimestamps(1))
 	}
+
 	if len(r.material.FulcioCertificateAuthorities()) == 0 {
 		return nil, fmt.Errorf("trust root %q has no certificate authority", r.name)
 	}
 	return r.verifier(r.material, options)
 }
 
-// beside is how a signature by a key, or by a certificate of another PKI, is
-// verified with this root's logs and timestamps.
-func (r *Root) beside(
+// evidenceVerifier verifies the signatures of material, a key or another PKI,
+// with this root's logs and timestamps and without its certificates. untimed is
+// how the time is known when d demands no timestamp.
+func (r *Root) evidenceVerifier(
 	material root.TrustedMaterial,
-	demandLog, demandStamp bool,
-	otherwise verify.VerifierOption,
+	d demands,
+	untimed verify.VerifierOption,
 ) (*verify.Verifier, error) {
 	var options []verify.VerifierOption
-	if demandLog {
+	if d.logEntry {
 		if !r.hasLog() {
-			return nil, fmt.Errorf("trust root %q has no transparency log, and the policy demands an entry", r.name)
+			return nil, r.lacksLog()
 		}
 		options = append(options, verify.WithTransparencyLog(1))
 	}
-	if demandStamp {
+
+	if d.timestamp {
 		if !r.hasStamp() {
-			return nil, fmt.Errorf("trust root %q has no timestamp authority, and a timestamp is demanded", r.name)
+			return nil, r.lacksStamp()
 		}
 		options = append(options, verify.WithSignedTimestamps(1))
 	} else {
-		options = append(options, otherwise)
+		options = append(options, untimed)
 	}
+
 	return r.verifier(root.TrustedMaterialCollection{material, evidenceOnly{r.material}}, options)
+}
+
+func (r *Root) lacksLog() error {
+	return fmt.Errorf("trust root %q has no transparency log, and the policy demands an entry", r.name)
+}
+
+func (r *Root) lacksStamp() error {
+	return fmt.Errorf("trust root %q has no timestamp authority, and a timestamp is demanded", r.name)
 }
 
 func (r *Root) verifier(material root.TrustedMaterial, options []verify.VerifierOption) (*verify.Verifier, error) {
@@ -147,13 +161,8 @@ func (r *Root) verifier(material root.TrustedMaterial, options []verify.Verifier
 	if err != nil {
 		return nil, fmt.Errorf("trust root %q: %w", r.name, err)
 	}
-	return v, nil
-}
 
-// newVerifier is sigstore-go's, which need not build the predicate of a large
-// attestation: nobody reads it there.
-func newVerifier(material root.TrustedMaterial, options ...verify.VerifierOption) (*verify.Verifier, error) {
-	return verify.NewVerifier(material, append(options, verify.WithoutStatementPredicate())...)
+	return v, nil
 }
 
 // evidenceOnly is a root whose certificates do not count.

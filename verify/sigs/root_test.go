@@ -48,9 +48,9 @@ func TestCertificateLogs(t *testing.T) {
 	}
 }
 
-// TestARootWithoutALogDemandsATimestamp: as GitHub's own root for private
-// repositories.
-func TestARootWithoutALogDemandsATimestamp(t *testing.T) {
+// TestRootWithoutLog: a root without a log demands a timestamp, like GitHub's own
+// for private repositories.
+func TestRootWithoutLog(t *testing.T) {
 	t.Parallel()
 	k := newKeyless(t)
 	a := trusting(t, []*Root{rootOf("github", k.stack, k.fulcio, func(m *material) { m.noLog = true })})
@@ -61,12 +61,13 @@ func TestARootWithoutALogDemandsATimestamp(t *testing.T) {
 	for name, c := range altered(k.signed(t), func(s *signing) { s.unstamped = true }).formats(t, k.image) {
 		t.Run("logged only/"+name, func(t *testing.T) { denied(t, a, c, k.image, "no trusted timestamp") })
 	}
-	for name, c := range altered(k.signed(t, email(somebody), by(someIssuer), valid(-30*time.Minute, -20*time.Minute)), func(s *signing) { s.unlogged = true }).formats(t, k.image) {
+	expired := k.signed(t, email(somebody), by(someIssuer), valid(-30*time.Minute, -20*time.Minute))
+	for name, c := range altered(expired, func(s *signing) { s.unlogged = true }).formats(t, k.image) {
 		t.Run("stamped after the end/"+name, func(t *testing.T) { denied(t, a, c, k.image, "was not valid when") })
 	}
 }
 
-func TestTheChainChoosesTheRoot(t *testing.T) {
+func TestRootChoice(t *testing.T) {
 	t.Parallel()
 	one, two, none := newKeyless(t), newKeyless(t), newKeyless(t)
 	two.fulcio = newIssuer(t, "two's", newIssuer(t, "two's root", nil))
@@ -97,7 +98,7 @@ func TestTheChainChoosesTheRoot(t *testing.T) {
 	}
 }
 
-func TestAnIntermediateMayComeWithTheSignature(t *testing.T) {
+func TestAttachedIntermediate(t *testing.T) {
 	t.Parallel()
 	k := newKeyless(t)
 	onlyRoot := trusting(t, []*Root{rootOf("local", k.stack, k.fulcio.parent)})
@@ -114,9 +115,9 @@ func TestAnIntermediateMayComeWithTheSignature(t *testing.T) {
 	}
 }
 
-// TestARootsWindowsHold: what a root trusted only until yesterday proves nothing
+// TestRootWindows: what a root trusted only until yesterday proves nothing
 // today (CVE-2026-54787 is the same of keys).
-func TestARootsWindowsHold(t *testing.T) {
+func TestRootWindows(t *testing.T) {
 	t.Parallel()
 	k := newKeyless(t)
 	past := time.Now().Add(-2 * time.Minute)
@@ -163,9 +164,9 @@ func (e ended) TimestampingAuthorities() []root.TimestampingAuthority {
 	return []root.TimestampingAuthority{&one}
 }
 
-// TestATimestampsSignerIsTheAuthority: CVE-2026-39984, a token signed by somebody
-// with the authority's certificate beside his own, or named like it.
-func TestATimestampsSignerIsTheAuthority(t *testing.T) {
+// TestTimestampSigner: CVE-2026-39984, a token of another signer that holds the
+// authority's certificate beside its own, or is named like it.
+func TestTimestampSigner(t *testing.T) {
 	t.Parallel()
 	k := newKeyless(t)
 	a := k.trust(t, func(p *policy.Authority) { p.Timestamp = true })

@@ -19,11 +19,13 @@ var (
 	gitHubTUF []byte
 )
 
-// definition completes a built-in root.
+// definition completes a built-in root. first is what it begins with before it
+// is fetched; nil: nothing.
 func definition(r policy.TrustRoot) (defined policy.TrustRoot, first []byte) {
 	if r.JSON != nil || r.TUF != nil {
 		return r, nil
 	}
+
 	switch r.Name {
 	case policy.PublicGood:
 		r.TUF = &policy.TUF{

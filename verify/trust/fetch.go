@@ -21,7 +21,7 @@ import (
 const repository = "https://directory.invalid"
 
 // fetchTUF follows a TUF repository from its starting root to the target as it
-// is now. What was seen before stays in the cache folder, so that nobody can
+// is now. What was seen before stays in the cache folder, so that a mirror cannot
 // roll the repository back; without a folder every refresh begins afresh.
 func fetchTUF(ctx context.Context, t *policy.TUF, cache string, client *http.Client) ([]byte, error) {
 	options := &tuf.Options{
@@ -30,6 +30,7 @@ func fetchTUF(ctx context.Context, t *policy.TUF, cache string, client *http.Cli
 		RepositoryBaseURL: t.Mirror,
 		DisableLocalCache: cache == "",
 	}
+
 	if t.Directory != "" {
 		root, err := os.OpenRoot(t.Directory)
 		if err != nil {
@@ -41,14 +42,17 @@ func fetchTUF(ctx context.Context, t *policy.TUF, cache string, client *http.Cli
 	} else {
 		options.Fetcher = &mirror{ctx, client}
 	}
+
 	updater, err := tuf.New(options)
 	if err != nil {
 		return nil, fmt.Errorf("TUF repository %s: %w", t.Mirror+t.Directory, err)
 	}
+
 	text, err := updater.GetTarget(t.Target)
 	if err != nil {
 		return nil, fmt.Errorf("TUF repository %s: %w", t.Mirror+t.Directory, err)
 	}
+
 	return text, nil
 }
 
@@ -65,11 +69,13 @@ func (m *mirror) DownloadFile(address string, most int64, _ time.Duration) ([]by
 		return nil, fmt.Errorf("ask for %s: %w", address, err)
 	}
 	request.Header.Set("User-Agent", "pullgate")
+
 	response, err := m.client.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("ask for %s: %w", address, err)
 	}
 	defer response.Body.Close()
+
 	if response.StatusCode != http.StatusOK {
 		return nil, &metadata.ErrDownloadHTTP{StatusCode: response.StatusCode, URL: address}
 	}
@@ -81,6 +87,7 @@ type folder struct{ root *os.Root }
 
 func (f folder) DownloadFile(address string, most int64, _ time.Duration) ([]byte, error) {
 	name := strings.TrimPrefix(strings.TrimPrefix(address, repository), "/")
+
 	file, err := f.root.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &metadata.ErrDownloadHTTP{StatusCode: http.StatusNotFound, URL: name}
@@ -89,16 +96,18 @@ func (f folder) DownloadFile(address string, most int64, _ time.Duration) ([]byt
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	defer file.Close()
+
 	return readMost(file, most, name)
 }
 
-// maxTUFFile bounds a file whose length nobody has promised, in bytes.
+// maxTUFFile bounds a file where the updater does not, in bytes.
 const maxTUFFile = 16 << 20
 
 func readMost(r io.Reader, most int64, name string) ([]byte, error) {
 	if most <= 0 || most > maxTUFFile {
 		most = maxTUFFile
 	}
+
 	b, err := io.ReadAll(io.LimitReader(r, most+1))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)

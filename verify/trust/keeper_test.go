@@ -108,7 +108,7 @@ func isChanged(k *Keeper) bool {
 	}
 }
 
-func TestARootIsFetchedKeptAndRefreshed(t *testing.T) {
+func TestRootLifecycle(t *testing.T) {
 	t.Parallel()
 	r := tufrepo.New(t, publicGood)
 	set, dir := policies(t, r), t.TempDir()
@@ -121,7 +121,7 @@ func TestARootIsFetchedKeptAndRefreshed(t *testing.T) {
 	}
 	first := fingerprint(t, k, set)
 	if first == "" || !isChanged(k) {
-		t.Fatal("not loaded, or nobody was told")
+		t.Fatal("not loaded, or Changed was not sent to")
 	}
 	asked := r.Requests.Load()
 	if err := k.Fill(t.Context()); err != nil || r.Requests.Load() != asked {
@@ -148,17 +148,21 @@ func TestARootIsFetchedKeptAndRefreshed(t *testing.T) {
 	if err := again(t, next); err == nil || isChanged(next) || fingerprint(t, next, set) != second {
 		t.Errorf("a mirror that is down changed something: %v", err)
 	}
-	if !strings.Contains(log.String(), "what was there stays in use") {
+	if !strings.Contains(log.String(), "the previous version stays in use") {
 		t.Errorf("nothing is said of it: %s", log)
 	}
 }
 
-// TestAMirrorThatLies: whatever it answers, the last good root stays.
-func TestAMirrorThatLies(t *testing.T) {
+// TestLyingMirror: whatever a mirror answers, the last good root stays.
+func TestLyingMirror(t *testing.T) {
 	t.Parallel()
 	for name, lie := range map[string]func(t *testing.T, r *tufrepo.Repository){
-		"rolled back": func(t *testing.T, r *tufrepo.Repository) { r.Publish(t, 1, another(t), time.Now().Add(time.Hour)) },
-		"expired":     func(t *testing.T, r *tufrepo.Repository) { r.Publish(t, 3, another(t), time.Now().Add(-time.Minute)) },
+		"rolled back": func(t *testing.T, r *tufrepo.Repository) {
+			r.Publish(t, 1, another(t), time.Now().Add(time.Hour))
+		},
+		"expired": func(t *testing.T, r *tufrepo.Repository) {
+			r.Publish(t, 3, another(t), time.Now().Add(-time.Minute))
+		},
 		"signed by others": func(t *testing.T, r *tufrepo.Repository) {
 			r.Forge(t)
 			r.Publish(t, 3, another(t), time.Now().Add(time.Hour))
@@ -170,7 +174,8 @@ func TestAMirrorThatLies(t *testing.T) {
 			r.Publish(t, 3, []byte("<html>"), time.Now().Add(time.Hour))
 		},
 		"an empty trusted root": func(t *testing.T, r *tufrepo.Repository) {
-			r.Publish(t, 3, []byte(`{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}`), time.Now().Add(time.Hour))
+			empty := `{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}`
+			r.Publish(t, 3, []byte(empty), time.Now().Add(time.Hour))
 		},
 		"a target that was exchanged": func(t *testing.T, r *tufrepo.Repository) {
 			r.Publish(t, 3, another(t), time.Now().Add(time.Hour))
@@ -222,7 +227,7 @@ func TestAMirrorThatLies(t *testing.T) {
 	}
 }
 
-func TestAMirrorThatStallsHoldsUpNobody(t *testing.T) {
+func TestStallingMirror(t *testing.T) {
 	t.Parallel()
 	r := tufrepo.New(t, publicGood)
 	stalled := make(chan struct{})
@@ -246,7 +251,7 @@ func TestAMirrorThatStallsHoldsUpNobody(t *testing.T) {
 	}
 }
 
-func TestRunLoadsWhatIsUsed(t *testing.T) {
+func TestRun(t *testing.T) {
 	t.Parallel()
 	r := tufrepo.New(t, publicGood)
 	set := policies(t, r)
@@ -269,11 +274,11 @@ func TestRunLoadsWhatIsUsed(t *testing.T) {
 	}
 	asked := r.Requests.Load()
 	if err := again(t, k); err != nil || r.Requests.Load() != asked {
-		t.Errorf("a root that nobody uses is refreshed: %v", err)
+		t.Errorf("a root that no policy uses is refreshed: %v", err)
 	}
 }
 
-func TestARepositoryInAFolder(t *testing.T) {
+func TestRepositoryFolder(t *testing.T) {
 	t.Parallel()
 	r := tufrepo.New(t, publicGood)
 	set := policiesFrom(t, r, "directory: "+r.Dir)
@@ -306,8 +311,8 @@ func openRoot(t *testing.T, dir string) *os.Root {
 	return root
 }
 
-// TestBuiltInRoots: the public instance's root is there without asking anybody;
-// GitHub's has to be asked for, and is missing until then.
+// TestBuiltInRoots: the public instance's root is there at once; GitHub's has to be
+// fetched, and is missing until then.
 func TestBuiltInRoots(t *testing.T) {
 	t.Parallel()
 	set := load(t, t.TempDir(), `
@@ -336,7 +341,7 @@ policies:
 	}
 }
 
-func TestARootInAFileReplacesTheBuiltInOne(t *testing.T) {
+func TestRootFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "own.json"), another(t), 0o600); err != nil {
@@ -369,8 +374,8 @@ policies:
 	}
 }
 
-// TestWhatIsKeptIsChecked: a file in the state that is no root is none.
-func TestWhatIsKeptIsChecked(t *testing.T) {
+// TestDamagedState: a saved file that is no root is not loaded.
+func TestDamagedState(t *testing.T) {
 	t.Parallel()
 	r := tufrepo.New(t, publicGood)
 	set, dir := policies(t, r), t.TempDir()
@@ -390,7 +395,7 @@ func TestWhatIsKeptIsChecked(t *testing.T) {
 	}
 }
 
-func TestAFrozenKeeperWritesNothing(t *testing.T) {
+func TestFrozenKeeper(t *testing.T) {
 	t.Parallel()
 	r := tufrepo.New(t, publicGood)
 	set, dir := policies(t, r), t.TempDir()
@@ -444,7 +449,7 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 	return k
 }
 
-func TestAKeyOfAKeyService(t *testing.T) {
+func TestKeyService(t *testing.T) {
 	server, key, asked := vault(t)
 	t.Setenv("VAULT_ADDR", server.URL)
 	t.Setenv("VAULT_TOKEN", "token")
@@ -499,9 +504,9 @@ policies:
 	}
 }
 
-// TestOnlyKnownKeyServicesAreAsked: the loader of key services would run a
-// program named after any other scheme.
-func TestOnlyKnownKeyServicesAreAsked(t *testing.T) {
+// TestUnknownKeyServices: the loader of key services would run a program named
+// after any other scheme.
+func TestUnknownKeyServices(t *testing.T) {
 	dir := t.TempDir()
 	mark := filepath.Join(dir, "it-ran")
 	if err := os.WriteFile(

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/sigstore/sigstore/pkg/signature/kms"
@@ -25,23 +26,23 @@ func schemes() []string {
 }
 
 // fetchKey asks a key service for a public key, as PEM. Signatures are verified
-// with it here: the service is not asked about any of them.
+// with it here: the service learns of none of them.
 func fetchKey(ctx context.Context, reference string) ([]byte, error) {
-	known := false
-	for _, s := range schemes() {
-		known = known || strings.HasPrefix(reference, s)
-	}
-	if !known {
+	known := func(scheme string) bool { return strings.HasPrefix(reference, scheme) }
+	if !slices.ContainsFunc(schemes(), known) {
 		return nil, fmt.Errorf("key %s: no key service of that name is known", reference)
 	}
+
 	public, err := publicKey(ctx, reference)
 	if err != nil {
 		return nil, fmt.Errorf("key %s: %w", reference, err)
 	}
+
 	der, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
 		return nil, fmt.Errorf("key %s: %w", reference, err)
 	}
+
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), nil
 }
 
@@ -53,6 +54,7 @@ func publicKey(ctx context.Context, reference string) (crypto.PublicKey, error) 
 		err error
 	}
 	answers := make(chan answer, 1)
+
 	go func() {
 		var a answer
 		defer func() {
@@ -61,6 +63,7 @@ func publicKey(ctx context.Context, reference string) (crypto.PublicKey, error) 
 			}
 			answers <- a
 		}()
+
 		service, err := kms.Get(ctx, reference, crypto.SHA256)
 		if err != nil {
 			a.err = err
@@ -68,6 +71,7 @@ func publicKey(ctx context.Context, reference string) (crypto.PublicKey, error) 
 		}
 		a.key, a.err = service.PublicKey(options.WithContext(ctx))
 	}()
+
 	select {
 	case a := <-answers:
 		return a.key, a.err

@@ -26,9 +26,8 @@ func stalled(t *testing.T) {
 	t.Setenv("VAULT_MAX_RETRIES", "0")
 }
 
-// TestAKeyServiceThatStallsIsGivenUp: the services' own clients look at no
-// deadline, or have none.
-func TestAKeyServiceThatStallsIsGivenUp(t *testing.T) {
+// TestStallingKeyService: the services' own clients ignore deadlines, or have none.
+func TestStallingKeyService(t *testing.T) {
 	stalled(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
@@ -38,9 +37,9 @@ func TestAKeyServiceThatStallsIsGivenUp(t *testing.T) {
 	}
 }
 
-// TestOneThatStallsHoldsUpNoOther: at the start, roots and keys come when their
-// own source answers.
-func TestOneThatStallsHoldsUpNoOther(t *testing.T) {
+// TestStallingSource: at the start, each root and key comes when its own source
+// answers.
+func TestStallingSource(t *testing.T) {
 	stalled(t)
 	r := tufrepo.New(t, publicGood)
 	dir := t.TempDir()
@@ -60,9 +59,9 @@ func TestOneThatStallsHoldsUpNoOther(t *testing.T) {
 	}
 }
 
-// TestAskingAgainAndAgain: whoever sends signals in a storm does not make the
-// gate one against its mirrors.
-func TestAskingAgainAndAgain(t *testing.T) {
+// TestRepeatedAsk: a storm of signals to the gate is no storm of requests to its
+// mirrors.
+func TestRepeatedAsk(t *testing.T) {
 	t.Parallel()
 	r := tufrepo.New(t, publicGood)
 	set := policies(t, r)
@@ -93,9 +92,9 @@ func TestAskingAgainAndAgain(t *testing.T) {
 	}
 }
 
-// TestAFolderThatChangedIsReadAtOnce: its change makes the configuration load
-// again, and that must not wait for the refresh, half a day later.
-func TestAFolderThatChangedIsReadAtOnce(t *testing.T) {
+// TestChangedFolder: a folder's change makes the configuration load again, and that
+// must not wait for the refresh, half a day later.
+func TestChangedFolder(t *testing.T) {
 	t.Parallel()
 	r := tufrepo.New(t, publicGood)
 	set := policiesFrom(t, r, "directory: "+r.Dir)
@@ -122,8 +121,8 @@ func TestAFolderThatChangedIsReadAtOnce(t *testing.T) {
 	}
 }
 
-// TestARefreshThatIsToComeSooner: the interval is no part of what a source is.
-func TestARefreshThatIsToComeSooner(t *testing.T) {
+// TestShorterRefresh: a source with another interval is the same source.
+func TestShorterRefresh(t *testing.T) {
 	t.Parallel()
 	r := tufrepo.New(t, publicGood)
 	k, _ := keeper(t, "")
@@ -139,8 +138,8 @@ func TestARefreshThatIsToComeSooner(t *testing.T) {
 	}
 }
 
-// TestNoRollbackAcrossAStart: what the mirror said before is remembered on disk.
-func TestNoRollbackAcrossAStart(t *testing.T) {
+// TestRollbackAcrossStart: what the mirror said before is remembered on disk.
+func TestRollbackAcrossStart(t *testing.T) {
 	t.Parallel()
 	r := tufrepo.New(t, publicGood)
 	r.Publish(t, 3, another(t), time.Now().Add(time.Hour))

@@ -3,7 +3,6 @@ package proxy_test
 import (
 	"archive/tar"
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -16,7 +15,7 @@ import (
 
 // Section 6: signatures are unsigned themselves and must pass, so that clients
 // can verify again.
-func TestSignaturesPass(t *testing.T) {
+func TestSignatureArtifact(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	image := r.signed("v1")
@@ -24,16 +23,10 @@ func TestSignaturesPass(t *testing.T) {
 	config := hostile.SignatureConfig(digest.FromBytes(payload))
 	legacy := r.reg.Sign("prod/app", image.Digest, newKey(t)) // not by our key, and still a signature
 	referrer := r.reg.Attach("prod/app", image.Digest, r.key)
-	statement := base64.StdEncoding.EncodeToString(
-		[]byte(
-			`{"_type":"https://in-toto.io/Statement/v0.1","subject":[{"name":"a","digest":{"sha256":"` +
-				image.Digest.Encoded() + `"}}],"predicateType":"x","predicate":{}}`,
-		),
-	)
-	envelope := []byte(
-		`{"payloadType":"application/vnd.in-toto+json","payload":"` +
-			statement + `","signatures":[{"keyid":"","sig":"eA=="}]}`,
-	)
+	statement := base64Of([]byte(`{"_type":"https://in-toto.io/Statement/v0.1","subject":[{"name":"a","digest":` +
+		`{"sha256":"` + image.Digest.Encoded() + `"}}],"predicateType":"x","predicate":{}}`))
+	envelope := []byte(`{"payloadType":"application/vnd.in-toto+json","payload":"` + statement +
+		`","signatures":[{"keyid":"","sig":"eA=="}]}`)
 	attestation := r.reg.PushArtifact(
 		"prod/app",
 		strings.Replace(image.Digest.String(), ":", "-", 1)+".att",
@@ -89,7 +82,7 @@ func tarball(t *testing.T, name string) []byte {
 
 // Labels lie: whatever a refused image's parts are called, they are not
 // signatures, and nothing of the image leaves.
-func TestImageDressedUpAsSignatureIsRefused(t *testing.T) {
+func TestDisguisedImage(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	subject := r.signed("v1")
@@ -111,12 +104,21 @@ func TestImageDressedUpAsSignatureIsRefused(t *testing.T) {
 		}
 	}
 	body := func(mediaType string, b []byte) hostile.Layer { return hostile.Layer{MediaType: mediaType, Body: b} }
-	const dsse, bundle = "application/vnd.dsse.envelope.v1+json", "application/vnd.dev.sigstore.bundle.v0.3+json"
-	simple := hostile.SimpleSigningType
+	script := append(bytes.Clone(payload), "\n#!/bin/sh\n"...)
+	changed := func(old, new string) []hostile.Layer {
+		other := bytes.Replace(payload, []byte(old), []byte(new), 1)
+		return []hostile.Layer{body(hostile.SimpleSigningType, other)}
+	}
+	nothing := []byte(`{"mediaType":"` + bundleType + `"}`)
+	const (
+		simple   = hostile.SimpleSigningType
+		dsse     = "application/vnd.dsse.envelope.v1+json"
+		envelope = `{"payloadType":"application/vnd.in-toto+json","payload":"e30=","signatures":[{"sig":"eA=="}]`
+	)
 	for name, a := range map[string]hostile.Artifact{
 		"its layer as a payload":              {Layers: []hostile.Layer{dressed(simple, 2)}},
 		"its layer beside a payload":          {Layers: []hostile.Layer{honest, dressed(simple, 2)}},
-		"its layer after a payload as bundle": {Layers: []hostile.Layer{honest, dressed(bundle, 2)}},
+		"its layer after a payload as bundle": {Layers: []hostile.Layer{honest, dressed(bundleType, 2)}},
 		"a tar that starts with {}":           {Layers: []hostile.Layer{dressed(simple, 0)}},
 		"a tar that starts with {}, envelope": {Layers: []hostile.Layer{dressed(dsse, 0)}},
 		"a tar that starts with a payload":    {Layers: []hostile.Layer{dressed(simple, 1)}},
@@ -153,10 +155,10 @@ func TestImageDressedUpAsSignatureIsRefused(t *testing.T) {
 			Layers: []hostile.Layer{honest},
 		},
 		"no layers":                       {Layers: []hostile.Layer{}},
-		"payload and a script after it":   {Layers: []hostile.Layer{body(simple, append(bytes.Clone(payload), "\n#!/bin/sh\n"...))}},
-		"payload of another type":         {Layers: []hostile.Layer{body(simple, bytes.Replace(payload, []byte("cosign container image"), []byte("something"), 1))}},
-		"payload of no image":             {Layers: []hostile.Layer{body(simple, bytes.Replace(payload, []byte(subject.Digest), []byte("sha256:x"), 1))}},
-		"payload with its digest twice":   {Layers: []hostile.Layer{body(simple, bytes.Replace(payload, []byte(`"image":{`), []byte(`"image":{},"image":{`), 1))}},
+		"payload and a script after it":   {Layers: []hostile.Layer{body(simple, script)}},
+		"payload of another type":         {Layers: changed("cosign container image", "something")},
+		"payload of no image":             {Layers: changed(subject.Digest.String(), "sha256:x")},
+		"payload with its digest twice":   {Layers: changed(`"image":{`, `"image":{},"image":{`)},
 		"payload, by the subject another": {Layers: []hostile.Layer{honest}, Subject: bad.Digest},
 		"a blob under another size": {Layers: []hostile.Layer{{
 			MediaType: simple,
@@ -177,9 +179,9 @@ func TestImageDressedUpAsSignatureIsRefused(t *testing.T) {
 			honest,
 			{MediaType: simple, Digest: digest.FromString("gone"), Size: 4},
 		}},
-		"an envelope of no statement": {Layers: []hostile.Layer{body(dsse, []byte(`{"payloadType":"application/vnd.in-toto+json","payload":"e30=","signatures":[{"sig":"eA=="}]}`))}},
-		"an envelope with more in it": {Layers: []hostile.Layer{body(dsse, []byte(`{"payloadType":"application/vnd.in-toto+json","payload":"e30=","signatures":[{"sig":"eA=="}],"more":"x"}`))}},
-		"a bundle of nothing":         {Layers: []hostile.Layer{body(bundle, []byte(`{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json"}`))}},
+		"an envelope of no statement": {Layers: []hostile.Layer{body(dsse, []byte(envelope+"}"))}},
+		"an envelope with more in it": {Layers: []hostile.Layer{body(dsse, []byte(envelope+`,"more":"x"}`))}},
+		"a bundle of nothing":         {Layers: []hostile.Layer{body(bundleType, nothing)}},
 		"an artifact type alone": {
 			Type:       hostile.SignatureType,
 			ConfigType: hostile.ConfigType,
@@ -215,7 +217,7 @@ func bytesOf(n int, l hostile.Layer) []hostile.Layer {
 }
 
 // A whole image with its own types under a .sig tag is an image.
-func TestRunnableImageUnderSignatureTagIsJudged(t *testing.T) {
+func TestImageUnderSignatureTag(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	signed := r.signed("v1")
@@ -229,24 +231,20 @@ func TestRunnableImageUnderSignatureTagIsJudged(t *testing.T) {
 		r.refusedAt("under a .sig tag", manifests("prod/app", hostile.SignatureTag(digest.FromString(x))))
 	}
 	good := r.reg.PushRaw("prod/app", hostile.SignatureTag(digest.FromString("w")), hostile.ImageType, signed.Manifest)
-	r.get(
-		manifests("prod/app", hostile.SignatureTag(digest.FromString("w"))),
-	).served(
-		t,
-		r.reg.Manifest("prod/app", good),
-	)
+	g := r.get(manifests("prod/app", hostile.SignatureTag(digest.FromString("w"))))
+	g.served(t, r.reg.Manifest("prod/app", good))
 }
 
 // What is attached to a refused image admits nothing of it, and what is
 // attached to an admitted one is judged by itself.
-func TestArtifactsAdmitNothingOfTheirSubject(t *testing.T) {
+func TestArtifactSubject(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	bad := r.reg.PushImage("prod/app", "bad")
 	good := r.signed("good")
 	other := newKey(t)
 	signature := r.reg.Attach("prod/app", bad.Digest, other)
-	if g := r.get(manifests("prod/app", signature)); g.status != 200 { // a true signature, by somebody
+	if g := r.get(manifests("prod/app", signature)); g.status != 200 { // truly signed, by an unknown key
 		t.Fatalf("%d %s", g.status, g.body)
 	}
 	sbom := r.reg.PushArtifact("prod/app", "", hostile.Artifact{
@@ -268,7 +266,7 @@ func TestArtifactsAdmitNothingOfTheirSubject(t *testing.T) {
 
 // Section 6: a fallback index passes only as bytes, is never learnt, and admits
 // none of its children.
-func TestFallbackIndexAdmitsNoChild(t *testing.T) {
+func TestFallbackIndexChild(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	bad := r.reg.PushImage("prod/app", "bad")
@@ -312,7 +310,7 @@ func TestFallbackIndexAdmitsNoChild(t *testing.T) {
 
 // Entries without a platform are run by clients all the same when the index
 // nests one that has them: the nested index is judged when it is asked for.
-func TestFallbackIndexOfIndexAdmitsNoChild(t *testing.T) {
+func TestNestedFallbackIndex(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	bad := r.reg.PushImage("prod/app", "")
@@ -324,9 +322,9 @@ func TestFallbackIndexOfIndexAdmitsNoChild(t *testing.T) {
 	}
 }
 
-// An artefact is passed for its blobs' sake: when those cannot be read, nobody
-// can tell.
-func TestUnreadableSignatureIsNoDenial(t *testing.T) {
+// An artifact is passed for its blobs' sake: when those cannot be read, the
+// answer is could-not-tell.
+func TestUnreadableSignature(t *testing.T) {
 	t.Parallel()
 	for _, trick := range []hostile.Trick{
 		hostile.Status(500),
@@ -349,7 +347,7 @@ func TestUnreadableSignatureIsNoDenial(t *testing.T) {
 
 // The payload format is ours to read and ours to write: a check that the
 // simulator's signatures are what the gate takes for one.
-func TestPayloadIsSimpleSigning(t *testing.T) {
+func TestArtifactPayload(t *testing.T) {
 	t.Parallel()
 	var p struct {
 		Critical struct {
@@ -358,11 +356,8 @@ func TestPayloadIsSimpleSigning(t *testing.T) {
 		}
 	}
 	d := digest.FromString("x")
-	if err := json.Unmarshal(
-		hostile.Payload("prod/app", d),
-		&p,
-	); err != nil ||
-		p.Critical.Image["docker-manifest-digest"] != d.String() {
+	err := json.Unmarshal(hostile.Payload("prod/app", d), &p)
+	if err != nil || p.Critical.Image["docker-manifest-digest"] != d.String() {
 		t.Fatal(p, err)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,22 +17,10 @@ import (
 func referrersPath() string { return "/v2/acme/app/referrers/" + someHash.String() }
 
 func descriptor(n int) string {
-	return fmt.Sprintf(
-		`{"mediaType":%q,"digest":%q,"size":%d,"artifactType":"application/x-%d","annotations":{"n":"%d"}}`,
-		ociManifest,
-		digest.FromString(strconv.Itoa(n)),
-		n,
-		n,
-		n,
-	)
-}
+	const format = `{"mediaType":%q,"digest":%q,"size":%d,` +
+		`"artifactType":"application/x-%[3]d","annotations":{"n":"%[3]d"}}`
 
-func sendIndex(w http.ResponseWriter, next string, descriptors ...string) {
-	w.Header().Set("Content-Type", indexType)
-	if next != "" {
-		w.Header().Set("Link", "<"+next+`>; rel="next"`)
-	}
-	_, _ = io.WriteString(w, `{"schemaVersion":2,"manifests":[`+strings.Join(descriptors, ",")+`]}`)
+	return fmt.Sprintf(format, ociManifest, digest.FromString(strconv.Itoa(n)), n)
 }
 
 // pages answers with that many pages of one descriptor each.
@@ -48,7 +35,7 @@ func pages(n int, link func(page int) string) http.HandlerFunc {
 	}
 }
 
-func TestReferrersReadsAllPages(t *testing.T) {
+func TestReferrersPages(t *testing.T) {
 	t.Parallel()
 	links := map[string]func(page int) string{
 		"path":  func(p int) string { return referrersPath() + "?page=" + strconv.Itoa(p) },
@@ -71,8 +58,8 @@ func TestReferrersReadsAllPages(t *testing.T) {
 					t.Fatalf("supported %v, truncated %v, %d descriptors", r.Supported, r.Truncated, len(r.Descriptors))
 				}
 				for i, d := range r.Descriptors {
-					if d.Digest != digest.FromString(strconv.Itoa(i)) || d.Size != int64(i) || d.MediaType != ociManifest ||
-						d.ArtifactType != fmt.Sprintf("application/x-%d", i) ||
+					if d.Digest != digest.FromString(strconv.Itoa(i)) || d.Size != int64(i) ||
+						d.MediaType != ociManifest || d.ArtifactType != fmt.Sprintf("application/x-%d", i) ||
 						d.Annotations["n"] != strconv.Itoa(i) {
 						t.Errorf("descriptor %d: %+v", i, d)
 					}
@@ -88,15 +75,12 @@ func TestReferrersReadsAllPages(t *testing.T) {
 	}
 }
 
-// The next page is the same list's, on the same registry.
-func TestNextPageElsewhereIsRefused(t *testing.T) {
+// The next page belongs to the same list on the same registry.
+func TestForeignNextPage(t *testing.T) {
 	t.Parallel()
-	thief := serve(
-		t,
-		"http",
-		"evil.example",
-		func(w http.ResponseWriter, _ *http.Request) { sendIndex(w, "", descriptor(7)) },
-	)
+	thief := serve(t, "http", "evil.example", func(w http.ResponseWriter, _ *http.Request) {
+		sendIndex(w, "", descriptor(7))
+	})
 	tests := []struct{ name, link string }{
 		{"other host", `<http://evil.example` + referrersPath() + `?page=1>; rel="next"`},
 		{"other host, no scheme", `<//evil.example` + referrersPath() + `?page=1>; rel="next"`},
@@ -169,24 +153,26 @@ func TestLinkSpellings(t *testing.T) {
 		`<` + strings.ReplaceAll(referrersPath(), ":", "%3A") + `?page=1>; rel="next"`,
 		`<` + referrersPath() + `?page=1#fragment>; rel="next"`,
 	} {
-		s := serve(t, "http", "registry.example", func(w http.ResponseWriter, q *http.Request) {
-			if q.URL.Query().Get("page") == "" {
-				w.Header().Set("Link", link)
+		t.Run(link, func(t *testing.T) {
+			s := serve(t, "http", "registry.example", func(w http.ResponseWriter, q *http.Request) {
+				if q.URL.Query().Get("page") == "" {
+					w.Header().Set("Link", link)
+				}
+				sendIndex(w, "", descriptor(0))
+			})
+			r, err := open(t, s.url, Auth{}, s).Referrers(t.Context(), repo, someHash, plenty)
+			if err != nil || len(r.Descriptors) != 2 || r.Truncated {
+				t.Errorf("%s: %+v, %v", link, r, err)
 			}
-			sendIndex(w, "", descriptor(0))
+			if got := s.requests()[1].uri; got != referrersPath()+"?page=1" {
+				t.Errorf("%s: asked for %s", link, got)
+			}
 		})
-		r, err := open(t, s.url, Auth{}, s).Referrers(t.Context(), repo, someHash, plenty)
-		if err != nil || len(r.Descriptors) != 2 || r.Truncated {
-			t.Errorf("%s: %+v, %v", link, r, err)
-		}
-		if got := s.requests()[1].uri; got != referrersPath()+"?page=1" {
-			t.Errorf("%s: asked for %s", link, got)
-		}
 	}
 }
 
-// These mean "none here", so that the fallback tag is looked at. Everything
-// else is "could not tell": a denial must not be built on it.
+// Some answers mean "none here", and the fallback tag is looked at next. All others
+// mean "could not tell": a denial must not rest on them.
 func TestRegistryWithoutReferrers(t *testing.T) {
 	t.Parallel()
 	none := []struct {
@@ -267,12 +253,8 @@ func TestRegistryWithoutReferrers(t *testing.T) {
 	})
 	t.Run("an empty list is an answer", func(t *testing.T) {
 		t.Parallel()
-		s := serve(
-			t,
-			"http",
-			"",
-			always(200, map[string]string{"Content-Type": indexType + "; charset=utf-8"}, `{"manifests":[]}`),
-		)
+		header := map[string]string{"Content-Type": indexType + "; charset=utf-8"}
+		s := serve(t, "http", "", always(200, header, `{"manifests":[]}`))
 		r, err := openBare(t, s.url, Auth{}).Referrers(t.Context(), repo, someHash, plenty)
 		if err != nil || !r.Supported || r.Truncated || len(r.Descriptors) != 0 {
 			t.Errorf("%+v, %v", r, err)
@@ -281,7 +263,7 @@ func TestRegistryWithoutReferrers(t *testing.T) {
 }
 
 // Half a list would hide a signature, so a page that fails fails the whole.
-func TestReferrersWithABrokenSecondPage(t *testing.T) {
+func TestBrokenSecondPage(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name   string
@@ -325,7 +307,7 @@ func TestReferrersWithABrokenSecondPage(t *testing.T) {
 }
 
 // The limit is on all pages together.
-func TestReferrersBytesAreCountedOverAllPages(t *testing.T) {
+func TestReferrersLimit(t *testing.T) {
 	t.Parallel()
 	body := `{"manifests":[` + descriptor(1) + `]}`
 	size := int64(len(body))
@@ -353,28 +335,30 @@ func TestReferrersBytesAreCountedOverAllPages(t *testing.T) {
 		{0, false},
 	}
 	for _, tt := range tests {
-		r, err := u.Referrers(t.Context(), repo, someHash, tt.limit)
-		switch {
-		case tt.complete:
-			if err != nil || r.Truncated || len(r.Descriptors) != 3 {
-				t.Errorf("limit %d of %d: %+v, %v", tt.limit, 3*size, r, err)
+		t.Run(fmt.Sprintf("%d of %d bytes", tt.limit, 3*size), func(t *testing.T) {
+			r, err := u.Referrers(t.Context(), repo, someHash, tt.limit)
+			switch {
+			case tt.complete:
+				if err != nil || r.Truncated || len(r.Descriptors) != 3 {
+					t.Errorf("limit %d of %d: %+v, %v", tt.limit, 3*size, r, err)
+				}
+			case err != nil:
+				wantUpstream(t, err, http.StatusBadGateway)
+				if !errors.Is(err, oci.ErrTooLarge) {
+					t.Errorf("limit %d: %v", tt.limit, err)
+				}
+			case !r.Truncated: // a list that looks whole and is not
+				t.Errorf("limit %d of %d: %+v", tt.limit, 3*size, r)
 			}
-		case err != nil:
-			wantUpstream(t, err, http.StatusBadGateway)
-			if !errors.Is(err, oci.ErrTooLarge) {
-				t.Errorf("limit %d: %v", tt.limit, err)
+			if whole := tt.limit / size; tt.limit%size == 0 && whole < 3 &&
+				(err != nil || int64(len(r.Descriptors)) != whole) {
+				t.Errorf("limit %d, which ends with a page: %+v, %v; want what was read, as a part", tt.limit, r, err)
 			}
-		case !r.Truncated: // a list that looks whole and is not
-			t.Errorf("limit %d of %d: %+v", tt.limit, 3*size, r)
-		}
-		if whole := tt.limit / size; tt.limit%size == 0 && whole < 3 &&
-			(err != nil || int64(len(r.Descriptors)) != whole) {
-			t.Errorf("limit %d, which ends with a page: %+v, %v; want what was read, as a part", tt.limit, r, err)
-		}
+		})
 	}
 }
 
-func TestReferrersAskByTheAlgorithmGiven(t *testing.T) {
+func TestReferrersAlgorithm(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { sendIndex(w, "", descriptor(0)) })
 	long := digest.SHA512.FromBytes(someBytes)
@@ -383,165 +367,5 @@ func TestReferrersAskByTheAlgorithmGiven(t *testing.T) {
 	}
 	if got := s.requests()[0].uri; got != "/v2/acme/app/referrers/"+long.String() {
 		t.Errorf("asked for %s", got)
-	}
-}
-
-func TestTags(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		name, n, last, body, link string
-		asked, want               string
-		next                      url.Values
-	}{
-		{"all", "", "", `{"name":"acme/app","tags":["b","a"]}`, "", "/v2/acme/app/tags/list", "[b a]", nil},
-		{
-			"n and last are passed on",
-			"2",
-			"v1.0",
-			`{"tags":["x"]}`,
-			"",
-			"/v2/acme/app/tags/list?last=v1.0&n=2",
-			"[x]",
-			nil,
-		},
-		{
-			"they cannot add to the query",
-			"2&x=1",
-			"a=b&n=3#f",
-			`{"tags":[]}`,
-			"",
-			"/v2/acme/app/tags/list?last=a%3Db%26n%3D3%23f&n=2%26x%3D1",
-			"[]",
-			nil,
-		},
-		{
-			"next",
-			"2",
-			"",
-			`{"tags":["a","b"]}`,
-			`</v2/acme/app/tags/list?last=b&n=2>; rel="next"`,
-			"/v2/acme/app/tags/list?n=2",
-			"[a b]",
-			url.Values{"last": {"b"}, "n": {"2"}},
-		},
-		{
-			"next, only the spec's own parameters",
-			"2",
-			"",
-			`{"tags":["a"]}`,
-			`<?last=b&n=2&next_page=zzz&token=` + mark + `>; rel="next"`,
-			"/v2/acme/app/tags/list?n=2",
-			"[a]",
-			url.Values{"last": {"b"}, "n": {"2"}},
-		},
-		{
-			"next after an escaped tag",
-			"1",
-			"",
-			`{"tags":["a"]}`,
-			`<?last=a%26b&n=1>; rel="next"`,
-			"/v2/acme/app/tags/list?n=1",
-			"[a]",
-			url.Values{"last": {"a&b"}, "n": {"1"}},
-		},
-		{"null", "", "", `{"tags":null}`, "", "/v2/acme/app/tags/list", "[]", nil},
-		{"none", "", "", `{}`, "", "/v2/acme/app/tags/list", "[]", nil},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) {
-				if tt.link != "" {
-					w.Header().Set("Link", tt.link)
-				}
-				_, _ = io.WriteString(w, tt.body)
-			})
-			tags, next, err := openBare(t, s.url, Auth{}).Tags(t.Context(), repo, tt.n, tt.last, plenty)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if fmt.Sprint(tags) != tt.want || next.Encode() != tt.next.Encode() || (next == nil) != (tt.next == nil) {
-				t.Errorf("%q, next %v", tags, next)
-			}
-			if got := s.requests()[0].uri; got != tt.asked {
-				t.Errorf("asked for %s; want %s", got, tt.asked)
-			}
-		})
-	}
-	for _, body := range []string{``, `<html>`, `[]`, `{"tags":"a"}`, `{"tags":[1]}`, `{"tags":["a"`} {
-		s := serve(t, "http", "", always(200, nil, body))
-		tags, _, err := openBare(t, s.url, Auth{}).Tags(t.Context(), repo, "", "", plenty)
-		wantUpstream(t, err, http.StatusBadGateway)
-		if len(tags) != 0 {
-			t.Errorf("%s: %q", body, tags)
-		}
-	}
-}
-
-// All pages, one after the other, as a client walks them.
-func TestTagsPageByPage(t *testing.T) {
-	t.Parallel()
-	all := []string{"a", "b", "c", "d", "e"}
-	s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
-		n, _ := strconv.Atoi(q.URL.Query().Get("n"))
-		from := 0
-		for from < len(all) && all[from] <= q.URL.Query().Get("last") {
-			from++
-		}
-		to := min(from+n, len(all))
-		if to < len(all) {
-			w.Header().Set("Link", fmt.Sprintf(`</v2/hub/acme/app/tags/list?n=%d&last=%s>; rel="next"`, n, all[to-1]))
-		}
-		_, _ = fmt.Fprintf(w, `{"tags":["%s"]}`, strings.Join(all[from:to], `","`))
-	})
-	u := openBare(t, s.url+"/hub", Auth{})
-	var got []string
-	query := url.Values{"n": {"2"}}
-	for range 10 {
-		tags, next, err := u.Tags(t.Context(), repo, query.Get("n"), query.Get("last"), plenty)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got = append(got, tags...)
-		if next == nil {
-			break
-		}
-		query = next
-	}
-	if fmt.Sprint(got) != fmt.Sprint(all) || len(s.requests()) != 3 {
-		t.Errorf("%q in %d requests", got, len(s.requests()))
-	}
-}
-
-// JSON costs far more memory than its bytes; both limits hold.
-func TestListsOfTooManyPartsAreRefused(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		commas int
-		ok     bool
-	}{{maxParts - 10, true}, {maxParts + 1, false}} {
-		s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
-			list := `"manifests":[{"mediaType":"x"}],"pad":"`
-			if strings.Contains(q.URL.Path, "/tags/") {
-				list = `"tags":["a"],"pad":"`
-			}
-			w.Header().Set("Content-Type", indexType)
-			_, _ = io.WriteString(w, `{`+list+strings.Repeat(",", tt.commas)+`"}`)
-		})
-		u := openBare(t, s.url, Auth{})
-		_, errReferrers := u.Referrers(t.Context(), repo, someHash, plenty)
-		_, _, errTags := u.Tags(t.Context(), repo, "", "", plenty)
-		for _, err := range []error{errReferrers, errTags} {
-			if tt.ok {
-				if err != nil {
-					t.Error(err)
-				}
-				continue
-			}
-			wantUpstream(t, err, http.StatusBadGateway)
-			if !errors.Is(err, oci.ErrTooLarge) {
-				t.Errorf("%v does not wrap ErrTooLarge", err)
-			}
-		}
 	}
 }

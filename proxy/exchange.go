@@ -1,0 +1,79 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/pullgate/pullgate/verify"
+)
+
+// exchange is one request from its first byte to its log line. It has no
+// *http.Request: what a handler may know of the client's message was parsed
+// before the exchange began, and ctx is the only context. It belongs to the
+// goroutine that serves the request.
+type exchange struct {
+	ctx      context.Context // ends when the client leaves; carries the span
+	snapshot *Snapshot       // the same one to the request's end
+	w        http.ResponseWriter
+	method   string  // GET or HEAD
+	request  request // zero when it could not be parsed
+	obs      observation
+}
+
+// serve answers the request, or returns the error that refuse has to answer.
+func (x *exchange) serve() error {
+	switch x.request.kind {
+	case manifestKind:
+		return x.serveManifest()
+	case blobKind:
+		return x.serveBlob()
+	case tagsKind:
+		return x.serveTags()
+	case referrersKind:
+		return x.serveReferrers()
+	}
+	return notFound("no such route")
+}
+
+// judged notes the gate's verdict, and returns its refusal unless it admits.
+func (x *exchange) judged(v verify.Verdict) error {
+	x.obs.judged, x.obs.result = true, v
+	if !v.Admitted() {
+		return denied(v, x.obs.id)
+	}
+	return nil
+}
+
+// refuse answers with an error of serve, or cuts the connection when an answer
+// has begun: returning would then end that answer cleanly, as a 200 that no
+// verdict covers.
+func (x *exchange) refuse(err error, canaries *canaries) {
+	var truncated *truncatedError
+	if errors.As(err, &truncated) || x.ctx.Err() != nil {
+		panic(http.ErrAbortHandler)
+	}
+
+	e := asHTTPError(err)
+	if x.obs.judged {
+		canaries.count(x.w, x.request.client, x.obs.result)
+	}
+	if x.obs.judged || e.status >= http.StatusInternalServerError {
+		x.setDecision()
+	}
+	e.write(x.w, x.method)
+}
+
+// setDecision puts the decision's id into the answer. Every answer that carries
+// a decision has it, and every one whose reason only the log has: old
+// containerd shows its user nothing but the status line.
+func (x *exchange) setDecision() {
+	x.w.Header().Set("Pullgate-Decision", x.obs.id)
+}
+
+// writeBody sends what an answer to HEAD leaves out.
+func writeBody(w http.ResponseWriter, method string, body []byte) {
+	if method != http.MethodHead {
+		_, _ = w.Write(body) // a client that left needs no answer
+	}
+}

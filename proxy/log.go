@@ -1,0 +1,69 @@
+package proxy
+
+import (
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+const (
+	maxLoggedAgent = 120  // bytes of a user agent
+	maxLoggedError = 4000 // bytes of an error
+)
+
+// write logs the decision. Errors are logged whole here and nowhere else; none
+// of them carries a token or a password.
+func (o *observer) write(x *exchange, outcome string, took time.Duration, err error) {
+	level := slog.LevelInfo
+	if !o.log.Enabled(x.ctx, level) && err == nil {
+		return
+	}
+
+	attrs := append(make([]slog.Attr, 0, 16),
+		slog.String("outcome", outcome),
+		slog.String("kind", x.request.kind.String()),
+		slog.String("method", x.method),
+		slog.String("image", x.request.repo.String()),
+		slog.String("reference", x.request.ref.String()),
+		slog.String("client", x.request.client.Addr),
+		slog.String("agent", x.obs.agent[:min(len(x.obs.agent), maxLoggedAgent)]),
+	)
+	if x.obs.judged {
+		attrs = appendVerdict(attrs, x)
+	}
+	if err != nil {
+		status := asHTTPError(err).status
+		attrs = append(attrs, slog.Int("status", status))
+		if !x.obs.judged || status != http.StatusForbidden {
+			text := err.Error()
+			attrs = append(attrs, slog.String("error", text[:min(len(text), maxLoggedError)]))
+			level = slog.LevelWarn
+		}
+	}
+	attrs = append(attrs,
+		slog.Float64("ms", milliseconds(took)),
+		slog.Float64("upstream_ms", milliseconds(x.obs.result.Upstream+x.obs.opening)),
+		slog.String("decision", x.obs.id),
+	)
+
+	o.log.LogAttrs(x.ctx, level, "pull", slog.Attr{Value: slog.GroupValue(attrs...)})
+}
+
+func appendVerdict(attrs []slog.Attr, x *exchange) []slog.Attr {
+	v := &x.obs.result
+	attrs = append(attrs,
+		slog.String("digest", v.Digest.String()),
+		slog.String("policy", v.Policy),
+		slog.Bool("cache", v.CacheHit),
+	)
+	if v.Signer != "" {
+		attrs = append(attrs, slog.String("signer", v.Signer))
+	}
+	if len(v.Reasons) > 0 {
+		attrs = append(attrs, slog.Any("reasons", v.Reasons))
+	}
+	return attrs
+}
+
+// milliseconds is d with three digits after the point.
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

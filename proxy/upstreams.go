@@ -1,0 +1,88 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pullgate/pullgate/proxy/upstream"
+	"github.com/pullgate/pullgate/verify/oci"
+)
+
+// Upstreams are the configured registries by familiar host.
+type Upstreams map[string]*upstream.Upstream
+
+// OpenBlob implements Blobs for repositories whose host is configured: it
+// fetches the blob from there and hashes it on its way.
+func (u Upstreams) OpenBlob(ctx context.Context, q BlobQuery) (*Blob, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	watchdog := time.AfterFunc(blobStalled, cancel)
+	sent, err := u[q.Repository.Host].OpenBlob(ctx, q.Repository, q.Digest, q.Method, q.Range)
+	watchdog.Stop() // from here on, it runs while a read waits
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+
+	body := &fetchedBody{
+		closer:  sent.Body,
+		cancel:  cancel,
+		patient: idleReader{source: sent.Body, watchdog: watchdog},
+	}
+	body.source, body.length = &body.patient, sent.ContentLength
+	if q.Size > 0 && sent.Size >= 0 && sent.Size != q.Size {
+		_ = body.Close()
+		return nil, &oci.UpstreamError{
+			Status: http.StatusBadGateway,
+			Host:   q.Repository.Host,
+			Err:    fmt.Errorf("blob %s has %d bytes there, its manifest says %d", q.Digest, sent.Size, q.Size),
+		}
+	}
+
+	if body.length < 0 && q.Size > 0 {
+		body.length = q.Size
+	}
+	if q.Method != http.MethodHead && whole(sent.Status, sent.ContentRange) {
+		body.verifier = q.Digest.Verifier()
+	}
+	return &Blob{
+		Status:        sent.Status,
+		ContentLength: sent.ContentLength,
+		ContentRange:  sent.ContentRange,
+		Body:          body,
+	}, nil
+}
+
+// fetchedBody is a blob from upstream, checked as it is read.
+type fetchedBody struct {
+	verifyingReader
+	patient idleReader // its source
+	closer  io.Closer
+	cancel  context.CancelFunc // of the request to the upstream
+}
+
+// Close ends the request, also before the blob has come whole.
+func (f *fetchedBody) Close() error {
+	err := f.closer.Close()
+	f.cancel()
+	return err
+}
+
+// whole reports whether the answer carries every byte of the blob, so that its
+// hash can be checked: a 200, or the 206 for "bytes=0-".
+func whole(status int, contentRange string) bool {
+	if status == http.StatusOK {
+		return true
+	}
+	span, size, ok := strings.Cut(strings.TrimPrefix(contentRange, "bytes "), "/")
+	first, last, ok2 := strings.Cut(span, "-")
+	if !ok || !ok2 || first != "0" {
+		return false
+	}
+	total, err := strconv.ParseInt(size, 10, 64)
+	return err == nil && last == strconv.FormatInt(total-1, 10)
+}

@@ -1,0 +1,122 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullgate/pullgate/verify/judge"
+	"github.com/pullgate/pullgate/verify/oci"
+	"github.com/pullgate/pullgate/verify/sigs"
+)
+
+// artifactKey is where memory keeps whether a manifest is a signature artifact:
+// a fact about bytes, good under any policy.
+func artifactKey(image string) string { return "artifact|" + image }
+
+// knownArtifact reports whether memory knows d for a signature artifact.
+func (q *question) knownArtifact(d digest.Digest) bool {
+	v, ok := q.config.Cache.verdicts.Get(artifactKey(imageKey(q.repo, d)))
+	return ok && v.Outcome == Allowed && q.couldAllow()
+}
+
+// couldAllow reports whether any image of the repository could be admitted.
+// Listings and signature artifacts are served only for such repositories.
+func (q *question) couldAllow() bool { return q.CouldAllow(q.repo, q.client) }
+
+// artifact admits signatures and attestations, which are unsigned themselves,
+// for what they are: it reads every blob, and each must be what the manifest
+// lists it as. Labels lie: a refused image's layer under a signature's media
+// type is denied here. ok is false when m is no such artifact and is judged as
+// an image. Concurrent questions share one reading, within a verdict's limits,
+// and memory keeps either answer.
+func (q *question) artifact(ctx context.Context, m *cachedManifest) (v judgement, ok bool, err error) {
+	if m.artifact == nil || len(m.artifact.Layers) > q.config.Limits.Signatures || !q.couldAllow() {
+		return judgement{}, false, nil
+	}
+
+	key := artifactKey(imageKey(q.repo, m.Digest))
+	if v, ok := q.config.Cache.verdicts.Get(key); ok {
+		v.CacheHit = true
+		return v, v.Outcome == Allowed, nil
+	}
+
+	if err := q.mayAskUpstream(); err != nil {
+		return judgement{}, false, err
+	}
+	v, err = coalesce(ctx, q, key, func(ctx context.Context) (judgement, error) {
+		return q.judgeArtifact(ctx, key, m)
+	})
+	return v, err == nil && v.Outcome == Allowed, err
+}
+
+// judgeArtifact reads m's blobs and puts the answer into memory under key.
+func (q *question) judgeArtifact(ctx context.Context, key string, m *cachedManifest) (judgement, error) {
+	done, err := q.enter(ctx, q.repo.Host)
+	if err != nil {
+		return judgement{}, err
+	}
+	defer done()
+
+	is, err := q.isArtifact(ctx, m.artifact)
+	if err != nil {
+		return judgement{}, fmt.Errorf("read signature artifact %s@%s: %w", q.repo, m.Digest, unverified(err))
+	}
+
+	v := judgement{Verdict: Verdict{Image: q.repo, Digest: m.Digest, Policy: "signature artifacts"}}
+	ttl := q.config.DenyTTL // a blob may have been missing for the moment
+	if is {
+		v.Outcome, v.Signer, ttl = Allowed, "signature artifact", q.config.TTL
+	}
+	q.config.Cache.verdicts.SetWithTTL(key, v, 1, ttl)
+	return v, nil
+}
+
+// isArtifact reads every blob. A missing or oversized one means no; an upstream
+// that cannot be asked is an error.
+func (q *question) isArtifact(ctx context.Context, a *sigs.Artifact) (bool, error) {
+	registry, err := q.registry(q.repo)
+	if err != nil {
+		return false, err
+	}
+
+	budget := judge.NewBudget(q.config.Limits.VerdictBytes)
+	config, err := q.small(ctx, registry, a.Config, budget)
+	if err != nil || config == nil {
+		return false, err
+	}
+	layers := make([]digest.Digest, len(a.Layers))
+	for i, l := range a.Layers {
+		layers[i] = l.Digest
+	}
+	if sigs.CheckConfig(a.Config.MediaType, config, layers) != nil {
+		return false, nil
+	}
+
+	for _, l := range a.Layers {
+		blob, err := q.small(ctx, registry, l, budget)
+		if err != nil || blob == nil {
+			return false, err
+		}
+		if err := q.slot(ctx, func() error { return sigs.CheckLayer(l, blob, a.Subject) }); err != nil {
+			return false, ctx.Err() // nil: the blob is not what the manifest lists it as
+		}
+	}
+	return true, nil
+}
+
+// small fetches one blob of an artifact. Nil without an error means that the
+// blob is missing, listed as too large to be a signature, or of another size
+// than listed.
+func (q *question) small(ctx context.Context, registry Registry, b sigs.Blob, budget *judge.Budget) ([]byte, error) {
+	if oci.CheckDigest(b.Digest) != nil || b.Size < 0 || b.Size > q.config.Limits.PayloadBytes || !budget.Take(b.Size) {
+		return nil, nil
+	}
+
+	content, err := registry.Blob(ctx, q.repo, b.Digest, q.config.Limits.PayloadBytes)
+	if oci.IsNotFound(err) || err == nil && int64(len(content)) != b.Size {
+		return nil, nil
+	}
+	return content, err
+}

@@ -1,0 +1,31 @@
+package verify
+
+import (
+	"fmt"
+
+	"github.com/pullgate/pullgate/policy"
+)
+
+// ClosedError says that no image of a repository could be admitted, so that
+// nothing of it is listed either (403 DENIED).
+type ClosedError struct {
+	Repository policy.Repository
+	Policy     string // name of the policy that decides
+}
+
+func (e *ClosedError) Error() string {
+	return fmt.Sprintf("%s refused by policy %q: no policy could admit an image of this repository",
+		e.Repository, e.Policy)
+}
+
+// Listable decides whether client may be told what repo holds: its tags, and
+// what refers to its images. Nil means that it may; the error is a *ClosedError.
+func (g *Gate) Listable(repo policy.Repository, client policy.Client) error {
+	if g.CouldAllow(repo, client) {
+		return nil
+	}
+	return &ClosedError{
+		Repository: repo,
+		Policy:     g.config.Policies.For(repo, "", client).Name,
+	}
+}
