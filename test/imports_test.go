@@ -15,11 +15,9 @@ const module = "github.com/pullgate/pullgate/"
 var rooms = map[string][]string{
 	"verify/oci":             {},
 	"policy":                 {"verify/oci"},
-	"verify/reason":          {},
 	"verify/sigs":            {"policy", "verify/oci", "verify/reason"},
 	"verify/facts":           {"policy", "verify/oci"},
 	"verify/facts/factstest": {"policy", "verify/facts", "verify/oci"},
-	"verify/judge":           {"policy", "verify/oci", "verify/reason", "verify/sigs"},
 	"verify": {
 		"policy",
 		"verify/facts",
@@ -38,6 +36,8 @@ var rooms = map[string][]string{
 	"cmd/pullgate/telemetry":     {"cmd/pullgate/version"},
 	"cmd/pullgate/imports":       {"policy"},
 	"proxy/upstream/credentials": {"policy"},
+	"verify/reason":              {},
+	"verify/judge":               {"policy", "verify/oci", "verify/reason", "verify/sigs"},
 	"cmd/pullgate": {
 		"policy",
 		"cmd/pullgate/exit",

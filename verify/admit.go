@@ -84,7 +84,7 @@ func isFallbackTag(tag string) bool {
 // manifest's is judged as that manifest.
 func (q *question) blob(ctx context.Context, d digest.Digest) (oci.Manifest, judgement, error) {
 	p := q.policyFor(d)
-	m, v, err := q.blobOrManifest(ctx, d, p)
+	m, v, err := q.asPart(ctx, d, p)
 	if m != nil {
 		v, err = q.admit(ctx, m, 0)
 		return m.Manifest, v, err
@@ -94,13 +94,9 @@ func (q *question) blob(ctx context.Context, d digest.Digest) (oci.Manifest, jud
 	return oci.Manifest{}, v, err
 }
 
-// blobOrManifest decides about the blob d as a part of admitted manifests. Where
-// d is a manifest itself it returns that instead, which is still to be judged.
-func (q *question) blobOrManifest(
-	ctx context.Context,
-	d digest.Digest,
-	p *policy.Policy,
-) (*cachedManifest, judgement, error) {
+// asPart decides about the blob d as a part of admitted manifests. Where d is a
+// manifest itself it returns that instead, which is still to be judged.
+func (q *question) asPart(ctx context.Context, d digest.Digest, p *policy.Policy) (*cachedManifest, judgement, error) {
 	if v, ok := q.static(p, d); ok {
 		return nil, v, nil
 	}

@@ -116,14 +116,11 @@ func New(c Config) (*Gate, error) {
 // keptSignatures are the signatures kept beside the facts about image, while
 // they may stand in for a registry that cannot be asked.
 func (g *Gate) keptSignatures(ctx context.Context, image policy.Image) ([]sigs.Candidate, error) {
-	stored, err := g.config.Store.Evidence(
-		ctx,
-		image.Repository,
-		image.Digest,
-		g.config.Now(),
-		g.config.StaleIfError,
-	)
-	return candidates(stored), err
+	stored, err := g.config.Store.Evidence(ctx, image.Repository, image.Digest, g.config.Now(), g.config.StaleIfError)
+	if err != nil {
+		return nil, err
+	}
+	return candidates(stored), nil
 }
 
 // Manifest resolves image, by tag or digest, once and decides
@@ -161,7 +158,11 @@ func (g *Gate) Blob(
 // or by some policy. Listings and signature artifacts are served only for such
 // repositories.
 func (g *Gate) CouldAllow(repo policy.Repository, client policy.Client) bool {
-	return g.config.Policies.CouldAllow(repo, client) || g.warns(g.config.Policies.For(repo, "", client))
+	return g.config.Policies.CouldAllow(repo, client) || g.warns(g.policyOfAll(repo, client))
+}
+
+func (g *Gate) policyOfAll(repo policy.Repository, client policy.Client) *policy.Policy {
+	return g.config.Policies.For(repo, "", client)
 }
 
 // question is one client's question about one repository, while it is being

@@ -113,11 +113,7 @@ func (q *question) askParents(ctx context.Context, p part, parents []parentCost)
 }
 
 func (q *question) unknownPart(p part) judgement {
-	return judgement{Verdict: Verdict{
-		Image:   q.repo,
-		Digest:  p.digest,
-		Unknown: true,
-	}}
+	return judgement{Verdict: Verdict{Image: q.repo, Digest: p.digest, Unknown: true}}
 }
 
 // byParent checks that the parent's own bytes list p under its kind, then asks

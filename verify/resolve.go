@@ -167,7 +167,8 @@ func (q *question) fetchOnce(
 	return coalesce(ctx, q, key, func(ctx context.Context) (*cachedManifest, error) {
 		m, err := get(ctx, registry)
 		if oci.IsNotFound(err) {
-			q.config.Cache.misses.SetWithTTL(key, cachedMiss{err: err, until: q.config.Now().Add(notFoundTTL)}, 1, notFoundTTL)
+			miss := cachedMiss{err: err, until: q.config.Now().Add(notFoundTTL)}
+			q.config.Cache.misses.SetWithTTL(key, miss, 1, notFoundTTL)
 		}
 		return m, err
 	})

@@ -41,12 +41,12 @@ func read(c Candidate, image digest.Digest) (*Reading, error) {
 	if f == nil {
 		return nil, errors.New("it is of no known format")
 	}
-	content, err := f.open(c)
+	opened, err := f.open(c)
 	if err != nil {
 		return nil, err
 	}
 
-	says, err := content.says(image)
+	says, err := opened.says(image)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func read(c Candidate, image digest.Digest) (*Reading, error) {
 		return nil, errTooLarge
 	}
 
-	return &Reading{content: content, image: image, says: says}, nil
+	return &Reading{content: opened, image: image, says: says}, nil
 }
 
 var errTooLarge = because(
