@@ -2,15 +2,18 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
 	"log"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/registry"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/demo"
 	"github.com/pullgate/pullgate/cmd/pullgate/exit"
 )
 
@@ -22,7 +25,7 @@ func TestCasesFromRecordings(t *testing.T) {
 	)
 	private, public := publicKey(t)
 	addr := strings.TrimPrefix(reg.URL, "http://")
-	if _, err := pushDemoImages(t.Context(), addr, private); err != nil {
+	if _, err := demo.PushImages(t.Context(), addr, private, signDemo); err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
@@ -110,16 +113,7 @@ func TestCasesFromRecordings(t *testing.T) {
 
 	// A recording is as little trusted as a registry: one with other bytes
 	// under a digest is no signature.
-	r, err := readRecording(filepath.Join(dir, "signed.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, blob := range r.Blobs {
-		blob[0] ^= 1
-	}
-	if err := r.write(filepath.Join(dir, "swapped.json")); err != nil {
-		t.Fatal(err)
-	}
+	writeIn(t, dir, "swapped.json", withOtherBlobs(t, filepath.Join(dir, "signed.json")))
 	command(
 		exit.CouldNotTell,
 		"test",
@@ -132,6 +126,33 @@ func TestCasesFromRecordings(t *testing.T) {
 		"--config",
 		config,
 	)
+}
+
+// withOtherBlobs is a recording with a bit flipped in every blob.
+func withOtherBlobs(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var recording struct {
+		Manifests json.RawMessage   `json:"manifests"`
+		Blobs     map[string][]byte `json:"blobs"`
+		Referrers json.RawMessage   `json:"referrers"`
+	}
+	if err := json.Unmarshal(text, &recording); err != nil {
+		t.Fatal(err)
+	}
+	if len(recording.Blobs) == 0 {
+		t.Fatalf("%s holds no blobs: the test shows nothing", file)
+	}
+	for _, blob := range recording.Blobs {
+		blob[0] ^= 1
+	}
+	if text, err = json.Marshal(recording); err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func TestLint(t *testing.T) {

@@ -3,14 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pullgate/pullgate/cmd/pullgate/exit"
+	"github.com/pullgate/pullgate/cmd/pullgate/lint"
 	"github.com/pullgate/pullgate/cmd/pullgate/show"
-	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
-	"github.com/pullgate/pullgate/policy"
 )
 
 func checkCommand() *cobra.Command {
@@ -27,37 +25,23 @@ plain http.
 It exits 0 when there is nothing to say, 1 otherwise.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, problems := load(file, telemetry.None())
-			if len(problems) > 0 {
-				return report(cmd.ErrOrStderr(), problems)
+			l, err := load(cmd, file)
+			if err != nil {
+				return err
 			}
-			if strict {
-				if weak := l.lint(); len(weak) > 0 {
-					show.Problems(cmd.ErrOrStderr(), weak)
-					return exit.With(exit.Denied, errors.New("the configuration is valid, but weak; see above"))
-				}
+
+			if weak := lint.Check(l.Config, l.Policies); strict && len(weak) > 0 {
+				show.Problems(cmd.ErrOrStderr(), weak)
+				return exit.With(exit.Denied, errors.New("the configuration is valid, but weak; see above"))
 			}
-			_, err := fmt.Fprintf(
-				cmd.OutOrStdout(),
-				"%s: fine: %s, %s\n",
-				file,
-				show.Counted(len(l.upstreams), "upstream"),
-				show.Counted(len(l.policies.Policies()), "policy"),
-			)
+
+			upstreams := show.Counted(len(l.Config.Upstreams), "upstream")
+			policies := show.Counted(len(l.Policies.Policies()), "policy")
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: fine: %s, %s\n", file, upstreams, policies)
 			return err
 		},
 	}
 	configFlag(cmd, &file)
 	cmd.Flags().BoolVar(&strict, "strict", false, "also name what is allowed but weak")
 	return cmd
-}
-
-func configFlag(cmd *cobra.Command, file *string) {
-	cmd.Flags().StringVarP(file, "config", "c", "pullgate.yaml", "the configuration `FILE`")
-}
-
-// report prints problems, a line each, and is the error that ends the program.
-func report(w io.Writer, problems []policy.Problem) error {
-	show.Problems(w, problems)
-	return exit.With(exit.Denied, errors.New("the configuration was refused; nothing was started"))
 }

@@ -18,6 +18,8 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/registry"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/demo"
+	"github.com/pullgate/pullgate/cmd/pullgate/server"
 	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 )
 
@@ -40,12 +42,12 @@ func startRig(t *testing.T, config func(r *rig) string) *rig {
 	r := &rig{dir: t.TempDir(), hup: make(chan os.Signal, 1)}
 	private, r.key = publicKey(t)
 	addr := strings.TrimPrefix(reg.URL, "http://")
-	if _, err := pushDemoImages(t.Context(), addr, private); err != nil {
+	if _, err := demo.PushImages(t.Context(), addr, private, signDemo); err != nil {
 		t.Fatal(err)
 	}
 	for _, a := range []*string{&r.gate, &r.admin} {
 		var err error
-		if *a, err = freeAddr(t.Context(), "0"); err != nil {
+		if *a, err = demo.FreeAddr(t.Context(), "0"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -55,18 +57,18 @@ func startRig(t *testing.T, config func(r *rig) string) *rig {
 	if _, err := os.Lstat(file); err != nil {
 		writeIn(t, r.dir, "pullgate.yaml", r.config)
 	}
-	telemetry, err := telemetry.Start(t.Context())
+	sdk, err := telemetry.Start(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, problems := load(file, telemetry)
+	l, problems := server.Load(file, os.Environ(), sdk)
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- serve(ctx, l, telemetry, &r.log, r.hup) }()
-	if err := waitFor(ctx, "http://"+r.gate+"/v2/", served); err != nil {
+	go func() { served <- server.Serve(ctx, l, &r.log, r.hup) }()
+	if err := demo.WaitFor(ctx, "http://"+r.gate+"/v2/", served); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -332,9 +334,9 @@ func (r *rig) says(t *testing.T, metric string) {
 	t.Fatalf("no metric says %s", metric)
 }
 
-// TestATrustRootThatCannotBeHad: nothing is refused for want of a root, and the
+// TestMissingRoot: nothing is refused for want of a root, and the
 // gate is ready all the same; a policy that does not need it decides as ever.
-func TestATrustRootThatCannotBeHad(t *testing.T) {
+func TestMissingRoot(t *testing.T) {
 	t.Parallel()
 	r := startRig(t, func(r *rig) string {
 		writeIn(t, r.dir, "key.pub", r.key)
@@ -389,7 +391,7 @@ func TestReloadOnHangup(t *testing.T) {
 
 // A file that somebody writes to all the time, in the folder of the key, does
 // not put the reload off.
-func TestReloadBesideABusyFile(t *testing.T) {
+func TestReloadBusyFile(t *testing.T) {
 	r := startRig(t, func(r *rig) string {
 		writeIn(t, r.dir, "key.pub", r.key)
 		return r.base() + signedByKey
@@ -417,7 +419,7 @@ func TestReloadBesideABusyFile(t *testing.T) {
 }
 
 // A policy folder that is gone is a mistake, not an empty list of denials.
-func TestReloadWithoutItsPolicyFolder(t *testing.T) {
+func TestReloadMissingFolder(t *testing.T) {
 	r := startRig(t, func(r *rig) string {
 		if err := os.Mkdir(filepath.Join(r.dir, "deny"), 0o700); err != nil {
 			t.Fatal(err)

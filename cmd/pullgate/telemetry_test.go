@@ -49,7 +49,7 @@ func (r *receiver) all() []*tracepb.Span {
 }
 
 // A cold pull is one tree of spans, hung below the client's own.
-func TestOneSpanTreePerPull(t *testing.T) {
+func TestSpans(t *testing.T) {
 	got := &receiver{}
 	server := httptest.NewServer(got)
 	defer server.Close()
@@ -126,7 +126,7 @@ func TestOneSpanTreePerPull(t *testing.T) {
 }
 
 // The list in docs/metrics.md and the metrics themselves are the same.
-func TestMetricsAreDocumented(t *testing.T) {
+func TestMetricsDocumented(t *testing.T) {
 	t.Parallel()
 	r := startRig(t, func(r *rig) string {
 		writeIn(t, r.dir, "key.pub", r.key)

@@ -3,22 +3,24 @@ package main
 import (
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/server"
 	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 	"github.com/pullgate/pullgate/test/fixtures/keyless"
 	"github.com/pullgate/pullgate/test/tufrepo"
 )
 
-// TestATrustRootFromItsMirrorToAPull: a root that is fetched in the background
+// TestFetchedRoot: a root that is fetched in the background
 // admits as soon as it is there, a new one re-judges what was admitted at once,
 // and a mirror that is down or lies changes nothing. Nobody reloads anything,
 // and the gate is ready all the while.
-func TestATrustRootFromItsMirrorToAPull(t *testing.T) {
+func TestFetchedRoot(t *testing.T) {
 	t.Parallel()
 	set := keyless.Load(t)
 	images := httptest.NewServer(set.Set)
@@ -84,9 +86,9 @@ policies:
 	r.until(t, image, http.StatusForbidden)
 }
 
-// TestAFetchedRootThatDoesNotSuit: a root that lost its log leaves open what it
+// TestUnsuitableRoot: a root that lost its log leaves open what it
 // should have proved. The gate starts all the same, and decides what is left.
-func TestAFetchedRootThatDoesNotSuit(t *testing.T) {
+func TestUnsuitableRoot(t *testing.T) {
 	t.Parallel()
 	set := keyless.Load(t)
 	lost, err := set.File("trusted_root_github.json") // it has no log
@@ -123,9 +125,9 @@ policies:
 	}
 }
 
-// TestCheckLooksIntoTrustRoots: what the gate could not start with is said
+// TestCheckTrustRoots: what the gate could not start with is said
 // beforehand, with its line.
-func TestCheckLooksIntoTrustRoots(t *testing.T) {
+func TestCheckTrustRoots(t *testing.T) {
 	t.Parallel()
 	set := keyless.Load(t)
 	for name, tt := range map[string]struct {
@@ -175,7 +177,7 @@ func TestCheckLooksIntoTrustRoots(t *testing.T) {
 			"upstreams: [{host: a.example}]\ntrustRoots: [{name: corp, file: "+tt.root+"}]\npolicies:\n"+
 				"  - {name: p, images: ['a.example/**'], authorities: ["+tt.authority+"]}\n",
 		)
-		_, problems := load(dir+"/pullgate.yaml", telemetry.None())
+		_, problems := server.Load(dir+"/pullgate.yaml", os.Environ(), telemetry.None())
 		if tt.want == "" {
 			if len(problems) > 0 {
 				t.Errorf("%s: %v", name, problems)

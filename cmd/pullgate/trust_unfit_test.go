@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/server"
 	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 	"github.com/pullgate/pullgate/test/fixtures/keyless"
 	"github.com/pullgate/pullgate/test/tufrepo"
@@ -77,15 +78,15 @@ policies:
 		decides(t, start(t))
 	})
 	t.Run("command", func(t *testing.T) {
-		l, problems := load(file, telemetry.None())
+		l, problems := server.Load(file, os.Environ(), telemetry.None())
 		if len(problems) > 0 {
 			t.Fatal(problems)
 		}
-		_, done, err := l.alone(t.Context(), t.TempDir(), slog.New(slog.DiscardHandler))
+		gate, err := server.NewStandaloneGate(t.Context(), l, t.TempDir(), slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := done(); err != nil {
+		if err := gate.Close(); err != nil {
 			t.Error(err)
 		}
 	})

@@ -2,11 +2,14 @@ package main
 
 import (
 	"bytes"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/demo"
 	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
+	"github.com/pullgate/pullgate/cmd/pullgate/server"
 	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 	"github.com/pullgate/pullgate/policy"
 )
@@ -47,7 +50,7 @@ func TestWarm(t *testing.T) {
 }
 
 // Without a running gate, warm writes what the next one reads.
-func TestWarmAlone(t *testing.T) {
+func TestWarmStandalone(t *testing.T) {
 	t.Parallel()
 	r := startRig(t, func(r *rig) string {
 		writeIn(t, r.dir, "key.pub", r.key)
@@ -55,7 +58,7 @@ func TestWarmAlone(t *testing.T) {
 	})
 	other := t.TempDir()
 	writeIn(t, other, "key.pub", r.key)
-	listen, err := freeAddr(t.Context(), "0")
+	listen, err := demo.FreeAddr(t.Context(), "0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,15 +72,15 @@ func TestWarmAlone(t *testing.T) {
 	}, &out, &errs); err != nil {
 		t.Fatalf("%v\n%s", err, errs.String())
 	}
-	l, problems := load(file, telemetry.None())
+	l, problems := server.Load(file, os.Environ(), telemetry.None())
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
-	gate, done, err := l.alone(t.Context(), filepath.Join(other, "pullgate-state"), nil)
+	gate, err := server.NewStandaloneGate(t.Context(), l, filepath.Join(other, "pullgate-state"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = done() }()
+	defer func() { _ = gate.Close() }()
 	_, index := get(t, "http://"+r.gate+"/v2/demo.example/multi/manifests/latest")
 	_, manifest := get(t, "http://"+r.gate+"/v2/demo.example/multi/manifests/"+between(index, `"digest":"`, `"`))
 	image, err := imagename.Parse("demo.example/multi@" + between(manifest, `"digest":"`, `"`))
