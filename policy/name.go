@@ -63,7 +63,7 @@ func ParseReference(s string) (Reference, error) {
 	}
 
 	if !tagGrammar.MatchString(s) {
-		return Reference{}, fmt.Errorf("%w: not 1 to 128 letters, digits and _ . - that begin with a letter, a digit or _", ErrTag)
+		return Reference{}, fmt.Errorf("%w: not 1 to 128 letters, digits and _ . - with no . or - first", ErrTag)
 	}
 	return Reference{Tag: s}, nil
 }

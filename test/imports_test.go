@@ -10,24 +10,35 @@ import (
 const module = "github.com/pullgate/pullgate/"
 
 // rooms may import only what stands below them: cmd → proxy → verify → policy.
-// At the bottom is verify/oci, bytes and digests, which imports nothing of ours.
+// At the bottom are verify/oci, bytes and digests, policy/strictyaml, values of
+// files, and verify/reason, words; they import nothing of ours.
 var rooms = map[string][]string{
-	"verify/oci":                 {},
-	"policy":                     {"verify/oci"},
-	"verify/sigs":                {"policy", "verify/oci"},
-	"verify/facts":               {"policy", "verify/oci"},
-	"verify/facts/factstest":     {"policy", "verify/facts", "verify/oci"},
-	"verify":                     {"policy", "verify/facts", "verify/oci", "verify/sigs"},
+	"verify/oci":             {},
+	"policy/strictyaml":      {},
+	"policy":                 {"policy/strictyaml", "verify/oci"},
+	"verify/sigs":            {"policy", "verify/oci", "verify/reason"},
+	"verify/facts":           {"policy", "verify/oci"},
+	"verify/facts/factstest": {"policy", "verify/facts", "verify/oci"},
+	"verify": {
+		"policy",
+		"verify/facts",
+		"verify/judge",
+		"verify/oci",
+		"verify/reason",
+		"verify/sigs",
+	},
 	"verify/trust":               {"policy", "verify/oci", "verify/sigs"},
 	"proxy/upstream":             {"policy", "proxy/upstream/credentials", "verify/oci"},
 	"proxy":                      {"policy", "proxy/upstream", "verify", "verify/oci"},
 	"proxy/upstream/credentials": {"policy"},
+	"verify/reason":              {},
+	"verify/judge":               {"policy", "verify/oci", "verify/reason", "verify/sigs"},
 	"cmd/pullgate/exit":          {},
 	"cmd/pullgate/version":       {},
 	"cmd/pullgate/show":          {"policy"},
 	"cmd/pullgate/imagename":     {"cmd/pullgate/show", "policy"},
 	"cmd/pullgate/telemetry":     {"cmd/pullgate/version"},
-	"cmd/pullgate/imports":       {"policy"},
+	"cmd/pullgate/imports":       {"policy", "policy/strictyaml"},
 	"cmd/pullgate/config":        {"cmd/pullgate/imagename", "policy"},
 	"cmd/pullgate/lint":          {"cmd/pullgate/config", "policy"},
 	"cmd/pullgate/recording":     {"policy", "verify", "verify/oci"},
@@ -38,6 +49,7 @@ var rooms = map[string][]string{
 		"policy",
 		"proxy",
 		"verify",
+		"verify/reason",
 	},
 	"cmd/pullgate/replay": {
 		"cmd/pullgate/decisions",
@@ -133,10 +145,10 @@ func TestImportsGoOneWay(t *testing.T) {
 		}
 		seen++
 		for _, imported := range fields[1:] {
-			if room == "policy" {
+			if room == "policy" || room == "policy/strictyaml" {
 				for _, p := range pure {
 					if strings.HasPrefix(imported, p) {
-						t.Errorf("policy imports %s", imported)
+						t.Errorf("%s imports %s", room, imported)
 					}
 				}
 			}
@@ -157,6 +169,26 @@ func contains(list []string, s string) bool {
 		}
 	}
 	return false
+}
+
+// signers are the rooms that can make a signature.
+var signers = []string{"cmd/pullgate/demo", "cmd/pullgate/signing"}
+
+// TestServeCannotSign: a gate that is taken over holds nothing to sign with.
+func TestServeCannotSign(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", module+"cmd/pullgate/server").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	deps := strings.Fields(string(out))
+	if !contains(deps, module+"proxy") {
+		t.Fatalf("this is no list of what serve is made of: %.200s", out)
+	}
+	for _, room := range signers {
+		if contains(deps, module+room) {
+			t.Errorf("serve reaches %s", room)
+		}
+	}
 }
 
 // testOnly are modules for the tests; nothing of them may be in the program.

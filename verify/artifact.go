@@ -6,6 +6,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/pullgate/pullgate/verify/judge"
 	"github.com/pullgate/pullgate/verify/oci"
 	"github.com/pullgate/pullgate/verify/sigs"
 )
@@ -16,7 +17,7 @@ func artifactKey(image string) string { return "artifact|" + image }
 
 // knownArtifact reports whether memory knows d for a signature artifact.
 func (q *question) knownArtifact(d digest.Digest) bool {
-	v, ok := q.Cache.verdicts.Get(artifactKey(imageKey(q.repo, d)))
+	v, ok := q.config.Cache.verdicts.Get(artifactKey(imageKey(q.repo, d)))
 	return ok && v.Outcome == Allowed && q.couldAllow()
 }
 
@@ -30,45 +31,45 @@ func (q *question) couldAllow() bool { return q.CouldAllow(q.repo, q.client) }
 // type is denied here. ok is false when m is no such artifact and is judged as
 // an image. Concurrent questions share one reading, within a verdict's limits,
 // and memory keeps either answer.
-func (q *question) artifact(ctx context.Context, m *cachedManifest) (v Verdict, ok bool, err error) {
-	if m.artifact == nil || len(m.artifact.Layers) > q.Limits.Signatures || !q.couldAllow() {
-		return Verdict{}, false, nil
+func (q *question) artifact(ctx context.Context, m *cachedManifest) (v judgement, ok bool, err error) {
+	if m.artifact == nil || len(m.artifact.Layers) > q.config.Limits.Signatures || !q.couldAllow() {
+		return judgement{}, false, nil
 	}
 
 	key := artifactKey(imageKey(q.repo, m.Digest))
-	if v, ok := q.Cache.verdicts.Get(key); ok {
+	if v, ok := q.config.Cache.verdicts.Get(key); ok {
 		v.CacheHit = true
 		return v, v.Outcome == Allowed, nil
 	}
 
 	if err := q.mayAskUpstream(); err != nil {
-		return Verdict{}, false, err
+		return judgement{}, false, err
 	}
-	v, err = coalesce(ctx, q, key, func(ctx context.Context) (Verdict, error) {
+	v, err = coalesce(ctx, q, key, func(ctx context.Context) (judgement, error) {
 		return q.judgeArtifact(ctx, key, m)
 	})
 	return v, err == nil && v.Outcome == Allowed, err
 }
 
 // judgeArtifact reads m's blobs and puts the answer into memory under key.
-func (q *question) judgeArtifact(ctx context.Context, key string, m *cachedManifest) (Verdict, error) {
+func (q *question) judgeArtifact(ctx context.Context, key string, m *cachedManifest) (judgement, error) {
 	done, err := q.enter(ctx, q.repo.Host)
 	if err != nil {
-		return Verdict{}, err
+		return judgement{}, err
 	}
 	defer done()
 
 	is, err := q.isArtifact(ctx, m.artifact)
 	if err != nil {
-		return Verdict{}, fmt.Errorf("read signature artifact %s@%s: %w", q.repo, m.Digest, unverified(err))
+		return judgement{}, fmt.Errorf("read signature artifact %s@%s: %w", q.repo, m.Digest, unverified(err))
 	}
 
-	v := Verdict{Image: q.repo, Digest: m.Digest, Policy: "signature artifacts"}
-	ttl := q.DenyTTL // a blob may have been missing for the moment
+	v := judgement{Verdict: Verdict{Image: q.repo, Digest: m.Digest, Policy: "signature artifacts"}}
+	ttl := q.config.DenyTTL // a blob may have been missing for the moment
 	if is {
-		v.Outcome, v.Signer, ttl = Allowed, "signature artifact", q.TTL
+		v.Outcome, v.Signer, ttl = Allowed, "signature artifact", q.config.TTL
 	}
-	q.Cache.verdicts.SetWithTTL(key, v, 1, ttl)
+	q.config.Cache.verdicts.SetWithTTL(key, v, 1, ttl)
 	return v, nil
 }
 
@@ -80,7 +81,7 @@ func (q *question) isArtifact(ctx context.Context, a *sigs.Artifact) (bool, erro
 		return false, err
 	}
 
-	budget := newBudget(q.Limits.VerdictBytes)
+	budget := judge.NewBudget(q.config.Limits.VerdictBytes)
 	config, err := q.small(ctx, registry, a.Config, budget)
 	if err != nil || config == nil {
 		return false, err
@@ -108,12 +109,12 @@ func (q *question) isArtifact(ctx context.Context, a *sigs.Artifact) (bool, erro
 // small fetches one blob of an artifact. Nil without an error means that the
 // blob is missing, listed as too large to be a signature, or of another size
 // than listed.
-func (q *question) small(ctx context.Context, registry Registry, b sigs.Blob, budget *budget) ([]byte, error) {
-	if oci.CheckDigest(b.Digest) != nil || b.Size < 0 || b.Size > q.Limits.PayloadBytes || !budget.take(b.Size) {
+func (q *question) small(ctx context.Context, registry Registry, b sigs.Blob, budget *judge.Budget) ([]byte, error) {
+	if oci.CheckDigest(b.Digest) != nil || b.Size < 0 || b.Size > q.config.Limits.PayloadBytes || !budget.Take(b.Size) {
 		return nil, nil
 	}
 
-	content, err := registry.Blob(ctx, q.repo, b.Digest, q.Limits.PayloadBytes)
+	content, err := registry.Blob(ctx, q.repo, b.Digest, q.config.Limits.PayloadBytes)
 	if oci.IsNotFound(err) || err == nil && int64(len(content)) != b.Size {
 		return nil, nil
 	}

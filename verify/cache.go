@@ -17,7 +17,7 @@ import (
 // costs time, never an answer. It outlives a reload: its keys carry what a
 // verdict depends on. Safe for concurrent use.
 type Cache struct {
-	verdicts  *ristretto.Cache[string, Verdict]
+	verdicts  *ristretto.Cache[string, judgement]
 	manifests *ristretto.Cache[string, *cachedManifest]
 	tags      *ristretto.Cache[string, cachedTag]
 	misses    *ristretto.Cache[string, cachedMiss] // apart, so that 404s push nothing else out
@@ -64,7 +64,7 @@ type cachedMiss struct {
 
 // NewCache bounds the memory: maxVerdicts entries, manifestBytes bytes.
 func NewCache(maxVerdicts, manifestBytes int64) (*Cache, error) {
-	verdicts, err := newMemory[Verdict]("verdict cache", 10*maxVerdicts, maxVerdicts)
+	verdicts, err := newMemory[judgement]("verdict cache", 10*maxVerdicts, maxVerdicts)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func (c *Cache) Close() {
 }
 
 func (g *Gate) verdictKey(repo policy.Repository, d digest.Digest, p *policy.Policy) string {
-	return repo.String() + "@" + d.String() + "|" + p.Hash + g.generations[p.Hash]
+	return repo.String() + "@" + d.String() + "|" + p.Hash + g.judge.Generation(p)
 }
 
 func imageKey(repo policy.Repository, d digest.Digest) string {

@@ -228,7 +228,8 @@ func (b *bench) hostile(fill func(n int) string, everywhere bool) digest.Digest 
 // pull makes a cold verdict and says how long it took.
 func (b *bench) pull(d digest.Digest, want verify.Outcome) (time.Duration, verify.Verdict) {
 	start := time.Now()
-	_, v, err := b.gate.Manifest(b.t.Context(), policy.Repository{Host: "reg.example", Path: costRepo}.At(d), policy.Client{})
+	repo := policy.Repository{Host: "reg.example", Path: costRepo}
+	_, v, err := b.gate.Manifest(b.t.Context(), repo.At(d), policy.Client{})
 	took := time.Since(start)
 	if err != nil || v.Outcome != want {
 		b.t.Errorf("%s: %s, %v, %v; want %s", d, v.Outcome, v.Reasons, err, want)

@@ -112,7 +112,7 @@ func TestVerdictEnds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, clock := newSigners(t), &later{}
-			config := s.gate(policyHead + test.policy + `}]`).Config
+			config := s.gate(policyHead + test.policy + `}]`).Config()
 			config.TTL, config.Now = test.ttl, clock.now
 			gate, image := s.configured(config), s.image()
 
@@ -140,7 +140,7 @@ func TestVerdictEnds(t *testing.T) {
 func TestStaleVerdictEnds(t *testing.T) {
 	t.Parallel()
 	s, clock := newSigners(t), &later{}
-	config := s.gate(policyHead + `authorities: [{key: a.pub}]}]`).Config
+	config := s.gate(policyHead + `authorities: [{key: a.pub}]}]`).Config()
 	config.Now, config.StaleIfError = clock.now, 24*time.Hour
 	image := s.image()
 	s.reg.Sign(signersRepo, image, s.keys["a"])

@@ -12,3 +12,6 @@ func (g *Gate) Occupy() (free func()) {
 		}
 	}
 }
+
+// Config is what the gate was made of, for another one like it.
+func (g *Gate) Config() Config { return g.config }

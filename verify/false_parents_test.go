@@ -113,7 +113,7 @@ func TestFalseParents(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			gate := s.gate(policies)
-			_, err := gate.Store.Learn(t.Context(), facts.Fact{
+			_, err := gate.Config().Store.Learn(t.Context(), facts.Fact{
 				Repository: repo,
 				Manifest:   test.parent,
 				Parts:      test.parts,

@@ -3,8 +3,9 @@ package verify
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
 	"time"
+
+	"github.com/pullgate/pullgate/verify/judge"
 )
 
 // coalesce runs work once for all questions that ask for key at the same time.
@@ -17,9 +18,9 @@ func coalesce[T any](ctx context.Context, q *question, key string, work func(con
 	defer func() { q.waited += time.Since(start) }()
 
 	results := q.flights.DoChan(key, func() (result any, err error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), q.Limits.VerifyTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), q.config.Limits.VerifyTimeout)
 		defer cancel()
-		err = guard(func() (err error) {
+		err = judge.Guard(func() (err error) {
 			result, err = work(ctx)
 			return err
 		})
@@ -36,15 +37,4 @@ func coalesce[T any](ctx context.Context, q *question, key string, work func(con
 		}
 		return r.Val.(T), nil
 	}
-}
-
-// guard turns a panic into an error: a hostile document that a parser cannot
-// stand must not stop every other pull.
-func guard(work func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("internal error: %v\n%s", p, debug.Stack())
-		}
-	}()
-	return work()
 }

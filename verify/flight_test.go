@@ -19,7 +19,7 @@ const everyHost = `[{name: p, images: ["**"], authorities: [{key: a.pub}]}]`
 // served is a gate's configuration with one registry for every host.
 func (s *signers) served(text string, registry verify.Registry) verify.Config {
 	s.t.Helper()
-	config := s.gate(text).Config
+	config := s.gate(text).Config()
 	config.Registry = func(string) (verify.Registry, bool) { return registry, true }
 	return config
 }

@@ -1,7 +1,8 @@
 // Package verify is the gate: it says whether one manifest or blob of an
 // upstream repository may be served, and why not. It decides from the bytes
-// it was given and hashed itself, the policies, and the signatures it finds;
-// it knows nothing of HTTP answers, and grants nothing from memory alone.
+// it was given and hashed itself, the policies, and the signatures that package
+// judge finds; it knows nothing of HTTP answers, and grants nothing from memory
+// alone.
 //
 // There are three outcomes: a Verdict that admits, a Verdict that denies, and
 // an error, which means "could not tell" and must never be served or cached
@@ -10,11 +11,7 @@ package verify
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"runtime"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -25,6 +22,7 @@ import (
 
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify/facts"
+	"github.com/pullgate/pullgate/verify/judge"
 	"github.com/pullgate/pullgate/verify/oci"
 	"github.com/pullgate/pullgate/verify/sigs"
 )
@@ -69,16 +67,14 @@ type Config struct {
 // Gate decides under one configuration. It is immutable and safe for
 // concurrent use; a reload makes a new one.
 type Gate struct {
-	Config
-	authorities map[string][]*sigs.Authority // by the policy's hash, in the policy's order
-	// by the policy's hash: which roots and keys it is judged with; none when the policy says it all
-	generations map[string]string
-	flights     singleflight.Group
-	inFlight    chan struct{}
-	perHost     sync.Map // upstream host → chan struct{}: its share of inFlight
-	crypto      chan struct{}
-	observe     *observer
-	quota       *quota
+	config   Config
+	judge    *judge.Judge
+	flights  singleflight.Group
+	inFlight chan struct{}
+	perHost  sync.Map // upstream host → chan struct{}: its share of inFlight
+	crypto   chan struct{}
+	observe  *observer
+	quota    *quota
 }
 
 // New compiles the policies' authorities.
@@ -90,42 +86,41 @@ func New(c Config) (*Gate, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	g := &Gate{
-		observe:     observe,
-		quota:       newQuota(c.Limits.ClientMisses),
-		Config:      c,
-		authorities: map[string][]*sigs.Authority{},
-		generations: map[string]string{},
-		inFlight:    make(chan struct{}, c.Limits.VerdictsInFlight),
-		crypto:      make(chan struct{}, runtime.GOMAXPROCS(0)),
+		config:   c,
+		observe:  observe,
+		quota:    newQuota(c.Limits.ClientMisses),
+		inFlight: make(chan struct{}, c.Limits.VerdictsInFlight),
+		crypto:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}
-	for _, p := range c.Policies.Policies() {
-		if g.authorities[p.Hash] != nil { // two policies that say the same
-			continue
-		}
-		for _, a := range p.Authorities {
-			authority, err := sigs.NewAuthority(a, attestedBy(p, a.Name), c.Trust)
-			if err != nil {
-				return nil, fmt.Errorf("%s: policy %q, authority %q: %w", p.Where, p.Name, a.Name, err)
-			}
-			g.authorities[p.Hash] = append(g.authorities[p.Hash], authority)
-			if generation := c.Trust.Generation(a); generation != "" {
-				g.generations[p.Hash] += "|" + generation
-			}
-		}
+	g.judge, err = judge.New(judge.Config{
+		Policies: c.Policies.Policies(),
+		Trust:    c.Trust,
+		Limits: judge.Limits{
+			ManifestBytes: c.Limits.ManifestBytes,
+			PayloadBytes:  c.Limits.PayloadBytes,
+			VerdictBytes:  c.Limits.VerdictBytes,
+			Signatures:    c.Limits.Signatures,
+			Timeout:       c.Limits.VerifyTimeout,
+		},
+		Slot: g.slot,
+		Kept: g.keptSignatures,
+	})
+	if err != nil {
+		return nil, err
 	}
 	return g, nil
 }
 
-// attestedBy are the predicate types that count under p when authority signs them.
-func attestedBy(p *policy.Policy, authority string) []string {
-	var types []string
-	for _, a := range p.Attestations {
-		if slices.Contains(a.Authorities, authority) {
-			types = append(types, a.Type)
-		}
+// keptSignatures are the signatures kept beside the facts about image, while
+// they may stand in for a registry that cannot be asked.
+func (g *Gate) keptSignatures(ctx context.Context, image policy.Image) ([]sigs.Candidate, error) {
+	stored, err := g.config.Store.Evidence(ctx, image.Repository, image.Digest, g.config.Now(), g.config.StaleIfError)
+	if err != nil {
+		return nil, err
 	}
-	return types
+	return candidates(stored), nil
 }
 
 // Manifest resolves image, by tag or digest, once and decides
@@ -141,7 +136,7 @@ func (g *Gate) Manifest(
 	q := g.question(image.Repository, client)
 	m, v, err := q.manifest(ctx, image.Reference)
 	v.Upstream = q.waited
-	return m, v, err
+	return m, v.Verdict, err
 }
 
 // Blob decides whether the blob d of repo may be served: as a part of an
@@ -155,9 +150,19 @@ func (g *Gate) Blob(
 ) (oci.Manifest, Verdict, error) {
 	q := g.question(repo, client)
 	m, v, err := q.blob(ctx, d)
-	v, err = q.orWarn(v, err, d, d)
 	v.Upstream = q.waited
-	return m, v, err
+	return m, v.Verdict, err
+}
+
+// CouldAllow reports whether any image of repo could be admitted, in warn mode
+// or by some policy. Listings and signature artifacts are served only for such
+// repositories.
+func (g *Gate) CouldAllow(repo policy.Repository, client policy.Client) bool {
+	return g.config.Policies.CouldAllow(repo, client) || g.warns(g.policyOfAll(repo, client))
+}
+
+func (g *Gate) policyOfAll(repo policy.Repository, client policy.Client) *policy.Policy {
+	return g.config.Policies.For(repo, "", client)
 }
 
 // question is one client's question about one repository, while it is being
@@ -178,345 +183,6 @@ func (g *Gate) question(repo policy.Repository, client policy.Client) *question 
 		Gate:     g,
 		repo:     repo,
 		client:   client,
-		deadline: time.Now().Add(g.Limits.VerifyTimeout),
+		deadline: time.Now().Add(g.config.Limits.VerifyTimeout),
 	}
-}
-
-func (q *question) manifest(ctx context.Context, ref policy.Reference) (oci.Manifest, Verdict, error) {
-	if !q.couldAllow() { // nothing of it can be admitted: the upstream need not be asked
-		return oci.Manifest{}, q.refusedUnseen(ref), nil
-	}
-	m, err := q.resolve(ctx, ref)
-	if err != nil {
-		return oci.Manifest{}, Verdict{}, err
-	}
-	if m.Kind == oci.Index && !m.Platforms && !m.Inline && isFallbackTag(ref.Tag) && q.couldAllow() {
-		if v, ok := q.static(q.policyOf(m), m.Digest); ok && !v.Admitted() {
-			return m.Manifest, v, nil
-		}
-		// Only a list of names: its entries are judged when they are asked for,
-		// and it is never learnt, so it admits none of them.
-		return m.Manifest, Verdict{
-			Outcome: Allowed,
-			Image:   q.repo,
-			Digest:  m.Digest,
-			Signer:  "referrers index",
-		}, nil
-	}
-	v, err := q.admit(ctx, m, 0)
-	if v, err = q.orWarn(v, err, m.Digest, m.alias); err != nil {
-		return oci.Manifest{}, Verdict{}, err
-	}
-	if v.Admitted() {
-		if err := q.remember(ctx, m, v); err != nil {
-			return oci.Manifest{}, Verdict{}, err
-		}
-	}
-	return m.Manifest, v, nil
-}
-
-func (q *question) blob(ctx context.Context, d digest.Digest) (oci.Manifest, Verdict, error) {
-	p := q.policyFor(d)
-	if v, ok := q.static(p, d); ok {
-		return oci.Manifest{}, v, nil
-	}
-	isManifest, err := q.knownManifest(ctx, d)
-	if err != nil {
-		return oci.Manifest{}, Verdict{}, err
-	}
-	if isManifest {
-		m, err := q.load(ctx, d)
-		if err != nil {
-			return oci.Manifest{}, Verdict{}, err
-		}
-		v, err := q.admit(ctx, m, 0)
-		return m.Manifest, v, err
-	}
-	v, err := q.byParents(ctx, part{facts.PartBlob, d, -1}) // a blob's own manifest is no nesting
-	if err == nil && !v.Admitted() {
-		final := v.final
-		v = Verdict{
-			Image:      q.repo,
-			Digest:     d,
-			Policy:     p.Name,
-			PolicyHash: p.Hash,
-			Parent:     v.Parent,
-			Unknown:    v.Unknown,
-			Reasons:    v.Reasons,
-		}
-		if !final { // else its image is denied in so many words
-			v = v.under(p, q.Mode)
-		}
-	}
-	return oci.Manifest{}, v, err
-}
-
-// refusedUnseen is the denial of whatever a repository holds.
-func (q *question) refusedUnseen(ref policy.Reference) Verdict {
-	v := Verdict{Image: q.repo, Digest: ref.Digest, Tag: ref.Tag}
-	p := q.policyFor(v.Digest)
-	v.Policy, v.PolicyHash, v.Reasons = p.Name, p.Hash, []Reason{{Reason: deniedBecause(p)}}
-	return v
-}
-
-// deniedBecause is the reason of a static deny.
-func deniedBecause(p *policy.Policy) string {
-	switch {
-	case p.Where.IsZero():
-		return "no policy matches it, and defaultAction is not allow"
-	case len(p.Digests) > 0:
-		return "this digest is denied"
-	case p.Static == policy.Allow:
-		return "the exemption ended on " + p.Expires.AddDate(0, 0, -1).Format(time.DateOnly)
-	}
-	if p.Name == policy.CanaryName {
-		return "it is the canary, which is always refused: this node asks the gate"
-	}
-	return "this repository is denied"
-}
-
-// orWarn lets mode: warn admit what could not be verified; the bytes were
-// still resolved once and hashed.
-func (q *question) orWarn(v Verdict, err error, d, alias digest.Digest) (Verdict, error) {
-	if err == nil {
-		return v, nil
-	}
-	var couldNot *Unverified
-	if !errors.As(err, &couldNot) && !errors.Is(err, errTooManyParents) && !errors.Is(err, context.DeadlineExceeded) ||
-		errors.Is(err, context.Canceled) {
-		return v, err
-	}
-	p := q.policyForEither(d, alias)
-	if !q.warns(p) {
-		return v, err
-	}
-	return Verdict{
-		Outcome:    WarnedUnverified,
-		Image:      q.repo,
-		Digest:     d,
-		Policy:     p.Name,
-		PolicyHash: p.Hash,
-		Reasons:    []Reason{{Reason: "it could not be verified"}},
-	}, nil
-}
-
-// warns reports whether a refusal under p admits with a warning. Nothing
-// weakens a written-out static deny.
-func (g *Gate) warns(p *policy.Policy) bool {
-	return !p.DeniesInWriting() && (p.Mode == policy.Warn || g.Mode == policy.Warn)
-}
-
-// CouldAllow reports whether any image of repo could be admitted, in warn mode
-// or by some policy.
-func (g *Gate) CouldAllow(repo policy.Repository, client policy.Client) bool {
-	return g.Policies.CouldAllow(repo, client) || g.warns(g.Policies.For(repo, "", client))
-}
-
-// static answers a policy that needs no verification. ok is false when the
-// signatures, or an admitted parent, may still decide.
-func (q *question) static(p *policy.Policy, d digest.Digest) (Verdict, bool) {
-	v := Verdict{
-		Image:      q.repo,
-		Digest:     d,
-		Policy:     p.Name,
-		PolicyHash: p.Hash,
-		final:      true,
-	}
-	switch p.Static {
-	case policy.Allow:
-		if !p.Expires.IsZero() && !q.Now().Before(p.Expires) {
-			v.Reasons = []Reason{{Reason: deniedBecause(p)}}
-			v.final = false
-			return v.under(p, q.Mode), true
-		}
-		v.Outcome, v.Signer = Allowed, "static: allow"
-		return v, true
-	case policy.Deny:
-		if len(p.Digests) > 0 { // it names this very digest
-			v.Reasons = []Reason{{Reason: deniedBecause(p)}}
-			return v.under(p, q.Mode), true
-		}
-	}
-	return Verdict{}, false
-}
-
-// admit decides about one manifest: by its own signature, as a signature
-// artifact, or as a part of an admitted index.
-func (q *question) admit(ctx context.Context, m *cachedManifest, depth int) (Verdict, error) {
-	p := q.policyOf(m)
-	if v, ok := q.static(p, m.Digest); ok {
-		v.ownChildren = p.OwnChildren
-		return v, nil
-	}
-	if v, ok := q.cached(m.Digest, p); ok && v.Outcome == Allowed {
-		v.ownChildren = p.OwnChildren
-		return v, nil
-	}
-	asManifest := part{facts.PartManifest, m.Digest, depth}
-	askParents := !p.OwnChildren && depth < maxNesting
-	if askParents { // an index just admitted costs nothing to ask
-		if v, err := q.byCachedParents(ctx, asManifest); err == nil && v.Outcome == Allowed {
-			return v, nil
-		}
-	}
-	v, ok, artifactErr := q.artifact(ctx, m)
-	if ok {
-		return v, nil
-	}
-	own, ownErr := q.own(ctx, m, p)
-	own.ownChildren = p.OwnChildren
-	if ownErr == nil && own.Outcome == Allowed {
-		return own, nil
-	}
-	if ownErr == nil {
-		ownErr = artifactErr // what might have passed as an artifact is not denied as an image
-	}
-	if askParents {
-		v, err := q.byParents(ctx, asManifest)
-		switch {
-		case err != nil && ownErr == nil:
-			ownErr = err
-		case err == nil && (v.Outcome == Allowed || v.Admitted() && q.warns(p)):
-			return v, nil
-		case err == nil:
-			own.Parent = v.Parent // which is refused, too
-		}
-	}
-	if ownErr != nil {
-		return Verdict{}, ownErr
-	}
-	return own.under(p, q.Mode), nil
-}
-
-// policyFor is the policy that decides about d, as of now: a warn that has
-// expired enforces.
-func (q *question) policyFor(d digest.Digest) *policy.Policy { return q.policyForEither(d, d) }
-
-// policyOf is policyFor for bytes at hand, whichever of their digests a policy
-// names.
-func (q *question) policyOf(m *cachedManifest) *policy.Policy {
-	return q.policyForEither(m.Digest, m.alias)
-}
-
-func (q *question) policyForEither(d, alias digest.Digest) *policy.Policy {
-	p := q.Policies.ForEither(q.repo, d.String(), alias.String(), q.client)
-	if p.Mode == policy.Warn && !p.Expires.IsZero() && !q.Now().Before(p.Expires) {
-		enforced := *p
-		enforced.Mode = policy.Enforce
-		return &enforced
-	}
-	return p
-}
-
-// cached is the verdict by d's own signatures, if memory still has it.
-func (q *question) cached(d digest.Digest, p *policy.Policy) (Verdict, bool) {
-	v, ok := q.Cache.verdicts.Get(q.verdictKey(q.repo, d, p))
-	if !ok || !q.Now().Before(v.until) {
-		return Verdict{}, false
-	}
-	v.CacheHit = true
-	return v, true
-}
-
-// own is the verdict by the manifest's own signatures: from the cache, or made
-// once however many ask, on nobody's context but the gate's.
-func (q *question) own(ctx context.Context, m *cachedManifest, p *policy.Policy) (Verdict, error) {
-	if p.Static == policy.Deny {
-		return Verdict{
-			Image:      q.repo,
-			Digest:     m.Digest,
-			Policy:     p.Name,
-			PolicyHash: p.Hash,
-			Reasons:    []Reason{{Reason: deniedBecause(p)}},
-		}, nil
-	}
-	if v, ok := q.cached(m.Digest, p); ok {
-		return v, nil
-	}
-	if err := q.mayAskUpstream(); err != nil {
-		return Verdict{}, err
-	}
-	key := q.verdictKey(q.repo, m.Digest, p)
-	return coalesce(ctx, q, key, func(ctx context.Context) (Verdict, error) {
-		done, err := q.enter(ctx, q.repo.Host)
-		if err != nil {
-			return Verdict{}, err
-		}
-		defer done()
-		v, err := q.observe.verdict(
-			ctx,
-			p,
-			func(ctx context.Context) (Verdict, error) { return q.judge(ctx, q.repo, m.Digest, p) },
-		)
-		if err != nil {
-			return Verdict{}, err
-		}
-		ttl := q.TTL
-		switch {
-		case v.quick:
-			ttl = min(q.DenyTTL, noSignatureTTL)
-		case v.Outcome != Allowed, v.stale:
-			ttl = q.DenyTTL
-		}
-		v.until = q.Now().Add(ttl)
-		if !p.Expires.IsZero() && p.Expires.After(q.Now()) && p.Expires.Before(v.until) {
-			v.until = p.Expires
-		}
-		if !v.ends.IsZero() && v.ends.Before(v.until) { // a certificate's
-			v.until = v.ends
-		}
-		memory := v
-		memory.signed = nil // written once, by whoever made the verdict
-		q.Cache.verdicts.SetWithTTL(key, memory, 1, ttl)
-		return v, nil
-	})
-}
-
-// enter waits until another verdict may be made. One upstream's share is half
-// of them: one that stalls does not stop the verdicts of all others.
-func (g *Gate) enter(ctx context.Context, host string) (done func(), err error) {
-	made, _ := g.perHost.LoadOrStore(host, make(chan struct{}, max(1, g.Limits.VerdictsInFlight/2)))
-	share := made.(chan struct{})
-	for _, slots := range []chan struct{}{share, g.inFlight} {
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			if slots != share {
-				<-share
-			}
-			return nil, unverified(
-				fmt.Errorf(
-					"%d verdicts are being made already (limits.verdictsInFlight): %w",
-					g.Limits.VerdictsInFlight,
-					ctx.Err(),
-				),
-			)
-		}
-	}
-	return func() { <-g.inFlight; <-share }, nil
-}
-
-// slot does work that costs CPU. The slot is held until the work has really
-// ended, whatever becomes of ctx.
-func (g *Gate) slot(ctx context.Context, work func() error) error {
-	select {
-	case g.crypto <- struct{}{}:
-		defer func() { <-g.crypto }()
-		return work()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// noSignatureTTL is short: an image is often pulled just before it is signed.
-const noSignatureTTL = 5 * time.Second
-
-// isFallbackTag reports whether tag is the referrers tag of a digest
-// (distribution spec, "Referrers Tag Schema").
-func isFallbackTag(tag string) bool {
-	algorithm, hex, ok := strings.Cut(tag, "-")
-	if !ok || algorithm != "sha256" && algorithm != "sha512" || len(hex) != 64 {
-		return false
-	}
-	return strings.Trim(hex, "0123456789abcdef") == ""
 }

@@ -43,7 +43,8 @@ func TestKeylessFixtures(t *testing.T) {
 		for _, c := range set.Cases {
 			t.Run(fmt.Sprintf("%s/referrers=%v", c.Name, !noReferrers), func(t *testing.T) {
 				gate := keylessGate(t, set, c, up)
-				_, v, err := gate.Manifest(t.Context(), policy.Repository{Host: "reg.example", Path: c.Repository}.Tagged(c.Tag), policy.Client{})
+				repo := policy.Repository{Host: "reg.example", Path: c.Repository}
+				_, v, err := gate.Manifest(t.Context(), repo.Tagged(c.Tag), policy.Client{})
 				if err != nil || v.Outcome.String() != c.Verdict {
 					t.Fatalf("%s: %s by %s, %v, %v; want %s", c.Why, v.Outcome, v.Signer, err, v.Reasons, c.Verdict)
 				}
@@ -142,7 +143,8 @@ func TestAChangedRootIsAskedAnew(t *testing.T) {
 	c := set.Cases[at]
 	first := keylessGate(t, set, c, up)
 	ask := func(g *verify.Gate) (verify.Verdict, error) {
-		_, v, err := g.Manifest(t.Context(), policy.Repository{Host: "reg.example", Path: c.Repository}.Tagged(c.Tag), policy.Client{})
+		repo := policy.Repository{Host: "reg.example", Path: c.Repository}
+		_, v, err := g.Manifest(t.Context(), repo.Tagged(c.Tag), policy.Client{})
 		return v, err
 	}
 	for _, hit := range []bool{false, true} {
@@ -151,7 +153,7 @@ func TestAChangedRootIsAskedAnew(t *testing.T) {
 		}
 	}
 	with := func(trust sigs.Trust) *verify.Gate {
-		config := first.Config
+		config := first.Config()
 		config.Trust = trust
 		g, err := verify.New(config)
 		if err != nil {
@@ -176,7 +178,7 @@ func TestAChangedRootIsAskedAnew(t *testing.T) {
 		v.Outcome != verify.Denied {
 		t.Errorf("under another root: %+v, %v", v, err)
 	}
-	if v, err := ask(with(first.Trust)); err != nil || v.Outcome != verify.Allowed || !v.CacheHit {
+	if v, err := ask(with(first.Config().Trust)); err != nil || v.Outcome != verify.Allowed || !v.CacheHit {
 		t.Errorf("under the first one again: %+v, %v", v, err)
 	}
 }
@@ -206,7 +208,8 @@ func TestARefusalRemindsOfGitHubsAPI(t *testing.T) {
 			Policy: "signatureRepository: reg.example/acme/empty\n" +
 				"authorities: [{github: {owner: acme, trustRoots: [local]}, accept: " + accept + "}]",
 		}
-		_, v, err := keylessGate(t, set, c, up).Manifest(t.Context(), policy.Repository{Host: "reg.example", Path: c.Repository}.Tagged(c.Tag), policy.Client{})
+		repo := policy.Repository{Host: "reg.example", Path: c.Repository}
+		_, v, err := keylessGate(t, set, c, up).Manifest(t.Context(), repo.Tagged(c.Tag), policy.Client{})
 		if err != nil || v.Outcome != verify.Denied || strings.Contains(v.Message(), reminder) != reminds {
 			t.Errorf("%s: %s %q, %v", accept, v.Outcome, v.Message(), err)
 		}

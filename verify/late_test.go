@@ -62,7 +62,7 @@ func TestLateAnswers(t *testing.T) {
 		"any tag":  func(reference string) bool { return strings.HasPrefix(reference, "sha256-") },
 		"referrer": func(reference string) bool { return reference != image.String() },
 	} {
-		config := s.gate(policies).Config
+		config := s.gate(policies).Config()
 		config.Limits.VerifyTimeout = 900 * time.Millisecond
 		config.Registry = func(string) (verify.Registry, bool) { return lateRegistry{s.up, late}, true }
 		slow, err := verify.New(config)

@@ -26,6 +26,6 @@ func (g *Gate) Listable(repo policy.Repository, client policy.Client) error {
 	}
 	return &ClosedError{
 		Repository: repo,
-		Policy:     g.Policies.For(repo, "", client).Name,
+		Policy:     g.policyOfAll(repo, client).Name,
 	}
 }

@@ -13,7 +13,7 @@ import (
 // under is gate with other roots and keys over the same memory.
 func (s *signers) under(gate *verify.Gate, trust sigs.Trust) *verify.Gate {
 	s.t.Helper()
-	config := gate.Config
+	config := gate.Config()
 	config.Trust = trust
 	g, err := verify.New(config)
 	s.check(err)
@@ -35,7 +35,8 @@ func TestAKeyThatMovesIsAskedAnew(t *testing.T) {
 		t.Fatal(v.Message())
 	}
 	moved := s.under(gate, sigs.Trust{Keys: map[string]policy.Key{"hashivault://b": key}})
-	if _, v, err := moved.Manifest(t.Context(), policy.Repository{Host: "reg.example", Path: signersRepo}.At(image), policy.Client{}); err == nil {
+	repo := policy.Repository{Host: "reg.example", Path: signersRepo}
+	if _, v, err := moved.Manifest(t.Context(), repo.At(image), policy.Client{}); err == nil {
 		t.Errorf("admitted by what was remembered under another key: %+v", v)
 	}
 }
@@ -149,7 +150,8 @@ func TestWhatIsMissingLeavesOpenWhatItCouldDecide(t *testing.T) {
 			for _, l := range test.layers(image) {
 				s.attach(image.Digest, l)
 			}
-			_, v, err := gate.Manifest(t.Context(), policy.Repository{Host: "reg.example", Path: signersRepo}.At(image.Digest), policy.Client{})
+			repo := policy.Repository{Host: "reg.example", Path: signersRepo}
+			_, v, err := gate.Manifest(t.Context(), repo.At(image.Digest), policy.Client{})
 			switch {
 			case test.want == open && (err == nil || !strings.Contains(err.Error(), open)):
 				t.Errorf("told without what could admit it: %s, %v", v.Message(), err)

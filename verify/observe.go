@@ -50,8 +50,8 @@ func newObserver(t trace.TracerProvider, m metric.MeterProvider) (*observer, err
 func (o *observer) verdict(
 	ctx context.Context,
 	p *policy.Policy,
-	judge func(context.Context) (Verdict, error),
-) (Verdict, error) {
+	judge func(context.Context) (judgement, error),
+) (judgement, error) {
 	ctx, span := o.tracer.Start(ctx, "verdict", trace.WithAttributes(attribute.String("pullgate.policy", p.Name)))
 	defer span.End()
 

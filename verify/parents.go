@@ -11,6 +11,7 @@ import (
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify/facts"
 	"github.com/pullgate/pullgate/verify/oci"
+	"github.com/pullgate/pullgate/verify/reason"
 )
 
 const (
@@ -34,19 +35,19 @@ type part struct {
 // byParents asks the remembered parents of a part, as of now. Any allow
 // admits. Otherwise a parent that could not be judged is an error, then the
 // last denial counts, and a part that no parent lists is unknown.
-func (q *question) byParents(ctx context.Context, p part) (Verdict, error) {
+func (q *question) byParents(ctx context.Context, p part) (judgement, error) {
 	parents, err := q.parents(ctx, p)
 	if err != nil {
-		return Verdict{}, err
+		return judgement{}, err
 	}
 	return q.askParents(ctx, p, parents)
 }
 
 // byCachedParents asks only those parents whose answer costs nothing.
-func (q *question) byCachedParents(ctx context.Context, p part) (Verdict, error) {
+func (q *question) byCachedParents(ctx context.Context, p part) (judgement, error) {
 	parents, err := q.parents(ctx, p)
 	if err != nil {
-		return Verdict{}, err
+		return judgement{}, err
 	}
 
 	free := 0
@@ -63,22 +64,22 @@ func (q *question) parents(ctx context.Context, p part) ([]parentCost, error) {
 		return nil, nil
 	}
 
-	parents, err := q.Store.Parents(ctx, q.repo, p.kind, p.digest)
+	parents, err := q.config.Store.Parents(ctx, q.repo, p.kind, p.digest)
 	if err != nil {
 		return nil, fmt.Errorf("read state: %w", err)
 	}
 	return q.cheapestFirst(parents), nil
 }
 
-func (q *question) askParents(ctx context.Context, p part, parents []parentCost) (Verdict, error) {
+func (q *question) askParents(ctx context.Context, p part, parents []parentCost) (judgement, error) {
 	result := q.unknownPart(p)
-	result.Reasons = []Reason{{Reason: "unknown_part"}}
+	result.Reasons = []Reason{{Code: reason.UnknownPart, Text: "unknown_part"}}
 
 	var couldNotTell error
 	fetching := 0
 	for _, parent := range parents {
 		if ctx.Err() != nil {
-			return Verdict{}, fmt.Errorf("ask parents of %s: %w", p.digest, ctx.Err())
+			return judgement{}, fmt.Errorf("ask parents of %s: %w", p.digest, ctx.Err())
 		}
 
 		if parent.cost == costsFetching {
@@ -106,22 +107,18 @@ func (q *question) askParents(ctx context.Context, p part, parents []parentCost)
 	}
 
 	if couldNotTell != nil && !result.Admitted() {
-		return Verdict{}, couldNotTell
+		return judgement{}, couldNotTell
 	}
 	return result, nil
 }
 
-func (q *question) unknownPart(p part) Verdict {
-	return Verdict{
-		Image:   q.repo,
-		Digest:  p.digest,
-		Unknown: true,
-	}
+func (q *question) unknownPart(p part) judgement {
+	return judgement{Verdict: Verdict{Image: q.repo, Digest: p.digest, Unknown: true}}
 }
 
 // byParent checks that the parent's own bytes list p under its kind, then asks
 // for the parent's verdict.
-func (q *question) byParent(ctx context.Context, p part, parent digest.Digest) (Verdict, error) {
+func (q *question) byParent(ctx context.Context, p part, parent digest.Digest) (judgement, error) {
 	if oci.CheckDigest(parent) != nil {
 		return q.unknownPart(p), nil // a poisoned store names no manifest
 	}
@@ -130,7 +127,7 @@ func (q *question) byParent(ctx context.Context, p part, parent digest.Digest) (
 		return q.unknownPart(p), nil
 	}
 	if err != nil {
-		return Verdict{}, unverified(err)
+		return judgement{}, unverified(err)
 	}
 
 	listed := m.Blobs
@@ -143,9 +140,8 @@ func (q *question) byParent(ctx context.Context, p part, parent digest.Digest) (
 	}
 
 	v, err := q.admit(ctx, m, p.depth+1)
-	v, err = q.orWarn(v, err, parent, m.alias)
 	if err != nil {
-		return Verdict{}, err
+		return judgement{}, err
 	}
 	if p.kind == facts.PartManifest && v.ownChildren {
 		return q.unknownPart(p), nil
@@ -158,7 +154,10 @@ func (q *question) byParent(ctx context.Context, p part, parent digest.Digest) (
 	if v.Admitted() {
 		v.Signer = "part of " + parent.String()
 	} else {
-		v.Reasons = append([]Reason{{Reason: "it is part of " + parent.String() + ", which is refused"}}, v.Reasons...)
+		v.Reasons = append([]Reason{{
+			Code: reason.ParentRefused,
+			Text: "it is part of " + parent.String() + ", which is refused",
+		}}, v.Reasons...)
 	}
 	return v, nil
 }
@@ -210,11 +209,11 @@ func (q *question) costOf(parent digest.Digest) cost {
 
 // knownManifest reports whether d is known to be a manifest of the repository.
 func (q *question) knownManifest(ctx context.Context, d digest.Digest) (bool, error) {
-	if _, ok := q.Cache.manifests.Get(imageKey(q.repo, d)); ok {
+	if _, ok := q.config.Cache.manifests.Get(imageKey(q.repo, d)); ok {
 		return true, nil
 	}
 
-	parents, err := q.Store.Parents(ctx, q.repo, facts.PartManifest, d)
+	parents, err := q.config.Store.Parents(ctx, q.repo, facts.PartManifest, d)
 	if err != nil {
 		return false, fmt.Errorf("read state: %w", err)
 	}
@@ -224,12 +223,12 @@ func (q *question) knownManifest(ctx context.Context, d digest.Digest) (bool, er
 // remember puts what an admitted manifest lists on disk, before its first byte
 // is sent, with the signatures that made it count. What is on disk already is
 // not written again until the store has begun to forget it.
-func (q *question) remember(ctx context.Context, m *cachedManifest, v Verdict) error {
-	if m.learned.Load() == q.Store.Epoch(ctx) && v.signed == nil {
+func (q *question) remember(ctx context.Context, m *cachedManifest, v judgement) error {
+	if m.learned.Load() == q.config.Store.Epoch(ctx) && v.signed == nil {
 		return nil
 	}
 
-	learned, err := q.Store.Learn(ctx, facts.Fact{
+	learned, err := q.config.Store.Learn(ctx, facts.Fact{
 		Repository: q.repo,
 		Manifest:   m.Manifest,
 		Parts:      m.Structure,
@@ -239,7 +238,7 @@ func (q *question) remember(ctx context.Context, m *cachedManifest, v Verdict) e
 		return fmt.Errorf("write state: %w", err)
 	}
 	m.learned.Store(learned.Epoch)
-	m.written.Store(q.Now().Unix())
+	m.written.Store(q.config.Now().Unix())
 
 	for _, d := range learned.PushedOut {
 		q.rewrite(d)
@@ -251,8 +250,8 @@ func (q *question) remember(ctx context.Context, m *cachedManifest, v Verdict) e
 // written stay as they are, or else images that share a layer would push out
 // each other's in turn.
 func (q *question) rewrite(d digest.Digest) {
-	m, ok := q.Cache.manifests.Get(imageKey(q.repo, d))
-	if ok && q.Now().Unix()-m.written.Load() > rewriteAfter {
+	m, ok := q.config.Cache.manifests.Get(imageKey(q.repo, d))
+	if ok && q.config.Now().Unix()-m.written.Load() > rewriteAfter {
 		m.learned.Store(0)
 	}
 }

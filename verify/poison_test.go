@@ -120,7 +120,7 @@ func imageOf(config string) []byte {
 // true.
 func poison(t *testing.T, gate *Gate, manifest []byte, mediaType string, parts oci.Structure) {
 	t.Helper()
-	_, err := gate.Store.Learn(t.Context(), facts.Fact{
+	_, err := gate.config.Store.Learn(t.Context(), facts.Fact{
 		Repository: poisonedRepo,
 		Manifest: oci.Manifest{
 			Bytes:     manifest,

@@ -49,7 +49,7 @@ func TestThreshold(t *testing.T) {
 				t.Errorf("%d of %v: %s: %s", k, who, v.Outcome, v.Message())
 			}
 			if missing := fmt.Sprintf(
-				"%d of %d authorities that are needed have signed",
+				"%d of %d required authorities have signed",
 				len(who),
 				k,
 			); k > 1 && len(who) > 0 && len(who) < k &&
@@ -134,30 +134,30 @@ func TestOneSignerCountsOnce(t *testing.T) {
 	}{
 		"two signatures by one key": {`{key: a.pub}, {key: b.pub}`, func(d digest.Digest) []hostile.Layer {
 			return []hostile.Layer{s.sign(d, "a"), s.sign(d, "a", "x", "y"), s.sign(d, "a", "x", "z")}
-		}, "1 of 2 authorities that are needed have signed"},
+		}, "1 of 2 required authorities have signed"},
 		"two keys of one authority": {
 			`{name: release, keys: [a.pub, b.pub]}, {key: c.pub}`,
 			func(d digest.Digest) []hostile.Layer {
 				return []hostile.Layer{s.sign(d, "a"), s.sign(d, "b")}
 			},
-			"1 of 2 authorities that are needed have signed",
+			"1 of 2 required authorities have signed",
 		},
 		"one key, in a file and in a service": {
 			`{key: a.pub}, {key: "hashivault://a"}`,
 			func(d digest.Digest) []hostile.Layer {
 				return []hostile.Layer{s.sign(d, "a"), s.sign(d, "a", "x", "y")}
 			},
-			"its signer stands for another authority already",
+			"its signer was already counted for another authority",
 		},
 		"one name that two rules mean": {anna + "," + anybody, func(d digest.Digest) []hostile.Layer {
 			return []hostile.Layer{
 				s.certified(d, s.corp, named("anna@acme.example")),
 				s.certified(d, s.corp, named("anna@acme.example")),
 			}
-		}, "its signer stands for another authority already"},
+		}, "its signer was already counted for another authority"},
 		"one certificate with two names": {anna + "," + anybody, func(d digest.Digest) []hostile.Layer {
 			return []hostile.Layer{s.certified(d, s.corp, named("anna@acme.example", "ben@acme.example"))}
-		}, "its signer stands for another authority already"},
+		}, "its signer was already counted for another authority"},
 		"two people": {anna + "," + anybody, func(d digest.Digest) []hostile.Layer {
 			return []hostile.Layer{
 				s.certified(d, s.corp, named("anna@acme.example")),
@@ -404,7 +404,7 @@ func TestAttestationsBeside(t *testing.T) {
 		"attested and not signed by enough": {
 			`threshold: 2, ` + two + `[{type: slsaprovenance1}]`,
 			signedAnd("a", slsa, `{}`),
-			"1 of 2 authorities",
+			"1 of 2 required authorities",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

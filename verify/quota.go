@@ -115,7 +115,7 @@ func (g *Gate) ChargeMiss(client policy.Client, v Verdict, open func() error) er
 // exhausted reports, as a *QuotaError, that a client has no question left, and
 // takes none.
 func (g *Gate) exhausted(client policy.Client) error {
-	if client.Addr == "" || g.quota.perMinute <= 0 || g.quota.left(client.Addr, g.Now()) {
+	if client.Addr == "" || g.quota.perMinute <= 0 || g.quota.left(client.Addr, g.config.Now()) {
 		return nil
 	}
 	return &QuotaError{Wait: time.Minute / time.Duration(g.quota.perMinute)}
@@ -127,7 +127,7 @@ func (q *question) mayAskUpstream() error {
 		return nil
 	}
 
-	wait, ok := q.quota.take(q.client.Addr, q.Now())
+	wait, ok := q.quota.take(q.client.Addr, q.config.Now())
 	if !ok {
 		return &QuotaError{Wait: wait}
 	}

@@ -2,9 +2,7 @@ package verify
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -29,10 +27,10 @@ func (q *question) resolve(ctx context.Context, ref policy.Reference) (*cachedMa
 	}
 
 	key := "tag|" + q.repo.Tagged(ref.Tag).String()
-	was, seen := q.Cache.tags.Get(key)
-	age := q.Now().Sub(was.at)
-	if seen && age < q.TagTTL {
-		if m, ok := q.Cache.manifests.Get(imageKey(q.repo, was.digest)); ok {
+	was, seen := q.config.Cache.tags.Get(key)
+	age := q.config.Now().Sub(was.at)
+	if seen && age < q.config.TagTTL {
+		if m, ok := q.config.Cache.manifests.Get(imageKey(q.repo, was.digest)); ok {
 			return m, nil
 		}
 	}
@@ -45,11 +43,11 @@ func (q *question) resolve(ctx context.Context, ref policy.Reference) (*cachedMa
 		m, err = q.fetchCharged(ctx, key, q.fetchTag(ref.Tag))
 	}
 	if err == nil {
-		q.Cache.tags.Set(key, cachedTag{digest: m.Digest, at: q.Now()}, 1)
+		q.config.Cache.tags.Set(key, cachedTag{digest: m.Digest, at: q.config.Now()}, 1)
 		return m, nil
 	}
 
-	if seen && unavailable(err) && age < q.StaleIfError {
+	if seen && oci.IsUnavailable(err) && age < q.config.StaleIfError {
 		// The upstream is away: what the tag stood for is judged as of now.
 		if m, knownErr := q.known(ctx, was.digest); knownErr == nil && m != nil {
 			return m, nil
@@ -70,7 +68,7 @@ func (q *question) fetchTag(tag string) fetchFunc {
 func (q *question) refreshTag(tag string) fetchFunc {
 	return func(ctx context.Context, registry Registry) (*cachedManifest, error) {
 		// A third of the time: what follows an upstream that stalls needs some.
-		brief, cancel := context.WithTimeout(ctx, q.Limits.VerifyTimeout/3)
+		brief, cancel := context.WithTimeout(ctx, q.config.Limits.VerifyTimeout/3)
 		defer cancel()
 
 		d, ok, err := registry.Resolve(brief, q.repo, tag)
@@ -107,11 +105,11 @@ func (q *question) load(ctx context.Context, d digest.Digest) (*cachedManifest, 
 // known returns the manifest d of the repository without asking the upstream,
 // or nil.
 func (q *question) known(ctx context.Context, d digest.Digest) (*cachedManifest, error) {
-	if m, ok := q.Cache.manifests.Get(imageKey(q.repo, d)); ok {
+	if m, ok := q.config.Cache.manifests.Get(imageKey(q.repo, d)); ok {
 		return m, nil
 	}
 
-	kept, ok, err := q.Store.Manifest(ctx, q.repo, d)
+	kept, ok, err := q.config.Store.Manifest(ctx, q.repo, d)
 	if err != nil {
 		return nil, fmt.Errorf("read state: %w", err)
 	}
@@ -119,13 +117,13 @@ func (q *question) known(ctx context.Context, d digest.Digest) (*cachedManifest,
 		return nil, nil
 	}
 
-	s, err := oci.ParseManifest(kept.Bytes, kept.MediaType, q.Limits.Descriptors)
+	s, err := oci.ParseManifest(kept.Bytes, kept.MediaType, q.config.Limits.Descriptors)
 	if err != nil {
 		return nil, err
 	}
 	kept.MediaType = s.MediaType // not the state's word
 	m := newCachedManifest(kept, s)
-	q.Cache.putManifest(q.repo, m)
+	q.config.Cache.putManifest(q.repo, m)
 	return m, nil
 }
 
@@ -154,7 +152,7 @@ func (q *question) fetchUncharged(ctx context.Context, key string, get fetchFunc
 
 // upstream is the registry to ask for key, or the 404 that it gave a moment ago.
 func (q *question) upstream(key string) (Registry, error) {
-	if miss, ok := q.Cache.misses.Get(key); ok && q.Now().Before(miss.until) {
+	if miss, ok := q.config.Cache.misses.Get(key); ok && q.config.Now().Before(miss.until) {
 		return nil, miss.err
 	}
 	return q.registry(q.repo)
@@ -169,7 +167,8 @@ func (q *question) fetchOnce(
 	return coalesce(ctx, q, key, func(ctx context.Context) (*cachedManifest, error) {
 		m, err := get(ctx, registry)
 		if oci.IsNotFound(err) {
-			q.Cache.misses.SetWithTTL(key, cachedMiss{err: err, until: q.Now().Add(notFoundTTL)}, 1, notFoundTTL)
+			miss := cachedMiss{err: err, until: q.config.Now().Add(notFoundTTL)}
+			q.config.Cache.misses.SetWithTTL(key, miss, 1, notFoundTTL)
 		}
 		return m, err
 	})
@@ -177,14 +176,14 @@ func (q *question) fetchOnce(
 
 // fetch gets a manifest from registry, parses it and puts it into memory.
 func (g *Gate) fetch(ctx context.Context, registry Registry, image policy.Image) (*cachedManifest, error) {
-	got, err := registry.Manifest(ctx, image, g.Limits.ManifestBytes)
+	got, err := registry.Manifest(ctx, image, g.config.Limits.ManifestBytes)
 	if err != nil {
 		return nil, err
 	}
 
 	var m *cachedManifest
 	err = g.slot(ctx, func() error { // parsing takes many times the bytes: as many at once as there are CPUs
-		s, err := oci.ParseManifest(got.Bytes, got.MediaType, g.Limits.Descriptors)
+		s, err := oci.ParseManifest(got.Bytes, got.MediaType, g.config.Limits.Descriptors)
 		if err != nil {
 			return err
 		}
@@ -196,21 +195,14 @@ func (g *Gate) fetch(ctx context.Context, registry Registry, image policy.Image)
 		return nil, err
 	}
 
-	g.Cache.putManifest(image.Repository, m)
+	g.config.Cache.putManifest(image.Repository, m)
 	return m, nil
 }
 
 func (g *Gate) registry(repo policy.Repository) (Registry, error) {
-	r, ok := g.Registry(repo.Host)
+	r, ok := g.config.Registry(repo.Host)
 	if !ok {
 		return nil, fmt.Errorf("no upstream is configured for %s", repo.Host)
 	}
 	return r, nil
-}
-
-// unavailable reports network errors, timeouts and 5xx: the upstream said
-// nothing about the image.
-func unavailable(err error) bool {
-	var u *oci.UpstreamError
-	return errors.As(err, &u) && u.Status == http.StatusServiceUnavailable || errors.Is(err, context.DeadlineExceeded)
 }

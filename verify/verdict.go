@@ -9,6 +9,8 @@ import (
 
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify/facts"
+	"github.com/pullgate/pullgate/verify/judge"
+	"github.com/pullgate/pullgate/verify/reason"
 )
 
 // Outcome is what the gate found. The zero value denies.
@@ -40,32 +42,21 @@ func (o Outcome) String() string {
 
 // Reason is what one authority found, or, without an authority, what kept the
 // gate from asking any.
-type Reason struct {
-	Authority string `json:"authority,omitempty"`
-	Reason    string `json:"reason"`
-}
-
-// String is the reason as a refusal says it.
-func (r Reason) String() string {
-	if r.Authority == "" {
-		return r.Reason
-	}
-	return r.Authority + ": " + r.Reason
-}
+type Reason = reason.Reason
 
 // Finding is what one authority of the deciding policy came to, passed or not.
-type Finding struct {
-	Authority string `json:"authority"`
-	Passed    bool   `json:"passed"`
-	Detail    string `json:"detail"` // who signed, or why nothing counts
-}
+type Finding = judge.Finding
+
+// SignerReferrersIndex is the Signer of a list of referrers, which is admitted
+// by its tag alone.
+const SignerReferrersIndex = "referrers index"
 
 // Verdict is the answer about one digest in one repository. It is a value:
 // safe to copy and to share. The zero Verdict denies.
 type Verdict struct {
 	Outcome Outcome
 	Image   policy.Repository
-	Digest  digest.Digest // empty when the repository was refused before anybody looked
+	Digest  digest.Digest // empty when the repository was refused before the upstream was asked
 	Tag     string        // what was asked for, when Digest is empty
 	Policy  string        // name of the policy that decided
 
@@ -89,14 +80,28 @@ type Verdict struct {
 	CacheHit bool
 	// Upstream is how long this answer waited for upstream registries.
 	Upstream time.Duration
+}
 
-	until       time.Time       // an allow's end, zero: by ttl alone
+// judgement is a Verdict with what only the gate needs to know of it: whether
+// it may be kept, and what it may be used for.
+type judgement struct {
+	Verdict
+
+	until       time.Time       // not to be used from memory any longer
+	final       bool            // a static decision on this very digest: no mode and no parent overrules it
 	ownChildren bool            // the deciding policy keeps this index from admitting its children
-	final       bool            // a static decision on this very digest: no parent overrules it
-	stale       bool            // the registry could not be asked: kept signatures were verified
-	ends        time.Time       // an allow's end by a certificate; zero: none
 	signed      *facts.Evidence // what made it count, to be kept beside the facts
-	quick       bool            // nothing was found at all: ask again soon, a signature may follow
+}
+
+// verdictOf is a denial by p of d, without its reasons: what every verdict of p
+// starts from.
+func (q *question) verdictOf(p *policy.Policy, d digest.Digest) Verdict {
+	return Verdict{
+		Image:      q.repo,
+		Digest:     d,
+		Policy:     p.Name,
+		PolicyHash: p.Hash,
+	}
 }
 
 // Admitted reports whether the bytes may leave the gate.
@@ -112,17 +117,10 @@ func (v Verdict) Message() string {
 	if v.Unknown {
 		return name + " is not part of an image this gate has admitted; pull it by tag, or run `pullgate warm <image>`"
 	}
+
 	reasons := make([]string, 0, len(v.Reasons))
 	for _, r := range v.Reasons {
 		reasons = append(reasons, r.String())
 	}
 	return fmt.Sprintf("%s refused by policy %q: %s", name, v.Policy, strings.Join(reasons, "; "))
-}
-
-// under applies a warn mode to a denial. Nothing weakens a written-out static deny.
-func (v Verdict) under(p *policy.Policy, gate policy.Mode) Verdict {
-	if v.Outcome == Denied && !p.DeniesInWriting() && (p.Mode == policy.Warn || gate == policy.Warn) {
-		v.Outcome = Warned
-	}
-	return v
 }

@@ -9,8 +9,8 @@ import (
 func TestAReasonReadsAsARefusalSaysIt(t *testing.T) {
 	t.Parallel()
 	got := fmt.Sprintf("%+v", []Reason{
-		{Reason: "no signature found"},
-		{Authority: "release", Reason: "it was made by another key, or altered"},
+		{Text: "no signature found"},
+		{Authority: "release", Text: "it was made by another key, or altered"},
 	})
 	if want := "[no signature found release: it was made by another key, or altered]"; got != want {
 		t.Errorf("%s; want %s", got, want)

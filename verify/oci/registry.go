@@ -1,8 +1,10 @@
 package oci
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net/http"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -50,7 +52,14 @@ func (e *UpstreamError) Unwrap() error { return e.Err }
 // IsNotFound reports whether err is an upstream's plain 404.
 func IsNotFound(err error) bool {
 	var u *UpstreamError
-	return errors.As(err, &u) && u.Status == 404
+	return errors.As(err, &u) && u.Status == http.StatusNotFound
+}
+
+// IsUnavailable reports whether err is a network error, a timeout or a 5xx: the
+// upstream said nothing about the image.
+func IsUnavailable(err error) bool {
+	var u *UpstreamError
+	return errors.As(err, &u) && u.Status == http.StatusServiceUnavailable || errors.Is(err, context.DeadlineExceeded)
 }
 
 // ErrTooLarge is wrapped by a Registry's error when an answer has more bytes

@@ -10,6 +10,7 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/verify"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/reason"
 )
 
 // Authority verifies what one policy authority may have signed. It is immutable
@@ -68,7 +69,7 @@ func (a *Authority) demands() demands {
 
 // needsRoot reports whether nothing can count without the trust root.
 func (a *Authority) needsRoot() bool {
-	return a.policy.TransparencyLog || a.policy.Timestamp || a.policy.PKI != nil && a.policy.PKI.Stamped
+	return a.policy.TransparencyLog || a.policy.Timestamp || a.policy.PKI != nil && a.policy.PKI.RequireTimestamp
 }
 
 // Name is the policy's name for the authority.
@@ -93,12 +94,12 @@ func (a *Authority) Incomplete() error {
 
 // undecided adds to a reason that something is missing which might have
 // spoken against it.
-func (a *Authority) undecided(reason error) error {
+func (a *Authority) undecided(refused error) error {
 	if len(a.missing) == 0 {
-		return reason
+		return refused
 	}
 
-	return fmt.Errorf("%w (%s: %w)", reason, strings.Join(a.missing, " and "), ErrNotLoaded)
+	return fmt.Errorf("%w (%s: %w)", refused, strings.Join(a.missing, " and "), ErrNotLoaded)
 }
 
 // Verify says who of the authority signed what was read, or why it does not
@@ -108,9 +109,15 @@ func (a *Authority) undecided(reason error) error {
 func (a *Authority) Verify(r *Reading) (Signer, error) {
 	if predicate := r.says.PredicateType; !slices.Contains(a.types, predicate) {
 		if predicate == signPredicate {
-			return Signer{}, errors.New("it is a signature, and this authority accepts only attestations")
+			return Signer{}, because(
+				reason.WrongType,
+				errors.New("it is a signature, and this authority accepts only attestations"),
+			)
 		}
-		return Signer{}, fmt.Errorf("it is an attestation (%.80q), not a signature", predicate)
+		return Signer{}, because(
+			reason.WrongType,
+			fmt.Errorf("it is an attestation (%.80q), not a signature", predicate),
+		)
 	}
 
 	return r.content.verify(a, r.image, r.says)

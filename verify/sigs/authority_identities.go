@@ -9,6 +9,7 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/verify"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/reason"
 )
 
 // issuing is a trust root with the way its certificates are verified.
@@ -32,7 +33,10 @@ func (a *Authority) forIdentities(roots []*Root) error {
 // byIdentity adds to s whose certificate signed e.
 func (a *Authority) byIdentity(e *entity, image digest.Digest, s Signer) (Signer, error) {
 	if !e.certified {
-		return Signer{}, errors.New("it was made with a key, and this authority trusts identities (keyless)")
+		return Signer{}, because(
+			reason.WrongScheme,
+			errors.New("it was made with a key, and this authority trusts identities (keyless)"),
+		)
 	}
 	if err := e.prove(); err != nil {
 		return Signer{}, err
@@ -42,14 +46,14 @@ func (a *Authority) byIdentity(e *entity, image digest.Digest, s Signer) (Signer
 	// that is worth the time.
 	claims, err := claimsOf(e.leaf)
 	if err != nil {
-		return Signer{}, err
+		return Signer{}, because(reason.Certificate, err)
 	}
 	if err := a.anyIdentity(claims); err != nil {
-		return Signer{}, err
+		return Signer{}, because(reason.WrongIdentity, err)
 	}
 	s.Subject, s.Issuer = claims.Subject, claims.Issuer
 
-	reason := fmt.Errorf(
+	refused := fmt.Errorf(
 		"its certificate was issued by %.120q, which is none of the trust roots (%s)",
 		e.leaf.Issuer.String(),
 		strings.Join(a.policy.TrustRoots, ", "),
@@ -62,10 +66,10 @@ func (a *Authority) byIdentity(e *entity, image digest.Digest, s Signer) (Signer
 		if err == nil {
 			return s.certifiedBy(e.leaf), nil
 		}
-		reason = fmt.Errorf("it names %s, but %w", s, err)
+		refused = fmt.Errorf("it names %s, but %w", s, err)
 	}
 
-	return Signer{}, a.undecided(reason)
+	return Signer{}, a.undecided(because(reason.Certificate, refused))
 }
 
 // verify verifies all of e with the root.

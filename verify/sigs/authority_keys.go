@@ -6,6 +6,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/sigstore/sigstore-go/pkg/verify"
+
+	"github.com/pullgate/pullgate/verify/reason"
 )
 
 // addKeys adds the policy's own keys and those of key services, and notes those
@@ -47,7 +49,10 @@ func (a *Authority) forKeys(roots []*Root) error {
 	return nil
 }
 
-var errCertificate = errors.New("it was made with a certificate (keyless), and this authority trusts keys")
+var errCertificate = because(
+	reason.WrongScheme,
+	errors.New("it was made with a certificate (keyless), and this authority trusts keys"),
+)
 
 // byKey adds to s which of the authority's keys signed e.
 func (a *Authority) byKey(e *entity, image digest.Digest, s Signer) (Signer, error) {

@@ -9,6 +9,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/verify"
+
+	"github.com/pullgate/pullgate/verify/reason"
 )
 
 // pki is a PKI of the policy's own.
@@ -44,7 +46,7 @@ func (a *Authority) newPKI(roots []*Root) (*pki, error) {
 	}
 
 	stamped := demands{logEntry: a.policy.TransparencyLog, timestamp: true}
-	demandStamp := a.policy.PKI.Stamped || a.policy.Timestamp
+	demandStamp := a.policy.PKI.RequireTimestamp || a.policy.Timestamp
 	if demandStamp || roots[0].hasStamp() {
 		v, err := roots[0].evidenceVerifier(material, stamped, nil)
 		if err != nil {
@@ -87,7 +89,10 @@ func (m pkiMaterial) FulcioCertificateAuthorities() []root.CertificateAuthority 
 // byPKI adds to s which certificate of the PKI signed e.
 func (a *Authority) byPKI(e *entity, image digest.Digest, s Signer) (Signer, error) {
 	if !e.certified {
-		return Signer{}, errors.New("it was made with a key, and this authority trusts certificates")
+		return Signer{}, because(
+			reason.WrongScheme,
+			errors.New("it was made with a key, and this authority trusts certificates"),
+		)
 	}
 	if err := e.prove(); err != nil {
 		return Signer{}, err
@@ -97,21 +102,21 @@ func (a *Authority) byPKI(e *entity, image digest.Digest, s Signer) (Signer, err
 	names := namesOf(e.leaf, authorities)
 	i := slices.IndexFunc(names, a.policy.PKI.Subject.Match)
 	if i < 0 {
-		return Signer{}, unlike(e.leaf, names, a.policy.PKI.Subject)
+		return Signer{}, because(reason.WrongIdentity, unlike(e.leaf, names, a.policy.PKI.Subject))
 	}
 	s.Subject = names[i]
 
 	if a.pki.stamped == nil && a.pki.current == nil {
 		return Signer{}, a.undecided(errors.New("its evidence cannot be checked"))
 	}
-	reason := errors.New("no timestamp proves when it was made")
+	refused := because(reason.Timestamp, errors.New("no timestamp proves when it was made"))
 	if a.pki.stamped != nil && len(e.stamps) > 0 {
-		if reason = run(a.pki.stamped, e, image, verify.WithoutIdentitiesUnsafe()); reason == nil {
+		if refused = run(a.pki.stamped, e, image, verify.WithoutIdentitiesUnsafe()); refused == nil {
 			return s.certifiedBy(e.leaf), nil
 		}
 	}
 	if a.pki.current != nil {
-		if reason = run(a.pki.current, e, image, verify.WithoutIdentitiesUnsafe()); reason == nil {
+		if refused = run(a.pki.current, e, image, verify.WithoutIdentitiesUnsafe()); refused == nil {
 			s.Until = soonest(e.leaf, authorities)
 			return s.certifiedBy(e.leaf), nil
 		}
@@ -121,8 +126,8 @@ func (a *Authority) byPKI(e *entity, image digest.Digest, s Signer) (Signer, err
 		return Signer{}, fmt.Errorf(
 			"its certificate ended on %s, and no timestamp proves that it was made before (%w)",
 			e.leaf.NotAfter.UTC().Format(time.DateOnly),
-			reason,
+			refused,
 		)
 	}
-	return Signer{}, a.undecided(reason)
+	return Signer{}, a.undecided(refused)
 }

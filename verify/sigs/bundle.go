@@ -84,14 +84,14 @@ func (e *entity) attach(m *protobundle.VerificationMaterial) error {
 		e.stamps = append(e.stamps, t.GetSignedTimestamp())
 	}
 
-	switch content := m.GetContent().(type) {
+	switch signer := m.GetContent().(type) {
 	case *protobundle.VerificationMaterial_PublicKey:
 	case *protobundle.VerificationMaterial_Certificate:
 		e.certified = true
-		e.certificates = [][]byte{content.Certificate.GetRawBytes()}
+		e.certificates = [][]byte{signer.Certificate.GetRawBytes()}
 	case *protobundle.VerificationMaterial_X509CertificateChain:
 		e.certified = true
-		for _, one := range content.X509CertificateChain.GetCertificates() {
+		for _, one := range signer.X509CertificateChain.GetCertificates() {
 			e.certificates = append(e.certificates, one.GetRawBytes())
 		}
 	default:

@@ -17,6 +17,8 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/tlog"
 	"github.com/sigstore/sigstore-go/pkg/verify"
+
+	"github.com/pullgate/pullgate/verify/reason"
 )
 
 // entity is the content of every format that sigstore-go verifies: what was
@@ -58,7 +60,10 @@ func (e *entity) says(image digest.Digest) (Signer, error) {
 		return Signer{}, err
 	}
 	if !names(p.Critical.Image.Digest, image) {
-		return Signer{}, fmt.Errorf("it is for another image, %.80q", p.Critical.Image.Digest)
+		return Signer{}, because(
+			reason.OtherImage,
+			fmt.Errorf("it is for another image, %.80q", p.Critical.Image.Digest),
+		)
 	}
 
 	return Signer{PredicateType: signPredicate, Annotations: p.annotations()}, nil

@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+
+	"github.com/pullgate/pullgate/verify/reason"
 )
 
 // count counts the evidence before any of it is looked at.
@@ -26,7 +28,7 @@ func (e *entity) count() error {
 func (e *entity) prove() error {
 	if !e.proved {
 		e.proved = true
-		e.broken = e.evidence()
+		e.broken = because(reason.Certificate, e.evidence())
 	}
 
 	return e.broken
@@ -35,14 +37,14 @@ func (e *entity) prove() error {
 func (e *entity) evidence() error {
 	if e.annotations != nil {
 		if err := e.annotated(); err != nil {
-			return err
+			return because(reason.Unreadable, err)
 		}
 	}
 	if err := e.count(); err != nil {
-		return err
+		return because(reason.Limit, err)
 	}
 	if err := e.checkVersion(); err != nil {
-		return err
+		return because(reason.LogEntry, err)
 	}
 
 	if err := e.readCertificates(); err != nil {
@@ -50,12 +52,12 @@ func (e *entity) evidence() error {
 	}
 	for _, t := range e.logEntries {
 		if err := boundLogEntry(t); err != nil {
-			return err
+			return because(reason.LogEntry, err)
 		}
 	}
 	for _, token := range e.stamps {
 		if err := boundTimestamp(token); err != nil {
-			return err
+			return because(reason.Timestamp, err)
 		}
 	}
 	return nil

@@ -74,10 +74,10 @@ func TestReaders(t *testing.T) {
 	}{
 		"envelope":                        {MediaTypeDSSE, attestation, true, true},
 		"envelope, a field more":          {MediaTypeDSSE, edit(attestation, "{", `{"x":1,`), true, false},
-		"envelope, a certificate beside":  {MediaTypeDSSE, edit(attestation, `{"sig"`, `{"cert":"x","sig"`), true, false},
+		"envelope, a certificate beside":  {MediaTypeDSSE, edit(attestation, `[{`, `[{"cert":"x",`), true, false},
 		"envelope, two signatures":        {MediaTypeDSSE, edit(attestation, `[{`, `[{"sig":"AAAA"},{`), false, true},
-		"envelope, signature not base64":  {MediaTypeDSSE, edit(attestation, `"sig":"`, `"sig":"%`), false, true},
-		"envelope, key ID a number":       {MediaTypeDSSE, edit(attestation, `{"sig"`, `{"keyid":1,"sig"`), false, false},
+		"envelope, sig not base64":        {MediaTypeDSSE, edit(attestation, `"sig":"`, `"sig":"%`), false, true},
+		"envelope, key ID a number":       {MediaTypeDSSE, edit(attestation, `[{`, `[{"keyid":1,`), false, false},
 		"envelope, signature a list":      {MediaTypeDSSE, edit(attestation, `[{`, `[{"sig":[1]},{`), false, false},
 		"envelope, no signature":          {MediaTypeDSSE, unsigned, false, false},
 		"envelope, a later statement":     {MediaTypeDSSE, dsse(later), false, true},

@@ -17,6 +17,7 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature/options"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/reason"
 )
 
 // key is one public key and the ways in which it signs.
@@ -77,7 +78,7 @@ func verifiersOf(public crypto.PublicKey) ([]signature.Verifier, error) {
 	return []signature.Verifier{v}, nil
 }
 
-var errOtherKey = errors.New("it was made by another key, or altered")
+var errOtherKey = because(reason.OtherKey, errors.New("it was made by another key, or altered"))
 
 // keyring is what an authority of keys trusts: a signature by any counts.
 type keyring []key

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/pullgate/pullgate/verify/reason"
 )
 
 // Candidate is one thing that claims to be a signature. All of it is untrusted.
@@ -26,6 +28,11 @@ type Reading struct {
 // Read takes c apart; what it signs must be about exactly image. It computes no
 // signature. Errors are as Authority.Verify's.
 func Read(c Candidate, image digest.Digest) (*Reading, error) {
+	r, err := read(c, image)
+	return r, because(reason.Unreadable, err)
+}
+
+func read(c Candidate, image digest.Digest) (*Reading, error) {
 	if c.Kind == Legacy && len(c.Payload) > MaxPayload {
 		return nil, errTooLarge
 	}
@@ -34,12 +41,12 @@ func Read(c Candidate, image digest.Digest) (*Reading, error) {
 	if f == nil {
 		return nil, errors.New("it is of no known format")
 	}
-	content, err := f.open(c)
+	opened, err := f.open(c)
 	if err != nil {
 		return nil, err
 	}
 
-	says, err := content.says(image)
+	says, err := opened.says(image)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +56,7 @@ func Read(c Candidate, image digest.Digest) (*Reading, error) {
 		return nil, errTooLarge
 	}
 
-	return &Reading{content: content, image: image, says: says}, nil
+	return &Reading{content: opened, image: image, says: says}, nil
 }
 
 var errTooLarge = fmt.Errorf("it is larger than %d KiB, and no signature is", MaxPayload>>10)

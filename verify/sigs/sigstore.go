@@ -9,6 +9,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/verify"
+
+	"github.com/pullgate/pullgate/verify/reason"
 )
 
 // newVerifier is sigstore-go's, which need not build the predicate of a large
@@ -33,22 +35,31 @@ func run(v *verify.Verifier, e *entity, image digest.Digest, who verify.PolicyOp
 // plainly says which step of sigstore-go's verification failed, for a person.
 func plainly(err error) error {
 	text := err.Error()
-	for _, step := range []struct{ prefix, words string }{
-		{"failed to verify log inclusion", "no transparency log entry proves it"},
-		{"failed to verify timestamps", "no trusted timestamp proves when it was made"},
+	for _, step := range []struct {
+		prefix string
+		code   reason.Code
+		words  string
+	}{
+		{"failed to verify log inclusion", reason.LogEntry, "no transparency log entry proves it"},
+		{"failed to verify timestamps", reason.Timestamp, "no trusted timestamp proves when it was made"},
 		{
 			"failed to verify leaf certificate",
+			reason.Certificate,
 			"its certificate was not issued by the trusted authority, or was not valid when it was made",
 		},
-		{"failed to verify signed certificate timestamp", "its certificate is in no trusted certificate log"},
-		{"failed to verify signature", "it was made by another key, or altered"},
+		{
+			"failed to verify signed certificate timestamp",
+			reason.Certificate,
+			"its certificate is in no trusted certificate log",
+		},
+		{"failed to verify signature", reason.OtherKey, "it was made by another key, or altered"},
 	} {
 		if rest, ok := strings.CutPrefix(text, step.prefix); ok {
-			return fmt.Errorf("%s%s", step.words, detail(rest))
+			return because(step.code, fmt.Errorf("%s%s", step.words, detail(rest)))
 		}
 	}
 
-	return fmt.Errorf("it cannot be verified%s", detail(text))
+	return because(reason.Unverifiable, fmt.Errorf("it cannot be verified%s", detail(text)))
 }
 
 // detail is what sigstore-go adds, without what is for its programmers: dumps

@@ -8,6 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullgate/pullgate/verify/oci"
+	"github.com/pullgate/pullgate/verify/reason"
 )
 
 // statement is an in-toto statement, as far as verification reads it
@@ -73,7 +74,7 @@ func (s *statement) about(image digest.Digest) (map[string]string, error) {
 	}
 
 	if !found {
-		return nil, errors.New("its statement is not about this image")
+		return nil, because(reason.OtherImage, errors.New("its statement is not about this image"))
 	}
 	return annotations, nil
 }

@@ -3,9 +3,9 @@ package decisions
 import (
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/reason"
 )
 
 // Advice returns what helps after the decision that r records, in lines, or
@@ -71,7 +71,7 @@ func (r *Record) refusalAdvice(first, now string) []string {
 // lacksSignature reports whether a signature is what the image was refused for,
 // rather than what a policy says about its repository.
 func (r *Record) lacksSignature() bool {
-	return slices.ContainsFunc(r.Reasons, func(reason Reason) bool {
-		return reason.Authority != "" || strings.HasPrefix(reason.Reason, "no signature found")
+	return slices.ContainsFunc(r.Reasons, func(why Reason) bool {
+		return why.Authority != "" || why.Code == reason.NoSignature
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pullgate/pullgate/cmd/pullgate/show"
+	"github.com/pullgate/pullgate/verify/reason"
 )
 
 // maxLineBytes bounds a line, its newline included.
@@ -41,9 +42,10 @@ func (r *Record) shorten() {
 	}
 
 	r.Reasons = r.Reasons[:min(len(r.Reasons), shortListItems)]
-	for i, reason := range r.Reasons {
-		r.Reasons[i].Authority = show.Shorten(reason.Authority, shortItemBytes)
-		r.Reasons[i].Reason = show.Shorten(reason.Reason, shortItemBytes)
+	for i, why := range r.Reasons {
+		r.Reasons[i].Code = reason.Code(show.Shorten(string(why.Code), shortItemBytes))
+		r.Reasons[i].Authority = show.Shorten(why.Authority, shortItemBytes)
+		r.Reasons[i].Reason = show.Shorten(why.Reason, shortItemBytes)
 	}
 
 	for _, s := range r.texts() {
@@ -105,6 +107,9 @@ func appendReasons(b []byte, list []Reason) []byte {
 	before := `,"reasons":[`
 	for _, r := range list {
 		b = append(append(b, before...), '{')
+		if r.Code != "" {
+			b = append(appendText(append(b, `"code":`...), string(r.Code)), ',')
+		}
 		if r.Authority != "" {
 			b = append(appendText(append(b, `"authority":`...), r.Authority), ',')
 		}

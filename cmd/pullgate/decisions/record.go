@@ -12,6 +12,7 @@ import (
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/reason"
 )
 
 // OutcomeError is the outcome of a request that ended without a verdict. The
@@ -69,8 +70,9 @@ type Finding struct {
 
 // Reason is one reason for a refusal.
 type Reason struct {
-	Authority string `json:"authority,omitempty"` // empty when no authority was asked
-	Reason    string `json:"reason"`
+	Code      reason.Code `json:"code,omitempty"`      // empty in lines of older versions
+	Authority string      `json:"authority,omitempty"` // empty when no authority was asked
+	Reason    string      `json:"reason"`
 }
 
 // NewReasons returns the printable reasons of a verdict, each cut off after limit
@@ -79,8 +81,9 @@ func NewReasons(reasons []verify.Reason, limit int) []Reason {
 	var list []Reason
 	for _, r := range reasons {
 		list = append(list, Reason{
+			Code:      r.Code,
 			Authority: show.Printable(r.Authority),
-			Reason:    show.Printable(show.Shorten(r.Reason, limit)),
+			Reason:    show.Printable(show.Shorten(r.Text, limit)),
 		})
 	}
 	return list
@@ -116,8 +119,8 @@ func newRecord(d *proxy.Decision) Record {
 	for _, f := range d.Findings {
 		r.Findings = append(r.Findings, Finding{Authority: f.Authority, Passed: f.Passed, Detail: f.Detail})
 	}
-	for _, reason := range d.Reasons {
-		r.Reasons = append(r.Reasons, Reason{Authority: reason.Authority, Reason: reason.Reason})
+	for _, why := range d.Reasons {
+		r.Reasons = append(r.Reasons, Reason{Code: why.Code, Authority: why.Authority, Reason: why.Text})
 	}
 
 	r.sanitize()
@@ -137,8 +140,9 @@ func (r *Record) sanitize() {
 		f.Authority, f.Detail = show.Printable(f.Authority), show.Printable(f.Detail)
 	}
 	for i := range r.Reasons {
-		reason := &r.Reasons[i]
-		reason.Authority, reason.Reason = show.Printable(reason.Authority), show.Printable(reason.Reason)
+		why := &r.Reasons[i]
+		why.Code = reason.Code(show.Printable(string(why.Code)))
+		why.Authority, why.Reason = show.Printable(why.Authority), show.Printable(why.Reason)
 	}
 }
 
@@ -180,12 +184,12 @@ func (r *Record) Name() string {
 // OtherReasons returns the reasons that no finding of r gives already.
 func (r *Record) OtherReasons() []Reason {
 	var list []Reason
-	for _, reason := range r.Reasons {
+	for _, why := range r.Reasons {
 		found := slices.ContainsFunc(r.Findings, func(f Finding) bool {
-			return f.Authority == reason.Authority && f.Detail == reason.Reason
+			return f.Authority == why.Authority && f.Detail == why.Reason
 		})
 		if !found {
-			list = append(list, reason)
+			list = append(list, why)
 		}
 	}
 	return list

@@ -35,7 +35,7 @@ func someDecision(n int) proxy.Decision {
 		Policy:     "prod",
 		PolicyHash: strings.Repeat("c", 64),
 		Findings:   []verify.Finding{{Authority: "release", Passed: true, Detail: "no signature found"}},
-		Reasons:    []verify.Reason{{Authority: "release", Reason: "no signature found"}},
+		Reasons:    []verify.Reason{{Code: "no_signature", Authority: "release", Text: "no signature found"}},
 		Signer:     "key release",
 		Unknown:    true,
 		Error:      "none",
@@ -100,7 +100,7 @@ func TestHostileText(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := evilDecision(text, 100)
 			r := newRecord(&d)
-			if d.Reasons[0].Reason != text {
+			if d.Reasons[0].Text != text {
 				t.Fatal("what requests share was changed")
 			}
 			line := appendLine(nil, &r)

@@ -10,6 +10,7 @@ import (
 	"github.com/pullgate/pullgate/cmd/pullgate/show"
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/reason"
 )
 
 // keepingSink keeps what it is given.
@@ -49,7 +50,7 @@ func evilDecision(text string, n int) proxy.Decision {
 	}
 	for range n {
 		d.Findings = append(d.Findings, verify.Finding{Authority: text, Detail: text})
-		d.Reasons = append(d.Reasons, verify.Reason{Authority: text, Reason: text})
+		d.Reasons = append(d.Reasons, verify.Reason{Code: reason.Code(text), Authority: text, Text: text})
 	}
 	return d
 }
@@ -77,8 +78,8 @@ func TestHostileTextAtTheSink(t *testing.T) {
 		}
 	})
 	t.Run("decision", func(t *testing.T) {
-		finding, reason := got.Findings[0], got.Reasons[0]
-		texts := []string{finding.Authority, finding.Detail, reason.Authority, reason.Reason}
+		finding, why := got.Findings[0], got.Reasons[0]
+		texts := []string{finding.Authority, finding.Detail, string(why.Code), why.Authority, why.Reason}
 		for _, text := range got.texts() {
 			texts = append(texts, *text)
 		}
@@ -89,8 +90,8 @@ func TestHostileTextAtTheSink(t *testing.T) {
 		}
 	})
 	t.Run("shared", func(t *testing.T) {
-		if d.Findings[0].Detail != evil || d.Reasons[0].Reason != evil {
-			t.Errorf("what requests share was changed: %q, %q", d.Findings[0].Detail, d.Reasons[0].Reason)
+		if d.Findings[0].Detail != evil || d.Reasons[0].Text != evil {
+			t.Errorf("what requests share was changed: %q, %q", d.Findings[0].Detail, d.Reasons[0].Text)
 		}
 	})
 }

@@ -130,7 +130,7 @@ func judgedBy(r *decisions.Record) (ref policy.Reference, ok bool) {
 
 // isReferrersIndex reports whether r is about the list of an image's referrers,
 // which the gate admits for what it is.
-func isReferrersIndex(r *decisions.Record) bool { return r.Signer == "referrers index" }
+func isReferrersIndex(r *decisions.Record) bool { return r.Signer == verify.SignerReferrersIndex }
 
 // find returns the image of that name, which it adds if it is new.
 func (h *History) find(name policy.Image) *image {

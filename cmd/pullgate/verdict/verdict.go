@@ -64,9 +64,9 @@ func Text(v verify.Verdict, set *policy.Set) string {
 
 	for _, r := range v.Reasons {
 		if r.Authority != "" {
-			fmt.Fprintf(&b, "  authority %q: %s\n", r.Authority, r.Reason)
+			fmt.Fprintf(&b, "  authority %q: %s\n", r.Authority, r.Text)
 		} else {
-			fmt.Fprintf(&b, "  %s\n", r.Reason)
+			fmt.Fprintf(&b, "  %s\n", r.Text)
 		}
 	}
 	return b.String()
