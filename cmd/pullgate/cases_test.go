@@ -154,33 +154,3 @@ func withOtherBlobs(t *testing.T, file string) string {
 	}
 	return string(text)
 }
-
-func TestLint(t *testing.T) {
-	t.Parallel()
-	_, key := publicKey(t)
-	dir := t.TempDir()
-	writeIn(t, dir, "a.pub", key)
-	const upstream = "upstreams: [{host: a.example}]\n"
-	for text, want := range map[string]string{
-		upstream + "policies: [{name: x, images: ['a.example/**'], authorities: [{key: a.pub}]}]\n":            "",
-		upstream + "policies: [{name: x, images: ['a.example/b'], static: allow, expires: 2099-01-01}]\n":      "",
-		upstream + "policies: [{name: x, images: ['a.example/b'], static: deny}]\n":                            "",
-		upstream + "policies: [{name: x, images: ['a.example/b'], static: allow}]\n":                           "has no end",
-		upstream + "policies: [{name: x, images: ['a.example/**'], static: allow, expires: 2099-01-01}]\n":     "is no policy",
-		upstream + "policies: [{name: x, images: ['**'], static: allow, expires: 2099-01-01}]\n":               "is no policy",
-		upstream + "policies: [{name: x, images: ['*.example/b'], authorities: [{key: a.pub}]}]\n":             "matches hosts by a pattern",
-		upstream + "policies: [{name: x, images: ['a.example/b'], mode: warn, authorities: [{key: a.pub}]}]\n": "has no end",
-		upstream + "mode: warn\n":                                        "refuses nothing",
-		upstream + "defaultAction: allow\n":                              "whatever no policy matches",
-		upstream + "listen: 0.0.0.0:5000\n":                              "not loopback",
-		"upstreams: [{host: a.example, url: 'http://b.example'}]\n":      "plain http",
-		"upstreams: [{host: a.example, url: 'http://127.0.0.1:5050'}]\n": "",
-		"upstreams: [{host: a.example, url: 'http://localhost:5050'}]\n": "",
-	} {
-		var out, errs bytes.Buffer
-		err := run(t.Context(), []string{"check", "--strict", "--config", writeIn(t, dir, "c.yaml", text)}, &out, &errs)
-		if (err == nil) != (want == "") || !strings.Contains(errs.String(), want) {
-			t.Errorf("%s: %v, says %q; want %q", text, err, errs.String(), want)
-		}
-	}
-}
