@@ -6,10 +6,10 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/spf13/cobra"
 
 	"github.com/pullgate/pullgate/cmd/pullgate/demo"
+	"github.com/pullgate/pullgate/cmd/pullgate/signing"
 )
 
 func demoCommand() *cobra.Command {
@@ -37,11 +37,10 @@ can try your own client. Everything is on 127.0.0.1 and gone when it ends.`,
 
 // signDemo signs as `pullgate sign --format legacy` does.
 func signDemo(ctx context.Context, repo name.Repository, d v1.Hash, key *ecdsa.PrivateKey) error {
-	with, err := newSigner(key)
+	signer, err := signing.NewKeySigner(key)
 	if err != nil {
 		return err
 	}
-
-	j := &signing{with: with, legacy: true, options: []remote.Option{remote.WithContext(ctx)}}
-	return j.writeLegacy(repo, v1.Descriptor{Digest: d})
+	p := signing.Pusher{Signer: signer, Format: signing.Legacy}
+	return p.Sign(ctx, repo, v1.Descriptor{Digest: d})
 }
