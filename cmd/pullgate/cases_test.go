@@ -15,6 +15,7 @@ import (
 
 	"github.com/pullgate/pullgate/cmd/pullgate/demo"
 	"github.com/pullgate/pullgate/cmd/pullgate/exit"
+	"github.com/pullgate/pullgate/test/rig"
 )
 
 // A recording made from a registry decides the same once the registry is gone.
@@ -23,18 +24,18 @@ func TestCasesFromRecordings(t *testing.T) {
 	reg := httptest.NewServer(
 		registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)),
 	)
-	private, public := publicKey(t)
+	private, public := rig.KeyPair(t)
 	addr := strings.TrimPrefix(reg.URL, "http://")
-	if _, err := demo.PushImages(t.Context(), addr, private, signDemo); err != nil {
+	if _, err := demo.PushImages(t.Context(), addr, private); err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	writeIn(t, dir, "key.pub", public)
-	config := writeIn(
+	rig.Write(t, dir, "key.pub", public)
+	config := rig.Write(
 		t,
 		dir,
 		"pullgate.yaml",
-		"upstreams: [{host: demo.example, url: \"http://"+addr+"\"}]\n"+signedByKey,
+		"upstreams: [{host: demo.example, url: \"http://"+addr+"\"}]\n"+rig.SignedByKey,
 	)
 	command := func(want int, args ...string) string {
 		t.Helper()
@@ -86,7 +87,7 @@ func TestCasesFromRecordings(t *testing.T) {
 	reg.Close()
 	command(exit.CouldNotTell, "verify", "demo.example/signed:latest", "--config", config)
 
-	good := writeIn(t, dir, "good.yaml", `cases:
+	good := rig.Write(t, dir, "good.yaml", `cases:
   - {image: "demo.example/signed:latest", recorded: signed.json, policy: keyed, outcome: allowed}
   - {image: "demo.example/unsigned:latest", recorded: unsigned.json, outcome: denied, reason: no signature found}
 `)
@@ -100,24 +101,24 @@ func TestCasesFromRecordings(t *testing.T) {
 		"field":   `{image: "demo.example/signed:latest", outcome: allowed, recorder: x}`,
 		"word":    `{image: "demo.example/signed:latest", outcome: fine}`,
 	} {
-		command(exit.Denied, "test", writeIn(t, dir, name+".yaml", "cases:\n  - "+text+"\n"), "--config", config)
+		command(exit.Denied, "test", rig.Write(t, dir, name+".yaml", "cases:\n  - "+text+"\n"), "--config", config)
 	}
-	command(exit.Denied, "test", writeIn(t, dir, "empty.yaml", "cases: []\n"), "--config", config)
+	command(exit.Denied, "test", rig.Write(t, dir, "empty.yaml", "cases: []\n"), "--config", config)
 	command(
 		exit.CouldNotTell,
 		"test",
-		writeIn(t, dir, "live.yaml", "cases:\n  - {image: \"demo.example/signed:latest\", outcome: allowed}\n"),
+		rig.Write(t, dir, "live.yaml", "cases:\n  - {image: \"demo.example/signed:latest\", outcome: allowed}\n"),
 		"--config",
 		config,
 	)
 
 	// A recording is as little trusted as a registry: one with other bytes
 	// under a digest is no signature.
-	writeIn(t, dir, "swapped.json", withOtherBlobs(t, filepath.Join(dir, "signed.json")))
+	rig.Write(t, dir, "swapped.json", withOtherBlobs(t, filepath.Join(dir, "signed.json")))
 	command(
 		exit.CouldNotTell,
 		"test",
-		writeIn(
+		rig.Write(
 			t,
 			dir,
 			"swapped.yaml",

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/pullgate/pullgate/cmd/pullgate/exit"
+	"github.com/pullgate/pullgate/test/rig"
 )
 
 // TestCheck: a good configuration is counted, and of a bad one every problem has its
@@ -14,10 +15,10 @@ import (
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	var out, errs bytes.Buffer
-	_, key := publicKey(t)
+	_, key := rig.KeyPair(t)
 	dir := t.TempDir()
-	writeIn(t, dir, "a.pub", key)
-	good := writeIn(
+	rig.Write(t, dir, "a.pub", key)
+	good := rig.Write(
 		t,
 		dir,
 		"good.yaml",
@@ -30,7 +31,7 @@ func TestCheck(t *testing.T) {
 	if !strings.Contains(out.String(), "1 policy") {
 		t.Errorf("it says %q", out.String())
 	}
-	bad := writeIn(t, dir, "bad.yaml", "mode: off\nupstreams: [{host: a.example}]\npolicies: [{name: x}]\n")
+	bad := rig.Write(t, dir, "bad.yaml", "mode: off\nupstreams: [{host: a.example}]\npolicies: [{name: x}]\n")
 	err := run(t.Context(), []string{"check", "--config", bad}, &out, &errs)
 	if exit.Code(err) != exit.Denied {
 		t.Fatalf("bad configuration: %v", err)
@@ -45,9 +46,9 @@ func TestCheck(t *testing.T) {
 // TestCheckStrict: what is allowed but weak is named, and nothing else is.
 func TestCheckStrict(t *testing.T) {
 	t.Parallel()
-	_, key := publicKey(t)
+	_, key := rig.KeyPair(t)
 	dir := t.TempDir()
-	writeIn(t, dir, "a.pub", key)
+	rig.Write(t, dir, "a.pub", key)
 	const upstream = "upstreams: [{host: a.example}]\n"
 	policy := func(text string) string { return upstream + "policies: [{name: x, " + text + "}]\n" }
 
@@ -69,7 +70,7 @@ func TestCheckStrict(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			var out, errs bytes.Buffer
-			file := writeIn(t, dir, "c.yaml", row.text)
+			file := rig.Write(t, dir, "c.yaml", row.text)
 			err := run(t.Context(), []string{"check", "--strict", "--config", file}, &out, &errs)
 			if (err == nil) != (row.want == "") || !strings.Contains(errs.String(), row.want) {
 				t.Errorf("%v, says %q; want %q", err, errs.String(), row.want)
