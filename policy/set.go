@@ -30,6 +30,7 @@ func (s *Set) index() *Set {
 		for _, g := range p.Images {
 			prefixes[prefix(g.literal)] = true
 		}
+
 		if len(prefixes) == 0 || prefixes[""] {
 			s.anywhere = append(s.anywhere, i)
 			continue
@@ -82,6 +83,7 @@ func (s *Set) ForEither(image Repository, digest, alias string, client Client) *
 	if s == nil {
 		return defaultPolicy(denyByDefault)
 	}
+
 	name := image.String()
 	for p := range s.candidates(name) {
 		if p.matchesRepository(name) && (p.matchesDigest(digest) || p.matchesDigest(alias)) {
@@ -111,6 +113,7 @@ func (s *Set) TrustRoots() []TrustRoot {
 			}
 		}
 	}
+
 	var list []TrustRoot
 	for _, name := range slices.Sorted(maps.Keys(used)) {
 		r := TrustRoot{Name: name}
@@ -158,6 +161,7 @@ func (s *Set) couldAllow(repo Repository, _ Client, now time.Time) bool {
 	if s == nil {
 		return false
 	}
+
 	name := repo.String()
 	for p := range s.candidates(name) {
 		if !p.matchesRepository(name) {
@@ -170,6 +174,7 @@ func (s *Set) couldAllow(repo Repository, _ Client, now time.Time) bool {
 			return false // nothing after it is ever asked
 		}
 	}
+
 	return !s.defaultAction().deniesAlways(now)
 }
 

@@ -69,7 +69,7 @@ func (a *Authority) demands() demands {
 
 // needsRoot reports whether nothing can count without the trust root.
 func (a *Authority) needsRoot() bool {
-	return a.policy.TransparencyLog || a.policy.Timestamp || a.policy.PKI != nil && a.policy.PKI.Stamped
+	return a.policy.TransparencyLog || a.policy.Timestamp || a.policy.PKI != nil && a.policy.PKI.RequireTimestamp
 }
 
 // Name is the policy's name for the authority.

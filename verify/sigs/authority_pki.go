@@ -46,7 +46,7 @@ func (a *Authority) newPKI(roots []*Root) (*pki, error) {
 	}
 
 	stamped := demands{logEntry: a.policy.TransparencyLog, timestamp: true}
-	demandStamp := a.policy.PKI.Stamped || a.policy.Timestamp
+	demandStamp := a.policy.PKI.RequireTimestamp || a.policy.Timestamp
 	if demandStamp || roots[0].hasStamp() {
 		v, err := roots[0].evidenceVerifier(material, stamped, nil)
 		if err != nil {

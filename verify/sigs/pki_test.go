@@ -78,7 +78,7 @@ func (c corporate) signed(t testing.TB, change ...template) signing {
 }
 
 func stampedBy(p *policy.Authority)     { p.TrustRoots = []string{"local"} }
-func mustBeStamped(p *policy.Authority) { stampedBy(p); p.PKI.Stamped = true }
+func mustBeStamped(p *policy.Authority) { stampedBy(p); p.PKI.RequireTimestamp = true }
 func mustBeLogged(p *policy.Authority)  { stampedBy(p); p.TransparencyLog = true }
 
 func TestOwnPKI(t *testing.T) {

@@ -40,7 +40,7 @@ func (w *weaknesses) pki(a policy.Authority) {
 	if broad(a.PKI.Subject) {
 		w.add("authority %q: subject %s admits everybody the PKI ever issued a certificate to", a.Name, a.PKI.Subject)
 	}
-	if a.PKI.Stamped { // a timestamp outlives the root
+	if a.PKI.RequireTimestamp { // a timestamp outlives the root
 		return
 	}
 

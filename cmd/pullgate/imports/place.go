@@ -10,9 +10,23 @@ import (
 // or every one.
 type place struct {
 	value
-	glob   policy.Glob
-	digest string // "": any
-	any    bool   // no tag stood in the pattern: pulls by tag and by digest alike
+	glob     policy.Glob
+	digest   string // "": any
+	untagged bool   // no tag stood in the pattern: pulls by tag and by digest alike
+}
+
+// covers reports that p surely matches all that q matches.
+func (p place) covers(q place) bool {
+	return (p.digest == "" || p.digest == q.digest) && p.glob.Covers(q.glob)
+}
+
+// meets reports whether some image may match both. It may say so wrongly,
+// never the opposite.
+func (p place) meets(q place) bool {
+	if p.digest != "" && q.digest != "" && p.digest != q.digest {
+		return false
+	}
+	return overlap(p.glob.String(), q.glob.String())
 }
 
 // globs translates a pattern over whole image names (host/path:tag or @digest),
@@ -23,55 +37,26 @@ func (v value) globs(pattern string) []place {
 	if i := strings.LastIndex(pattern, "/"); i >= 0 {
 		head, last = pattern[:i+1], pattern[i+1:]
 	}
-	var p place
-	shown := v.node.Value
 	name, digest, hasDigest := strings.Cut(last, "@")
 	name, tag, hasTag := strings.Cut(name, ":")
-	switch {
-	case strings.Trim(digest, "*") == "" && hasDigest,
-		hasDigest && digest == "sha256:*",
-		hasDigest && digest == "sha256:**":
-	case hasDigest && strings.Contains(digest, "*"):
-		v.refuse("%q: a part of a digest cannot be asked for: write the whole digest", shown)
-		return nil
-	case hasDigest && !isDigest(digest):
-		v.refuse("%q: %q is no digest: write sha256: and 64 hex digits", shown, digest)
-		return nil
-	case hasDigest:
-		p.digest = digest
-	case hasTag && strings.Trim(tag, "*") != "":
-		v.refuse(
-			"%q says which tag: pullgate's policies never see tags, runtimes ask by digest as well; write %s%s@* "+
-				"if the policy holds for every tag",
-			shown,
-			head,
-			name,
-		)
-		return nil
-	case hasTag && name == "":
-		v.refuse("%q has no repository", shown)
-		return nil
-	case hasTag:
-		v.lose("%q matches pulls by tag; here it holds for pulls by digest as well", shown)
-	case !strings.HasSuffix(name, "*"):
-		v.refuse(
-			"%q matches an image only without tag and digest, which is hardly meant: write %s@* there for every "+
-				"tag, and import again",
-			shown,
-			shown,
-		)
-		return nil
-	default:
-		p.any = true
+
+	var p place
+	var ok bool
+	if hasDigest {
+		p, ok = v.ofDigest(digest)
+	} else {
+		p, ok = v.ofEveryDigest(head, last)
 	}
-	p.any = p.any || hasDigest
-	repository := head + name
+	if !ok {
+		return nil
+	}
 	if hasTag && hasDigest && tag != "" {
-		v.refuse("%q has a tag and a digest: remove the tag", shown)
+		v.refuse("%q has a tag and a digest: remove the tag", v.Node.Value)
 		return nil
 	}
+
 	var all []place
-	for _, text := range dialect(repository) {
+	for _, text := range dialect(head + name) {
 		g, err := policy.ParseGlob(text)
 		if err != nil {
 			v.refuse("%v", err)
@@ -87,6 +72,59 @@ func (v value) globs(pattern string) []place {
 	return all
 }
 
+// ofDigest reads what stands behind the @ of a pattern.
+func (v value) ofDigest(digest string) (place, bool) {
+	p := place{untagged: true}
+	switch {
+	case strings.Trim(digest, "*") == "" || digest == "sha256:*" || digest == "sha256:**":
+	case strings.Contains(digest, "*"):
+		v.refuse("%q: a part of a digest cannot be asked for: write the whole digest", v.Node.Value)
+		return place{}, false
+	case !isDigest(digest):
+		v.refuse("%q: %q is no digest: write sha256: and 64 hex digits", v.Node.Value, digest)
+		return place{}, false
+	default:
+		p.digest = digest
+	}
+	return p, true
+}
+
+// ofEveryDigest reads a pattern without a digest, of which last is what stands
+// behind the last slash.
+func (v value) ofEveryDigest(head, last string) (place, bool) {
+	var p place
+	shown := v.Node.Value
+	name, tag, hasTag := strings.Cut(last, ":")
+
+	switch {
+	case hasTag && strings.Trim(tag, "*") != "":
+		v.refuse(
+			"%q says which tag: pullgate's policies never see tags, runtimes ask by digest as well; write %s%s@* "+
+				"if the policy holds for every tag",
+			shown,
+			head,
+			name,
+		)
+		return place{}, false
+	case hasTag && name == "":
+		v.refuse("%q has no repository", shown)
+		return place{}, false
+	case hasTag:
+		v.lose("%q matches pulls by tag; here it holds for pulls by digest as well", shown)
+	case !strings.HasSuffix(name, "*"):
+		v.refuse(
+			"%q matches an image only without tag and digest, which is hardly meant: write %s@* there for every "+
+				"tag, and import again",
+			shown,
+			shown,
+		)
+		return place{}, false
+	default:
+		p.untagged = true
+	}
+	return p, true
+}
+
 // dialect writes a pattern over repositories in pullgate's dialect, in which
 // ** as a whole segment also matches no segment, and a host is one segment.
 func dialect(pattern string) []string {
@@ -96,12 +134,14 @@ func dialect(pattern string) []string {
 	for strings.Contains(pattern, "***") {
 		pattern = strings.ReplaceAll(pattern, "***", "**")
 	}
+
 	segments := strings.Split(pattern, "/")
 	for i := 1; i < len(segments)-1; i++ {
 		if segments[i] == "**" {
 			segments[i] = "*/**"
 		}
 	}
+
 	host, rest := segments[0], strings.Join(segments[1:], "/")
 	before, after, deep := strings.Cut(host, "**")
 	if !deep || host == "**" || len(segments) == 1 || strings.Contains(after, "**") {
@@ -146,72 +186,4 @@ func crossing(pattern string) string {
 func isDigest(s string) bool {
 	hex, ok := strings.CutPrefix(s, "sha256:")
 	return ok && len(hex) == 64 && strings.Trim(hex, "0123456789abcdef") == ""
-}
-
-// covers reports that p surely matches all that q matches.
-func (p place) covers(q place) bool {
-	return (p.digest == "" || p.digest == q.digest) && p.glob.Covers(q.glob)
-}
-
-// meets reports whether some image may match both. It may say so wrongly,
-// never the opposite.
-func (p place) meets(q place) bool {
-	if p.digest != "" && q.digest != "" && p.digest != q.digest {
-		return false
-	}
-	return overlap(p.glob.String(), q.glob.String())
-}
-
-// overlap walks two globs at once: a state is a position in each.
-func overlap(a, b string) bool {
-	// "/**/" also matches "/": as a run of anything after the "/" it matches more.
-	a, b = widen(a), widen(b)
-	type state struct{ i, j int }
-	seen := map[state]bool{}
-	var meet func(i, j int) bool
-	meet = func(i, j int) bool {
-		if i == len(a) && j == len(b) {
-			return true
-		}
-		if seen[state{i, j}] {
-			return false
-		}
-		seen[state{i, j}] = true
-		wildA, nextA := wild(a, i)
-		wildB, nextB := wild(b, j)
-		if wildA != 0 && meet(nextA, j) || wildB != 0 && meet(i, nextB) {
-			return true
-		}
-		switch {
-		case i == len(a) || j == len(b):
-			return false
-		case wildA != 0 && wildB != 0:
-			return false // both may end here, and what follows is tried above
-		case wildA != 0:
-			return (wildA == 2 || b[j] != '/') && meet(i, j+1)
-		case wildB != 0:
-			return (wildB == 2 || a[i] != '/') && meet(i+1, j)
-		}
-		return a[i] == b[j] && meet(i+1, j+1)
-	}
-	return meet(0, 0)
-}
-
-func widen(glob string) string {
-	glob = strings.ReplaceAll(glob, "/**/", "/**")
-	if rest, ok := strings.CutPrefix(glob, "**/"); ok {
-		return "**" + rest
-	}
-	return glob
-}
-
-// wild says which wildcard stands at i (1: *, 2: **, 0: none) and what follows.
-func wild(glob string, i int) (kind, next int) {
-	switch {
-	case strings.HasPrefix(glob[i:], "**"):
-		return 2, i + 2
-	case strings.HasPrefix(glob[i:], "*"):
-		return 1, i + 1
-	}
-	return 0, i
 }

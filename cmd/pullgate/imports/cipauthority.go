@@ -1,0 +1,227 @@
+package imports
+
+import "github.com/pullgate/pullgate/policy"
+
+// cipAuthority is one authority of a ClusterImagePolicy.
+type cipAuthority struct {
+	authority
+	at           value
+	static       string
+	attestations []string
+	repository   string
+
+	kinds    int    // how many fields say who signs
+	fallback string // names a trust root that the source does not name
+	evidence cipEvidence
+}
+
+// cipEvidence is what an authority says of CA, logs and timestamps.
+type cipEvidence struct {
+	keyless bool
+	ca      string // host of another CA than Sigstore's, or a trust root
+	log     string // address or trust root; "": the public log
+	stamp   string // trust root; "": none is asked for
+	noLog   *value // ctlog: {}
+	noSCT   *value // insecureIgnoreSCT
+}
+
+func readCIPAuthority(v value, fallback string) cipAuthority {
+	c := cipAuthority{at: v, fallback: fallback}
+	before := len(v.r.problems)
+	v.object(fields{
+		"name":             func(f value) { c.name = f.text() },
+		"key":              c.readKey,
+		"keyless":          c.readKeyless,
+		"static":           c.readStatic,
+		"source":           c.readSource,
+		"ctlog":            c.evidence.readLog,
+		"rfc3161timestamp": c.evidence.readTimestamp,
+		"signatureFormat":  lost("signatures count in either format"),
+		"attestations":     c.readAttestations,
+	})
+
+	if len(v.r.problems) == before && c.kinds != 1 {
+		v.refuse("must have exactly one of key, keyless and static")
+	}
+	if c.evidence.keyless && len(c.identities) == 0 && len(v.r.problems) == before {
+		v.refuse("has no identities: anyone could sign; add keyless.identities")
+	}
+	if c.evidence.noSCT != nil {
+		c.evidence.noSCT.lose("is stricter here: a trust root with CT logs demands an SCT")
+	}
+
+	if c.evidence.keyless {
+		c.evidence.ofIdentities(v, &c.authority)
+	} else {
+		c.evidence.ofKeys(v, &c.authority)
+	}
+	return c
+}
+
+func (c *cipAuthority) readKey(v value) {
+	c.kinds++
+	key, ok := "", false
+	v.object(fields{
+		"secretRef": refused(
+			"a cluster's secret cannot be read: export its public key (kubectl get secret …) and write it as data",
+		),
+		"data": func(f value) { key, ok = f.publicKey() },
+		"kms":  func(f value) { key, ok = f.keyService() },
+		"hashAlgorithm": func(f value) {
+			if f.text() != "sha256" {
+				f.refuse("signatures by keys are verified with sha256")
+			}
+		},
+	})
+
+	if !ok && len(v.r.problems) == 0 {
+		v.refuse("has no key: write data or kms")
+	}
+	if ok {
+		c.keys = []string{key}
+	}
+}
+
+func (c *cipAuthority) readKeyless(v value) {
+	c.kinds++
+	e := &c.evidence
+	e.keyless = true
+
+	v.object(fields{
+		"url": func(f value) {
+			if !isAt(f.text(), publicFulcio) {
+				e.ca = hostOf(f.text())
+			}
+		},
+		"identities": func(f value) { c.identities = append(c.identities, f.identities()...) },
+		"ca-cert": func(f value) {
+			f.object(fields{
+				"secretRef":     carried,
+				"data":          carried,
+				"kms":           carried,
+				"hashAlgorithm": carried,
+			})
+			e.ca = c.fallback
+			f.lose("the certificate has to be put into a trust root: see trustRoots")
+		},
+		"trustRootRef": func(f value) { e.ca = f.text() },
+		"insecureIgnoreSCT": func(f value) {
+			if f.flag() {
+				e.noSCT = &f
+			}
+		},
+	})
+}
+
+func (c *cipAuthority) readStatic(v value) {
+	c.kinds++
+	v.object(fields{
+		"action": func(f value) {
+			c.static = f.text()
+			if c.static != "pass" && c.static != "fail" {
+				f.refuse("must be pass or fail")
+			}
+		},
+		"message": lost("refusals have pullgate's own text"),
+	})
+}
+
+func (c *cipAuthority) readSource(v value) {
+	sources := v.list()
+	if len(sources) > 1 {
+		v.refuse("has several places: a policy has one signatureRepository")
+	}
+	for _, e := range sources {
+		e.object(fields{
+			"oci": func(f value) {
+				repository, err := policy.ParseRepository(f.text())
+				if err != nil {
+					f.refuse("%v", err)
+				}
+				c.repository = repository.String()
+			},
+			"signaturePullSecrets": lost("credentials are the upstream's: auth under upstreams"),
+			"tagPrefix":            noPrefix(),
+		})
+	}
+}
+
+func (c *cipAuthority) readAttestations(v value) {
+	v.items(func(e value) {
+		e.object(fields{
+			"name":          lost("attestations have no names here"),
+			"predicateType": func(f value) { c.attestations = append(c.attestations, f.text()) },
+			"policy":        refused(writeCEL),
+		})
+	})
+}
+
+func (e *cipEvidence) readLog(v value) {
+	v.object(fields{
+		"url": func(f value) {
+			if e.log == "" {
+				e.log = f.text()
+			}
+		},
+		"trustRootRef": func(f value) { e.log = f.text() },
+	})
+	if e.log == "" {
+		e.noLog = &v
+	}
+}
+
+func (e *cipEvidence) readTimestamp(v value) {
+	v.object(fields{"trustRootRef": func(f value) { e.stamp = f.text() }})
+}
+
+// inPublicLog reports whether the log is Sigstore's public one.
+func (e *cipEvidence) inPublicLog() bool { return e.log == "" || isAt(e.log, publicRekor) }
+
+// ofKeys settles what signatures by keys must bring. In policy-controller a
+// timestamp takes the place of the log's entry.
+func (e *cipEvidence) ofKeys(v value, a *authority) {
+	switch {
+	case e.stamp != "":
+		a.stamp, a.root = true, v.r.trust(e.stamp, e.stamp, makeRoot)
+	case e.log != "":
+		a.log = true
+		if !e.inPublicLog() {
+			a.root = v.r.trust(hostOf(e.log), hostOf(e.log), makeRoot)
+		}
+	}
+}
+
+// ofIdentities settles the trust root of keyless signatures, and what they must
+// bring.
+func (e *cipEvidence) ofIdentities(v value, a *authority) {
+	if e.noLog != nil {
+		e.noLog.lose("is stricter here: a trust root with transparency logs demands an entry")
+	}
+	if e.ca == "" && e.inPublicLog() && e.stamp == "" {
+		return // Sigstore's public instance, the default
+	}
+
+	name := e.ca
+	switch {
+	case name != "":
+	case e.inPublicLog():
+		name = e.stamp
+	default:
+		name = hostOf(e.log)
+	}
+	root := v.r.trust(name, name, makeRoot)
+	a.roots = []string{root}
+	a.log = e.stamp == "" && e.noLog == nil
+	a.stamp = e.stamp != ""
+
+	for _, other := range []string{e.log, e.stamp} {
+		if other != "" && other != e.ca && v.r.trust(hostOf(other), hostOf(other), makeRoot) != root {
+			v.refuse(
+				"names %s and %s: an authority has one trust root, which holds CA, logs and timestamp authority; "+
+					"give all of them that name",
+				name,
+				other,
+			)
+		}
+	}
+}
