@@ -171,26 +171,6 @@ func contains(list []string, s string) bool {
 	return false
 }
 
-// signers are the rooms that can make a signature.
-var signers = []string{"cmd/pullgate/demo", "cmd/pullgate/signing"}
-
-// TestServeCannotSign: a gate that is taken over holds nothing to sign with.
-func TestServeCannotSign(t *testing.T) {
-	out, err := exec.Command("go", "list", "-deps", module+"cmd/pullgate/server").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	deps := strings.Fields(string(out))
-	if !contains(deps, module+"proxy") {
-		t.Fatalf("this is no list of what serve is made of: %.200s", out)
-	}
-	for _, room := range signers {
-		if contains(deps, module+room) {
-			t.Errorf("serve reaches %s", room)
-		}
-	}
-}
-
 // testOnly are modules for the tests; nothing of them may be in the program.
 var testOnly = []string{"github.com/Shopify/toxiproxy", "github.com/rs/zerolog", "gopkg.in/tomb"}
 

@@ -144,7 +144,7 @@ func TestBadConfigurations(t *testing.T) {
 			"upstreams:\n  - host: a.example\n    auth: {username: u, passwordFile: p}\n",
 			map[int]string{3: "no type"},
 		},
-		"passwords for nobody": {
+		"passwords without basic": {
 			"upstreams: [{host: a.example}]\nclients: {htpasswdFile: x}\n",
 			map[int]string{2: "not supported yet"},
 		},
