@@ -39,7 +39,7 @@ var rooms = map[string][]string{
 	"cmd/pullgate/imagename":     {"cmd/pullgate/show", "policy"},
 	"cmd/pullgate/telemetry":     {"cmd/pullgate/version"},
 	"cmd/pullgate/imports":       {"policy", "policy/strictyaml"},
-	"cmd/pullgate/config":        {"cmd/pullgate/imagename", "policy"},
+	"cmd/pullgate/config":        {"cmd/pullgate/imagename", "policy", "policy/strictyaml"},
 	"cmd/pullgate/lint":          {"cmd/pullgate/config", "policy"},
 	"cmd/pullgate/recording":     {"policy", "verify", "verify/oci"},
 	"cmd/pullgate/decisions": {
@@ -74,7 +74,7 @@ var rooms = map[string][]string{
 		"verify/sigs",
 		"verify/trust",
 	},
-	"cmd/pullgate/demo":    {"cmd/pullgate/server", "cmd/pullgate/telemetry"},
+	"cmd/pullgate/demo":    {"cmd/pullgate/server", "cmd/pullgate/signing", "cmd/pullgate/telemetry"},
 	"cmd/pullgate/verdict": {"cmd/pullgate/server", "policy", "verify"},
 	"cmd/pullgate/cases": {
 		"cmd/pullgate/exit",
