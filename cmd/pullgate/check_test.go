@@ -7,15 +7,18 @@ import (
 	"testing"
 
 	"github.com/pullgate/pullgate/cmd/pullgate/exit"
+	"github.com/pullgate/pullgate/test/rig"
 )
 
-func TestCheckCommand(t *testing.T) {
+// TestCheck: a good configuration is counted, and of a bad one every problem has its
+// place.
+func TestCheck(t *testing.T) {
 	t.Parallel()
 	var out, errs bytes.Buffer
-	_, key := publicKey(t)
+	_, key := rig.KeyPair(t)
 	dir := t.TempDir()
-	writeIn(t, dir, "a.pub", key)
-	good := writeIn(
+	rig.Write(t, dir, "a.pub", key)
+	good := rig.Write(
 		t,
 		dir,
 		"good.yaml",
@@ -28,7 +31,7 @@ func TestCheckCommand(t *testing.T) {
 	if !strings.Contains(out.String(), "1 policy") {
 		t.Errorf("it says %q", out.String())
 	}
-	bad := writeIn(t, dir, "bad.yaml", "mode: off\nupstreams: [{host: a.example}]\npolicies: [{name: x}]\n")
+	bad := rig.Write(t, dir, "bad.yaml", "mode: off\nupstreams: [{host: a.example}]\npolicies: [{name: x}]\n")
 	err := run(t.Context(), []string{"check", "--config", bad}, &out, &errs)
 	if exit.Code(err) != exit.Denied {
 		t.Fatalf("bad configuration: %v", err)
@@ -37,5 +40,41 @@ func TestCheckCommand(t *testing.T) {
 		if want := bad + ":" + strconv.Itoa(line) + ":"; !strings.Contains(errs.String(), want) {
 			t.Errorf("no problem at %s in\n%s", want, errs.String())
 		}
+	}
+}
+
+// TestCheckStrict: what is allowed but weak is named, and nothing else is.
+func TestCheckStrict(t *testing.T) {
+	t.Parallel()
+	_, key := rig.KeyPair(t)
+	dir := t.TempDir()
+	rig.Write(t, dir, "a.pub", key)
+	const upstream = "upstreams: [{host: a.example}]\n"
+	policy := func(text string) string { return upstream + "policies: [{name: x, " + text + "}]\n" }
+
+	for _, row := range []struct{ name, text, want string }{
+		{"a key", policy("images: ['a.example/**'], authorities: [{key: a.pub}]"), ""},
+		{"an exemption", policy("images: ['a.example/b'], static: allow, expires: 2099-01-01"), ""},
+		{"a ban", policy("images: ['a.example/b'], static: deny"), ""},
+		{"no end", policy("images: ['a.example/b'], static: allow"), "has no end"},
+		{"all of a host", policy("images: ['a.example/**'], static: allow, expires: 2099-01-01"), "is no policy"},
+		{"all hosts", policy("images: ['**'], static: allow, expires: 2099-01-01"), "is no policy"},
+		{"some hosts", policy("images: ['*.example/b'], authorities: [{key: a.pub}]"), "matches hosts by a pattern"},
+		{"warn", policy("images: ['a.example/b'], mode: warn, authorities: [{key: a.pub}]"), "has no end"},
+		{"warn for all", upstream + "mode: warn\n", "refuses nothing"},
+		{"default", upstream + "defaultAction: allow\n", "whatever no policy matches"},
+		{"listener", upstream + "listen: 0.0.0.0:5000\n", "not loopback"},
+		{"http", "upstreams: [{host: a.example, url: 'http://b.example'}]\n", "plain http"},
+		{"http at 127.0.0.1", "upstreams: [{host: a.example, url: 'http://127.0.0.1:5050'}]\n", ""},
+		{"http at localhost", "upstreams: [{host: a.example, url: 'http://localhost:5050'}]\n", ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			var out, errs bytes.Buffer
+			file := rig.Write(t, dir, "c.yaml", row.text)
+			err := run(t.Context(), []string{"check", "--strict", "--config", file}, &out, &errs)
+			if (err == nil) != (row.want == "") || !strings.Contains(errs.String(), row.want) {
+				t.Errorf("%v, says %q; want %q", err, errs.String(), row.want)
+			}
+		})
 	}
 }

@@ -61,7 +61,8 @@ when the gate could not tell, or when no decision is found.`,
 			}
 			if len(found) == 0 {
 				return fmt.Errorf("no decision about %s is recorded: perhaps it never asked the gate "+
-					"(`pullgate doctor` finds out), it is older than what is kept, or it has another name here", args[0])
+					"(`pullgate doctor` finds out), it is older than what is kept, or it has another name here",
+					args[0])
 			}
 
 			text := explanation(found)
