@@ -180,6 +180,8 @@ type Artifact struct {
 	Config     []byte // default: {}
 	Layers     []Layer
 	Subject    digest.Digest // what the referrers API lists it for; empty: nothing
+
+	Annotations map[string]string // which the referrers API lists, too
 }
 
 // PushArtifact pushes an artifact and, if it has a subject, lists it in the
@@ -199,6 +201,7 @@ func (r *Registry) PushArtifact(repo, tag string, a Artifact) digest.Digest {
 		MediaType:     a.MediaType,
 		ArtifactType:  a.Type,
 		Layers:        []Descriptor{},
+		Annotations:   a.Annotations,
 	}
 	m.Config = Descriptor{MediaType: a.ConfigType, Digest: r.PushBlob(repo, a.Config), Size: len(a.Config)}
 	for _, l := range a.Layers {
@@ -230,6 +233,7 @@ func (r *Registry) PushArtifact(repo, tag string, a Artifact) digest.Digest {
 			Digest:       d,
 			Size:         len(body),
 			ArtifactType: a.Type,
+			Annotations:  a.Annotations,
 		})
 	}
 	return d
