@@ -105,8 +105,8 @@ func TestDisguisedImage(t *testing.T) {
 	}
 	body := func(mediaType string, b []byte) hostile.Layer { return hostile.Layer{MediaType: mediaType, Body: b} }
 	script := append(bytes.Clone(payload), "\n#!/bin/sh\n"...)
-	changed := func(old, new string) []hostile.Layer {
-		other := bytes.Replace(payload, []byte(old), []byte(new), 1)
+	changed := func(from, to string) []hostile.Layer {
+		other := bytes.Replace(payload, []byte(from), []byte(to), 1)
 		return []hostile.Layer{body(hostile.SimpleSigningType, other)}
 	}
 	nothing := []byte(`{"mediaType":"` + bundleType + `"}`)
