@@ -19,6 +19,7 @@ type report struct {
 	problems []policy.Problem
 	roots    []trustRoot
 	notes    *[]string // where the losses of the rule being read go as well
+	compare  comparing
 
 	// visit, when set, is told which fields are known where: a test holds that
 	// each has a case.
