@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/policy/foreign"
 )
 
 // policyJSON gathers what the files say.
@@ -56,6 +57,10 @@ func specificity(a rule) int {
 }
 
 func (p *policyJSON) readDocument(doc value) {
+	if doc.isElsewhere(foreign.PolicyJSON) {
+		return
+	}
+
 	given := false
 	doc.object(fields{
 		"default": func(v value) {

@@ -36,7 +36,7 @@ func readSigstoreSigned(v value, scope string) need {
 
 	if s.rekor || s.fulcio {
 		slices.Sort(s.of)
-		root := v.r.trust("policy-json-"+scope, scope+"\n"+strings.Join(s.of, ""), makeRoot)
+		root := v.trust("policy-json-"+scope, scope+"\n"+strings.Join(s.of, ""), "the CA and the log's keys that the source names")
 		s.log = true
 		if s.fulcio {
 			s.roots = []string{root}
