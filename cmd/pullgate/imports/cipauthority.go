@@ -10,8 +10,9 @@ type cipAuthority struct {
 	attestations []string
 	repository   string
 
-	kinds    int // how many fields say who signs
-	evidence cipEvidence
+	kinds      int  // how many fields say who signs
+	formatSaid bool // signatureFormat is written
+	evidence   cipEvidence
 }
 
 // readCIPAuthority reads an authority; fallback names a trust root that the
@@ -27,7 +28,7 @@ func readCIPAuthority(v value, fallback string) cipAuthority {
 		"source":           c.readSource,
 		"ctlog":            c.evidence.readLog,
 		"rfc3161timestamp": c.evidence.readTimestamp,
-		"signatureFormat":  lost("signatures count in either format"),
+		"signatureFormat":  c.readFormat,
 		"attestations":     c.readAttestations,
 	})
 
@@ -36,6 +37,9 @@ func readCIPAuthority(v value, fallback string) cipAuthority {
 	}
 	if c.evidence.keyless && len(c.identities) == 0 && len(v.r.problems) == before {
 		v.refuse("has no identities: anyone could sign; add keyless.identities")
+	}
+	if c.static == "" && !c.formatSaid {
+		v.lose(bundlesCount, "policy-controller")
 	}
 	if c.evidence.noSCT != nil {
 		c.evidence.noSCT.lose("is stricter here: a trust root with CT logs demands an SCT")
@@ -102,6 +106,18 @@ func (c *cipAuthority) readKeyless(v value) {
 			}
 		},
 	})
+}
+
+func (c *cipAuthority) readFormat(v value) {
+	c.formatSaid = true
+	switch v.text() {
+	case "legacy", "":
+		v.lose(bundlesCount, "policy-controller")
+	case "bundle":
+		v.lose(legacyCounts)
+	default:
+		v.refuse("must be legacy or bundle")
+	}
 }
 
 func (c *cipAuthority) readStatic(v value) {

@@ -196,4 +196,7 @@ func (a *rule) decide(authorities []cipAuthority) {
 	default:
 		a.needs = []need{{count: 1, who: signers}}
 	}
+	if len(a.needs) > 0 {
+		a.lose(childrenByIndex, "policy-controller")
+	}
 }

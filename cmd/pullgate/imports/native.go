@@ -56,6 +56,7 @@ type native struct {
 	annotations  map[string]string
 	attestations []attestation
 	repository   string
+	ownChildren  bool // a platform image needs a signature of its own
 	notes        []string
 }
 

@@ -37,6 +37,7 @@ func readPolicyJSON(r *report, files []File) []native {
 	for _, a := range p.rules {
 		n := together([]rule{a})
 		n.places = a.places
+		n.ownChildren = true
 		policies = append(policies, n)
 	}
 	return policies
@@ -133,6 +134,13 @@ func readRequirements(v value, scope string) rule {
 		default:
 			e.refuse("type %.40q is not known: sigstoreSigned, insecureAcceptAnything or reject", kind)
 		}
+	}
+	if a.static == policy.Verify {
+		v.lose(bundlesCount, "containers/image")
+		v.lose(
+			"is stricter here: an index has to be signed as well as the platform images it lists (cosign sign " +
+				"--recursive); containers/image asks for the signature of the platform image alone",
+		)
 	}
 	return a
 }

@@ -127,6 +127,7 @@ func readTalosRule(v value) (native, []place) {
 		p.static = policy.Allow
 	default:
 		p.authorities = t.signers
+		v.lose(childrenByIndex, "Talos")
 	}
 
 	if t.never != nil {
