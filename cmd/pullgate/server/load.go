@@ -66,7 +66,8 @@ func read(file string, environ []string, t *telemetry.SDK, before *Loaded) (*Loa
 	return l, problems
 }
 
-// Through returns l with every registry asked through wrap.
+// Through returns l with every registry asked through wrap. Look-ups are not called
+// off when a verdict needs them no more, so that wrap sees every answer.
 func (l *Loaded) Through(wrap func(verify.Registry) verify.Registry) *Loaded {
 	wrapped := *l
 	wrapped.wrap = wrap
