@@ -45,18 +45,18 @@ It exits 0 when all are held, 1 when one is not, 2 when that could not be told.`
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if configFile != "" {
 				if err := completeDoctor(d, configFile); err != nil {
-					return exit.With(exit.Denied, err)
+					return err
 				}
 			}
 			if err := d.Check(); err != nil {
-				return exit.With(exit.Denied, err)
+				return err
 			}
 			if err := d.CheckGate(cmd.Context()); err != nil {
 				return err
 			}
 			chosen, err := node.ChooseRuntimes(names)
 			if err != nil {
-				return exit.With(exit.Denied, err)
+				return err
 			}
 
 			var found []node.Finding

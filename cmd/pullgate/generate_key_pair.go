@@ -5,7 +5,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/pullgate/pullgate/cmd/pullgate/exit"
 	"github.com/pullgate/pullgate/cmd/pullgate/signing"
 )
 
@@ -24,14 +23,14 @@ cosign makes: each program reads the other's.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			password, err := signing.AskNewPassword(cmd.ErrOrStderr())
 			if err != nil {
-				return exit.With(exit.Denied, err)
+				return err
 			}
 			private, public, err := signing.GenerateKeyPair(password)
 			if err != nil {
 				return err
 			}
 			if err := signing.WriteKeyPair(prefix, private, public); err != nil {
-				return exit.With(exit.Denied, err)
+				return err
 			}
 
 			const message = "private key: %[1]s.key (keep it secret)\npublic key:  %[1]s.pub (give it to the gate)\n"
