@@ -21,7 +21,7 @@ The password is taken from COSIGN_PASSWORD, or asked for. The files are the ones
 cosign makes: each program reads the other's.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			password, err := signing.AskNewPassword(cmd.ErrOrStderr())
+			password, err := signing.AskNewPassword(cmd.Context(), cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}

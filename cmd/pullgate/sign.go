@@ -37,7 +37,7 @@ Signatures are the ones cosign makes: a Sigstore bundle as cosign 3, or with
 			if p.Format, err = signing.ParseFormat(format); err != nil {
 				return err
 			}
-			key, err := signing.ReadPrivateKey(keyFile, signing.AskPassword(cmd.ErrOrStderr()))
+			key, err := signing.ReadPrivateKey(keyFile, signing.AskPassword(cmd.Context(), cmd.ErrOrStderr()))
 			if err != nil {
 				return err
 			}
