@@ -65,10 +65,11 @@ func (k *checks) gate() {
 		return
 	}
 	image, err := imagename.Parse(k.Canary)
+	_, known := k.UpstreamHost(image.Host)
 	switch {
 	case err != nil:
 		k.add("canary", "canary: %v", err)
-	case !k.hasUpstream(image.Host):
+	case !known:
 		k.add("canary", "canary %s is on %s, which is not among the upstreams", k.Canary, image.Host)
 	}
 }
@@ -167,11 +168,4 @@ func (k *checks) sizes() {
 			k.add(s.path, "%s must be at least %d KiB", s.path, s.least>>10)
 		}
 	}
-}
-
-// hasUpstream reports whether a registry, by its familiar name, is an upstream.
-func (c *Config) hasUpstream(host string) bool {
-	return slices.ContainsFunc(c.Upstreams, func(u Upstream) bool {
-		return policy.FamiliarHost(u.Host) == host
-	})
 }

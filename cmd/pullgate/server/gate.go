@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/verify"
 	"github.com/pullgate/pullgate/verify/facts"
@@ -114,7 +113,7 @@ func (l *Loaded) snapshot(gate *verify.Gate) *proxy.Snapshot {
 		},
 	}
 	if l.Config.DefaultUpstream != "" {
-		s.DefaultUpstream = policy.FamiliarHost(l.Config.DefaultUpstream)
+		s.DefaultUpstream, _ = l.Config.UpstreamHost(l.Config.DefaultUpstream)
 	}
 	return s
 }

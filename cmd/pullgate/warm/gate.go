@@ -55,12 +55,12 @@ func Find(ctx context.Context, l *server.Loaded, url string) (*Gate, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Gate{ask: standalone(own.Gate), close: own.Close}, nil
+	return &Gate{ask: standalone(l.Config, own.Gate), close: own.Close}, nil
 }
 
-func standalone(gate *verify.Gate) asker {
+func standalone(c *config.Config, gate *verify.Gate) asker {
 	return func(ctx context.Context, image policy.Image) ([]byte, error) {
-		m, v, err := gate.Manifest(ctx, image, policy.Client{})
+		m, v, err := gate.Manifest(ctx, c.Image(image), policy.Client{})
 		if err == nil && !v.Admitted() {
 			err = &refusal{v.Message()}
 		}
