@@ -13,6 +13,7 @@ import (
 
 	"github.com/pullgate/pullgate/cmd/pullgate/config"
 	"github.com/pullgate/pullgate/cmd/pullgate/exit"
+	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
 	"github.com/pullgate/pullgate/cmd/pullgate/node"
 	"github.com/pullgate/pullgate/cmd/pullgate/show"
 )
@@ -108,6 +109,9 @@ func completeDoctor(d *node.Doctor, file string) error {
 	}
 	if d.Canary == "" {
 		d.Canary = c.Canary
+	}
+	if image, err := imagename.Parse(d.Canary); err == nil && c.Image(image) != image {
+		d.Canary = c.Image(image).String()
 	}
 	return nil
 }

@@ -57,6 +57,9 @@ func verifyImage(cmd *cobra.Command, name string, flags verifyFlags) (err error)
 	if (flags.config == "") == (flags.key == "") {
 		return errors.New("give either --config or --key")
 	}
+	if flags.key != "" {
+		name = pastGate(cmd, name)
+	}
 	image, err := imagename.Parse(name)
 	if err != nil {
 		return err
@@ -71,6 +74,7 @@ func verifyImage(cmd *cobra.Command, name string, flags verifyFlags) (err error)
 	if err != nil {
 		return err
 	}
+	image = l.Config.Image(image)
 	record := func() error { return nil }
 	if flags.record != "" {
 		into := recording.New()

@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/go-containerregistry/pkg/name"
-
 	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
 	"github.com/pullgate/pullgate/cmd/pullgate/show"
 	"github.com/pullgate/pullgate/policy"
@@ -72,9 +70,8 @@ func parseImage(image string) (policy.Image, error) {
 		return policy.Image{}, fmt.Errorf("%.40q is no image name", image)
 	}
 
-	if bare, err := name.NewRepository(image); err == nil {
-		repo, err := policy.ParseRepository(bare.RegistryStr() + "/" + bare.RepositoryStr())
-		return policy.Image{Repository: repo}, err
+	if repo, ok := imagename.ParseRepository(image); ok {
+		return policy.Image{Repository: repo}, nil
 	}
 	return imagename.Parse(image)
 }
