@@ -59,6 +59,10 @@ type Config struct {
 	// kept in the Store are verified again instead, while it cannot be asked.
 	StaleIfError time.Duration
 
+	// EveryLookup lets each look-up for signatures end, also when the policy is
+	// satisfied already.
+	EveryLookup bool
+
 	Now    func() time.Time     // nil: time.Now
 	Tracer trace.TracerProvider // nil: no spans
 	Meter  metric.MeterProvider // nil: no metrics
@@ -106,6 +110,8 @@ func New(c Config) (*Gate, error) {
 		},
 		Slot: g.slot,
 		Kept: g.keptSignatures,
+
+		EveryLookup: c.EveryLookup,
 	})
 	if err != nil {
 		return nil, err

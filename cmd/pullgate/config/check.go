@@ -65,6 +65,7 @@ func (k *checks) gate() {
 		return
 	}
 	image, err := imagename.Parse(k.Canary)
+	image = k.Image(image)
 	_, known := k.UpstreamHost(image.Host)
 	switch {
 	case err != nil:

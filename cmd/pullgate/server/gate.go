@@ -72,6 +72,7 @@ func (l *Loaded) gate(e *engine) (*verify.Gate, error) {
 		DenyTTL:      l.Config.Verdicts.DenyTTL,
 		TagTTL:       l.Config.Manifests.TagTTL,
 		StaleIfError: l.Config.Verdicts.StaleIfError,
+		EveryLookup:  l.wrap != nil,
 		Tracer:       l.telemetry.Tracer,
 		Meter:        l.telemetry.Meter,
 	})
