@@ -76,6 +76,13 @@ func unknownUpstream(host string) error {
 	}
 }
 
+// isUnknownUpstream reports whether err is unknownUpstream's. Only of a request
+// that could not be parsed does it say so: the code has other uses, too.
+func isUnknownUpstream(err error) bool {
+	var e *httpError
+	return errors.As(err, &e) && e.code == "NAME_UNKNOWN"
+}
+
 // denialDetail is what a policy's refusal carries for programs. Its keys are
 // part of the API.
 type denialDetail struct {

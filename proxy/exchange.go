@@ -17,7 +17,7 @@ type exchange struct {
 	snapshot *Snapshot       // the same one to the request's end
 	w        http.ResponseWriter
 	method   string  // GET or HEAD
-	request  request // zero when it could not be parsed
+	request  request // no more than its client when it could not be parsed
 	obs      observation
 }
 

@@ -8,6 +8,7 @@ import (
 
 const (
 	maxLoggedAgent = 120  // bytes of a user agent
+	maxLoggedPath  = 500  // bytes of a path that could not be parsed
 	maxLoggedError = 4000 // bytes of an error
 )
 
@@ -28,6 +29,9 @@ func (o *observer) write(x *exchange, outcome string, took time.Duration, err er
 		slog.String("client", x.request.client.Addr),
 		slog.String("agent", x.obs.agent[:min(len(x.obs.agent), maxLoggedAgent)]),
 	)
+	if x.obs.path != "" {
+		attrs = append(attrs, slog.String("path", x.obs.path[:min(len(x.obs.path), maxLoggedPath)]))
+	}
 	if x.obs.judged {
 		attrs = appendVerdict(attrs, x)
 	}

@@ -59,6 +59,7 @@ type observation struct {
 	span    trace.Span
 	start   time.Time
 	agent   string // the client's User-Agent, as long as it is
+	path    string // with its query, of a request that could not be parsed; as long as it is
 	judged  bool   // result is the gate's
 	result  verify.Verdict
 	opening time.Duration // until an upstream began to send a blob

@@ -45,6 +45,7 @@ type Record struct {
 	Kind       string    `json:"kind"`
 	Image      string    `json:"image"`
 	Reference  string    `json:"reference"`
+	Path       string    `json:"path,omitempty"` // of a request that names no known upstream
 	Digest     string    `json:"digest,omitempty"`
 	Parent     string    `json:"parent,omitempty"`
 	Outcome    string    `json:"outcome"`
@@ -101,6 +102,7 @@ func newRecord(d *proxy.Decision) Record {
 		Kind:       d.Kind,
 		Image:      d.Image,
 		Reference:  d.Reference,
+		Path:       d.Path,
 		Digest:     d.Digest,
 		Parent:     d.Parent,
 		Outcome:    d.Outcome,
@@ -147,7 +149,7 @@ func (r *Record) sanitize() {
 }
 
 // texts returns the texts of r outside its lists.
-func (r *Record) texts() [14]*string {
+func (r *Record) texts() [15]*string {
 	return [...]*string{
 		&r.ID,
 		&r.Client,
@@ -156,6 +158,7 @@ func (r *Record) texts() [14]*string {
 		&r.Kind,
 		&r.Image,
 		&r.Reference,
+		&r.Path,
 		&r.Digest,
 		&r.Parent,
 		&r.Outcome,
@@ -167,8 +170,12 @@ func (r *Record) texts() [14]*string {
 }
 
 // Name returns what r is about as an image is written: by its digest, or by what
-// was asked for where no digest is known.
+// was asked for where no digest is known. Where no image is known, it is the path.
 func (r *Record) Name() string {
+	if r.Image == "" {
+		return r.Path
+	}
+
 	said := r.Reference
 	if r.Digest != "" {
 		said = r.Digest

@@ -83,16 +83,16 @@ func (h *History) Images() int { return len(h.images) }
 
 // add reports whether r can be understood.
 func (h *History) add(r *decisions.Record) bool {
+	if r.Outcome == decisions.OutcomeError { // which may name no image at all
+		h.failed++
+		return true
+	}
 	repo, err := policy.ParseRepository(r.Image)
 	if err != nil {
 		return false
 	}
 
-	switch {
-	case r.Outcome == decisions.OutcomeError:
-		h.failed++
-		return true
-	case r.Kind != decisions.KindManifest:
+	if r.Kind != decisions.KindManifest {
 		// The image that a blob belongs to has records of its own.
 		if r.Unknown && r.Outcome != verify.Denied.String() {
 			h.unknownParts++
