@@ -93,7 +93,7 @@ func TestManifestDecision(t *testing.T) {
 
 	r.get(blobs("prod/app", digest.FromString("in no image")))
 	d = r.one("a blob of nothing")
-	if d.Outcome != "denied" || !d.Unknown || d.Parent != "" {
+	if d.Outcome != "unknown" || d.Status != 403 || !d.Unknown || d.Parent != "" {
 		t.Errorf("a blob of nothing: %+v", d)
 	}
 	r.get(manifests("closed/app", "v1"))

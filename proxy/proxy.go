@@ -101,7 +101,7 @@ func refuseWrite(w http.ResponseWriter, method string) {
 	(&httpError{
 		status:  http.StatusMethodNotAllowed,
 		code:    "UNSUPPORTED",
-		message: "this gate is for pulls: push to the registry itself",
+		message: "push past the gate: it is for pulls alone, so push to the registry itself",
 	}).write(w, method)
 }
 

@@ -17,3 +17,20 @@ func TestUnknownUpstreamAdvice(t *testing.T) {
 		t.Errorf("advice %q", advice)
 	}
 }
+
+// TestRefused: a part of nothing known is refused, whichever version recorded it.
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	for outcome, want := range map[string]bool{
+		"denied":            true,
+		"unknown":           true,
+		"allowed":           false,
+		"warned":            false,
+		"warned_unverified": false,
+		"error":             false,
+	} {
+		if r := (Record{Outcome: outcome, Unknown: true}); r.Refused() != want {
+			t.Errorf("%s: %v", outcome, r.Refused())
+		}
+	}
+}

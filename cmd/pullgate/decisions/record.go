@@ -15,9 +15,11 @@ import (
 	"github.com/pullgate/pullgate/verify/reason"
 )
 
-// OutcomeError is the outcome of a request that ended without a verdict. The
-// other outcomes are those of verify.Outcome.
-const OutcomeError = "error"
+// The outcomes beside those of verify.Outcome.
+const (
+	OutcomeError   = "error"   // the request ended without a verdict
+	OutcomeUnknown = "unknown" // refused: a part of no image that the gate has admitted
+)
 
 // KindManifest is the kind of a record about a manifest.
 const KindManifest = "manifest"
@@ -26,6 +28,7 @@ const KindManifest = "manifest"
 func Outcomes() []string {
 	return []string{
 		OutcomeError,
+		OutcomeUnknown,
 		verify.Allowed.String(),
 		verify.Denied.String(),
 		verify.Warned.String(),
@@ -167,6 +170,12 @@ func (r *Record) texts() [15]*string {
 		&r.Signer,
 		&r.Error,
 	}
+}
+
+// Refused reports whether r is a refusal. Lines of older versions say denied of a
+// part of nothing known, too.
+func (r *Record) Refused() bool {
+	return r.Outcome == verify.Denied.String() || r.Outcome == OutcomeUnknown
 }
 
 // Name returns what r is about as an image is written: by its digest, or by what

@@ -94,7 +94,7 @@ func (h *History) add(r *decisions.Record) bool {
 
 	if r.Kind != decisions.KindManifest {
 		// The image that a blob belongs to has records of its own.
-		if r.Unknown && r.Outcome != verify.Denied.String() {
+		if r.Unknown && !r.Refused() {
 			h.unknownParts++
 		}
 		return true
@@ -144,7 +144,7 @@ func (h *History) find(name policy.Image) *image {
 }
 
 func (i *image) add(r *decisions.Record) {
-	if r.Outcome == verify.Denied.String() {
+	if r.Refused() {
 		i.refused++
 	} else {
 		i.admitted++
