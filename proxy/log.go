@@ -15,8 +15,8 @@ const (
 // write logs the decision. Errors are logged whole here and nowhere else; none
 // of them carries a token or a password.
 func (o *observer) write(x *exchange, outcome string, took time.Duration, err error) {
-	level := slog.LevelInfo
-	if !o.log.Enabled(x.ctx, level) && err == nil {
+	level := levelOf(err)
+	if !o.log.Enabled(x.ctx, level) {
 		return
 	}
 
@@ -41,7 +41,6 @@ func (o *observer) write(x *exchange, outcome string, took time.Duration, err er
 		if !x.obs.judged || status != http.StatusForbidden {
 			text := err.Error()
 			attrs = append(attrs, slog.String("error", text[:min(len(text), maxLoggedError)]))
-			level = slog.LevelWarn
 		}
 	}
 	attrs = append(attrs,
@@ -49,8 +48,27 @@ func (o *observer) write(x *exchange, outcome string, took time.Duration, err er
 		slog.Float64("upstream_ms", milliseconds(x.obs.result.Upstream+x.obs.opening)),
 		slog.String("decision", x.obs.id),
 	)
+	if in := x.obs.span.SpanContext(); in.HasTraceID() {
+		attrs = append(attrs, slog.String("trace_id", in.TraceID().String()))
+	}
 
 	o.log.LogAttrs(x.ctx, level, "pull", slog.Attr{Value: slog.GroupValue(attrs...)})
+}
+
+// levelOf is how loud a request's line is. A refusal, and what the gate or a
+// registry could not do, wants an admin's eye; what a client asked for in vain,
+// or wrongly, does not.
+func levelOf(err error) slog.Level {
+	if err == nil {
+		return slog.LevelInfo
+	}
+
+	switch asHTTPError(err).status {
+	case http.StatusNotFound, http.StatusBadRequest, http.StatusGone, http.StatusRequestedRangeNotSatisfiable,
+		http.StatusUnavailableForLegalReasons:
+		return slog.LevelInfo
+	}
+	return slog.LevelWarn
 }
 
 func appendVerdict(attrs []slog.Attr, x *exchange) []slog.Attr {

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/trace"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 	"go.yaml.in/yaml/v3"
 
@@ -68,6 +69,7 @@ type options struct {
 	tagTTL    time.Duration
 	action    string // defaultAction
 	password  string // file with the gate's password for reg.example
+	tracer    trace.TracerProvider
 }
 
 // standard says: prod must be signed, open admits all, closed admits nothing.
@@ -112,7 +114,7 @@ func newRig(t *testing.T, change ...func(*options)) *rig {
 		upstreams: map[string]*upstream.Upstream{},
 		clock:     &clock{},
 	}
-	r.options = options{policies: standard, hosts: []string{}}
+	r.options = options{policies: standard, hosts: []string{}, tracer: tracenoop.NewTracerProvider()}
 	for _, c := range change {
 		c(&r.options)
 	}
@@ -147,7 +149,7 @@ func newRig(t *testing.T, change ...func(*options)) *rig {
 	r.newCache()
 	r.proxy, err = proxy.New(proxy.Config{
 		Log:       slog.New(slog.NewJSONHandler(r.log, nil)),
-		Tracer:    tracenoop.NewTracerProvider(),
+		Tracer:    r.options.tracer,
 		Meter:     metricnoop.NewMeterProvider(),
 		Decisions: r.record.take,
 	}, r.snapshot())
