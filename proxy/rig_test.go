@@ -70,6 +70,7 @@ type options struct {
 	action    string // defaultAction
 	password  string // file with the gate's password for reg.example
 	tracer    trace.TracerProvider
+	help      string
 }
 
 // standard says: prod must be signed, open admits all, closed admits nothing.
@@ -223,6 +224,7 @@ func (r *rig) snapshot() *proxy.Snapshot {
 		Upstreams:       r.upstreams,
 		Hostnames:       r.options.hostnames,
 		DefaultUpstream: r.options.fallback,
+		Help:            r.options.help,
 		Listings: proxy.ListingLimits{
 			Timeout: limits.VerifyTimeout,
 			Bytes:   limits.ManifestBytes,
@@ -232,11 +234,7 @@ func (r *rig) snapshot() *proxy.Snapshot {
 
 func (r *rig) policies(text string) *policy.Set {
 	r.t.Helper()
-	der, err := x509.MarshalPKIXPublicKey(&r.key.PublicKey)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	key := fmt.Sprintf("%q", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+	key := fmt.Sprintf("%q", publicPEM(r.t, r.key))
 	var doc yaml.Node
 	if err := yaml.Unmarshal([]byte(strings.ReplaceAll(text, "KEY", key)), &doc); err != nil {
 		r.t.Fatal(err)
@@ -285,6 +283,15 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 		t.Fatal(err)
 	}
 	return key
+}
+
+func publicPEM(t *testing.T, key *ecdsa.PrivateKey) []byte {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 }
 
 // clock is the gate's, which a test may put forward.
@@ -419,11 +426,11 @@ type refusal struct {
 		Code    string `json:"code"`
 		Message string `json:"message"`
 		Detail  struct {
-			Image    string          `json:"image"`
-			Digest   string          `json:"digest"`
-			Policy   string          `json:"policy"`
-			Decision string          `json:"decision"`
-			Reasons  []verify.Reason `json:"reasons"`
+			Image    string   `json:"image"`
+			Digest   string   `json:"digest"`
+			Policy   string   `json:"policy"`
+			Decision string   `json:"decision"`
+			Reasons  []string `json:"reasons"`
 		} `json:"detail"`
 	} `json:"errors"`
 }

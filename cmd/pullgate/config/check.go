@@ -4,6 +4,8 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
 	"github.com/pullgate/pullgate/policy"
@@ -12,6 +14,7 @@ import (
 const (
 	maxVerdicts      = 100_000_000 // entries; each takes some hundred bytes
 	maxDecisionFiles = 1000
+	maxHelp          = 300 // bytes: clients print it after every refusal
 
 	leastMessage = 64 << 10 // bytes of one manifest or payload
 	leastTotal   = 1 << 20  // bytes of everything that is read or kept together
@@ -83,6 +86,10 @@ func (k *checks) clients() {
 	}
 	if k.Clients.HtpasswdFile != "" {
 		k.add("clients.htpasswdFile", "clients.htpasswdFile is not supported yet")
+	}
+
+	if help := k.Clients.Help; len(help) > maxHelp || !isPrintable(help) {
+		k.add("clients.help", "clients.help must be one line of at most %d bytes, without control characters", maxHelp)
 	}
 
 	if k.TLS.ClientCAFile != "" {
@@ -167,6 +174,11 @@ func (k *checks) sizes() {
 			k.add(s.path, "%s must be at least %d KiB", s.path, s.least>>10)
 		}
 	}
+}
+
+// isPrintable reports whether every character of s can stand in a line.
+func isPrintable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // hasUpstream reports whether a registry, by its familiar name, is an upstream.

@@ -53,10 +53,11 @@ type TLS struct {
 	ClientCAFile string `mapstructure:"clientCAFile"`
 }
 
-// Clients says who may pull.
+// Clients says who may pull, and what those read who are refused.
 type Clients struct {
 	Auth         string `mapstructure:"auth"`
 	HtpasswdFile string `mapstructure:"htpasswdFile"`
+	Help         string `mapstructure:"help"` // after every refusal
 }
 
 // Log is how serve logs.
