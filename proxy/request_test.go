@@ -569,7 +569,8 @@ func TestDecisionLog(t *testing.T) {
 		}
 		line := lines[0]
 		status, _ := line["status"].(float64)
-		if line["outcome"] != c.outcome || line["method"] != c.method || status != c.status || line["level"] != c.level {
+		if line["outcome"] != c.outcome || line["method"] != c.method || status != c.status ||
+			line["level"] != c.level {
 			t.Errorf("%s %s: %v", c.method, c.path, line)
 		}
 		if id := g.header.Get("Pullgate-Decision"); id != "" && line["decision"] != id {

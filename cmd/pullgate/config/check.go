@@ -2,7 +2,10 @@ package config
 
 import (
 	"net"
+	"net/netip"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -19,6 +22,9 @@ const (
 	leastMessage = 64 << 10 // bytes of one manifest or payload
 	leastTotal   = 1 << 20  // bytes of everything that is read or kept together
 )
+
+// hostname is a host's name, without a port.
+var hostname = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$`)
 
 // checks collects what is wrong with a configuration beyond types.
 type checks struct {
@@ -63,6 +69,12 @@ func (k *checks) gate() {
 	k.oneOf("defaultAction", k.DefaultAction, "deny", "warn", "allow")
 	k.address("listen", k.Listen)
 	k.address("admin.listen", k.Admin.Listen)
+	for i, name := range k.Admin.Hostnames {
+		if _, err := netip.ParseAddr(name); err != nil && !hostname.MatchString(name) {
+			k.add("admin.hostnames."+strconv.Itoa(i),
+				"admin.hostnames: %.100q is no host: write a name or an address, without scheme and port", name)
+		}
+	}
 
 	if k.Canary == "" {
 		return
