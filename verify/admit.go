@@ -19,7 +19,7 @@ const noSignatureTTL = 5 * time.Second
 
 // manifest resolves ref and decides about the bytes it stands for.
 func (q *question) manifest(ctx context.Context, ref policy.Reference) (oci.Manifest, judgement, error) {
-	if !q.couldAllow() { // nothing of it can be admitted: the upstream need not be asked
+	if !q.CouldAllow(q.repo, q.client) { // nothing of it can be admitted: the upstream need not be asked
 		return oci.Manifest{}, q.refusedUnseen(ref), nil
 	}
 
@@ -27,7 +27,7 @@ func (q *question) manifest(ctx context.Context, ref policy.Reference) (oci.Mani
 	if err != nil {
 		return oci.Manifest{}, judgement{}, err
 	}
-	if m.Kind == oci.Index && !m.Platforms && !m.Inline && isFallbackTag(ref.Tag) {
+	if m.Kind == oci.Index && !m.Platforms && !m.Inline && isFallbackTag(ref.Tag) && q.opens() {
 		return m.Manifest, q.referrersIndex(m), nil
 	}
 

@@ -18,12 +18,11 @@ func artifactKey(image string) string { return "artifact|" + image }
 // knownArtifact reports whether memory knows d for a signature artifact.
 func (q *question) knownArtifact(d digest.Digest) bool {
 	v, ok := q.config.Cache.verdicts.Get(artifactKey(imageKey(q.repo, d)))
-	return ok && v.Outcome == Allowed && q.couldAllow()
+	return ok && v.Outcome == Allowed && q.opens()
 }
 
-// couldAllow reports whether any image of the repository could be admitted.
-// Listings and signature artifacts are served only for such repositories.
-func (q *question) couldAllow() bool { return q.CouldAllow(q.repo, q.client) }
+// opens reports whether signature artifacts of the repository are served.
+func (q *question) opens() bool { return q.Opens(q.repo, q.client) }
 
 // artifact admits signatures and attestations, which are unsigned themselves,
 // for what they are: it reads every blob, and each must be what the manifest
@@ -32,7 +31,7 @@ func (q *question) couldAllow() bool { return q.CouldAllow(q.repo, q.client) }
 // an image. Concurrent questions share one reading, within a verdict's limits,
 // and memory keeps either answer.
 func (q *question) artifact(ctx context.Context, m *cachedManifest) (v judgement, ok bool, err error) {
-	if m.artifact == nil || len(m.artifact.Layers) > q.config.Limits.Signatures || !q.couldAllow() {
+	if m.artifact == nil || len(m.artifact.Layers) > q.config.Limits.Signatures || !q.opens() {
 		return judgement{}, false, nil
 	}
 

@@ -155,10 +155,15 @@ func (g *Gate) Blob(
 }
 
 // CouldAllow reports whether any image of repo could be admitted, in warn mode
-// or by some policy. Listings and signature artifacts are served only for such
-// repositories.
+// or by some policy.
 func (g *Gate) CouldAllow(repo policy.Repository, client policy.Client) bool {
 	return g.config.Policies.CouldAllow(repo, client) || g.warns(g.policyOfAll(repo, client))
+}
+
+// Opens is CouldAllow by more than policies that name digests alone. Listings
+// and signature artifacts are served only for such repositories.
+func (g *Gate) Opens(repo policy.Repository, client policy.Client) bool {
+	return g.config.Policies.Opens(repo, client) || g.warns(g.policyOfAll(repo, client))
 }
 
 func (g *Gate) policyOfAll(repo policy.Repository, client policy.Client) *policy.Policy {

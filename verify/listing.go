@@ -6,8 +6,8 @@ import (
 	"github.com/pullgate/pullgate/policy"
 )
 
-// ClosedError says that no image of a repository could be admitted, so that
-// nothing of it is listed either (403 DENIED).
+// ClosedError says that no policy for a repository could admit an image of it,
+// so that nothing of it is listed either (403 DENIED).
 type ClosedError struct {
 	Repository policy.Repository
 	Policy     string // name of the policy that decides
@@ -21,7 +21,7 @@ func (e *ClosedError) Error() string {
 // Listable decides whether client may be told what repo holds: its tags, and
 // what refers to its images. Nil means that it may; the error is a *ClosedError.
 func (g *Gate) Listable(repo policy.Repository, client policy.Client) error {
-	if g.CouldAllow(repo, client) {
+	if g.Opens(repo, client) {
 		return nil
 	}
 	return &ClosedError{
