@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -105,14 +106,21 @@ func (q *question) asPart(ctx context.Context, d digest.Digest, p *policy.Policy
 	if err != nil {
 		return nil, judgement{}, err
 	}
+	var notFound error
 	if isManifest {
 		m, err := q.load(ctx, d)
-		return m, judgement{}, err
+		if !oci.IsNotFound(err) {
+			return m, judgement{}, err
+		}
+		notFound = err // an index may call a manifest what another lists as a blob
 	}
 
 	v, err := q.byParents(ctx, part{facts.PartBlob, d, -1}) // a blob's own manifest is no nesting
 	if err != nil || v.Admitted() {
 		return nil, v, err
+	}
+	if notFound != nil {
+		return nil, judgement{}, notFound
 	}
 	denied := judgement{Verdict: q.verdictOf(p, d), final: v.final}
 	denied.Parent, denied.Unknown, denied.Reasons = v.Parent, v.Unknown, v.Reasons
@@ -170,10 +178,16 @@ func (q *question) decide(ctx context.Context, m *cachedManifest, p *policy.Poli
 			return v, nil
 		case err == nil:
 			own.Parent = v.Parent // which is refused, too
+			own.tooDeep = v.tooDeep
 		}
+	} else if !p.OwnChildren && ownErr == nil {
+		own.tooDeep, ownErr = q.nestedFurther(ctx, m.Digest)
 	}
 	if ownErr != nil {
 		return judgement{}, ownErr
+	}
+	if own.tooDeep {
+		own.Reasons = append(slices.Clip(own.Reasons), tooDeep())
 	}
 	return own, nil
 }

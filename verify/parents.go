@@ -76,7 +76,7 @@ func (q *question) askParents(ctx context.Context, p part, parents []parentCost)
 	result.Reasons = []Reason{{Code: reason.UnknownPart, Text: "unknown_part"}}
 
 	var couldNotTell error
-	fetching := 0
+	fetching, further := 0, false
 	for _, parent := range parents {
 		if ctx.Err() != nil {
 			return judgement{}, fmt.Errorf("ask parents of %s: %w", p.digest, ctx.Err())
@@ -94,6 +94,7 @@ func (q *question) askParents(ctx context.Context, p part, parents []parentCost)
 		}
 
 		v, err := q.byParent(ctx, p, parent.digest)
+		further = further || v.tooDeep
 		switch {
 		case err != nil:
 			couldNotTell = fmt.Errorf("ask parent %s: %w", parent.digest, err)
@@ -109,7 +110,25 @@ func (q *question) askParents(ctx context.Context, p part, parents []parentCost)
 	if couldNotTell != nil && !result.Admitted() {
 		return judgement{}, couldNotTell
 	}
+	result.tooDeep = further
 	return result, nil
+}
+
+// nestedFurther reports whether an index lists d that is not asked, because
+// maxNesting of them have been.
+func (q *question) nestedFurther(ctx context.Context, d digest.Digest) (bool, error) {
+	parents, err := q.config.Store.Parents(ctx, q.repo, facts.PartManifest, d)
+	if err != nil {
+		return false, fmt.Errorf("read state: %w", err)
+	}
+	return len(parents) > 0, nil
+}
+
+func tooDeep() Reason {
+	return Reason{
+		Code: reason.Limit,
+		Text: fmt.Sprintf("it is nested in more than %d indexes, and those further out are not asked", maxNesting),
+	}
 }
 
 func (q *question) unknownPart(p part) judgement {

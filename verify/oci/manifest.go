@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -24,8 +25,8 @@ const (
 type Structure struct {
 	Kind      Kind
 	MediaType string
-	Manifests []digest.Digest
-	Blobs     []digest.Digest // config first
+	Manifests []digest.Digest // entries of an index
+	Blobs     []digest.Digest // of an image, config first; of an index, the entries that are no manifests
 	Sizes     []int64         // of Blobs, as listed
 	Inline    bool            // a part's content stands in the manifest itself (data)
 	Platforms bool            // an entry of an index names a platform: it is there to be run
@@ -95,12 +96,7 @@ func ParseManifest(b []byte, contentType string, max int) (Structure, error) {
 	if kind == Index {
 		raw = m.Manifests
 	}
-	var list []struct {
-		Digest   digest.Digest    `json:"digest"`
-		Size     int64            `json:"size"`
-		Platform *json.RawMessage `json:"platform"`
-		Data     *json.RawMessage `json:"data"`
-	}
+	var list []entry
 	if json.Unmarshal(*raw, &list) != nil {
 		return Structure{}, fmt.Errorf("%w: a descriptor's field is of the wrong type", ErrManifest)
 	}
@@ -112,26 +108,51 @@ func ParseManifest(b []byte, contentType string, max int) (Structure, error) {
 			max,
 		)
 	}
-	digests := make([]digest.Digest, 0, len(list)+1)
+
 	if kind == Image {
-		digests, s.Sizes = append(digests, m.Config.Digest), append(s.Sizes, m.Config.Size)
+		list = slices.Insert(list, 0, entry{Digest: m.Config.Digest, Size: m.Config.Size})
 	}
-	for _, d := range list {
-		digests, s.Sizes = append(digests, d.Digest), append(s.Sizes, d.Size)
-		s.Platforms = s.Platforms || d.Platform != nil
-		s.Inline = s.Inline || d.Data != nil
-	}
-	for _, d := range digests {
-		if err := CheckDigest(d); err != nil {
-			return Structure{}, fmt.Errorf("%w: %w", ErrManifest, err)
-		}
-	}
-	if kind == Index {
-		s.Manifests, s.Sizes = digests, nil
-	} else {
-		s.Blobs = digests
+	if err := s.add(list); err != nil {
+		return Structure{}, err
 	}
 	return s, nil
+}
+
+// entry is a descriptor in a manifest's list.
+type entry struct {
+	MediaType string           `json:"mediaType"`
+	Digest    digest.Digest    `json:"digest"`
+	Size      int64            `json:"size"`
+	Platform  *json.RawMessage `json:"platform"`
+	Data      *json.RawMessage `json:"data"`
+}
+
+// isBlob reports whether an entry of an index is no manifest. BuildKit's cache
+// and containerd's checkpoints are indexes of layers, which clients ask for as
+// blobs (image spec, "Image Index": other media types must not be an error).
+func (e entry) isBlob() bool {
+	if e.MediaType == "" || kindOf(e.MediaType) != 0 {
+		return false
+	}
+	return !strings.HasPrefix(e.MediaType, "application/vnd.docker.distribution.manifest.v1+")
+}
+
+// add lists the parts of a manifest of s's kind, each under what it is.
+func (s *Structure) add(list []entry) error {
+	for _, e := range list {
+		if err := CheckDigest(e.Digest); err != nil {
+			return fmt.Errorf("%w: %w", ErrManifest, err)
+		}
+
+		s.Platforms = s.Platforms || e.Platform != nil
+		s.Inline = s.Inline || e.Data != nil
+		if s.Kind == Index && !e.isBlob() {
+			s.Manifests = append(s.Manifests, e.Digest)
+			continue
+		}
+		s.Blobs, s.Sizes = append(s.Blobs, e.Digest), append(s.Sizes, e.Size)
+	}
+	return nil
 }
 
 // ErrDigest is wrapped by CheckDigest's errors (400 DIGEST_INVALID).
