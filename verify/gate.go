@@ -13,6 +13,7 @@ import (
 	"context"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -75,6 +76,7 @@ type Gate struct {
 	crypto   chan struct{}
 	observe  *observer
 	quota    *quota
+	hanging  atomic.Int64 // work that was given up and has not ended
 }
 
 // New compiles the policies' authorities.
