@@ -277,10 +277,11 @@ func (q *question) own(ctx context.Context, m *cachedManifest, p *policy.Policy)
 	if v, ok := q.cached(m.Digest, p); ok {
 		return v, nil
 	}
-	if err := q.mayAskUpstream(); err != nil {
-		return judgement{}, err
-	}
+	return q.judging(func() (judgement, error) { return q.judgeOnce(ctx, m, p) })
+}
 
+// judgeOnce makes a verdict once for all who ask meanwhile.
+func (q *question) judgeOnce(ctx context.Context, m *cachedManifest, p *policy.Policy) (judgement, error) {
 	key := q.verdictKey(q.repo, m.Digest, p)
 	return coalesce(ctx, q, key, func(ctx context.Context) (judgement, error) {
 		done, err := q.enter(ctx, q.repo.Host)
@@ -316,9 +317,13 @@ func (q *question) bySignatures(
 	if !p.SignatureRepository.IsZero() {
 		place.Repository = p.SignatureRepository
 	}
-	if place.Registry, err = q.registry(place.Repository); err != nil {
+	registry, err := q.registry(place.Repository)
+	if err != nil {
 		return judgement{}, 0, err
 	}
+	counting := &countingRegistry{Registry: registry}
+	defer q.chargeVerdict(counting)
+	place.Registry = counting
 
 	found, err := q.judge.Image(ctx, p, q.repo.At(d), place)
 	if err != nil {

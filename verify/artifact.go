@@ -41,11 +41,10 @@ func (q *question) artifact(ctx context.Context, m *cachedManifest) (v judgement
 		return v, v.Outcome == Allowed, nil
 	}
 
-	if err := q.mayAskUpstream(); err != nil {
-		return judgement{}, false, err
-	}
-	v, err = coalesce(ctx, q, key, func(ctx context.Context) (judgement, error) {
-		return q.judgeArtifact(ctx, key, m)
+	v, err = q.judging(func() (judgement, error) {
+		return coalesce(ctx, q, key, func(ctx context.Context) (judgement, error) {
+			return q.judgeArtifact(ctx, key, m)
+		})
 	})
 	return v, err == nil && v.Outcome == Allowed, err
 }
@@ -79,6 +78,9 @@ func (q *question) isArtifact(ctx context.Context, a *sigs.Artifact) (bool, erro
 	if err != nil {
 		return false, err
 	}
+	counting := &countingRegistry{Registry: registry}
+	defer q.chargeVerdict(counting)
+	registry = counting
 
 	budget := judge.NewBudget(q.config.Limits.VerdictBytes)
 	config, err := q.small(ctx, registry, a.Config, budget)

@@ -54,6 +54,7 @@ func newCachedManifest(m oci.Manifest, s oci.Structure) *cachedManifest {
 type cachedTag struct {
 	digest digest.Digest
 	at     time.Time
+	asked  time.Time // for a client without quota, which is not answered by it each time
 }
 
 // cachedMiss is an upstream's 404, believed until a moment.

@@ -181,6 +181,7 @@ type question struct {
 	waited  time.Duration // for upstreams, shared flights included
 	asked   int           // parents that were not in memory
 	counted bool          // against the client's quota
+	paid    atomic.Int64  // questions taken from the quota and not asked yet
 
 	deadline time.Time // for the answer; what memory answers does not look at it
 }
