@@ -31,7 +31,7 @@ func (q *question) opens() bool { return q.Opens(q.repo, q.client) }
 // an image. Concurrent questions share one reading, within a verdict's limits,
 // and memory keeps either answer.
 func (q *question) artifact(ctx context.Context, m *cachedManifest) (v judgement, ok bool, err error) {
-	if m.artifact == nil || len(m.artifact.Layers) > q.config.Limits.Signatures || !q.opens() {
+	if !m.artifact || len(m.Blobs)-1 > q.config.Limits.Signatures || !q.opens() { // the config is no layer
 		return judgement{}, false, nil
 	}
 
@@ -57,7 +57,15 @@ func (q *question) judgeArtifact(ctx context.Context, key string, m *cachedManif
 	}
 	defer done()
 
-	is, err := q.isArtifact(ctx, m.artifact)
+	var claimed *sigs.Artifact
+	err = q.slot(ctx, func() error { // parsing takes many times the bytes
+		claimed, _ = sigs.ParseArtifact(m.Bytes)
+		return nil
+	})
+	if err != nil {
+		return judgement{}, unverified(err)
+	}
+	is, err := q.isArtifact(ctx, claimed)
 	if err != nil {
 		return judgement{}, fmt.Errorf("read signature artifact %s@%s: %w", q.repo, m.Digest, unverified(err))
 	}
