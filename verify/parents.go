@@ -243,7 +243,7 @@ func (q *question) knownManifest(ctx context.Context, d digest.Digest) (bool, er
 // is sent, with the signatures that made it count. What is on disk already is
 // not written again until the store has begun to forget it.
 func (q *question) remember(ctx context.Context, m *cachedManifest, v judgement) error {
-	if m.learned.Load() == q.config.Store.Epoch(ctx) && v.signed == nil {
+	if m.learned.Load() == q.config.Store.Epoch(ctx, q.repo) && v.signed == nil {
 		return nil
 	}
 
