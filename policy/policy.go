@@ -70,6 +70,10 @@ type Policy struct {
 // default action's: no warn mode weakens it.
 func (p *Policy) DeniesInWriting() bool { return p.Static == Deny && !p.Where.IsZero() }
 
+// DeniesDigests reports a static deny that names digests. It reaches the parts of
+// these manifests.
+func (p *Policy) DeniesDigests() bool { return p.DeniesInWriting() && len(p.Digests) > 0 }
+
 // Authority is one trusted signer: any of its keys, any of its keyless
 // identities, or any certificate of its own PKI. Exactly one of the three is set.
 type Authority struct {

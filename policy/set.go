@@ -189,6 +189,22 @@ func (s *Set) admitsSome(repo Repository, _ Client, now time.Time, counts func(*
 	return !s.defaultAction().deniesAlways(now)
 }
 
+// DeniedDigests are the digests that policies for repo deny in writing. Another
+// policy before them may say otherwise of one.
+func (s *Set) DeniedDigests(repo Repository, _ Client) []string {
+	if s == nil {
+		return nil
+	}
+	var list []string
+	name := repo.String()
+	for p := range s.candidates(name) {
+		if p.DeniesDigests() && p.matchesRepository(name) {
+			list = append(list, p.Digests...)
+		}
+	}
+	return list
+}
+
 func (s *Set) defaultAction() *Policy {
 	if s.fallback == nil {
 		return defaultPolicy(denyByDefault)

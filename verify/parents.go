@@ -40,6 +40,9 @@ func (q *question) byParents(ctx context.Context, p part) (judgement, error) {
 	if err != nil {
 		return judgement{}, err
 	}
+	if len(parents) == 0 && p.kind == facts.PartBlob {
+		return q.byDescent(ctx, p)
+	}
 	return q.askParents(ctx, p, parents)
 }
 
@@ -161,6 +164,12 @@ func (q *question) byParent(ctx context.Context, p part, parent digest.Digest) (
 	v, err := q.admit(ctx, m, p.depth+1)
 	if err != nil {
 		return judgement{}, err
+	}
+	if v.signed != nil { // the parent's signatures, which are not the part's
+		if err := q.remember(ctx, m, v); err != nil {
+			return judgement{}, err
+		}
+		v.signed = nil
 	}
 	if p.kind == facts.PartManifest && v.ownChildren {
 		return q.unknownPart(p), nil
