@@ -69,7 +69,7 @@ func (l *loader) policy(v value) (p *Policy, match bool) {
 func (l *loader) policyField(p *Policy, f field, what string) {
 	switch f.name {
 	case "images":
-		p.Images = f.images(what)
+		p.Images = l.configuredGlobs(f.images(what))
 	case "digests":
 		p.Digests = f.digests()
 	case "static":
@@ -93,6 +93,7 @@ func (l *loader) policyField(p *Policy, f field, what string) {
 		p.Annotations = f.annotations()
 	case "signatureRepository":
 		p.SignatureRepository = f.repository()
+		p.SignatureRepository.Host = l.configured(p.SignatureRepository.Host)
 	case "authorities":
 		p.Authorities = l.authorities(f.value, what)
 	}
