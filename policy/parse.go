@@ -72,7 +72,7 @@ func (l *loader) policy(v value) (p *Policy, match bool) {
 func (l *loader) policyField(p *Policy, f field, what string) {
 	switch f.name {
 	case "images":
-		p.Images = f.images(what)
+		p.Images = l.configuredGlobs(f.images(what))
 	case "digests":
 		p.Digests = f.digests()
 	case "static":
@@ -96,6 +96,7 @@ func (l *loader) policyField(p *Policy, f field, what string) {
 		p.Annotations = f.annotations()
 	case "signatureRepository":
 		p.SignatureRepository = f.repository()
+		p.SignatureRepository.Host = l.configured(p.SignatureRepository.Host)
 	case "authorities":
 		p.Authorities = l.authorities(f.value, what)
 	}

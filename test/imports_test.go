@@ -75,7 +75,7 @@ var rooms = map[string][]string{
 		"verify/sigs",
 		"verify/trust",
 	},
-	"cmd/pullgate/demo":    {"cmd/pullgate/server", "cmd/pullgate/telemetry"},
+	"cmd/pullgate/demo":    {"cmd/pullgate/server", "cmd/pullgate/signing", "cmd/pullgate/telemetry"},
 	"cmd/pullgate/verdict": {"cmd/pullgate/server", "policy", "verify"},
 	"cmd/pullgate/cases": {
 		"cmd/pullgate/exit",

@@ -59,6 +59,10 @@ type Config struct {
 	// kept in the Store are verified again instead, while it cannot be asked.
 	StaleIfError time.Duration
 
+	// EveryLookup lets each look-up for signatures end, also when the policy is
+	// satisfied already.
+	EveryLookup bool
+
 	Now    func() time.Time     // nil: time.Now
 	Tracer trace.TracerProvider // nil: no spans
 	Meter  metric.MeterProvider // nil: no metrics
@@ -106,6 +110,8 @@ func New(c Config) (*Gate, error) {
 		},
 		Slot: g.slot,
 		Kept: g.keptSignatures,
+
+		EveryLookup: c.EveryLookup,
 	})
 	if err != nil {
 		return nil, err
@@ -174,6 +180,9 @@ type question struct {
 	waited  time.Duration // for upstreams, shared flights included
 	asked   int           // parents that were not in memory
 	counted bool          // against the client's quota
+
+	tag    string        // that was asked for; empty: a digest was
+	tagged digest.Digest // the manifest that tag stands for
 
 	deadline time.Time // for the answer; what memory answers does not look at it
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/pullgate/pullgate/cmd/pullgate/config"
 	"github.com/pullgate/pullgate/cmd/pullgate/decisions"
 	"github.com/pullgate/pullgate/cmd/pullgate/exit"
-	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
 )
 
 // decisionSource is where a command's flags say that decisions are.
@@ -34,8 +34,8 @@ func explainCommand() *cobra.Command {
 		Short: "Say why the gate decided as it did",
 		Long: `explain finds what the gate has decided about an image, newest first, or the one
 decision with an id: the Pullgate-Decision header of the answer, which is in the
-error's detail, the log and the trace too. An image is named as in policies, with
-a tag, a digest, or neither.
+error's detail, the log and the trace too. An image is named as in policies or as
+it is pulled through the gate, with a tag, a digest, or neither.
 
 It asks the running gate, on the configuration's admin.listen or at --admin; when
 nothing answers there, it reads the file the gate has written.
@@ -56,6 +56,10 @@ when the gate could not tell, or when no decision is found.`,
 			}
 
 			found, err := from.find(cmd, q)
+			if inner, ok := imagename.Through(q.Image); ok && err == nil && len(found) == 0 {
+				q.Image = inner
+				found, err = from.find(cmd, q)
+			}
 			if err != nil {
 				return err
 			}
@@ -72,7 +76,7 @@ when the gate could not tell, or when no decision is found.`,
 			if _, err := io.WriteString(cmd.OutOrStdout(), text); err != nil {
 				return fmt.Errorf("print the decision: %w", err)
 			}
-			return outcomeError(found[0].Outcome)
+			return outcomeError(&found[0])
 		},
 	}
 
@@ -104,6 +108,7 @@ func (s decisionSource) find(cmd *cobra.Command, q decisions.Query) ([]decisions
 	if len(problems) > 0 {
 		return nil, refuse(cmd.ErrOrStderr(), problems)
 	}
+	q.Image = c.Image(q.Image)
 	found, err := q.Ask(ctx, "http://"+reachable(c.Admin.Listen))
 	var unreachable *url.Error
 	if !errors.As(err, &unreachable) || c.Decisions.To != "file" {
@@ -121,12 +126,12 @@ func reachable(addr string) string {
 	return addr
 }
 
-// outcomeError is how explain ends, by the outcome of the newest decision.
-func outcomeError(outcome string) error {
-	switch outcome {
-	case verify.Denied.String():
+// outcomeError is how explain ends, by the newest decision.
+func outcomeError(newest *decisions.Record) error {
+	switch {
+	case newest.Refused():
 		return exit.With(exit.Denied, errors.New("refused"))
-	case decisions.OutcomeError:
+	case newest.Outcome == decisions.OutcomeError:
 		return errors.New("the gate could not tell")
 	}
 	return nil

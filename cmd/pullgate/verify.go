@@ -57,6 +57,9 @@ func verifyImage(cmd *cobra.Command, name string, flags verifyFlags) (err error)
 	if (flags.config == "") == (flags.key == "") {
 		return errors.New("give either --config or --key")
 	}
+	if flags.key != "" {
+		name = pastGate(cmd, name)
+	}
 	image, err := imagename.Parse(name)
 	if err != nil {
 		return err
@@ -71,16 +74,19 @@ func verifyImage(cmd *cobra.Command, name string, flags verifyFlags) (err error)
 	if err != nil {
 		return err
 	}
+	image = l.Config.Image(image)
+	record := func() error { return nil }
 	if flags.record != "" {
 		into := recording.New()
 		l = l.Through(into.Recorder)
-		defer func() { err = errors.Join(err, into.Write(flags.record)) }()
+		record = func() error { return into.Write(flags.record) }
 	}
 
 	v, err := verdict.Of(cmd.Context(), l, filepath.Join(dir, "state"), image, policy.Client{})
 	if err != nil {
 		return fmt.Errorf("could not tell about %s: %w", image.Repository, err)
 	}
+	defer func() { err = errors.Join(err, record()) }()
 
 	if flags.asJSON {
 		err = verdict.JSON(cmd.OutOrStdout(), v)

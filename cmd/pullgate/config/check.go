@@ -2,8 +2,13 @@ package config
 
 import (
 	"net"
+	"net/netip"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
 	"github.com/pullgate/pullgate/policy"
@@ -12,10 +17,14 @@ import (
 const (
 	maxVerdicts      = 100_000_000 // entries; each takes some hundred bytes
 	maxDecisionFiles = 1000
+	maxHelp          = 300 // bytes: clients print it after every refusal
 
 	leastMessage = 64 << 10 // bytes of one manifest or payload
 	leastTotal   = 1 << 20  // bytes of everything that is read or kept together
 )
+
+// hostname is a host's name, without a port.
+var hostname = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$`)
 
 // checks collects what is wrong with a configuration beyond types.
 type checks struct {
@@ -60,15 +69,23 @@ func (k *checks) gate() {
 	k.oneOf("defaultAction", k.DefaultAction, "deny", "warn", "allow")
 	k.address("listen", k.Listen)
 	k.address("admin.listen", k.Admin.Listen)
+	for i, name := range k.Admin.Hostnames {
+		if _, err := netip.ParseAddr(name); err != nil && !hostname.MatchString(name) {
+			k.add("admin.hostnames."+strconv.Itoa(i),
+				"admin.hostnames: %.100q is no host: write a name or an address, without scheme and port", name)
+		}
+	}
 
 	if k.Canary == "" {
 		return
 	}
 	image, err := imagename.Parse(k.Canary)
+	image = k.Image(image)
+	_, known := k.UpstreamHost(image.Host)
 	switch {
 	case err != nil:
 		k.add("canary", "canary: %v", err)
-	case !k.hasUpstream(image.Host):
+	case !known:
 		k.add("canary", "canary %s is on %s, which is not among the upstreams", k.Canary, image.Host)
 	}
 }
@@ -83,6 +100,10 @@ func (k *checks) clients() {
 	}
 	if k.Clients.HtpasswdFile != "" {
 		k.add("clients.htpasswdFile", "clients.htpasswdFile is not supported yet")
+	}
+
+	if help := k.Clients.Help; len(help) > maxHelp || !isPrintable(help) {
+		k.add("clients.help", "clients.help must be one line of at most %d bytes, without control characters", maxHelp)
 	}
 
 	if k.TLS.ClientCAFile != "" {
@@ -169,9 +190,7 @@ func (k *checks) sizes() {
 	}
 }
 
-// hasUpstream reports whether a registry, by its familiar name, is an upstream.
-func (c *Config) hasUpstream(host string) bool {
-	return slices.ContainsFunc(c.Upstreams, func(u Upstream) bool {
-		return policy.FamiliarHost(u.Host) == host
-	})
+// isPrintable reports whether every character of s can stand in a line.
+func isPrintable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }

@@ -44,24 +44,16 @@ func unknownKeys(v strictyaml.Value, known keySet) []policy.Problem {
 	if known == nil {
 		return nil
 	}
-
-	var list []policy.Problem
-	switch v.Node.Kind {
-	case yaml.SequenceNode:
-		for _, item := range v.Items() {
-			item.Path = v.Path
-			list = append(list, unknownKeys(item, known)...)
-		}
-	case yaml.AliasNode:
-		list = append(list, v.At().Problem("aliases are not read here; write the value out"))
-	case yaml.MappingNode:
-		list = unknownInMapping(v, known)
+	if v.Node.Kind == yaml.AliasNode {
+		return []policy.Problem{v.At().Problem("aliases are not read here; write the value out")}
 	}
-	return list
-}
 
-func unknownInMapping(v strictyaml.Value, known keySet) []policy.Problem {
 	var list []policy.Problem
+	for _, item := range v.Items() {
+		item.Path = v.Path
+		list = append(list, unknownKeys(item, known)...)
+	}
+
 	for _, f := range v.Fields() {
 		children, ok := known[f.Name]
 		switch {
@@ -74,11 +66,6 @@ func unknownInMapping(v strictyaml.Value, known keySet) []policy.Problem {
 		}
 	}
 	return list
-}
-
-// problemAt is a problem whose file is still to be filled in.
-func problemAt(node *yaml.Node, format string, args ...any) policy.Problem {
-	return policy.Position{Line: node.Line}.Problem(format, args...)
 }
 
 // suggest says what may have been meant by an unknown key.
@@ -97,40 +84,53 @@ func suggest(key string, known keySet) string {
 
 // mistyped lists values of another type than their setting's. viper would bend
 // them: 3600 into 3.6 microseconds, true into 1, 0100 into 64.
-func mistyped(node *yaml.Node, path string, t reflect.Type) []policy.Problem {
+func mistyped(v strictyaml.Value, t reflect.Type) []policy.Problem {
 	switch {
 	case isScalar(t):
-		if says := mistypedScalar(node, t); says != "" {
-			return []policy.Problem{problemAt(node, "%s %s", path, says)}
+		if says := mistypedScalar(v, t); says != "" {
+			return []policy.Problem{v.At().Problem("%s %s", v.Path, says)}
 		}
 		return nil
-
 	case t.Kind() == reflect.Struct:
-		if node.Kind != yaml.MappingNode {
-			return []policy.Problem{problemAt(node, "%s must be a mapping", path)}
-		}
-
-		var list []policy.Problem
-		for i := range t.NumField() {
-			name := t.Field(i).Tag.Get("mapstructure")
-			if value := child(node, name); name != "" && value != nil {
-				list = append(list, mistyped(value, strings.TrimPrefix(path+"."+name, "."), t.Field(i).Type)...)
-			}
-		}
-		return list
-
+		return mistypedMapping(v, t)
 	case t.Kind() == reflect.Slice && t.Elem().Kind() != reflect.Interface:
-		if node.Kind != yaml.SequenceNode {
-			return []policy.Problem{problemAt(node, "%s must be a list", path)}
-		}
-
-		var list []policy.Problem
-		for _, item := range node.Content {
-			list = append(list, mistyped(item, path, t.Elem())...)
-		}
-		return list
+		return mistypedList(v, t)
 	}
 	return nil
+}
+
+func mistypedMapping(v strictyaml.Value, t reflect.Type) []policy.Problem {
+	if v.Is(yaml.MappingNode, "") != nil {
+		return []policy.Problem{v.At().Problem("%s must be a mapping", v.Path)}
+	}
+
+	types := map[string]reflect.Type{}
+	for i := range t.NumField() {
+		if name := t.Field(i).Tag.Get("mapstructure"); name != "" {
+			types[name] = t.Field(i).Type
+		}
+	}
+
+	var list []policy.Problem
+	for _, f := range v.Fields() {
+		if of, known := types[f.Name]; known {
+			list = append(list, mistyped(f.Value, of)...)
+		}
+	}
+	return list
+}
+
+func mistypedList(v strictyaml.Value, t reflect.Type) []policy.Problem {
+	if v.Is(yaml.SequenceNode, "") != nil {
+		return []policy.Problem{v.At().Problem("%s must be a list", v.Path)}
+	}
+
+	var list []policy.Problem
+	for _, item := range v.Items() {
+		item.Path = v.Path
+		list = append(list, mistyped(item, t.Elem())...)
+	}
+	return list
 }
 
 func isScalar(t reflect.Type) bool {
@@ -139,20 +139,20 @@ func isScalar(t reflect.Type) bool {
 
 // mistypedScalar says what is wrong with a scalar that stands for a value of
 // type t, or nothing.
-func mistypedScalar(node *yaml.Node, t reflect.Type) string {
-	scalar := node.Kind == yaml.ScalarNode
-	text := scalar && node.Tag == "!!str"
-	number := scalar && node.Tag == "!!int"
+func mistypedScalar(v strictyaml.Value, t reflect.Type) string {
+	written := v.Node.Value
+	text := v.Is(yaml.ScalarNode, "!!str") == nil
+	number := v.Is(yaml.ScalarNode, "!!int") == nil
 
 	switch t {
 	case reflect.TypeFor[time.Duration]():
-		if d, err := time.ParseDuration(node.Value); !text || err != nil || d < 0 {
+		if d, err := time.ParseDuration(written); !text || err != nil || d < 0 {
 			return "is no duration: write a number with its unit, e.g. 30s, 1h"
 		}
 		return ""
 	case reflect.TypeFor[Size]():
 		var s Size
-		if !text && !number || s.UnmarshalText([]byte(node.Value)) != nil {
+		if !text && !number || s.UnmarshalText([]byte(written)) != nil {
 			return "is no size: write a number of bytes, or one with KiB, MiB or GiB"
 		}
 		return ""
@@ -160,8 +160,8 @@ func mistypedScalar(node *yaml.Node, t reflect.Type) string {
 
 	switch {
 	case t.Kind() == reflect.String && !text:
-		return fmt.Sprintf("is no text: put it in quotes if %.20q is meant", node.Value)
-	case t.Kind() != reflect.String && (!number || !decimal.MatchString(node.Value)):
+		return fmt.Sprintf("is no text: put it in quotes if %.20q is meant", written)
+	case t.Kind() != reflect.String && (!number || !decimal.MatchString(written)):
 		return "is no number: write it in decimal digits"
 	}
 	return ""

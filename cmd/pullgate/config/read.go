@@ -68,19 +68,22 @@ func readFile(file string) ([]byte, *policy.Problem) {
 
 // parse returns the mapping that the file is.
 func parse(file string, text []byte) (*yaml.Node, *policy.Problem) {
-	var doc, more yaml.Node
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	var documents []*yaml.Node
+	for document, err := range strictyaml.Documents(text) {
+		if err != nil {
+			return nil, problemIn(file, 0, "%v", err)
+		}
+		documents = append(documents, document)
+	}
 
-	if err := decoder.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
-		return nil, problemIn(file, 0, "%v", err)
+	if len(documents) > 1 {
+		const more = "a second YAML document would be ignored: put everything into one"
+		return nil, problemIn(file, documents[1].Line, more)
 	}
-	if err := decoder.Decode(&more); err == nil {
-		return nil, problemIn(file, more.Line, "a second YAML document would be ignored: put everything into one")
-	}
-	if len(doc.Content) == 0 || doc.Content[0].Kind != yaml.MappingNode {
+	if len(documents) == 0 || len(documents[0].Content) == 0 || documents[0].Content[0].Kind != yaml.MappingNode {
 		return nil, problemIn(file, 1, "the configuration must be a mapping, as in config.example.yaml")
 	}
-	return doc.Content[0], nil
+	return documents[0].Content[0], nil
 }
 
 func problemIn(file string, line int, format string, args ...any) *policy.Problem {
@@ -90,13 +93,8 @@ func problemIn(file string, line int, format string, args ...any) *policy.Proble
 
 // checkKeys reports what viper would bend or drop without a word.
 func (c *Config) checkKeys() []policy.Problem {
-	list := unknownKeys(strictyaml.Value{Node: c.nodes, File: c.file}, knownKeys())
-	list = append(list, mistyped(c.nodes, "", reflect.TypeFor[Config]())...)
-
-	for i := range list {
-		list[i].File = c.file
-	}
-	return list
+	all := strictyaml.Value{Node: c.nodes, File: c.file, Line: c.nodes.Line}
+	return append(unknownKeys(all, knownKeys()), mistyped(all, reflect.TypeFor[Config]())...)
 }
 
 // decode fills c from the text, the defaults and the overlay.

@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/go-containerregistry/pkg/name"
-
 	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
 	"github.com/pullgate/pullgate/cmd/pullgate/show"
 	"github.com/pullgate/pullgate/policy"
@@ -72,9 +70,8 @@ func parseImage(image string) (policy.Image, error) {
 		return policy.Image{}, fmt.Errorf("%.40q is no image name", image)
 	}
 
-	if bare, err := name.NewRepository(image); err == nil {
-		repo, err := policy.ParseRepository(bare.RegistryStr() + "/" + bare.RepositoryStr())
-		return policy.Image{Repository: repo}, err
+	if repo, ok := imagename.ParseRepository(image); ok {
+		return policy.Image{Repository: repo}, nil
 	}
 	return imagename.Parse(image)
 }
@@ -100,7 +97,7 @@ type match struct {
 // q.Limit is. It yields ErrUnreadable for each line that it looked at and that is
 // no record. It ends with an error when ctx ends.
 func (q Query) scan(ctx context.Context, lines iter.Seq2[[]byte, error]) iter.Seq2[match, error] {
-	repo, reference := q.Image.Repository.String(), q.Image.Reference.String()
+	needles := q.needles()
 
 	return func(yield func(match, error) bool) {
 		for line, err := range lines {
@@ -115,11 +112,7 @@ func (q Query) scan(ctx context.Context, lines iter.Seq2[[]byte, error]) iter.Se
 				continue
 			}
 
-			// Each of these stands in its line as it is, and to look for it is
-			// cheaper than to decode every line.
-			if !bytes.Contains(line, []byte(q.ID)) ||
-				!bytes.Contains(line, []byte(repo)) ||
-				!bytes.Contains(line, []byte(reference)) {
+			if !q.mayMatch(line, needles) {
 				continue
 			}
 
@@ -135,6 +128,39 @@ func (q Query) scan(ctx context.Context, lines iter.Seq2[[]byte, error]) iter.Se
 			}
 		}
 	}
+}
+
+// needles are texts that stand as they are in the line of every record that q
+// matches.
+func (q Query) needles() [][]byte {
+	var needles [][]byte
+	for _, text := range []string{q.ID, q.Image.Repository.String(), q.Image.Reference.String()} {
+		if text != "" {
+			needles = append(needles, []byte(text))
+		}
+	}
+	return needles
+}
+
+// outcomeKey is how the outcome begins in a line of ours. In a text, the quotes
+// would have backslashes before them.
+var outcomeKey = []byte(`"outcome":"`)
+
+// mayMatch reports whether the record in a line may be one that q matches. To look
+// at the text costs a tenth of decoding it, so that a search through all that is
+// kept ends in time.
+func (q Query) mayMatch(line []byte, needles [][]byte) bool {
+	for _, n := range needles {
+		if !bytes.Contains(line, n) {
+			return false
+		}
+	}
+	if q.Outcome == "" {
+		return true
+	}
+
+	_, rest, ours := bytes.Cut(line, outcomeKey)
+	return !ours || bytes.HasPrefix(rest, []byte(q.Outcome+`"`))
 }
 
 // find returns the first records that q matches among lines; more means that

@@ -80,15 +80,10 @@ func isPlain(text string) bool {
 
 // checkHosts reports patterns for registries that are not asked.
 func checkHosts(c *config.Config, p *policy.Policy) []policy.Problem {
-	asked := map[string]bool{}
-	for _, u := range c.Upstreams {
-		asked[policy.FamiliarHost(u.Host)] = true
-	}
-
 	var never []policy.Glob
 	for _, g := range p.Images {
 		host, _, _ := strings.Cut(g.String(), "/")
-		if !strings.Contains(host, "*") && !asked[host] {
+		if _, asked := c.UpstreamHost(host); !strings.Contains(host, "*") && !asked {
 			never = append(never, g)
 		}
 	}

@@ -30,13 +30,21 @@ type Loaded struct {
 // the file as config.Read says; nil is for a configuration that this program has
 // written itself. With problems, what Load returns is good only for knowing which
 // files it looked at, or nil.
+//
+// What it returns is what the files held together at one moment: Load reads them
+// again while they change, and refuses those that never hold still.
 func Load(file string, environ []string, t *telemetry.SDK) (*Loaded, []policy.Problem) {
-	return load(file, environ, t, nil)
+	l, problems, ok := settled(func() (*Loaded, []policy.Problem) { return read(file, environ, t, nil) })
+	if !ok {
+		at := policy.Position{File: file}
+		problems = append(problems, at.Problem("its files change while they are read; try again when they hold still"))
+	}
+	return l, problems
 }
 
-// load is Load, and takes over the upstreams that are made of the same in before,
-// with their connections and tokens. before may be nil.
-func load(file string, environ []string, t *telemetry.SDK, before *Loaded) (*Loaded, []policy.Problem) {
+// read reads everything once. It takes over the upstreams that are made of the
+// same in before, with their connections and tokens. before may be nil.
+func read(file string, environ []string, t *telemetry.SDK, before *Loaded) (*Loaded, []policy.Problem) {
 	c, problems := config.Read(file, environ)
 	if c == nil {
 		return nil, problems
@@ -55,15 +63,11 @@ func load(file string, environ []string, t *telemetry.SDK, before *Loaded) (*Loa
 	if _, err := l.certificate(); err != nil {
 		problems = append(problems, c.Problem("tls", "%v", err))
 	}
-	if len(problems) > 0 {
-		return l, problems
-	}
-
-	l.sum = fingerprint(l.files())
-	return l, nil
+	return l, problems
 }
 
-// Through returns l with every registry asked through wrap.
+// Through returns l with every registry asked through wrap. Look-ups are not called
+// off when a verdict needs them no more, so that wrap sees every answer.
 func (l *Loaded) Through(wrap func(verify.Registry) verify.Registry) *Loaded {
 	wrapped := *l
 	wrapped.wrap = wrap

@@ -33,7 +33,7 @@ func Of(
 		return verify.Verdict{}, err
 	}
 
-	_, v, err := gate.Manifest(ctx, image, client)
+	_, v, err := gate.Manifest(ctx, l.Config.Image(image), client)
 	return v, errors.Join(err, gate.Close())
 }
 
