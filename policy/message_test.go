@@ -142,3 +142,50 @@ func TestForeignPolicy(t *testing.T) {
 		}
 	})
 }
+
+// TestSubjectEmail is a subject that one kind of name alone satisfies.
+func TestSubjectEmail(t *testing.T) {
+	t.Parallel()
+	id := Identity{Issuer: Exactly("i"), Subject: Exactly("a@b.example"), SubjectEmail: true}
+	for name, c := range map[string]struct {
+		claims Claims
+		want   bool
+	}{
+		"an e-mail name": {Claims{Issuer: "i", Subject: "a@b.example", IsEmail: true}, true},
+		"another kind":   {Claims{Issuer: "i", Subject: "a@b.example"}, false},
+		"another":        {Claims{Issuer: "i", Subject: "c@b.example", IsEmail: true}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := id.Match(c.claims); (err == nil) != c.want {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+
+	const entry = "policies: [{name: p, images: ['reg.example/**'], authorities: [{"
+	for name, c := range map[string]struct{ authority, want string }{
+		"an identity": {`keyless: {identities: [{issuer: i, subjectEmail: a@b.example}]}`, ""},
+		"two subjects": {
+			`keyless: {identities: [{issuer: i, subject: x, subjectEmail: a@b.example}]}`,
+			"has subjectEmail beside another subject: remove one",
+		},
+		"an expression too": {
+			`keyless: {identities: [{issuer: i, subjectRegExp: x, subjectEmail: a@b.example}]}`,
+			"has subjectEmail beside another subject: remove one",
+		},
+		"a pattern":    {`keyless: {identities: [{issuer: i, subjectEmail: "*@b.example"}]}`, "is compared exactly"},
+		"an empty one": {`keyless: {identities: [{issuer: i, subjectEmail: ""}]}`, "must be printable text"},
+		"a certificate's two": {
+			`certificate: {rootsFile: none.pem, subject: x, subjectEmail: a@b.example}`,
+			"must have either subject or subjectRegExp",
+		},
+		"a certificate's none": {`certificate: {rootsFile: none.pem}`, "must have either subject or subjectRegExp"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := problemsOf(t, entry+c.authority+"}]}]\n")
+			if c.want == "" && got != "" || !strings.Contains(got, c.want) {
+				t.Errorf("says %q", got)
+			}
+		})
+	}
+}
