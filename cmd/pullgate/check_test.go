@@ -105,7 +105,8 @@ func TestIdle(t *testing.T) {
 		"a port":      {upstreams + "policies: [{name: x, images: ['b.example:5001/**'], static: deny}]\n", ""},
 		"a wildcard":  {upstreams + "policies: [{name: x, images: ['*.example/**'], static: deny}]\n", ""},
 		"digests": {
-			upstreams + "policies: [{name: x, digests: ['sha256:" + strings.Repeat("a", 64) + "'], static: deny}]\n", "",
+			upstreams + "policies: [{name: x, digests: ['sha256:" + strings.Repeat("a", 64) + "'], static: deny}]\n",
+			"",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
