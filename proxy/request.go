@@ -39,7 +39,8 @@ type request struct {
 	ns           string // the ns parameter, or empty
 	rangeSpec    string // one well-formed byte range of a blob request, or empty
 	ifNoneMatch  string // the header as it came
-	n, last      string // paging of tags/list
+	n, last      string // paging of tags/list, as a client begins it
+	page         string // of a listing, from a link of the gate's
 	artifactType string // filter of referrers
 }
 
@@ -85,7 +86,7 @@ func (s *Snapshot) parse(r *http.Request) (request, error) {
 	}
 	req.ifNoneMatch = r.Header.Get("If-None-Match")
 	req.ns, req.n, req.last = query.Get("ns"), query.Get("n"), query.Get("last")
-	req.artifactType = query.Get("artifactType")
+	req.page, req.artifactType = query.Get("page"), query.Get("artifactType")
 	return req, nil
 }
 

@@ -31,6 +31,7 @@ func (q *question) manifest(ctx context.Context, ref policy.Reference) (oci.Mani
 		return m.Manifest, q.referrersIndex(m), nil
 	}
 
+	q.tag, q.tagged = ref.Tag, m.Digest
 	v, err := q.admit(ctx, m, 0)
 	if err != nil {
 		return oci.Manifest{}, judgement{}, err

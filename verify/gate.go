@@ -181,6 +181,9 @@ type question struct {
 	asked   int           // parents that were not in memory
 	counted bool          // against the client's quota
 
+	tag    string        // that was asked for; empty: a digest was
+	tagged digest.Digest // the manifest that tag stands for
+
 	deadline time.Time // for the answer; what memory answers does not look at it
 }
 

@@ -146,8 +146,9 @@ func TestExplain(t *testing.T) {
 		}
 	})
 	t.Run("file of the configuration", func(t *testing.T) {
-		config := rig.Write(t, t.TempDir(), "pullgate.yaml", "admin: {listen: \"127.0.0.1:1\"}\nupstreams: [{host: demo.example}]\n"+
-			"decisions: {file: "+file+"}\n")
+		config := rig.Write(t, t.TempDir(), "pullgate.yaml",
+			"admin: {listen: \"127.0.0.1:1\"}\nupstreams: [{host: demo.example}]\n"+
+				"decisions: {file: "+file+"}\n")
 		code, out := commandExit(t, "explain", "demo.example/signed:latest", "--config", config, "--json")
 		if code != 0 || !strings.Contains(out, `"outcome":"allowed"`) {
 			t.Errorf("exit %d: %s", code, out)

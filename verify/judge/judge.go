@@ -154,8 +154,9 @@ func (j *Judge) Image(
 		place:        place,
 		image:        image.Digest,
 		attestations: wantsAttestations(p),
-		found: func(c sigs.Candidate) {
-			if t.examine(ctx, c) && !j.every {
+		tally:        t,
+		found: func(c sigs.Candidate, r *sigs.Reading) {
+			if t.examine(ctx, c, r) && !j.every {
 				enough(oci.ErrEnough) // the other look-ups need not end
 			}
 		},
@@ -199,7 +200,7 @@ func (j *Judge) satisfiedByKept(ctx context.Context, t *tally) bool {
 		return false
 	}
 	for _, c := range list {
-		if t.examine(ctx, c) {
+		if t.examine(ctx, c, nil) {
 			return true
 		}
 	}

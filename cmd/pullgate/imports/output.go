@@ -105,6 +105,9 @@ func (p native) node() *yaml.Node {
 	}
 
 	m.putText("signatureRepository", p.repository)
+	if p.ownChildren && p.static == policy.Verify {
+		m.putText("children", "own")
+	}
 	m.HeadComment = comment(p.notes)
 	return &m.Node
 }

@@ -164,8 +164,11 @@ func TestBadConfigurations(t *testing.T) {
 			"upstreams: [{host: a.example}]\n---\n: [\n",
 			map[int]string{0: "line"},
 		},
-		"nothing":       {"# only a comment\n", map[int]string{1: "must be a mapping"}},
-		"alias":         {"listen: &a 127.0.0.1:1\nadmin: *a\nupstreams: [{host: a.example}]\n", map[int]string{2: "aliases"}},
+		"nothing": {"# only a comment\n", map[int]string{1: "must be a mapping"}},
+		"alias": {
+			"listen: &a 127.0.0.1:1\nadmin: *a\nupstreams: [{host: a.example}]\n",
+			map[int]string{2: "aliases"},
+		},
 		"not a mapping": {"- a\n", map[int]string{1: "must be a mapping"}},
 		"not YAML":      {"a: [\n", map[int]string{0: "line"}},
 	} {

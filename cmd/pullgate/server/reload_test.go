@@ -272,6 +272,35 @@ func TestReloadQuickChanges(t *testing.T) {
 	r.Until(t, "signed/manifests/latest", http.StatusForbidden)
 }
 
+// A file that differs at every read may be half a file: the older configuration
+// stays in force until it has settled.
+func TestReloadUnsettledFile(t *testing.T) {
+	t.Parallel()
+	const unsettled = "/proc/sys/kernel/random/uuid"
+	if _, err := os.Stat(unsettled); err != nil {
+		t.Skipf("no file that differs at every read: %v", err)
+	}
+
+	r := rig.Start(t, func(r *rig.Rig) string { return r.Keyed(t) })
+	password := filepath.Join(r.Dir, "password")
+	if err := os.Symlink(unsettled, password); err != nil {
+		t.Fatal(err)
+	}
+	open := strings.NewReplacer(
+		"host: demo.example,", "host: demo.example, auth: {type: basic, username: u, passwordFile: password},",
+		"authorities: [{name: k, key: key.pub}]", "static: allow",
+	).Replace(r.Config)
+	rig.Replace(t, filepath.Join(r.Dir, "pullgate.yaml"), open)
+
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if status := r.Pull(t, "unsigned/manifests/latest"); status != http.StatusForbidden {
+			t.Fatalf("unsettled: %d", status)
+		}
+	}
+	rig.Replace(t, password, "settled")
+	r.Until(t, "unsigned/manifests/latest", http.StatusOK)
+}
+
 // A policy folder that is gone is a mistake, not an empty list of denials.
 func TestReloadMissingFolder(t *testing.T) {
 	r := rig.Start(t, func(r *rig.Rig) string {
