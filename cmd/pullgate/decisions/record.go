@@ -19,8 +19,11 @@ import (
 // other outcomes are those of verify.Outcome.
 const OutcomeError = "error"
 
-// KindManifest is the kind of a record about a manifest.
-const KindManifest = "manifest"
+// The kinds of records: about a manifest, or a config or a layer.
+const (
+	KindManifest = "manifest"
+	KindBlob     = "blob"
+)
 
 // Outcomes returns every outcome that a record may have.
 func Outcomes() []string {
