@@ -71,6 +71,7 @@ type options struct {
 	password  string // file with the gate's password for reg.example
 	tracer    trace.TracerProvider
 	help      string
+	canary    policy.Repository
 	streams   proxy.StreamLimits
 }
 
@@ -250,6 +251,7 @@ func (r *rig) policies(text string) *policy.Set {
 		ConfigFile:    "config.yaml",
 		Inline:        doc.Content[0],
 		DefaultAction: r.options.action,
+		Canary:        r.options.canary,
 	})
 	if len(problems) > 0 {
 		r.t.Fatal(problems)
