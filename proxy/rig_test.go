@@ -71,6 +71,8 @@ type options struct {
 	password  string // file with the gate's password for reg.example
 	tracer    trace.TracerProvider
 	help      string
+	canary    policy.Repository
+	streams   proxy.StreamLimits
 }
 
 // standard says: prod must be signed, open admits all, closed admits nothing.
@@ -115,7 +117,12 @@ func newRig(t *testing.T, change ...func(*options)) *rig {
 		upstreams: map[string]*upstream.Upstream{},
 		clock:     &clock{},
 	}
-	r.options = options{policies: standard, hosts: []string{}, tracer: tracenoop.NewTracerProvider()}
+	r.options = options{
+		policies: standard,
+		hosts:    []string{},
+		tracer:   tracenoop.NewTracerProvider(),
+		streams:  proxy.StreamLimits{All: 1000, Client: 1000, MinRate: 1},
+	}
 	for _, c := range change {
 		c(&r.options)
 	}
@@ -225,6 +232,7 @@ func (r *rig) snapshot() *proxy.Snapshot {
 		Hostnames:       r.options.hostnames,
 		DefaultUpstream: r.options.fallback,
 		Help:            r.options.help,
+		Streams:         r.options.streams,
 		Listings: proxy.ListingLimits{
 			Timeout: limits.VerifyTimeout,
 			Bytes:   limits.ManifestBytes,
@@ -243,6 +251,7 @@ func (r *rig) policies(text string) *policy.Set {
 		ConfigFile:    "config.yaml",
 		Inline:        doc.Content[0],
 		DefaultAction: r.options.action,
+		Canary:        r.options.canary,
 	})
 	if len(problems) > 0 {
 		r.t.Fatal(problems)

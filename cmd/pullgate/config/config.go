@@ -127,6 +127,10 @@ type Limits struct {
 	VerdictsInFlight int           `mapstructure:"verdictsInFlight"`
 	VerifyTimeout    time.Duration `mapstructure:"verifyTimeout"`
 	ClientMisses     int           `mapstructure:"clientMisses"`
+
+	BlobStreams       int  `mapstructure:"blobStreams"`       // at once
+	ClientBlobStreams int  `mapstructure:"clientBlobStreams"` // at once, of one client
+	BlobMinRate       Size `mapstructure:"blobMinRate"`       // per second
 }
 
 // File is the file that c was read from.

@@ -40,4 +40,7 @@ var defaults = []struct {
 	{"limits::verdictsInFlight", 64},
 	{"limits::verifyTimeout", "15s"},
 	{"limits::clientMisses", 600},
+	{"limits::blobStreams", 1024},
+	{"limits::clientBlobStreams", 128},
+	{"limits::blobMinRate", "4KiB"},
 }

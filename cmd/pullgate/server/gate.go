@@ -108,6 +108,11 @@ func (l *Loaded) snapshot(gate *verify.Gate) *proxy.Snapshot {
 		Upstreams: l.upstreams,
 		Hostnames: l.hostnames(),
 		Help:      l.Config.Clients.Help,
+		Streams: proxy.StreamLimits{
+			All:     l.Config.Limits.BlobStreams,
+			Client:  l.Config.Limits.ClientBlobStreams,
+			MinRate: int64(l.Config.Limits.BlobMinRate),
+		},
 		Listings: proxy.ListingLimits{
 			Timeout: limits.VerifyTimeout,
 			Bytes:   limits.ManifestBytes,
