@@ -12,6 +12,7 @@ package verify
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -77,6 +78,8 @@ type Gate struct {
 	observe  *observer
 	quota    *quota
 	hanging  atomic.Int64 // work that was given up and has not ended
+
+	deniesDigests bool // some policy denies digests in writing
 }
 
 // New compiles the policies' authorities.
@@ -95,6 +98,8 @@ func New(c Config) (*Gate, error) {
 		quota:    newQuota(c.Limits.ClientMisses),
 		inFlight: make(chan struct{}, c.Limits.VerdictsInFlight),
 		crypto:   make(chan struct{}, runtime.GOMAXPROCS(0)),
+
+		deniesDigests: slices.ContainsFunc(c.Policies.Policies(), (*policy.Policy).DeniesDigests),
 	}
 	g.judge, err = judge.New(judge.Config{
 		Policies: c.Policies.Policies(),

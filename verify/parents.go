@@ -152,11 +152,7 @@ func (q *question) byParent(ctx context.Context, p part, parent digest.Digest) (
 		return judgement{}, unverified(err)
 	}
 
-	listed := m.Blobs
-	if p.kind == facts.PartManifest {
-		listed = m.Manifests
-	}
-	at := slices.Index(listed, p.digest)
+	at := slices.Index(listed(m, p.kind), p.digest)
 	if at < 0 {
 		return q.unknownPart(p), nil
 	}
