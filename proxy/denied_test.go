@@ -195,3 +195,19 @@ func TestDeniedPartUnknown(t *testing.T) {
 
 	r.get(blobs("prod/app", bad.Layers[0])).refused(t, http.StatusServiceUnavailable, "UNAVAILABLE")
 }
+
+// What was pulled by another name is denied by both.
+func TestDeniedByOtherName(t *testing.T) {
+	t.Parallel()
+	const rest = `, {name: ours, images: ["reg.example/prod/**"], static: allow}`
+	r := newRig(t, withPolicies("["+strings.TrimPrefix(rest, ", ")+"]"))
+	child := r.reg.PushImage("prod/app", "")
+	index := r.reg.PushIndex("prod/app", "multi", child.Digest)
+	body := r.reg.Manifest("prod/app", index)
+	r.get(manifests("prod/app", digest.SHA512.FromBytes(body))).served(t, body)
+	r.get(manifests("prod/app", child.Digest)).served(t, child.Manifest)
+
+	r.reload(denying(rest, index))
+	r.refusedAt("a child of the index by its other name", manifests("prod/app", child.Digest))
+	r.refusedAt("a layer of it", blobs("prod/app", child.Layers[0]))
+}
