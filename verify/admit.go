@@ -115,7 +115,7 @@ func (q *question) asPart(ctx context.Context, d digest.Digest, p *policy.Policy
 	}
 	var notFound error
 	if isManifest {
-		m, err := q.load(ctx, d)
+		m, err := q.resolve(ctx, policy.Reference{Digest: d})
 		if !oci.IsNotFound(err) {
 			return m, judgement{}, err
 		}

@@ -31,6 +31,9 @@ type cachedManifest struct {
 	artifact bool          // its labels claim that it is a signature artifact
 	alias    digest.Digest // the same bytes by the other algorithm
 	written  atomic.Int64  // when its facts were written, in Unix seconds
+	seen     atomic.Int64  // when the registry last had it, in Unix seconds; 0: not known
+	tried    atomic.Int64  // when it was last asked for again
+	saved    atomic.Int64  // seen, as the state has it
 	learned  atomic.Uint64 // the store's epoch when its facts were written; 0: not on disk
 }
 

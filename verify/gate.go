@@ -61,6 +61,11 @@ type Config struct {
 	// kept in the Store are verified again instead, while it cannot be asked.
 	StaleIfError time.Duration
 
+	// Recheck is how often a digest that is answered from memory or Store is asked
+	// for upstream: one that is gone, or cannot be asked for, is refused
+	// StaleIfError after the registry last had it. 0: every StaleIfError.
+	Recheck time.Duration
+
 	Now    func() time.Time     // nil: time.Now
 	Tracer trace.TracerProvider // nil: no spans
 	Meter  metric.MeterProvider // nil: no metrics
