@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestSetForEither: bytes have a name in each algorithm, and a policy that lists
-// one of the names decides about the bytes, whichever name was asked for.
+// Bytes have a name in each algorithm, and a policy that lists one of the names
+// decides about the bytes, whichever name was asked for.
 func TestSetForEither(t *testing.T) {
 	sha256, sha512 := testDigest('1'), "sha512:"+strings.Repeat("2", 128)
 	for name, listed := range map[string]string{"sha256": sha256, "sha512": sha512} {

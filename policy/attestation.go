@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -39,49 +40,49 @@ func predicateTypes() map[string]string {
 }
 
 // predicateType reads a type: one of cosign's names, or a URI.
-func (s source) predicateType(n *yaml.Node, what string) (string, bool) {
-	text, ok := s.text(n, what)
+func (v value) predicateType() (string, bool) {
+	text, ok := v.text()
 	if !ok {
 		return "", false
 	}
 	if uri := predicateTypes()[text]; uri != "" {
 		return uri, true
 	}
-	if u, err := url.Parse(
-		text,
-	); err == nil && u.Scheme != "" && (u.Host != "" || u.Opaque != "") && printable(text) &&
-		len(text) <= maxPattern {
+	if isPredicateURI(text) {
 		return text, true
 	}
-	var names []string
-	for name := range predicateTypes() {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	s.problem(
-		n,
+
+	names := slices.Sorted(maps.Keys(predicateTypes()))
+	v.problem(
 		"%s: unknown type %s: write one of %s, or the predicate type's URI",
-		what,
-		brief(n),
+		v.Path,
+		v.brief(),
 		strings.Join(names, ", "),
 	)
 	return "", false
 }
 
+func isPredicateURI(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Scheme != "" && (u.Host != "" || u.Opaque != "") &&
+		printable(text) && len(text) <= maxPattern
+}
+
 // accept reads what counts as an authority's signature.
-func (s source) accept(n *yaml.Node, what string) []string {
+func (v value) accept() []string {
 	var types []string
-	nodes, _ := s.texts(n, what)
-	for _, node := range nodes {
+	items, _ := v.filled()
+	for _, item := range items {
 		kind := SignaturePredicate
-		if node.Value != "signature" || node.Kind != yaml.ScalarNode {
+		if item.Node.Value != "signature" || item.Node.Kind != yaml.ScalarNode {
 			var ok bool
-			if kind, ok = s.predicateType(node, what); !ok {
+			if kind, ok = item.predicateType(); !ok {
 				continue
 			}
 		}
+
 		if slices.Contains(types, kind) {
-			s.problem(node, "%s: %s is there twice", what, brief(node))
+			item.problem("%s: %s is there twice", v.Path, item.brief())
 			continue
 		}
 		types = append(types, kind)
@@ -91,63 +92,79 @@ func (s source) accept(n *yaml.Node, what string) []string {
 
 var attestationFields = []string{"type", "authorities", "cel"}
 
-func (s source) attestations(p *Policy, n *yaml.Node, what string) {
-	nodes, _ := s.texts(n, what)
-	for i, node := range nodes {
-		label := fmt.Sprintf("%s %d", strings.TrimSuffix(what, "s"), i+1)
-		fields, ok := s.mapping(node, label)
-		if !ok {
-			continue
+// attestations reads the list; the authorities that it may name are p's.
+func (p *Policy) attestations(v value) []Attestation {
+	var list []Attestation
+	items, _ := v.filled()
+	for i, item := range items {
+		item = item.called(fmt.Sprintf("%s %d", strings.TrimSuffix(v.Path, "s"), i+1))
+		if a, ok := p.attestation(item); ok {
+			list = append(list, a)
 		}
-		s.known(fields, label, attestationFields)
-		var a Attestation
-		for _, f := range fields {
-			switch f.name {
-			case "type":
-				a.Name = f.value.Value
-				a.Type, _ = s.predicateType(f.value, label+": type")
-				if a.Type == SignaturePredicate {
-					s.problem(f.value, "%s: type: that is what a signature is: demand it by authorities", label)
-				}
-			case "authorities":
-				names, _ := s.texts(f.value, label+": authorities")
-				for _, name := range names {
-					if text, ok := s.text(name, label+": authorities"); ok {
-						s.attestationUses(p, name, text, label)
-						a.Authorities = append(a.Authorities, text)
-					}
-				}
-			case "cel":
-				text, ok := s.text(f.value, label+": cel")
-				if !ok {
-					continue
-				}
-				expression, err := ParseExpression(text)
-				if err != nil {
-					s.problem(f.value, "%s: cel: %v", label, err)
-				}
-				a.CEL = expression
+	}
+	return list
+}
+
+func (p *Policy) attestation(v value) (Attestation, bool) {
+	fields, ok := v.mapping()
+	if !ok {
+		return Attestation{}, false
+	}
+	known(fields, attestationFields)
+
+	var a Attestation
+	for _, f := range fields {
+		switch f.name {
+		case "type":
+			a.Name = f.Node.Value
+			a.Type, _ = f.predicateType()
+			if a.Type == SignaturePredicate {
+				f.problem("%s: that is what a signature is: demand it by authorities", f.Path)
 			}
-		}
-		if a.Name == "" {
-			s.problem(node, "%s has no type: name one, such as slsaprovenance1", label)
-		}
-		if len(a.Authorities) == 0 {
-			for i := range p.Authorities {
-				a.Authorities = append(a.Authorities, p.Authorities[i].Name)
+		case "authorities":
+			for item, name := range f.texts() {
+				p.checkSigner(item.called(v.Path), name)
+				a.Authorities = append(a.Authorities, name)
 			}
+		case "cel":
+			a.CEL = f.cel()
 		}
-		p.Attestations = append(p.Attestations, a)
+	}
+
+	if a.Name == "" {
+		v.problem("%s has no type: name one, such as slsaprovenance1", v.Path)
+	}
+	if len(a.Authorities) == 0 {
+		a.Authorities = p.authorityNames()
+	}
+	return a, true
+}
+
+// checkSigner reports a name that no authority of p has.
+func (p *Policy) checkSigner(v value, name string) {
+	if names := p.authorityNames(); !slices.Contains(names, name) {
+		v.problem("%s: unknown authority %q (known: %s)", v.Path, name, strings.Join(names, ", "))
 	}
 }
 
-// attestationUses reports a name that no authority of p has.
-func (s source) attestationUses(p *Policy, n *yaml.Node, name, what string) {
-	var known []string
+func (p *Policy) authorityNames() []string {
+	var names []string
 	for i := range p.Authorities {
-		known = append(known, p.Authorities[i].Name)
+		names = append(names, p.Authorities[i].Name)
 	}
-	if !slices.Contains(known, name) {
-		s.problem(n, "%s: unknown authority %q (known: %s)", what, name, strings.Join(known, ", "))
+	return names
+}
+
+// cel reads a condition; nil when there is a problem with it.
+func (v value) cel() *Expression {
+	text, ok := v.text()
+	if !ok {
+		return nil
 	}
+
+	expression, err := ParseExpression(text)
+	if err != nil {
+		v.problem("%s: %v", v.Path, err)
+	}
+	return expression
 }

@@ -3,8 +3,6 @@ package policy
 import (
 	"fmt"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
 )
 
 var authorityFields = []string{
@@ -12,31 +10,35 @@ var authorityFields = []string{
 	"required", "transparencyLog", "timestamp", "trustRoot",
 }
 
-// authorities reads the list into p and finds names and keys used twice.
-func (l *loader) authorities(s source, p *Policy, what string, n *yaml.Node) {
-	nodes, ok := s.texts(n, what+": authorities")
+// authorities reads the list, and finds names and keys that are there twice.
+func (l *loader) authorities(v value, policy string) []Authority {
+	items, ok := v.filled()
 	if !ok {
-		return
+		return nil
 	}
+
+	var list []Authority
 	names := map[string]int{} // -> line
-	keys := map[string]int{}
-	for i, node := range nodes {
-		a, ok := l.authority(s, fmt.Sprintf("%s: authority %d", what, i+1), node, keys)
+	keys := map[string]int{}  // ID or reference -> line
+	for i, item := range items {
+		a, ok := l.authority(item.called(fmt.Sprintf("%s: authority %d", policy, i+1)), keys)
 		if !ok {
 			continue
 		}
+
 		if a.Name == "" {
 			a.Name = a.defaultName(names)
 		}
 		if line, twice := names[a.Name]; twice && a.Name != "" {
-			s.problem(node, "%s: authority name %q is already used at line %d", what, a.Name, line)
+			item.problem("%s: authority name %q is already used at line %d", policy, a.Name, line)
 		}
-		names[a.Name] = node.Line
-		p.Authorities = append(p.Authorities, a)
+		names[a.Name] = item.Node.Line
+		list = append(list, a)
 	}
+	return list
 }
 
-// defaultName names an authority after whom it trusts; names are taken.
+// defaultName names an authority after the signer it trusts; names are taken.
 func (a *Authority) defaultName(taken map[string]int) string {
 	name := ""
 	switch {
@@ -54,6 +56,7 @@ func (a *Authority) defaultName(taken map[string]int) string {
 	if len(name) > maxName-8 {
 		name = strings.ToValidUTF8(name[:maxName-8], "") + "…"
 	}
+
 	unique := name
 	for i := 2; taken[unique] > 0; i++ {
 		unique = fmt.Sprintf("%s %d", name, i)
@@ -61,190 +64,122 @@ func (a *Authority) defaultName(taken map[string]int) string {
 	return unique
 }
 
-// authority reads one entry; keys are the policy's so far, by ID.
-func (l *loader) authority(s source, what string, n *yaml.Node, keys map[string]int) (Authority, bool) {
-	fields, ok := s.mapping(n, what)
+// pending is what an authority's fields say that is judged when all are read.
+type pending struct {
+	kinds     []string // names of the fields that say who signs
+	keys      []value  // what key or keys hold
+	trustRoot *value   // nil: not written
+	ignored   *value   // evidence that is not to be asked for; nil: none
+}
+
+// authority reads one entry; keys are the policy's so far, by ID or reference.
+// The result is false when the entry is no mapping.
+func (l *loader) authority(v value, keys map[string]int) (Authority, bool) {
+	fields, ok := v.mapping()
 	if !ok {
 		return Authority{}, false
 	}
-	s.known(fields, what, authorityFields)
+	known(fields, authorityFields)
+
 	a := Authority{Accept: []string{SignaturePredicate}}
-	var values []*yaml.Node
-	var kinds []string
-	var trustRoot *yaml.Node
-	var ignored field // evidence that shall not be asked for
+	var rest pending
 	for _, f := range fields {
-		label := what + ": " + f.name
-		switch f.name {
-		case "name":
-			a.Name = s.name(f.value, label)
-		case "key":
-			kinds = append(kinds, f.name)
-			values = append(values, f.value)
-		case "keys":
-			kinds = append(kinds, f.name)
-			list, _ := s.texts(f.value, label)
-			values = append(values, list...)
-		case "keyless":
-			kinds = append(kinds, f.name)
-			l.keyless(s, &a, f.value, label)
-		case "github":
-			kinds = append(kinds, f.name)
-			l.github(s, &a, f.value, label)
-		case "certificate":
-			kinds = append(kinds, f.name)
-			l.pki(s, &a, f.value, label)
-		case "trustRoot":
-			trustRoot = f.value
-		case "required":
-			a.Required = s.boolean(f.value, label)
-		case "transparencyLog":
-			word, _ := s.choice(f.value, label, "ignore", "require")
-			a.TransparencyLog = word == "require"
-			if word == "ignore" {
-				ignored = f
-			}
-		case "timestamp":
-			word, _ := s.choice(f.value, label, "ignore", "require")
-			a.Timestamp = word == "require"
-			if word == "ignore" {
-				ignored = f
-			}
-		case "accept":
-			if types := s.accept(f.value, label); len(types) > 0 {
-				a.Accept = types
-			}
-		}
+		l.authorityField(&a, &rest, f)
 	}
-	if len(kinds) != 1 {
-		s.problem(n, "%s must have exactly one of key, keys, keyless, github, certificate, not %s", what, orNone(kinds))
+
+	if len(rest.kinds) != 1 {
+		v.problem(
+			"%s must have exactly one of key, keys, keyless, github, certificate, not %s",
+			v.Path,
+			orNone(rest.kinds),
+		)
 		return a, true
 	}
-	if ignored.value != nil && len(a.Identities) > 0 {
-		s.problem(
-			ignored.value,
-			"%s: %s: what a keyless signature must bring is the trust root's to say: remove it",
-			what,
-			ignored.name,
+	if rest.ignored != nil && len(a.Identities) > 0 {
+		rest.ignored.problem(
+			"%s: what a keyless signature must bring is the trust root's to say: remove it",
+			rest.ignored.Path,
 		)
 	}
-	for _, value := range values {
-		if reference, ok := l.keyReference(s, value, what); ok {
-			if line, twice := keys[reference]; twice {
-				s.problem(value, "%s: the same key is already in this policy at line %d", what, line)
-				continue
-			}
-			keys[reference] = value.Line
-			a.KMS = append(a.KMS, reference)
-			continue
-		}
-		key, ok := l.key(s, value, what)
-		if !ok {
-			continue
-		}
-		if line, twice := keys[key.ID]; twice {
-			s.problem(value, "%s: the same key is already in this policy at line %d", what, line)
-			continue
-		}
-		keys[key.ID] = value.Line
-		a.Keys = append(a.Keys, key)
+
+	for _, key := range rest.keys {
+		l.addKey(&a, key.called(v.Path), keys)
 	}
-	l.evidence(s, &a, trustRoot, kinds[0], what)
+	l.evidence(&a, rest, v.Path)
 	return a, true
 }
 
+func (l *loader) authorityField(a *Authority, rest *pending, f field) {
+	switch f.name {
+	case "key", "keys", "keyless", "github", "certificate":
+		rest.kinds = append(rest.kinds, f.name)
+	}
+
+	switch f.name {
+	case "name":
+		a.Name = f.displayName()
+	case "key":
+		rest.keys = append(rest.keys, f.value)
+	case "keys":
+		list, _ := f.filled()
+		rest.keys = append(rest.keys, list...)
+	case "keyless":
+		a.Identities, a.TrustRoots = l.keyless(f.value)
+	case "github":
+		a.Identities, a.TrustRoots = l.github(f.value)
+	case "certificate":
+		a.PKI = l.pki(f.value)
+	case "trustRoot":
+		rest.trustRoot = &f.value
+	case "required":
+		a.Required = f.boolean()
+	case "transparencyLog":
+		a.TransparencyLog = rest.demands(f)
+	case "timestamp":
+		a.Timestamp = rest.demands(f)
+	case "accept":
+		if types := f.accept(); len(types) > 0 {
+			a.Accept = types
+		}
+	}
+}
+
+// demands reads whether evidence is asked for.
+func (rest *pending) demands(f field) bool {
+	word := f.choice("ignore", "require")
+	if word == "ignore" {
+		rest.ignored = &f.value
+	}
+	return word == "require"
+}
+
 // evidence settles which trust root's logs and timestamps an authority asks for.
-func (l *loader) evidence(s source, a *Authority, trustRoot *yaml.Node, kind, what string) {
-	stamped := a.PKI != nil && a.PKI.Stamped
+func (l *loader) evidence(a *Authority, rest pending, what string) {
+	kind, root := rest.kinds[0], rest.trustRoot
+	stamped := a.PKI != nil && a.PKI.RequireTimestamp
 	switch {
 	case kind == "keyless" || kind == "github":
-		if trustRoot != nil {
-			s.problem(trustRoot, "%s: trustRoot is for keys and certificates: write trustRoots under %s", what, kind)
+		if root != nil {
+			root.problem("%s: trustRoot is for keys and certificates: write trustRoots under %s", what, kind)
 		}
-	case trustRoot != nil:
+	case root != nil:
 		if a.PKI == nil && !a.TransparencyLog && !a.Timestamp {
-			s.problem(
-				trustRoot,
+			root.problem(
 				"%s: trustRoot has no effect without transparencyLog: require or timestamp: require",
 				what,
 			)
 		}
-		if name, ok := s.text(trustRoot, what+": trustRoot"); ok {
+		if name, ok := root.text(); ok {
 			a.TrustRoots = []string{name}
-			l.rootUses = append(l.rootUses, rootUse{s, trustRoot, name, what + ": trustRoot"})
+			l.rootUses = append(l.rootUses, rootUse{*root, name})
 		}
 	case !a.TransparencyLog && !a.Timestamp && !stamped:
 		return
 	}
+
 	if len(a.TrustRoots) == 0 {
 		a.TrustRoots = []string{PublicGood}
 	}
-}
-
-// keyReference reads a key that is kept in a key service.
-func (l *loader) keyReference(s source, n *yaml.Node, what string) (string, bool) {
-	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!str" || strings.Contains(n.Value, pemBegin) {
-		return "", false
-	}
-	switch keyService(n.Value) {
-	case "awskms", "gcpkms", "azurekms", "hashivault":
-	default:
-		return "", false
-	}
-	if len(n.Value) > maxPattern || !printable(n.Value) || strings.ContainsAny(n.Value, " \t") ||
-		strings.HasSuffix(n.Value, "://") {
-		s.problem(n, "%s: %s is no key reference", what, brief(n))
-	}
-	return n.Value, true
-}
-
-func (s source) boolean(n *yaml.Node, label string) bool {
-	return s.kind(n, yaml.ScalarNode, "!!bool", label, "true or false") && strings.EqualFold(n.Value, "true")
-}
-
-// inlineKey is the Source of a key written into the policy.
-const inlineKey = "inline"
-
-// key reads a key value: PEM text, or a file.
-func (l *loader) key(s source, n *yaml.Node, what string) (Key, bool) {
-	value, ok := s.text(n, what+": key")
-	if !ok {
-		return Key{}, false
-	}
-	if strings.Contains(value, pemBegin) {
-		key, err := ParseKey([]byte(value))
-		if err != nil {
-			s.problem(n, "%s: the key %v", what, err)
-			return Key{}, false
-		}
-		key.Source = inlineKey
-		return key, true
-	}
-	switch service := keyService(value); service {
-	case "":
-	case "k8s", "pkcs11":
-		s.problem(n, "%s: %s keys are not read: export the public key to a file", what, service)
-		return Key{}, false
-	default:
-		s.problem(n, "%s: %s is no key: write a file name or PEM text", what, brief(n))
-		return Key{}, false
-	}
-	if value == "" || len(value) > 4096 || !printable(value) {
-		s.problem(n, "%s: %s is no key: write a file name or PEM text", what, brief(n))
-		return Key{}, false
-	}
-	text, err := l.read(s.absolute(value), maxKeyFile)
-	if err != nil {
-		s.problem(n, "%s: %v", what, err)
-		return Key{}, false
-	}
-	key, err := ParseKey(text)
-	if err != nil {
-		s.problem(n, "%s: key %s %v", what, value, err)
-		return Key{}, false
-	}
-	key.Source = value
-	return key, true
 }
 
 func orNone(list []string) string {

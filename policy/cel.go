@@ -43,6 +43,7 @@ func ParseExpression(text string) (*Expression, error) {
 	case len(text) > maxExpression:
 		return nil, fmt.Errorf("is %d bytes long: %d at most", len(text), maxExpression)
 	}
+
 	env, err := cel.NewEnv(
 		cel.Variable("predicate", cel.DynType),
 		cel.Variable("predicateType", cel.StringType),
@@ -53,6 +54,7 @@ func ParseExpression(text string) (*Expression, error) {
 	if err != nil {
 		return nil, fmt.Errorf("CEL environment: %w", err)
 	}
+
 	ast, issues := env.Compile(text)
 	if err := issues.Err(); err != nil {
 		return nil, fmt.Errorf("does not compile: %w", err)
@@ -60,6 +62,7 @@ func ParseExpression(text string) (*Expression, error) {
 	if t := ast.OutputType(); !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
 		return nil, fmt.Errorf("is of type %s: it must be true or false", t)
 	}
+
 	program, err := env.Program(
 		ast,
 		cel.CostLimit(maxExpressionCost),
@@ -75,14 +78,17 @@ func ParseExpression(text string) (*Expression, error) {
 // String is the expression as written.
 func (e *Expression) String() string { return e.text }
 
-// Holds says why the expression is not true of s; nil means that it is. A
-// field that is missing is an error, not false: has(predicate.x) asks for it.
-// Evaluation ends with ctx, and at a bound on its cost.
+// Holds returns nil if the expression is true of s, or an error that says why it
+// is not. A field that is missing is an error, not false: has(predicate.x) asks
+// for it. Evaluation ends with ctx, and at a bound on its cost.
 func (e *Expression) Holds(ctx context.Context, s Statement) error {
 	value, _, err := e.program.ContextEval(ctx, map[string]any{
-		"predicate": s.Predicate, "predicateType": s.PredicateType, "subject": s.Subject,
-		"image": map[string]string{"name": s.Image, "digest": s.Digest},
+		"predicate":     s.Predicate,
+		"predicateType": s.PredicateType,
+		"subject":       s.Subject,
+		"image":         map[string]string{"name": s.Image, "digest": s.Digest},
 	})
+
 	switch {
 	case err != nil:
 		return fmt.Errorf("%.120q cannot be evaluated: %.200s", e.text, err.Error())

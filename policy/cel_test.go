@@ -16,6 +16,7 @@ func TestExpressions(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &predicate); err != nil {
 		t.Fatal(err)
 	}
+
 	const digest = "0000000000000000000000000000000000000000000000000000000000000000"
 	statement := Statement{
 		Predicate:     predicate,
@@ -57,40 +58,46 @@ func TestExpressions(t *testing.T) {
 		`1 / (predicate.level - predicate.level) == 1`: "cannot be evaluated",
 		`predicate.list.all(a, predicate.list.all(b, predicate.list.all(c, predicate.list.all(d, a + b + c + d ` +
 			`> 0))))`: "cannot be evaluated",
-		`predicate.list.map(a, predicate.list.map(b, predicate.list.map(c, [a, b, c]))).size() > 0`: "cannot be evaluated",
+		`predicate.list.map(a, predicate.list.map(b, predicate.list.map(c, [a, b, c])))` +
+			`.size() > 0`: "cannot be evaluated",
 		`predicate.list.exists(a, predicate.list.exists(b, predicate.list.exists(c, (predicate.name + ` +
 			`string(a)).matches("(a|b)*zz"))))`: "cannot be evaluated",
 	} {
-		e, err := ParseExpression(expression)
-		if err != nil {
-			t.Errorf("%s: %v", expression, err)
-			continue
-		}
-		err = e.Holds(t.Context(), statement)
-		switch {
-		case want == "" && err != nil:
-			t.Errorf("%s: %v", expression, err)
-		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
-			t.Errorf("%s: %v, want %s", expression, err, want)
-		}
+		t.Run(expression, func(t *testing.T) {
+			e, err := ParseExpression(expression)
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			err = e.Holds(t.Context(), statement)
+			switch {
+			case want == "" && err != nil:
+				t.Error(err)
+			case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+				t.Errorf("%v, want %s", err, want)
+			}
+		})
 	}
 }
 
-// TestAnExpressionEndsWithItsContext, long before its cost does.
-func TestAnExpressionEndsWithItsContext(t *testing.T) {
+// Evaluation ends with the context, long before its cost does.
+func TestExpressionContext(t *testing.T) {
 	t.Parallel()
 	e, err := ParseExpression(`predicate.all(a, predicate.all(b, a == b))`)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var list []any
 	for range 300 {
 		list = append(list, 1.0)
 	}
+
 	statement := Statement{Predicate: list, Subject: []any{}}
 	if err := e.Holds(t.Context(), statement); err != nil {
 		t.Fatal(err)
 	}
+
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := e.Holds(ctx, statement); err == nil || !strings.Contains(err.Error(), "cannot be evaluated") {
@@ -98,13 +105,14 @@ func TestAnExpressionEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// TestAnExpressionForgets: what one evaluation saw is not there for the next.
-func TestAnExpressionForgets(t *testing.T) {
+// What one evaluation saw is not there for the next.
+func TestExpressionMemory(t *testing.T) {
 	t.Parallel()
 	e, err := ParseExpression(`predicate.a`)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for range 3 {
 		if err := e.Holds(t.Context(), Statement{Predicate: map[string]any{"a": true}}); err != nil {
 			t.Error(err)

@@ -23,20 +23,22 @@ import (
 
 var fence = regexp.MustCompile("(?s)\n```yaml\n(.*?)\n```\n")
 
-// TestPoliciesOfTheManual loads each example of docs/policies.md, and tries each
-// expression on a document of its kind that it should hold of, and on one that
-// it should not. They lie in testdata/predicates, by attestation.
-func TestPoliciesOfTheManual(t *testing.T) {
+// TestManual loads each example of docs/policies.md, and tries each expression on
+// a document of its kind that it should hold of, and on one that it should not.
+// They lie in testdata/predicates, by attestation.
+func TestManual(t *testing.T) {
 	t.Parallel()
 	manual, err := os.ReadFile("../docs/policies.md")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	dir := exampleFiles(t)
 	examples := fence.FindAllSubmatch(manual, -1)
 	if len(examples) < 12 {
 		t.Fatalf("%d examples", len(examples))
 	}
+
 	tried := map[string]bool{}
 	for _, example := range examples {
 		var doc struct {
@@ -47,6 +49,7 @@ func TestPoliciesOfTheManual(t *testing.T) {
 			t.Errorf("%v in\n%s", err, example[1])
 			continue
 		}
+
 		in := policy.Input{ConfigFile: "manual", Dir: dir, Inline: &doc.Policies}
 		if !doc.TrustRoots.IsZero() {
 			in.TrustRoots = &doc.TrustRoots
@@ -56,6 +59,7 @@ func TestPoliciesOfTheManual(t *testing.T) {
 			t.Errorf("%v in\n%s", problems, example[1])
 			continue
 		}
+
 		for _, p := range set.Policies() {
 			for _, a := range p.Attestations {
 				tried[a.Name] = true
@@ -63,6 +67,7 @@ func TestPoliciesOfTheManual(t *testing.T) {
 			}
 		}
 	}
+
 	for _, name := range []string{"slsaprovenance02", "slsaprovenance1", "spdxjson", "cyclonedx", "vuln"} {
 		if !tried[name] {
 			t.Errorf("no example for %s", name)
@@ -81,6 +86,7 @@ func tryExpression(t *testing.T, a policy.Attestation) {
 			Digest:        "sha256:" + strings.Repeat("0", 64),
 		}
 	}
+
 	read := func(name string) any {
 		text, err := os.ReadFile(filepath.Join("testdata", "predicates", name))
 		if err != nil {
@@ -92,9 +98,11 @@ func tryExpression(t *testing.T, a policy.Attestation) {
 		}
 		return v
 	}
+
 	if err := a.CEL.Holds(t.Context(), statement(read(a.Name+".json"))); err != nil {
 		t.Errorf("%s: %v", a.Name, err)
 	}
+
 	for name, predicate := range map[string]any{
 		"another document": read(a.Name + ".other.json"),
 		"an empty one":     map[string]any{},
@@ -120,6 +128,7 @@ func exampleFiles(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
+
 	for _, name := range []string{
 		"cosign.pub",
 		"release-2026.pub",
@@ -137,6 +146,7 @@ func exampleFiles(t *testing.T) string {
 			write(name, "PUBLIC KEY", der, err)
 			continue
 		}
+
 		c := &x509.Certificate{
 			SerialNumber:          big.NewInt(1),
 			Subject:               pkix.Name{CommonName: name},
@@ -147,10 +157,12 @@ func exampleFiles(t *testing.T) string {
 		der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
 		write(name, "CERTIFICATE", der, err)
 	}
+
 	for _, name := range []string{"trusted_root.json", "root.json"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("{}"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	return dir
 }

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// FuzzIdentity: a pattern means the whole of a text, as a regular expression
-// without anchors says by its longest match; and nobody is a workflow of acme but
-// who says exactly so.
+// FuzzIdentity holds that a pattern means the whole of a text, as a regular
+// expression without anchors says by its longest match, and that claims count as
+// a workflow of acme only if they say exactly so.
 func FuzzIdentity(f *testing.F) {
 	for _, seed := range [][2]string{
 		{`acme`, "acme"},
@@ -36,6 +36,7 @@ func FuzzIdentity(f *testing.F) {
 			"https://github.com/acme/app/.github/workflows/a.yml@refs/heads/main",
 		)
 	}
+
 	workflow := Identity{
 		Issuer: Exactly(gitHubIssuer),
 		GitHub: &GitHub{Server: "https://github.com", Owner: "acme", Workflow: ".github/workflows/a.yml"},
@@ -50,6 +51,7 @@ func FuzzIdentity(f *testing.F) {
 				t.Errorf("%q of %q: %t, want %t", expression, text, !whole, whole)
 			}
 		}
+
 		claims := Claims{
 			Issuer:  gitHubIssuer,
 			Subject: signer,
@@ -61,14 +63,15 @@ func FuzzIdentity(f *testing.F) {
 				t.Errorf("counts as a workflow of acme: %q %q %q", owner, repository, signer)
 			}
 		}
+
 		if workflow.Match(Claims{Issuer: text, Values: claims.Values}) == nil && text != gitHubIssuer {
 			t.Errorf("counts as GitHub: %q", text)
 		}
 	})
 }
 
-// FuzzExpression: whatever is written, compiling and evaluating end, and give
-// an answer or an error.
+// FuzzExpression holds that compiling and evaluating any text ends, with an
+// answer or an error.
 func FuzzExpression(f *testing.F) {
 	for _, s := range []string{
 		`true`,
@@ -92,10 +95,12 @@ func FuzzExpression(f *testing.F) {
 	} {
 		f.Add(s)
 	}
+
 	var list []any
 	for i := range 100 {
 		list = append(list, float64(i))
 	}
+
 	statement := Statement{
 		Predicate: map[string]any{
 			"a": 1.0,

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -41,11 +42,13 @@ func ParseGlob(s string) (Glob, error) {
 	if err := checkGlobText(s); err != nil {
 		return Glob{}, err
 	}
+
 	host, path, hasPath := strings.Cut(s, "/")
 	host = strings.ToLower(host)
 	if !strings.Contains(host, "*") {
 		host = FamiliarHost(host)
 	}
+
 	if host == "docker.io" && hasPath && !strings.Contains(path, "/") && !strings.Contains(path, "**") {
 		if strings.Contains(path, "*") {
 			return Glob{}, fmt.Errorf(
@@ -57,19 +60,26 @@ func ParseGlob(s string) (Glob, error) {
 		}
 		path = "library/" + path
 	}
+
 	text := host
 	if hasPath {
 		text += "/" + path
 	}
-	g := Glob{text: text, tokens: compileGlob(text)}
-	g.literal, _, _ = strings.Cut(text, "*")
-	return g, nil
+	return newGlob(text), nil
 }
 
+// newGlob compiles a glob whose text has been checked.
+func newGlob(text string) Glob {
+	g := Glob{text: text, tokens: compileGlob(text)}
+	g.literal, _, _ = strings.Cut(text, "*")
+	return g
+}
+
+// checkGlobText says what to write instead of a glob that ParseGlob cannot use.
 func checkGlobText(s string) error {
 	switch {
 	case s == "":
-		return fmt.Errorf("glob is empty")
+		return errors.New("glob is empty")
 	case s == "**":
 		return nil
 	case strings.Contains(s, "@"):
@@ -77,6 +87,7 @@ func checkGlobText(s string) error {
 	case strings.Contains(s, "***"):
 		return fmt.Errorf("glob %q: write * (within a segment) or ** (across segments)", s)
 	}
+
 	host, path, hasPath := strings.Cut(s, "/")
 	if strings.Contains(path, ":") {
 		return fmt.Errorf("glob %q has a tag: policies match repositories, never tags", s)
@@ -89,26 +100,36 @@ func checkGlobText(s string) error {
 		return fmt.Errorf("glob %q does not start with a registry host: write %s for Docker Hub, or host/%s", s, hub, s)
 	}
 	if !hasPath {
-		if name, _, tagged := strings.Cut(
-			host,
-			":",
-		); tagged && !strings.ContainsAny(name, ".*") &&
-			name != "localhost" {
-			return fmt.Errorf(
-				"glob %q has a tag and no registry host, or no path: write docker.io/library/%s or %s/**",
-				s,
-				name,
-				s,
-			)
-		}
-		return fmt.Errorf("glob %q has no path: write %s/** for every repository of that host", s, s)
+		return missingPath(s)
 	}
+
 	if host != "**" && strings.Contains(host, "**") {
 		return fmt.Errorf("glob %q: ** would reach beyond the host, write *", s)
 	}
 	if i := strings.IndexFunc(host, func(r rune) bool { return !hostRune(r) }); i >= 0 {
 		return fmt.Errorf("glob %q: %q cannot be part of a host", s, host[i:])
 	}
+	return checkGlobPath(s, path)
+}
+
+// missingPath is about a glob that is a host alone, or a Docker Hub name with a
+// tag, which looks like one.
+func missingPath(s string) error {
+	name, _, tagged := strings.Cut(s, ":")
+	if tagged && !strings.ContainsAny(name, ".*") && name != "localhost" {
+		return fmt.Errorf(
+			"glob %q has a tag and no registry host, or no path: write docker.io/library/%s or %s/**",
+			s,
+			name,
+			s,
+		)
+	}
+	return fmt.Errorf("glob %q has no path: write %s/** for every repository of that host", s, s)
+}
+
+// checkGlobPath finds segments that no repository's path can have. s is the
+// whole glob.
+func checkGlobPath(s, path string) error {
 	for segment := range strings.SplitSeq(path, "/") {
 		if strings.Contains(segment, "*") {
 			segment = strings.ReplaceAll(segment, "*", "")
@@ -134,6 +155,7 @@ func pathRune(r rune) bool {
 
 func compileGlob(s string) []token {
 	tokens := make([]token, 0, len(s))
+
 	for i := 0; i < len(s); {
 		atStart := i == 0 || s[i-1] == '/'
 		switch {
@@ -169,11 +191,7 @@ func (g Glob) Match(repo string) bool {
 	case "**":
 		return true
 	}
-	run := newGlobRun(g.tokens)
-	for i := 0; i < len(repo); i++ {
-		run.read(token(repo[i]))
-	}
-	return run.accepted()
+	return matchTokens(g.tokens, repo)
 }
 
 // Covers reports whether every repository that other matches is surely
@@ -224,9 +242,11 @@ func (r *globRun) add(p int) {
 	}
 }
 
+// read goes from all positions on by one symbol.
 func (r *globRun) read(symbol token) {
 	r.step++
 	r.next = r.next[:0]
+
 	for _, p := range r.now {
 		if p == len(r.tokens) {
 			continue
@@ -258,7 +278,17 @@ func (r *globRun) read(symbol token) {
 			}
 		}
 	}
+
 	r.now, r.next = r.next, r.now
 }
 
 func (r *globRun) accepted() bool { return r.seen[len(r.tokens)] == r.step }
+
+// matchTokens reports whether the whole of text matches a compiled glob.
+func matchTokens(tokens []token, text string) bool {
+	run := newGlobRun(tokens)
+	for i := range len(text) {
+		run.read(token(text[i]))
+	}
+	return run.accepted()
+}

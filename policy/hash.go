@@ -18,12 +18,14 @@ import (
 func hashPolicy(p *Policy) string {
 	h := policyHash{sha256.New()}
 	h.text("pullgate policy 2")
+
 	h.text(p.Name)
 	h.number(len(p.Images))
 	for _, g := range p.Images {
 		h.text(g.String())
 	}
 	h.texts(p.Digests)
+
 	h.number(int(p.Static))
 	h.number(int(p.Mode))
 	if p.Expires.IsZero() {
@@ -33,27 +35,23 @@ func hashPolicy(p *Policy) string {
 		h.number(int(p.Expires.Unix()))
 		h.number(p.Expires.Nanosecond())
 	}
+
 	h.number(len(p.Authorities))
 	for i := range p.Authorities {
 		h.authority(&p.Authorities[i])
 	}
 	h.number(len(p.Attestations))
-	for _, a := range p.Attestations {
-		h.text(a.Name)
-		h.text(a.Type)
-		h.texts(a.Authorities)
-		if a.CEL != nil {
-			h.text(a.CEL.String())
-		} else {
-			h.text("")
-		}
+	for i := range p.Attestations {
+		h.attestation(&p.Attestations[i])
 	}
+
 	h.number(p.Threshold)
 	h.number(len(p.Annotations))
 	for _, key := range slices.Sorted(maps.Keys(p.Annotations)) {
 		h.text(key)
 		h.text(p.Annotations[key])
 	}
+
 	h.text(p.SignatureRepository.Host)
 	h.text(p.SignatureRepository.Path)
 	h.flag(p.OwnChildren)
@@ -86,6 +84,17 @@ func (h policyHash) flag(b bool) {
 	h.number(0)
 }
 
+func (h policyHash) attestation(a *Attestation) {
+	h.text(a.Name)
+	h.text(a.Type)
+	h.texts(a.Authorities)
+	if a.CEL != nil {
+		h.text(a.CEL.String())
+	} else {
+		h.text("")
+	}
+}
+
 func (h policyHash) authority(a *Authority) {
 	h.text(a.Name)
 	h.number(len(a.Keys))
@@ -93,17 +102,20 @@ func (h policyHash) authority(a *Authority) {
 		h.text(k.ID)
 	}
 	h.texts(a.KMS)
+
 	h.number(len(a.Identities))
 	for i := range a.Identities {
 		h.identity(&a.Identities[i])
 	}
+
 	h.flag(a.PKI != nil)
 	if a.PKI != nil {
 		h.certificates(a.PKI.Roots)
 		h.certificates(a.PKI.Intermediates)
 		h.pattern(a.PKI.Subject)
-		h.flag(a.PKI.Stamped)
+		h.flag(a.PKI.RequireTimestamp)
 	}
+
 	h.texts(a.TrustRoots)
 	h.texts(a.Accept)
 	h.flag(a.Required)

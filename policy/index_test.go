@@ -7,7 +7,7 @@ import (
 )
 
 // The index finds what going through the list in order finds.
-func TestIndexKeepsTheOrder(t *testing.T) {
+func TestIndex(t *testing.T) {
 	t.Parallel()
 	globs := []string{
 		"**",
@@ -46,6 +46,7 @@ func TestIndexKeepsTheOrder(t *testing.T) {
 			}
 			s.policies = append(s.policies, p)
 		}
+
 		s.index()
 		for _, name := range names {
 			for _, d := range digests {

@@ -1,112 +1,110 @@
 package policy
 
 import (
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rsa"
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/hex"
-	"encoding/pem"
-	"errors"
-	"fmt"
-	"math"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 )
 
-const (
-	maxKeyFile = 64 << 10 // bytes
-	minRSABits = 2048
-	maxRSABits = 8192 // larger ones make every verification slow
-	pemBegin   = "-----BEGIN "
-)
+// inlineKey is the Source of a key written into the policy.
+const inlineKey = "inline"
 
-// ParseKey reads exactly one PEM public key. The caller sets Source.
-func ParseKey(text []byte) (Key, error) {
-	body := strings.TrimSpace(string(text))
-	switch {
-	case len(body) > maxKeyFile:
-		return Key{}, fmt.Errorf("is larger than %d KiB: not a public key", maxKeyFile>>10)
-	case !strings.HasPrefix(body, pemBegin):
-		return Key{}, errors.New("is not a PEM public key: it must start with -----BEGIN PUBLIC KEY-----")
+// maxKeyPath bounds the name of a key file, in bytes.
+const maxKeyPath = 4096
+
+// addKey reads what one key of an authority holds; v is called as the authority
+// is. keys are the policy's so far, by ID or reference.
+func (l *loader) addKey(a *Authority, v value, keys map[string]int) {
+	isNew := func(id string) bool {
+		if line, twice := keys[id]; twice {
+			v.problem("%s: the same key is already in this policy at line %d", v.Path, line)
+			return false
+		}
+		keys[id] = v.Node.Line
+		return true
 	}
-	block, rest := pem.Decode([]byte(body))
-	if strings.Count(body, pemBegin) > 1 || block != nil && len(rest) > 0 {
-		return Key{}, errors.New(
-			"has something after its first PEM block: put one key into each file, list several under keys",
-		)
+
+	if reference, ok := v.keyReference(); ok {
+		if isNew(reference) {
+			a.KMS = append(a.KMS, reference)
+		}
+		return
 	}
-	if block == nil {
-		return Key{}, errors.New("is not valid PEM: copy it again, whole")
+	if key, ok := l.key(v); ok && isNew(key.ID) {
+		a.Keys = append(a.Keys, key)
 	}
-	public, err := parsePublic(block)
-	if err != nil {
-		return Key{}, err
-	}
-	if err := checkPublic(public); err != nil {
-		return Key{}, err
-	}
-	der, err := x509.MarshalPKIXPublicKey(public)
-	if err != nil {
-		return Key{}, fmt.Errorf("cannot be encoded again: %w", err)
-	}
-	id := sha256.Sum256(der)
-	return Key{Public: public, ID: hex.EncodeToString(id[:])}, nil
 }
 
-func parsePublic(block *pem.Block) (public any, err error) {
-	switch {
-	case block.Type == "PUBLIC KEY":
-		public, err = x509.ParsePKIXPublicKey(block.Bytes)
-	case block.Type == "RSA PUBLIC KEY":
-		public, err = x509.ParsePKCS1PublicKey(block.Bytes)
-	case strings.HasSuffix(block.Type, "PRIVATE KEY"):
-		return nil, errors.New(
-			"is a private key, which has no place here: give the public key (cosign public-key --key …)",
-		)
-	case strings.HasSuffix(block.Type, "CERTIFICATE"):
-		return nil, errors.New("is a certificate, not a public key: extract its key (openssl x509 -pubkey -noout)")
+// keyReference reads a key that is kept in a key service.
+func (v value) keyReference() (string, bool) {
+	text := v.Node.Value
+	if v.Is(yaml.ScalarNode, "!!str") != nil || strings.Contains(text, pemBegin) {
+		return "", false
+	}
+	switch keyService(text) {
+	case "awskms", "gcpkms", "azurekms", "hashivault":
 	default:
-		return nil, fmt.Errorf("is a PEM %q, not a PUBLIC KEY", block.Type)
+		return "", false
 	}
-	if err != nil {
-		return nil, fmt.Errorf("is not a valid public key: %w", err)
+
+	if len(text) > maxPattern || !printable(text) || strings.ContainsAny(text, " \t") ||
+		strings.HasSuffix(text, "://") {
+		v.problem("%s: %s is no key reference", v.Path, v.brief())
 	}
-	return public, nil
+	return text, true
 }
 
-func checkPublic(public any) error {
-	switch k := public.(type) {
-	case *ecdsa.PublicKey:
-		switch k.Curve {
-		case elliptic.P256(), elliptic.P384(), elliptic.P521():
-			return nil
-		}
-		return errors.New("is on an unsupported curve: use P-256, P-384 or P-521")
-	case *rsa.PublicKey:
-		if bits := k.N.BitLen(); bits < minRSABits || bits > maxRSABits {
-			return fmt.Errorf("is an RSA key of %d bits: %d to %d are accepted", bits, minRSABits, maxRSABits)
-		}
-		if k.N.Bit(0) == 0 {
-			return errors.New("is an RSA key with an even modulus")
-		}
-		if k.E < 3 || k.E%2 == 0 || k.E > math.MaxInt32 {
-			return errors.New("is an RSA key whose public exponent is not an odd number from 3 to 2^31")
-		}
-		return nil
-	case ed25519.PublicKey:
-		return nil
+// key reads a public key: PEM text, or the name of a file.
+func (l *loader) key(v value) (Key, bool) {
+	text, ok := v.called(v.Path + ": key").text()
+	if !ok {
+		return Key{}, false
 	}
-	return fmt.Errorf("is a %T: use ECDSA, RSA or Ed25519", public)
+
+	if strings.Contains(text, pemBegin) {
+		key, err := ParseKey([]byte(text))
+		if err != nil {
+			v.problem("%s: the key %v", v.Path, err)
+			return Key{}, false
+		}
+		key.Source = inlineKey
+		return key, true
+	}
+
+	service := keyService(text)
+	switch {
+	case service == "k8s" || service == "pkcs11":
+		v.problem("%s: %s keys are not read: export the public key to a file", v.Path, service)
+		return Key{}, false
+	case service != "" || text == "" || len(text) > maxKeyPath || !printable(text):
+		v.problem("%s: %s is no key: write a file name or PEM text", v.Path, v.brief())
+		return Key{}, false
+	}
+	return l.keyFile(v, text)
+}
+
+func (l *loader) keyFile(v value, name string) (Key, bool) {
+	text, err := l.read(v.absolute(name), maxKeyFile)
+	if err != nil {
+		v.problem("%s: %v", v.Path, err)
+		return Key{}, false
+	}
+	key, err := ParseKey(text)
+	if err != nil {
+		v.problem("%s: key %s %v", v.Path, name, err)
+		return Key{}, false
+	}
+
+	key.Source = name
+	return key, true
 }
 
 // keyService names the key management service a key value points to, or "".
-func keyService(value string) string {
-	scheme, _, ok := strings.Cut(value, "://")
+func keyService(text string) string {
+	scheme, _, ok := strings.Cut(text, "://")
 	if !ok {
 		// RFC 7512 URIs have no slashes.
-		if strings.HasPrefix(value, "pkcs11:") {
+		if strings.HasPrefix(text, "pkcs11:") {
 			return "pkcs11"
 		}
 		return ""

@@ -21,7 +21,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-func TestLoadEverything(t *testing.T) {
+func TestLoad(t *testing.T) {
 	dir := keyDir(t)
 	inline := indent(string(publicPEM(t, ecKey(t, elliptic.P384()))), "        ")
 	write(t, dir, "policies/b.yaml", `policies: [{name: b, images: ["b.example/**"], static: deny}]`)
@@ -60,27 +60,28 @@ func TestLoadEverything(t *testing.T) {
 	if want := []string{"full", "a", "b"}; !slices.Equal(names, want) {
 		t.Errorf("policies %q, want %q", names, want)
 	}
+
 	p := set.Policies()[0]
-	if p.Where.String() != "config.yaml:2" || len(p.Images) != 2 || len(p.Digests) != 2 || p.Mode != Warn || p.Static != Verify ||
-		!p.Expires.Equal(time.Date(2027, 3, 2, 0, 0, 0, 0, time.UTC)) || p.Threshold != 1 || !p.OwnChildren ||
-		p.SignatureRepository != (Repository{
-			Host: "sigs.example",
-			Path: "all",
-		}) ||
-		p.Annotations["Env.Name"] != "Prod.1" ||
-		len(p.Hash) != 64 {
+	ends := time.Date(2027, 3, 2, 0, 0, 0, 0, time.UTC)
+	signatures := Repository{Host: "sigs.example", Path: "all"}
+	if p.Where.String() != "config.yaml:2" || len(p.Images) != 2 || len(p.Digests) != 2 ||
+		p.Mode != Warn || p.Static != Verify || !p.Expires.Equal(ends) || p.Threshold != 1 || !p.OwnChildren ||
+		p.SignatureRepository != signatures || p.Annotations["Env.Name"] != "Prod.1" || len(p.Hash) != 64 {
 		t.Errorf("read as %+v", p)
 	}
-	if a := p.Authorities; len(a) != 2 || a[0].Name != "release" || len(a[0].Keys) != 2 || a[0].Keys[1].Source != "b.pub" ||
-		len(a[1].Keys) != 1 || a[1].Keys[0].Source != "inline" ||
-		!strings.HasPrefix(a[1].Name, "key ") ||
-		len(a[1].Keys[0].ID) != 64 {
+
+	if a := p.Authorities; len(a) != 2 ||
+		a[0].Name != "release" || len(a[0].Keys) != 2 || a[0].Keys[1].Source != "b.pub" ||
+		!strings.HasPrefix(a[1].Name, "key ") || len(a[1].Keys) != 1 ||
+		a[1].Keys[0].Source != "inline" || len(a[1].Keys[0].ID) != 64 {
 		t.Errorf("authorities read as %+v", a)
 	}
+
 	if q := set.Policies()[1]; q.Threshold != 1 || q.Authorities[0].Name != "../a.pub" ||
 		!strings.HasSuffix(q.Where.String(), "policies/a.yaml:1") {
 		t.Errorf("read as %+v", q)
 	}
+
 	for _, file := range []string{"a.pub", "b.pub", "policies/a.yaml", "policies/b.yaml", "last.yaml"} {
 		if !slices.Contains(set.Files(), filepath.Join(dir, file)) {
 			t.Errorf("%s is not among the files %q", file, set.Files())
@@ -181,7 +182,7 @@ func TestLoadErrors(t *testing.T) {
 			"unknown type \"sbom\"",
 		},
 		{
-			"attestation by nobody known",
+			"attestation by an unknown authority",
 			"- " + one + keyed + ",\n   attestations: [{type: vuln, authorities: [ci]}]}",
 			2,
 			"unknown authority \"ci\"",
@@ -359,7 +360,7 @@ func TestLoadErrors(t *testing.T) {
 		},
 		{"certificate", "- " + one + "authorities: [{certificate: {}}]}", 1, "has no rootsFile"},
 		{
-			"certificate for anybody",
+			"certificate without a subject",
 			"- " + one + "authorities: [{certificate: {rootsFile: a.pub}}]}",
 			1,
 			"either subject or subjectRegExp",
@@ -433,7 +434,8 @@ func TestLoadErrors(t *testing.T) {
 		},
 		{
 			"unreachable digest",
-			"- {name: w, digests: ['" + testDigest('1') + "'], static: deny}\n- " + one + "digests: ['" + testDigest('1') + "'], static: allow}",
+			"- {name: w, digests: ['" + testDigest('1') + "'], static: deny}\n" +
+				"- " + one + "digests: ['" + testDigest('1') + "'], static: allow}",
 			2,
 			"never reached",
 		},
@@ -452,6 +454,7 @@ func TestLoadErrors(t *testing.T) {
 			}) {
 				t.Errorf("problems %v, want %q at line %d", problems, row.want, row.line)
 			}
+
 			if len(problems) > 2 {
 				t.Errorf("one mistake gives %d problems: %v", len(problems), problems)
 			}
@@ -470,7 +473,7 @@ func TestReachable(t *testing.T) {
 - {name: d, images: ["a.b/*"], static: deny}
 - {name: e, images: ["a.b/**"], static: deny}
 `, "")
-	// Nobody knows what a policy with a bad glob matches.
+	// What a policy with a bad glob matches is not known.
 	_, problems := Load(Input{
 		ConfigFile: "c",
 		Inline:     node(t, `[{name: a, images: [nginx], static: deny}, {name: b, images: [a.b/c], static: deny}]`),
@@ -521,6 +524,7 @@ func TestLoadFiles(t *testing.T) {
 			}
 		})
 	}
+
 	odd := filepath.Join(t.TempDir(), "a[b]*")
 	write(t, odd, "p.yaml", "[{name: a, images: [a.b/c], static: deny}]")
 	set, problems := Load(Input{Dir: odd, Files: []string{"p.yaml"}})
@@ -528,6 +532,7 @@ func TestLoadFiles(t *testing.T) {
 	if len(set.Policies()) != 1 {
 		t.Error("a directory's name was taken for a pattern")
 	}
+
 	_, problems = Load(Input{
 		ConfigFile:        "c.yaml",
 		Dir:               odd,
@@ -545,6 +550,7 @@ func TestLoadFiles(t *testing.T) {
 	if len(problems) != len(want) {
 		t.Fatalf("problems %v", problems)
 	}
+
 	for i, p := range problems {
 		if !strings.HasPrefix(p.String(), want[i]) {
 			t.Errorf("problem %q, want %q", p, want[i])
@@ -552,7 +558,7 @@ func TestLoadFiles(t *testing.T) {
 	}
 }
 
-func TestEveryProblemInOrder(t *testing.T) {
+func TestProblemOrder(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "b.yaml", "- {name: one, images: [b.b/c], static: maybe}\n")
 	write(t, dir, "a.yaml", "\n- {name: x, images: [x], static: deny}\n- {name: one, images: [a.b/d], mode: no}\n")
@@ -566,6 +572,7 @@ func TestEveryProblemInOrder(t *testing.T) {
 	for _, p := range problems {
 		got = append(got, fmt.Sprintf("%s:%d", filepath.Base(p.File), p.Line))
 	}
+
 	want := []string{"c:1", "a.yaml:2", "a.yaml:3", "a.yaml:3", "a.yaml:3", "b.yaml:1", "b.yaml:1"}
 	if !slices.Equal(got, want) {
 		t.Errorf("problems at %q, want %q: %v", got, want, problems)
@@ -577,19 +584,23 @@ func TestParseKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	rsaKey := func(bits uint, e int) *rsa.PublicKey {
 		n := new(big.Int).Lsh(big.NewInt(1), bits-1)
 		return &rsa.PublicKey{N: n.Add(n, big.NewInt(1)), E: e}
 	}
+
 	even := &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 2047), E: 65537}
 	p256 := string(publicPEM(t, ecKey(t, elliptic.P256())))
 	block := func(kind string, der []byte) string {
 		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 	}
+
 	for name, row := range map[string]struct{ text, want string }{
 		"p256":        {p256, ""},
 		"p384":        {string(publicPEM(t, ecKey(t, elliptic.P384()))), ""},
@@ -645,14 +656,17 @@ func FuzzLoad(f *testing.F) {
 			}
 			return
 		}
+
 		names := map[string]bool{}
 		for _, p := range set.Policies() {
-			if p.Name == "" || names[p.Name] || len(p.Images)+len(p.Digests) == 0 || (p.Static == Verify) != (len(p.Authorities) > 0) ||
+			if p.Name == "" || names[p.Name] || len(p.Images)+len(p.Digests) == 0 ||
+				(p.Static == Verify) != (len(p.Authorities) > 0) ||
 				p.Static == Verify && p.Threshold < 1 ||
 				p.Static != Verify && p.Mode == Warn ||
 				p.Hash != hashPolicy(p) {
 				t.Fatalf("loaded %+v", p)
 			}
+
 			names[p.Name] = true
 		}
 	})

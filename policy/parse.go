@@ -2,7 +2,6 @@ package policy
 
 import (
 	"fmt"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -25,42 +24,40 @@ var digestForm = regexp.MustCompile(`^(?:sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128
 // policy reads one entry of the list. It returns nil only when the entry is no
 // mapping; otherwise what could be read, so that the checks between policies
 // can go on; match says that this includes all it matches.
-func (l *loader) policy(s source, n *yaml.Node) (p *Policy, match bool) {
-	fields, ok := s.mapping(n, "a policy")
+func (l *loader) policy(v value) (p *Policy, match bool) {
+	fields, ok := v.mapping()
 	if !ok {
 		return nil, false
 	}
-	p = &Policy{Where: s.at(n)}
+
+	p = &Policy{Where: v.At()}
 	what := "policy"
 	for _, f := range fields {
 		if f.name == "name" {
-			p.Name = s.name(f.value, "name")
-			if p.Name == CanaryName {
-				s.problem(f.value, "policy name %q is taken by the canary: choose another", p.Name)
-			}
-			if p.Name == defaultName {
-				s.problem(f.value, "policy name %q is taken by the default action: choose another", p.Name)
-			}
+			p.Name = f.policyName()
 			what = fmt.Sprintf("policy %q", p.Name)
 		}
 	}
-	s.known(fields, what, policyFields)
-	given := map[string]*yaml.Node{}
+	v, fields = v.called(what), below(what, fields)
+	known(fields, policyFields)
+
+	given := map[string]value{} // the names of the fields written
 	match = true
 	for _, f := range fields {
 		given[f.name] = f.key
 		before := len(l.problems)
-		l.policyField(s, p, what, f)
+		l.policyField(p, f, what)
 		if (f.name == "images" || f.name == "digests") && len(l.problems) > before {
 			match = false
 		}
 	}
 	for _, f := range fields {
 		if f.name == "attestations" { // they name authorities
-			s.attestations(p, f.value, what+": attestations")
+			p.Attestations = p.attestations(f.value)
 		}
 	}
-	checkPolicy(s, p, what, n, given)
+
+	p.check(v, given)
 	if p.Static == Verify && p.Threshold == 0 {
 		p.Threshold = 1
 	}
@@ -68,165 +65,144 @@ func (l *loader) policy(s source, n *yaml.Node) (p *Policy, match bool) {
 	return p, match && len(p.Images)+len(p.Digests) > 0
 }
 
-func (l *loader) policyField(s source, p *Policy, what string, f field) {
-	label := what + ": " + f.name
+// policyField reads a field into p; what names the policy.
+func (l *loader) policyField(p *Policy, f field, what string) {
 	switch f.name {
 	case "images":
-		nodes, _ := s.texts(f.value, label)
-		for _, n := range nodes {
-			if text, ok := s.text(n, label); ok {
-				g, err := ParseGlob(text)
-				if err != nil {
-					s.problem(n, "%s: %v", what, err)
-					continue
-				}
-				p.Images = append(p.Images, g)
-			}
-		}
+		p.Images = l.configuredGlobs(f.images(what))
 	case "digests":
-		nodes, _ := s.texts(f.value, label)
-		for _, n := range nodes {
-			if text, ok := s.text(n, label); ok {
-				if !digestForm.MatchString(text) {
-					s.problem(
-						n,
-						"%s: %s is not a digest: write sha256: and 64 lower-case hex digits, or sha512: and 128",
-						label,
-						brief(n),
-					)
-					continue
-				}
-				p.Digests = append(p.Digests, text)
-			}
-		}
+		p.Digests = f.digests()
 	case "static":
-		switch word, _ := s.choice(f.value, label, "allow", "deny"); word {
+		switch f.choice("allow", "deny") {
 		case "allow":
 			p.Static = Allow
 		case "deny":
 			p.Static = Deny
 		}
 	case "mode":
-		if word, _ := s.choice(f.value, label, "enforce", "warn"); word == "warn" {
+		if f.choice("enforce", "warn") == "warn" {
 			p.Mode = Warn
 		}
 	case "children":
-		word, _ := s.choice(f.value, label, "index", "own")
-		p.OwnChildren = word == "own"
+		p.OwnChildren = f.choice("index", "own") == "own"
 	case "expires":
-		p.Expires = s.expires(f.value, label)
+		p.Expires = f.expires()
 	case "threshold":
-		number, ok := s.integer(f.value, label)
-		if ok && number < 1 {
-			s.problem(f.value, "%s must be at least 1", label)
-		}
-		p.Threshold = number
+		p.Threshold = f.threshold()
 	case "annotations":
-		p.Annotations = s.annotations(f.value, label)
+		p.Annotations = f.annotations()
 	case "signatureRepository":
-		if text, ok := s.text(f.value, label); ok && text != "" {
-			repo, err := ParseRepository(text)
-			if err != nil {
-				s.problem(f.value, "%s: %v", label, err)
-			}
-			p.SignatureRepository = repo
-		}
+		p.SignatureRepository = f.repository()
+		p.SignatureRepository.Host = l.configured(p.SignatureRepository.Host)
 	case "authorities":
-		l.authorities(s, p, what, f.value)
+		p.Authorities = l.authorities(f.value, what)
 	}
 }
 
-// checkPolicy finds fields that are missing or contradict each other. given
-// holds the key node of every field written.
-func checkPolicy(s source, p *Policy, what string, n *yaml.Node, given map[string]*yaml.Node) {
-	if given["name"] == nil {
-		s.problem(n, "policy has no name: add one")
-	}
-	if given["images"] == nil && given["digests"] == nil {
-		s.problem(
-			n,
-			"%s has no images and no digests: it would match nothing; for everything write images: [\"**\"]",
-			what,
-		)
-	}
-	static := given["static"]
-	if static == nil && given["authorities"] == nil {
-		s.problem(n, "%s has neither static nor authorities: add one", what)
-	}
-	if static != nil {
-		for _, name := range []string{
-			"authorities",
-			"threshold",
-			"annotations",
-			"attestations",
-			"signatureRepository",
-		} {
-			if key := given[name]; key != nil {
-				s.problem(
-					key,
-					"%s: %s has no effect with static, which verifies nothing: remove one of the two",
-					what,
-					name,
-				)
-			}
+// images reads a list of globs; what names the policy.
+func (v value) images(what string) []Glob {
+	var globs []Glob
+	for item, text := range v.texts() {
+		g, err := ParseGlob(text)
+		if err != nil {
+			item.problem("%s: %v", what, err)
+			continue
 		}
-		if key := given["mode"]; key != nil && p.Mode == Warn {
-			s.problem(key, "%s: mode: warn has no effect with static: remove one of the two", what)
-		}
+		globs = append(globs, g)
 	}
-	if key := given["expires"]; key != nil && p.Static != Allow && p.Mode != Warn {
-		s.problem(key, "%s: expires is only for static: allow or mode: warn", what)
-	}
-	if key := given["threshold"]; key != nil && given["authorities"] != nil && p.Threshold > 1 {
-		if p.Threshold > len(p.Authorities) {
-			s.problem(
-				key,
-				"%s: threshold %d is above the number of authorities, %d",
-				what,
-				p.Threshold,
-				len(p.Authorities),
+	return globs
+}
+
+func (v value) digests() []string {
+	var list []string
+	for item, text := range v.texts() {
+		if !digestForm.MatchString(text) {
+			item.problem(
+				"%s: %s is not a digest: write sha256: and 64 lower-case hex digits, or sha512: and 128",
+				v.Path,
+				item.brief(),
 			)
+			continue
 		}
+		list = append(list, text)
 	}
+	return list
+}
+
+func (v value) threshold() int {
+	number, ok := v.integer()
+	if ok && number < 1 {
+		v.problem("%s must be at least 1", v.Path)
+	}
+	return number
 }
 
 // expires reads the last day of an exemption and returns the instant it ends.
-func (s source) expires(n *yaml.Node, label string) time.Time {
-	if n.Kind == yaml.ScalarNode {
-		if day, err := time.Parse(time.DateOnly, n.Value); err == nil && day.Year() >= 2000 {
+func (v value) expires() time.Time {
+	if v.Node.Kind == yaml.ScalarNode {
+		day, err := time.Parse(time.DateOnly, v.Node.Value)
+		if err == nil && day.Year() >= 2000 {
 			return day.AddDate(0, 0, 1)
 		}
 	}
-	s.problem(n, "%s must be a day as YYYY-MM-DD, not %s", label, brief(n))
+	v.problem("%s must be a day as YYYY-MM-DD, not %s", v.Path, v.brief())
 	return time.Time{}
 }
 
-func (s source) annotations(n *yaml.Node, label string) map[string]string {
-	fields, _ := s.mapping(n, label)
+func (v value) annotations() map[string]string {
+	fields, _ := v.mapping()
 	all := make(map[string]string, len(fields))
 	for _, f := range fields {
 		if f.name == "" {
-			s.problem(f.key, "%s: an annotation needs a name", label)
+			f.key.problem("%s: an annotation needs a name", v.Path)
 		}
-		if value, ok := s.text(f.value, label+": "+f.name); ok {
-			all[f.name] = value
+		if text, ok := f.text(); ok {
+			all[f.name] = text
 		}
 	}
 	return all
 }
 
-func (s source) name(n *yaml.Node, label string) string {
-	text, ok := s.text(n, label)
+// repository reads a full name; the empty text is none.
+func (v value) repository() Repository {
+	text, ok := v.text()
+	if !ok || text == "" {
+		return Repository{}
+	}
+
+	repository, err := ParseRepository(text)
+	if err != nil {
+		v.problem("%s: %v", v.Path, err)
+	}
+	return repository
+}
+
+// policyName reads the name of a policy, which must not be one of the gate's own.
+func (v value) policyName() string {
+	v = v.called("name")
+	name := v.displayName()
+	switch name {
+	case CanaryName:
+		v.problem("policy name %q is taken by the canary: choose another", name)
+	case defaultName:
+		v.problem("policy name %q is taken by the default action: choose another", name)
+	}
+	return name
+}
+
+// displayName reads a name that messages and headers may show.
+func (v value) displayName() string {
+	text, ok := v.text()
 	if !ok {
 		return ""
 	}
+
 	if text == "" || len(text) > maxName || !printable(text) || strings.TrimSpace(text) != text {
-		s.problem(
-			n,
+		v.problem(
 			"%s must be 1 to %d printable characters without spaces around them, not %s",
-			label,
+			v.Path,
 			maxName,
-			brief(n),
+			v.brief(),
 		)
 	}
 	return text
@@ -236,10 +212,57 @@ func printable(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }) < 0
 }
 
-// absolute resolves a path written in the source.
-func (s source) absolute(path string) string {
-	if filepath.IsAbs(path) {
-		return filepath.Clean(path)
+// check finds fields that are missing or contradict each other. given holds the
+// name of every field written.
+func (p *Policy) check(v value, given map[string]value) {
+	has := func(name string) bool {
+		_, ok := given[name]
+		return ok
 	}
-	return filepath.Join(s.dir, path)
+
+	if !has("name") {
+		v.problem("policy has no name: add one")
+	}
+	if !has("images") && !has("digests") {
+		v.problem(
+			"%s has no images and no digests: it would match nothing; for everything write images: [\"**\"]",
+			v.Path,
+		)
+	}
+	if !has("static") && !has("authorities") {
+		v.problem("%s has neither static nor authorities: add one", v.Path)
+	}
+	if has("static") {
+		p.checkStatic(v.Path, given)
+	}
+
+	if key, ok := given["expires"]; ok && p.Static != Allow && p.Mode != Warn {
+		key.problem("%s: expires is only for static: allow or mode: warn", v.Path)
+	}
+	if key, ok := given["threshold"]; ok && has("authorities") && p.Threshold > 1 && p.Threshold > len(p.Authorities) {
+		key.problem(
+			"%s: threshold %d is above the number of authorities, %d",
+			v.Path,
+			p.Threshold,
+			len(p.Authorities),
+		)
+	}
+}
+
+// checkStatic finds the fields that static leaves without effect.
+func (p *Policy) checkStatic(what string, given map[string]value) {
+	for _, name := range []string{
+		"authorities",
+		"threshold",
+		"annotations",
+		"attestations",
+		"signatureRepository",
+	} {
+		if key, ok := given[name]; ok {
+			key.problem("%s: %s has no effect with static, which verifies nothing: remove one of the two", what, name)
+		}
+	}
+	if key, ok := given["mode"]; ok && p.Mode == Warn {
+		key.problem("%s: mode: warn has no effect with static: remove one of the two", what)
+	}
 }

@@ -32,6 +32,7 @@ func FuzzValidPath(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
+
 	f.Fuzz(func(t *testing.T, path string) {
 		if want := len(path) <= 255 && specPath.MatchString(path); ValidPath(path) != want {
 			t.Errorf("%q: %v, the spec says %v", path, !want, want)

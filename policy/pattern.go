@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"regexp/syntax"
@@ -26,21 +27,23 @@ func Exactly(text string) Pattern { return Pattern{text: text} }
 func ParsePattern(expression string) (Pattern, error) {
 	switch {
 	case expression == "":
-		return Pattern{}, fmt.Errorf("is empty: it would match only nothing")
+		return Pattern{}, errors.New("is empty: it would match only nothing")
 	case len(expression) > maxPattern:
 		return Pattern{}, fmt.Errorf("is %d bytes long: %d at most", len(expression), maxPattern)
 	case !printable(expression):
-		return Pattern{}, fmt.Errorf(
+		return Pattern{}, errors.New(
 			"must be printable: write \\n for a line break and \\x{…} for what else cannot be seen",
 		)
 	}
+
 	tree, err := syntax.Parse(expression, syntax.Perl)
 	if err != nil {
 		return Pattern{}, fmt.Errorf("is no valid regular expression: %w", err)
 	}
 	if program, err := syntax.Compile(tree.Simplify()); err != nil || len(program.Inst) > maxPatternSize {
-		return Pattern{}, fmt.Errorf("is too large a regular expression")
+		return Pattern{}, errors.New("is too large a regular expression")
 	}
+
 	re, err := regexp.Compile(`\A(?:` + expression + `)\z`)
 	if err != nil {
 		return Pattern{}, fmt.Errorf("is no valid regular expression: %w", err)
@@ -54,9 +57,9 @@ func (p Pattern) IsZero() bool { return p.text == "" && p.re == nil }
 // IsExpression reports that the pattern is a regular expression.
 func (p Pattern) IsExpression() bool { return p.re != nil }
 
-// Match reports whether the whole of s is meant. Nothing matches an empty s,
-// what a certificate does not say cannot be what was asked for, nor one of more
-// than 2 KiB.
+// Match reports whether the pattern matches the whole of s. It never matches an
+// empty s, since what a certificate does not say cannot be what was asked for,
+// nor one of more than 2 KiB.
 func (p Pattern) Match(s string) bool {
 	switch {
 	case s == "" || len(s) > maxMatched:

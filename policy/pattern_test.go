@@ -5,10 +5,9 @@ import (
 	"testing"
 )
 
-// TestAPatternMatchesNothingLong: whoever may push a signature writes the names
-// in its certificate, and each is put to every expression before any of it is
-// verified.
-func TestAPatternMatchesNothingLong(t *testing.T) {
+// An attacker who may push a signature writes the names in its certificate, and
+// each is put to every expression before any of it is verified.
+func TestPatternLength(t *testing.T) {
 	t.Parallel()
 	p, err := ParsePattern("a+")
 	if err != nil {

@@ -1,12 +1,11 @@
 // Package policy turns YAML into a compiled, ordered Set of policies and says
 // which one decides about an image. It is pure: it reads files while loading
-// and nothing after that, and knows no network, no registry and no signature
-// format.
+// and nothing after that. It must not know a network, a registry or a signature
+// format; verify asks it what to demand, and finds out by itself.
 package policy
 
 import (
 	"crypto"
-	"crypto/x509"
 	"time"
 )
 
@@ -66,13 +65,13 @@ type Policy struct {
 	Hash string
 }
 
-// DeniesInWriting reports a static deny that somebody wrote, as against the
-// default action's: no warn mode weakens it.
-func (p *Policy) DeniesInWriting() bool { return p.Static == Deny && !p.Where.IsZero() }
+// IsExplicitDeny reports whether p is a `static: deny` from the configuration;
+// warn mode never overrides it.
+func (p *Policy) IsExplicitDeny() bool { return p.Static == Deny && !p.Where.IsZero() }
 
 // DeniesDigests reports a static deny that names digests. It reaches the parts of
 // these manifests.
-func (p *Policy) DeniesDigests() bool { return p.DeniesInWriting() && len(p.Digests) > 0 }
+func (p *Policy) DeniesDigests() bool { return p.IsExplicitDeny() && len(p.Digests) > 0 }
 
 // Authority is one trusted signer: any of its keys, any of its keyless
 // identities, or any certificate of its own PKI. Exactly one of the three is set.
@@ -81,7 +80,7 @@ type Authority struct {
 
 	Keys       []Key        // public keys
 	KMS        []string     // references to keys in a key service ("awskms://…"), which count beside Keys
-	Identities []Identity   // who may have been given a Fulcio certificate
+	Identities []Identity   // of Fulcio certificates
 	PKI        *Certificate // a PKI of one's own
 
 	// TrustRoots name the roots whose logs, timestamps and, for identities,
@@ -116,20 +115,7 @@ type Key struct {
 	ID     string // lower-case hex SHA-256 of the DER SubjectPublicKeyInfo
 }
 
-// Certificate is a PKI of one's own: what its roots issued, to whom Subject
-// says.
-type Certificate struct {
-	Roots         []*x509.Certificate // at least one; self-signed or not, each is trusted
-	Intermediates []*x509.Certificate
-	Subject       Pattern // some subject alternative name of the leaf
-
-	// Stamped demands that an RFC 3161 timestamp proves the certificate's
-	// validity (time: timestamp). Otherwise the chain has to be valid now, or at
-	// such a timestamp if there is one.
-	Stamped bool
-}
-
-// Client is who asks, as far as policies may see it.
+// Client is the one who asks, as far as policies may see it.
 type Client struct {
 	Addr string // remote IP address without port
 }

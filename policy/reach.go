@@ -45,6 +45,7 @@ func (r *reach) unreachable(p *Policy) []*Policy {
 		anywhere := "*/**"
 		images = []Glob{{text: anywhere, tokens: compileGlob(anywhere)}}
 	}
+
 	var by []*Policy
 	for _, g := range images {
 		for _, d := range digestsOf(p) {
@@ -77,6 +78,7 @@ func (r *reach) coveredBy(g Glob, digest string) *Policy {
 			first = min(first, at)
 		}
 	}
+
 	for n := range len(g.literal) + 1 {
 		for _, w := range r.byLiteral[g.literal[:n]] {
 			if w.at >= first {
@@ -92,6 +94,7 @@ func (r *reach) coveredBy(g Glob, digest string) *Policy {
 			}
 		}
 	}
+
 	if first == len(r.policies) {
 		return nil
 	}

@@ -14,12 +14,14 @@ func unreachableSimply(p *Policy, earlier []*Policy) []*Policy {
 	if len(images) == 0 {
 		images = []Glob{{text: "*/**", tokens: compileGlob("*/**")}}
 	}
+
 	covers := func(q *Policy, g Glob, d string) bool {
 		if len(q.Digests) > 0 && !slices.Contains(q.Digests, d) {
 			return false
 		}
 		return len(q.Images) == 0 || slices.ContainsFunc(q.Images, func(w Glob) bool { return w.Covers(g) })
 	}
+
 	var by []*Policy
 	for _, g := range images {
 		for _, d := range digestsOf(p) {
@@ -30,12 +32,13 @@ func unreachableSimply(p *Policy, earlier []*Policy) []*Policy {
 			by = append(by, earlier[i])
 		}
 	}
+
 	return slices.Compact(by)
 }
 
 // The index changes no result: every list of policies gets the same findings,
 // in the same order, as from asking each about each.
-func TestReachFindsWhatAskingEachWould(t *testing.T) {
+func TestReach(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	pick := func(from ...string) string { return from[random.IntN(len(from))] }
 	segment := func() string { return pick("a", "ab", "a*", "*", "**", "b", "*b", "a*b", "a**") }
@@ -56,9 +59,11 @@ func TestReachFindsWhatAskingEachWould(t *testing.T) {
 					p.Images = append(p.Images, g)
 				}
 			}
+
 			for range random.IntN(6) - 3 {
 				p.Digests = append(p.Digests, testDigest('1'+rune(random.IntN(3))))
 			}
+
 			got, want := r.unreachable(p), unreachableSimply(p, r.policies)
 			if !slices.Equal(got, want) {
 				t.Fatalf(
@@ -69,12 +74,14 @@ func TestReachFindsWhatAskingEachWould(t *testing.T) {
 					inWords(want...),
 				)
 			}
+
 			found[len(got)]++
 			if len(p.Images)+len(p.Digests) > 0 || random.IntN(30) == 0 { // seldom one that leaves nothing
 				r.add(p)
 			}
 		}
 	}
+
 	if found[0] < 1000 || found[1] < 1000 || found[2] < 100 {
 		t.Errorf("policies named, how often: %v: the lists show too little", found)
 	}
@@ -105,6 +112,7 @@ func BenchmarkReach(b *testing.B) {
 			for n := range count {
 				list = append(list, policy(n))
 			}
+
 			b.Run(fmt.Sprintf("%s/%d", name, count), func(b *testing.B) {
 				for b.Loop() {
 					r := newReach()

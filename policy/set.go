@@ -30,6 +30,7 @@ func (s *Set) index() *Set {
 		for _, g := range p.Images {
 			prefixes[prefix(g.literal)] = true
 		}
+
 		if len(prefixes) == 0 || prefixes[""] {
 			s.anywhere = append(s.anywhere, i)
 			continue
@@ -82,6 +83,7 @@ func (s *Set) ForEither(image Repository, digest, alias string, client Client) *
 	if s == nil {
 		return defaultPolicy(denyByDefault)
 	}
+
 	name := image.String()
 	for p := range s.candidates(name) {
 		if p.matchesRepository(name) && (p.matchesDigest(digest) || p.matchesDigest(alias)) {
@@ -111,6 +113,7 @@ func (s *Set) TrustRoots() []TrustRoot {
 			}
 		}
 	}
+
 	var list []TrustRoot
 	for _, name := range slices.Sorted(maps.Keys(used)) {
 		r := TrustRoot{Name: name}
@@ -174,6 +177,7 @@ func (s *Set) admitsSome(repo Repository, _ Client, now time.Time, counts func(*
 	if s == nil {
 		return false
 	}
+
 	name := repo.String()
 	for p := range s.candidates(name) {
 		if !p.matchesRepository(name) || !counts(p) {
@@ -186,6 +190,7 @@ func (s *Set) admitsSome(repo Repository, _ Client, now time.Time, counts func(*
 			return false // nothing after it is ever asked
 		}
 	}
+
 	return !s.defaultAction().deniesAlways(now)
 }
 

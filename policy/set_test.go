@@ -28,9 +28,11 @@ func TestSetFor(t *testing.T) {
 		{"docker.io/library/redis", "", "defaultAction"},
 		{"bad.example/a/b", "", "never"},
 	} {
-		if got := set.For(repo(t, row.repo), row.digest, Client{}); got.Name != row.want {
-			t.Errorf("%s@%s: %q decides, want %q", row.repo, row.digest, got.Name, row.want)
-		}
+		t.Run(row.repo+"@"+row.digest, func(t *testing.T) {
+			if got := set.For(repo(t, row.repo), row.digest, Client{}); got.Name != row.want {
+				t.Errorf("%q decides, want %q", got.Name, row.want)
+			}
+		})
 	}
 }
 
@@ -48,13 +50,15 @@ func TestDefaultAction(t *testing.T) {
 	} {
 		set := load(t, "[]", row.action)
 		p := set.For(repo(t, "a.b/c"), "", Client{})
-		if p.Name != "defaultAction" || !p.Where.IsZero() || p.Static != row.static || p.Mode != row.mode || p.Hash == "" {
+		if p.Name != "defaultAction" || !p.Where.IsZero() || p.Hash == "" ||
+			p.Static != row.static || p.Mode != row.mode {
 			t.Errorf("%q: %+v", row.action, p)
 		}
 		if got := set.CouldAllow(repo(t, "a.b/c"), Client{}); got != row.could {
 			t.Errorf("%q: CouldAllow %v", row.action, got)
 		}
 	}
+
 	for _, set := range []*Set{nil, {}} {
 		if p := set.For(repo(t, "a.b/c"), "", Client{}); p.Static != Deny || p.Mode != Enforce {
 			t.Errorf("the zero Set decides %+v", p)
@@ -91,6 +95,7 @@ func TestCouldAllow(t *testing.T) {
 			t.Errorf("%s could be allowed: %v, want %v", row.repo, got, row.want)
 		}
 	}
+
 	allowed := load(t, `[{name: one, digests: ["`+one+`"], static: allow}]`, "deny")
 	if !allowed.CouldAllow(repo(t, "any.example/x"), Client{}) {
 		t.Error("a policy for digests alone does not count")
@@ -137,7 +142,9 @@ func TestHashCoversEveryField(t *testing.T) {
 	}
 	sample := func() *Policy {
 		return &Policy{
-			Name: "n", Images: []Glob{glob(t, "a.b/c")}, Digests: []string{"d"},
+			Name:    "n",
+			Images:  []Glob{glob(t, "a.b/c")},
+			Digests: []string{"d"},
 			Authorities: []Authority{{
 				Name:       "a",
 				Keys:       []Key{{ID: "k"}},
@@ -157,9 +164,11 @@ func TestHashCoversEveryField(t *testing.T) {
 				},
 			}},
 			Attestations: []Attestation{{Name: "n", Type: "t", Authorities: []string{"a"}, CEL: expression(t, "true")}},
-			Threshold:    1, Annotations: map[string]string{"a": "b"},
+			Threshold:    1,
+			Annotations:  map[string]string{"a": "b"},
 		}
 	}
+
 	before := hashPolicy(sample())
 	seen := map[string]string{before: "nothing"}
 	change := func(path string, set func(p *Policy)) {
@@ -172,11 +181,13 @@ func TestHashCoversEveryField(t *testing.T) {
 			}
 			return
 		}
+
 		if other, same := seen[hash]; same {
 			t.Errorf("changing %s hashes like changing %s", path, other)
 		}
 		seen[hash] = path
 	}
+
 	var walk func(path string, of reflect.Type, find func(p *Policy) reflect.Value)
 	walk = func(path string, of reflect.Type, find func(p *Policy) reflect.Value) {
 		for i := range of.NumField() {
@@ -199,25 +210,21 @@ func TestHashCoversEveryField(t *testing.T) {
 				walk(name, value.Type().Elem(), func(p *Policy) reflect.Value { return field(p).Elem() })
 			case Pattern:
 				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf(Exactly("another"))) })
-				change(
-					name+" as an expression",
-					func(p *Policy) { field(p).Set(reflect.ValueOf(expressionPattern(t, value.Interface().(Pattern).text))) },
-				)
+				same := expressionPattern(t, value.Interface().(Pattern).text)
+				change(name+" as an expression", func(p *Policy) { field(p).Set(reflect.ValueOf(same)) })
 			case map[string]Pattern:
-				change(
-					name,
-					func(p *Policy) { field(p).Set(reflect.ValueOf(map[string]Pattern{"buildTrigger": Exactly("x")})) },
-				)
+				change(name, func(p *Policy) {
+					field(p).Set(reflect.ValueOf(map[string]Pattern{"buildTrigger": Exactly("x")}))
+				})
 				change(name+" key", func(p *Policy) {
 					field(p).Set(reflect.ValueOf(map[string]Pattern{"runnerEnvironment": Exactly("push")}))
 				})
 			case []*x509.Certificate:
-				change(
-					name,
-					func(p *Policy) { field(p).Set(reflect.ValueOf([]*x509.Certificate{{Raw: []byte("another")}})) },
-				)
+				change(name, func(p *Policy) {
+					field(p).Set(reflect.ValueOf([]*x509.Certificate{{Raw: []byte("another")}}))
+				})
 			case Position:
-				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf(Position{"changed", 2})) })
+				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf(Position{File: "changed", Line: 2})) })
 			case *Expression:
 				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf(expression(t, "false"))) })
 			case []Glob:
@@ -245,6 +252,7 @@ func TestHashCoversEveryField(t *testing.T) {
 			}
 		}
 	}
+
 	walk("", reflect.TypeFor[Policy](), func(p *Policy) reflect.Value { return reflect.ValueOf(p).Elem() })
 	if len(seen) < 14 {
 		t.Errorf("only %d fields were changed", len(seen))

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // The trust roots that need not be configured. An entry of the same name
@@ -52,161 +50,176 @@ var (
 
 // rootUse is where an authority names a trust root.
 type rootUse struct {
-	source source
-	node   *yaml.Node
-	name   string
-	what   string
+	value
+	name string
 }
 
-func (l *loader) trustRootList(s source, n *yaml.Node) {
-	nodes, ok := s.list(n, "trustRoots")
+func (l *loader) trustRootList(v value) {
+	items, ok := v.list()
 	if !ok {
 		return
 	}
-	for _, node := range nodes {
-		l.trustRoot(s, node)
+	for _, item := range items {
+		l.trustRoot(item.called("a trust root"))
 	}
 }
 
-func (l *loader) trustRoot(s source, n *yaml.Node) {
-	fields, ok := s.mapping(n, "a trust root")
+func (l *loader) trustRoot(v value) {
+	fields, ok := v.mapping()
 	if !ok {
 		return
 	}
-	r := TrustRoot{Where: s.at(n)}
+
+	r := TrustRoot{Where: v.At()}
 	what := "trust root"
 	for _, f := range fields {
 		if f.name == "name" {
-			r.Name = s.name(f.value, "name")
+			r.Name = f.called("name").displayName()
 			what = fmt.Sprintf("trust root %q", r.Name)
 		}
 	}
-	s.known(fields, what, trustRootFields)
+	v, fields = v.called(what), below(what, fields)
+	known(fields, trustRootFields)
+
 	kinds := 0
 	for _, f := range fields {
 		switch f.name {
 		case "file":
 			kinds++
-			name, ok := s.text(f.value, what+": file")
-			if !ok {
-				continue
-			}
-			text, err := l.read(s.absolute(name), maxRootFile)
-			if err != nil {
-				s.problem(f.value, "%s: %v", what, err)
-				continue
-			}
-			r.JSON = text
+			r.JSON = l.rootFile(f.value, what)
 		case "tuf":
 			kinds++
-			r.TUF = l.tuf(s, f.value, what+": tuf")
+			r.TUF = l.tuf(f.value)
 		}
 	}
 	if r.Name == "" {
-		s.problem(n, "%s has no name: add one, by which authorities name it", what)
+		v.problem("%s has no name: add one, by which authorities name it", what)
 	}
 	if kinds != 1 {
-		s.problem(n, "%s must have either file or tuf", what)
+		v.problem("%s must have either file or tuf", what)
 	}
-	if i := slices.IndexFunc(
-		l.roots,
-		func(other TrustRoot) bool { return other.Name == r.Name },
-	); i >= 0 &&
-		r.Name != "" {
-		s.problem(n, "%s is already defined at %s: names must differ", what, l.roots[i].Where)
-		return
+
+	l.addRoot(v, r)
+}
+
+// addRoot keeps r, unless its name is taken.
+func (l *loader) addRoot(v value, r TrustRoot) {
+	if r.Name != "" {
+		for _, other := range l.roots {
+			if other.Name == r.Name {
+				v.problem("%s is already defined at %s: names must differ", v.Path, other.Where)
+				return
+			}
+		}
 	}
 	l.roots = append(l.roots, r)
 }
 
-func (l *loader) tuf(s source, n *yaml.Node, what string) *TUF {
+// rootFile reads the file that v names, nil when it cannot; what is the name of
+// its problems.
+func (l *loader) rootFile(v value, what string) []byte {
+	name, ok := v.text()
+	if !ok {
+		return nil
+	}
+
+	text, err := l.read(v.absolute(name), maxRootFile)
+	if err != nil {
+		v.problem("%s: %v", what, err)
+		return nil
+	}
+	return text
+}
+
+func (l *loader) tuf(v value) *TUF {
 	t := &TUF{Target: defaultTarget, Refresh: defaultRefresh}
-	fields, ok := s.mapping(n, what)
+	fields, ok := v.mapping()
 	if !ok {
 		return t
 	}
-	s.known(fields, what, tufFields)
+	known(fields, tufFields)
+
 	given := map[string]bool{}
 	for _, f := range fields {
-		label := what + ": " + f.name
 		given[f.name] = true
 		switch f.name {
 		case "mirror":
-			text, _ := s.text(f.value, label)
-			u, err := url.Parse(text)
-			if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil ||
-				u.RawQuery != "" ||
-				u.Fragment != "" {
-				// Not repeated: it may hold a password, and problems are logged.
-				s.problem(f.value, "%s must be an https address without user, query or fragment", label)
-			}
-			t.Mirror = strings.TrimSuffix(text, "/")
+			t.Mirror = f.mirror()
 		case "directory":
-			if text, ok := s.text(f.value, label); ok && text != "" {
-				t.Directory = s.absolute(text)
+			if text, ok := f.text(); ok && text != "" {
+				t.Directory = f.absolute(text)
 				// What changes with every update of a copied repository.
 				l.files = append(l.files, filepath.Join(t.Directory, "timestamp.json"))
 			}
 		case "root":
-			if text, ok := s.text(f.value, label); ok {
-				root, err := l.read(s.absolute(text), maxRootFile)
-				if err != nil {
-					s.problem(f.value, "%s: %v", label, err)
-				}
-				t.Root = root
-			}
+			t.Root = l.rootFile(f.value, f.Path)
 		case "target":
-			text, ok := s.text(f.value, label)
-			if ok && (text == "" || strings.HasPrefix(text, "/") || strings.Contains(text, "..") || !printable(text)) {
-				s.problem(f.value, "%s must be the name of a target, not %s", label, brief(f.value))
-			}
-			t.Target = text
+			t.Target = f.target()
 		case "refresh":
-			text, _ := s.text(f.value, label)
-			d, err := time.ParseDuration(text)
-			if err != nil || d < minRefresh {
-				s.problem(
-					f.value,
-					"%s must be a duration of at least %s, such as 12h, not %s",
-					label,
-					minRefresh,
-					brief(f.value),
-				)
-				d = defaultRefresh
-			}
-			t.Refresh = d
+			t.Refresh = f.refresh()
 		}
 	}
+
 	if given["mirror"] == given["directory"] {
-		s.problem(n, "%s must have either mirror or directory", what)
+		v.problem("%s must have either mirror or directory", v.Path)
 	}
 	if !given["root"] {
-		s.problem(
-			n,
+		v.problem(
 			"%s has no root: name the root.json that you were given with the mirror; without it nothing that the "+
 				"mirror says can be trusted",
-			what,
+			v.Path,
 		)
 	}
 	return t
 }
 
-// checkRoots reports the trust roots that authorities name and nobody defines.
+// mirror reads the address of a repository.
+func (v value) mirror() string {
+	text, _ := v.text()
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" ||
+		u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		// Not repeated: it may hold a password, and problems are logged.
+		v.problem("%s must be an https address without user, query or fragment", v.Path)
+	}
+	return strings.TrimSuffix(text, "/")
+}
+
+// target reads the name of a target, which is a path inside the repository.
+func (v value) target() string {
+	text, ok := v.text()
+	if ok && (text == "" || strings.HasPrefix(text, "/") || strings.Contains(text, "..") || !printable(text)) {
+		v.problem("%s must be the name of a target, not %s", v.Path, v.brief())
+	}
+	return text
+}
+
+func (v value) refresh() time.Duration {
+	text, _ := v.text()
+	d, err := time.ParseDuration(text)
+	if err != nil || d < minRefresh {
+		v.problem("%s must be a duration of at least %s, such as 12h, not %s", v.Path, minRefresh, v.brief())
+		return defaultRefresh
+	}
+	return d
+}
+
+// checkRoots reports the trust roots that authorities name and no file defines.
 func (l *loader) checkRoots() {
-	known := []string{PublicGood, GitHubRoot}
+	names := []string{PublicGood, GitHubRoot}
 	for _, r := range l.roots {
-		if !slices.Contains(known, r.Name) {
-			known = append(known, r.Name)
+		if !slices.Contains(names, r.Name) {
+			names = append(names, r.Name)
 		}
 	}
-	for _, u := range l.rootUses {
-		if !slices.Contains(known, u.name) {
-			u.source.problem(
-				u.node,
+
+	for _, use := range l.rootUses {
+		if !slices.Contains(names, use.name) {
+			use.problem(
 				"%s: unknown trust root %q (known: %s): define it under trustRoots",
-				u.what,
-				u.name,
-				strings.Join(known, ", "),
+				use.Path,
+				use.name,
+				strings.Join(names, ", "),
 			)
 		}
 	}

@@ -1,131 +1,198 @@
 package policy
 
 import (
+	"errors"
+	"iter"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/pullgate/pullgate/policy/strictyaml"
 )
 
-// source is the file whose nodes are being read.
+// source is what the values of one file share.
 type source struct {
 	file     string
 	dir      string // what its relative paths are relative to
 	problems *[]Problem
 }
 
-// at is where n stands.
-func (s source) at(n *yaml.Node) Position { return Position{s.file, n.Line} }
+// value gives a node of the file the name by which messages call it.
+func (s source) value(n *yaml.Node, path string) value {
+	return value{strictyaml.Value{
+		Node: n,
+		File: s.file,
+		Path: path,
+		Line: n.Line,
+	}, s}
+}
 
-func (s source) problem(n *yaml.Node, format string, args ...any) {
-	*s.problems = append(*s.problems, s.at(n).Problem(format, args...))
+// absolute resolves a path written in the source.
+func (s source) absolute(path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(s.dir, path)
+}
+
+// value is one value of a policy file. Its Path is what messages call it, as in
+// `policy "prod": authority 1: key`.
+type value struct {
+	strictyaml.Value
+	source
+}
+
+// problem reports what is wrong with v. The format has the name of v in it.
+func (v value) problem(format string, args ...any) {
+	*v.problems = append(*v.problems, v.At().Problem(format, args...))
+}
+
+// called is v under another name.
+func (v value) called(path string) value {
+	v.Path = path
+	return v
 }
 
 // field is one entry of a mapping.
 type field struct {
-	name       string
-	key, value *yaml.Node
+	value
+	name string
+	key  value // the name, for problems about it; called as the mapping is
 }
 
 // mapping reads a mapping's fields; each problem is reported. Aliases and
 // merge keys are refused: they hide which policy says what, and can explode.
-func (s source) mapping(n *yaml.Node, what string) ([]field, bool) {
-	if !s.kind(n, yaml.MappingNode, "!!map", what, "a mapping") {
+func (v value) mapping() ([]field, bool) {
+	if !v.is(yaml.MappingNode, "!!map", "a mapping") {
 		return nil, false
 	}
+
 	var fields []field
-	lines := map[string]int{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, value := n.Content[i], n.Content[i+1]
-		if key.Kind == yaml.ScalarNode && key.ShortTag() == "!!merge" {
-			s.problem(key, "%s: merge keys (<<) are not supported: write the fields out", what)
+	for _, f := range v.Fields() {
+		key := v.source.value(f.Key, v.Path)
+		if f.IsMerge() {
+			key.problem("%s: merge keys (<<) are not supported: write the fields out", v.Path)
 			continue
 		}
-		name, ok := s.text(key, "a field name of "+what)
-		if !ok {
+		if _, ok := key.called("a field name of " + v.Path).text(); !ok {
 			continue
 		}
-		if first, twice := lines[name]; twice {
-			s.problem(key, "%s: field %q is there twice, first at line %d", what, name, first)
+		if f.First > 0 {
+			key.problem("%s: field %q is there twice, first at line %d", v.Path, f.Name, f.First)
 			continue
 		}
-		lines[name] = key.Line
-		fields = append(fields, field{name, key, value})
+		fields = append(fields, field{value{f.Value, v.source}, f.Name, key})
 	}
-	return fields, true
+	return below(v.Path, fields), true
+}
+
+// below calls each field by the mapping's name and its own.
+func below(mapping string, fields []field) []field {
+	for i := range fields {
+		fields[i].Path = mapping + ": " + fields[i].name
+		fields[i].key.Path = mapping
+	}
+	return fields
 }
 
 // known reports the fields that are not among names.
-func (s source) known(fields []field, what string, names []string) {
+func known(fields []field, names []string) {
 	for _, f := range fields {
 		if !slices.Contains(names, f.name) {
-			s.problem(f.key, "%s: unknown field %q (known: %s)", what, f.name, strings.Join(names, ", "))
+			f.key.problem("%s: unknown field %q (known: %s)", f.key.Path, f.name, strings.Join(names, ", "))
 		}
 	}
 }
 
-func (s source) list(n *yaml.Node, what string) ([]*yaml.Node, bool) {
-	if !s.kind(n, yaml.SequenceNode, "!!seq", what, "a list") {
+// list reads a list, whose values are called as the list is.
+func (v value) list() ([]value, bool) {
+	if !v.is(yaml.SequenceNode, "!!seq", "a list") {
 		return nil, false
 	}
-	return n.Content, true
+
+	var values []value
+	for _, item := range v.Items() {
+		values = append(values, value{item, v.source}.called(v.Path))
+	}
+	return values, true
 }
 
-// texts reads a list of strings that must not be empty: an empty list would
-// silently mean "any".
-func (s source) texts(n *yaml.Node, what string) (nodes []*yaml.Node, ok bool) {
-	nodes, ok = s.list(n, what)
-	if ok && len(nodes) == 0 {
-		s.problem(n, "%s is empty: fill it or leave it out", what)
+// filled reads a list that must not be empty: an empty list would silently mean
+// "any".
+func (v value) filled() ([]value, bool) {
+	values, ok := v.list()
+	if ok && len(values) == 0 {
+		v.problem("%s is empty: fill it or leave it out", v.Path)
 		return nil, false
 	}
-	return nodes, ok
+	return values, ok
 }
 
-func (s source) text(n *yaml.Node, what string) (string, bool) {
-	if !s.kind(n, yaml.ScalarNode, "!!str", what, "text (in quotes, when it looks like a number or a word like yes)") {
+// texts reads a list of texts that must not be empty; a problem is reported for
+// each item that is no text.
+func (v value) texts() iter.Seq2[value, string] {
+	return func(yield func(value, string) bool) {
+		items, _ := v.filled()
+		for _, item := range items {
+			if text, ok := item.text(); ok && !yield(item, text) {
+				return
+			}
+		}
+	}
+}
+
+func (v value) text() (string, bool) {
+	if !v.is(yaml.ScalarNode, "!!str", "text (in quotes, when it looks like a number or a word like yes)") {
 		return "", false
 	}
-	return n.Value, true
+	return v.Node.Value, true
 }
 
-func (s source) integer(n *yaml.Node, what string) (int, bool) {
-	if !s.kind(n, yaml.ScalarNode, "!!int", what, "a whole number") {
+func (v value) integer() (int, bool) {
+	if !v.is(yaml.ScalarNode, "!!int", "a whole number") {
 		return 0, false
 	}
-	i, err := strconv.Atoi(n.Value)
+
+	i, err := strconv.Atoi(v.Node.Value)
 	if err != nil {
-		s.problem(n, "%s must be a whole number in decimal digits, not %s", what, brief(n))
+		v.problem("%s must be a whole number in decimal digits, not %s", v.Path, v.brief())
 		return 0, false
 	}
 	return i, true
 }
 
-// choice reads one of a few words.
-func (s source) choice(n *yaml.Node, what string, words ...string) (string, bool) {
-	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str" && slices.Contains(words, n.Value) {
-		return n.Value, true
-	}
-	s.problem(n, "%s must be %s, not %s", what, strings.Join(words, " or "), brief(n))
-	return "", false
+func (v value) boolean() bool {
+	return v.is(yaml.ScalarNode, "!!bool", "true or false") && strings.EqualFold(v.Node.Value, "true")
 }
 
-func (s source) kind(n *yaml.Node, kind yaml.Kind, tag, what, want string) bool {
+// choice reads one of a few words; the empty text is none of them.
+func (v value) choice(words ...string) string {
+	if v.Is(yaml.ScalarNode, "!!str") == nil && slices.Contains(words, v.Node.Value) {
+		return v.Node.Value
+	}
+	v.problem("%s must be %s, not %s", v.Path, strings.Join(words, " or "), v.brief())
+	return ""
+}
+
+// is reports whether v is of the kind and tag, which want describes, and the
+// problem when it is not.
+func (v value) is(kind yaml.Kind, tag, want string) bool {
+	err := v.Is(kind, tag)
 	switch {
-	case n.Kind == yaml.AliasNode:
-		s.problem(n, "%s: YAML aliases are not supported: write it out", what)
-	case n.Kind != kind || n.ShortTag() != tag:
-		s.problem(n, "%s must be %s, not %s", what, want, brief(n))
-	default:
-		return true
+	case errors.Is(err, strictyaml.ErrAlias):
+		v.problem("%s: YAML aliases are not supported: write it out", v.Path)
+	case err != nil:
+		v.problem("%s must be %s, not %s", v.Path, want, v.brief())
 	}
-	return false
+	return err == nil
 }
 
-// brief describes a node for a message.
-func brief(n *yaml.Node) string {
-	switch n.Kind {
+// brief describes what is written, for a message.
+func (v value) brief() string {
+	switch v.Node.Kind {
 	case yaml.MappingNode:
 		return "a mapping"
 	case yaml.SequenceNode:
@@ -133,11 +200,13 @@ func brief(n *yaml.Node) string {
 	case yaml.AliasNode:
 		return "an alias"
 	}
-	if n.ShortTag() == "!!null" {
+
+	switch text := v.Node.Value; {
+	case v.IsNull():
 		return "empty"
+	case len(text) > 80:
+		return strconv.Quote(text[:80]) + "…"
+	default:
+		return strconv.Quote(text)
 	}
-	if len(n.Value) > 80 {
-		return strconv.Quote(n.Value[:80]) + "…"
-	}
-	return strconv.Quote(n.Value)
 }

@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -138,7 +139,7 @@ func TestRefusedCredentials(t *testing.T) {
 	r.reg.On(hostile.Status(401, "Www-Authenticate", `Basic realm="x"`))
 	g := r.get(manifests("prod/app", "v1"))
 	e := g.refused(t, http.StatusBadGateway, "UNAVAILABLE")
-	if e.Errors[0].Message != "the gate's credentials for reg.example were refused" ||
+	if !strings.HasPrefix(e.Errors[0].Message, "the gate's credentials for reg.example were refused (decision ") ||
 		g.header.Get("Www-Authenticate") != "" {
 		t.Errorf("%s %v", g.body, g.header)
 	}
@@ -393,14 +394,12 @@ func TestTagsList(t *testing.T) {
 	if len(r.reg.Requests()) > 0 {
 		t.Errorf("the upstream was asked %v", r.reg.Requests())
 	}
-	for _, link := range []string{
-		`<http://evil.example/v2/prod/app/tags/list?last=a>; rel="next"`,
-		`</v2/closed/app/tags/list?last=a>; rel="next"`,
-		`</v2/prod/app/tags/list?last=a; rel="next"`,
-	} {
-		r.reg.On(hostile.AddHeaders("Link", link))
-		r.get("/v2/reg.example/prod/app/tags/list").refused(t, http.StatusBadGateway, "UNAVAILABLE")
-		r.mend()
+	r.reg.On(hostile.AddHeaders("Link", `</v2/prod/app/tags/list?last=a; rel="next"`))
+	r.get("/v2/reg.example/prod/app/tags/list").refused(t, http.StatusBadGateway, "UNAVAILABLE")
+	r.mend()
+	for _, target := range []string{"", "x", "1.2", "1.2.!", "1.2.", "-1.0.bj0y", "0.0." + base64.RawURLEncoding.EncodeToString([]byte("a\r\nb"))} {
+		r.get("/v2/reg.example/prod/app/tags/list?n=1&page="+url.QueryEscape(target+" ")).
+			refused(t, http.StatusBadRequest, "UNSUPPORTED")
 	}
 }
 
@@ -433,7 +432,7 @@ func TestReferrers(t *testing.T) {
 		!bytes.Contains(g.body, []byte(signature)) {
 		t.Errorf("%s", g.body)
 	}
-	for _, status := range []int{404, 405, 501, 400, 200} {
+	for _, status := range []int{404, 405, 501, 400, 200, 406, 410, 415, 422} {
 		r.mend()
 		r.reg.On(hostile.NoReferrers(status))
 		r.get(path).refused(t, http.StatusNotFound, "UNSUPPORTED")

@@ -10,11 +10,13 @@ import (
 const module = "github.com/pullgate/pullgate/"
 
 // rooms may import only what stands below them: cmd → proxy → verify → policy.
-// At the bottom are verify/oci, bytes and digests, and verify/reason, words; they
-// import nothing of ours.
+// At the bottom are verify/oci, bytes and digests, policy/strictyaml, values of
+// files, and verify/reason, words; they import nothing of ours.
 var rooms = map[string][]string{
 	"verify/oci":             {},
-	"policy":                 {"verify/oci"},
+	"policy/foreign":         {},
+	"policy/strictyaml":      {},
+	"policy":                 {"policy/foreign", "policy/strictyaml", "verify/oci"},
 	"verify/sigs":            {"policy", "verify/oci", "verify/reason"},
 	"verify/facts":           {"policy", "verify/oci"},
 	"verify/facts/factstest": {"policy", "verify/facts", "verify/oci"},
@@ -29,32 +31,91 @@ var rooms = map[string][]string{
 	"verify/trust":               {"policy", "verify/oci", "verify/sigs"},
 	"proxy/upstream":             {"policy", "proxy/upstream/credentials", "verify/oci"},
 	"proxy":                      {"policy", "proxy/upstream", "verify", "verify/oci"},
+	"proxy/upstream/credentials": {"policy"},
+	"verify/reason":              {},
+	"verify/judge":               {"policy", "verify/oci", "verify/reason", "verify/sigs"},
 	"cmd/pullgate/exit":          {},
 	"cmd/pullgate/version":       {},
 	"cmd/pullgate/show":          {"policy"},
 	"cmd/pullgate/imagename":     {"cmd/pullgate/show", "policy"},
 	"cmd/pullgate/telemetry":     {"cmd/pullgate/version"},
-	"cmd/pullgate/imports":       {"policy"},
-	"proxy/upstream/credentials": {"policy"},
-	"verify/reason":              {},
-	"verify/judge":               {"policy", "verify/oci", "verify/reason", "verify/sigs"},
-	"cmd/pullgate": {
-		"policy",
-		"cmd/pullgate/exit",
-		"cmd/pullgate/version",
-		"cmd/pullgate/show",
+	"cmd/pullgate/imports":       {"policy", "policy/foreign", "policy/strictyaml"},
+	"cmd/pullgate/config":        {"cmd/pullgate/imagename", "policy", "policy/strictyaml"},
+	"cmd/pullgate/lint":          {"cmd/pullgate/config", "policy"},
+	"cmd/pullgate/recording":     {"policy", "verify", "verify/oci"},
+	"cmd/pullgate/decisions": {
 		"cmd/pullgate/imagename",
+		"cmd/pullgate/show",
 		"cmd/pullgate/telemetry",
-		"cmd/pullgate/imports",
+		"policy",
+		"proxy",
 		"verify",
-		"verify/facts",
-		"verify/oci",
 		"verify/reason",
-		"verify/sigs",
-		"verify/trust",
+	},
+	"cmd/pullgate/replay": {
+		"cmd/pullgate/decisions",
+		"cmd/pullgate/show",
+		"policy",
+		"verify",
+		"verify/oci",
+	},
+	"cmd/pullgate/signing": {"verify/sigs"},
+	"cmd/pullgate/node":    {"cmd/pullgate/imagename", "policy"},
+	"cmd/pullgate/server": {
+		"cmd/pullgate/config",
+		"cmd/pullgate/decisions",
+		"cmd/pullgate/telemetry",
+		"cmd/pullgate/version",
+		"policy",
 		"proxy",
 		"proxy/upstream",
 		"proxy/upstream/credentials",
+		"verify",
+		"verify/facts",
+		"verify/sigs",
+		"verify/trust",
+	},
+	"cmd/pullgate/demo":    {"cmd/pullgate/server", "cmd/pullgate/signing", "cmd/pullgate/telemetry"},
+	"cmd/pullgate/verdict": {"cmd/pullgate/server", "policy", "verify"},
+	"cmd/pullgate/cases": {
+		"cmd/pullgate/exit",
+		"cmd/pullgate/imagename",
+		"cmd/pullgate/recording",
+		"cmd/pullgate/server",
+		"cmd/pullgate/show",
+		"cmd/pullgate/verdict",
+		"policy",
+		"verify",
+	},
+	"cmd/pullgate/warm": {
+		"cmd/pullgate/config",
+		"cmd/pullgate/imagename",
+		"cmd/pullgate/server",
+		"policy",
+		"verify",
+		"verify/oci",
+	},
+	"cmd/pullgate": {
+		"cmd/pullgate/cases",
+		"cmd/pullgate/config",
+		"cmd/pullgate/decisions",
+		"cmd/pullgate/demo",
+		"cmd/pullgate/exit",
+		"cmd/pullgate/imagename",
+		"cmd/pullgate/imports",
+		"cmd/pullgate/lint",
+		"cmd/pullgate/node",
+		"cmd/pullgate/recording",
+		"cmd/pullgate/replay",
+		"cmd/pullgate/server",
+		"cmd/pullgate/show",
+		"cmd/pullgate/signing",
+		"cmd/pullgate/telemetry",
+		"cmd/pullgate/verdict",
+		"cmd/pullgate/version",
+		"cmd/pullgate/warm",
+		"policy",
+		"verify",
 	},
 }
 
@@ -85,10 +146,10 @@ func TestImportsGoOneWay(t *testing.T) {
 		}
 		seen++
 		for _, imported := range fields[1:] {
-			if room == "policy" {
+			if room == "policy" || strings.HasPrefix(room, "policy/") {
 				for _, p := range pure {
 					if strings.HasPrefix(imported, p) {
-						t.Errorf("policy imports %s", imported)
+						t.Errorf("%s imports %s", room, imported)
 					}
 				}
 			}
@@ -128,5 +189,24 @@ func TestProgramHasNoTestModules(t *testing.T) {
 				t.Errorf("the program contains %s", line)
 			}
 		}
+	}
+}
+
+// TestNoSigningFromTheGate: what decides about images can make no signature. No way,
+// however long, leads from it to the room that can.
+func TestNoSigningFromTheGate(t *testing.T) {
+	for _, room := range []string{"cmd/pullgate/server", "proxy", "verify", "verify/sigs", "verify/trust"} {
+		t.Run(strings.ReplaceAll(room, "/", " "), func(t *testing.T) {
+			out, err := exec.Command("go", "list", "-deps", module+room).Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(string(out), module+"policy\n") {
+				t.Fatalf("this is no list of what the room reaches: %.200s", out)
+			}
+			if strings.Contains(string(out), module+"cmd/pullgate/signing\n") {
+				t.Errorf("%s reaches the room that signs", room)
+			}
+		})
 	}
 }

@@ -32,6 +32,7 @@ func (q *question) manifest(ctx context.Context, ref policy.Reference) (oci.Mani
 		return m.Manifest, q.referrersIndex(m), nil
 	}
 
+	q.tag, q.tagged = ref.Tag, m.Digest
 	v, err := q.admit(ctx, m, 0)
 	if err != nil {
 		return oci.Manifest{}, judgement{}, err
@@ -150,12 +151,7 @@ func (q *question) admit(ctx context.Context, m *cachedManifest, depth int) (jud
 // signature, as a signature artifact, or as a part of an admitted index. What
 // costs nothing is asked first.
 func (q *question) decide(ctx context.Context, m *cachedManifest, p *policy.Policy, depth int) (judgement, error) {
-	if v, ok := q.static(p, m.Digest); ok {
-		v.ownChildren = p.OwnChildren
-		return v, nil
-	}
-	if v, ok := q.cached(m.Digest, p); ok && v.Outcome == Allowed {
-		v.ownChildren = p.OwnChildren
+	if v, ok := q.decidedAlready(m, p); ok {
 		return v, nil
 	}
 
@@ -202,6 +198,18 @@ func (q *question) decide(ctx context.Context, m *cachedManifest, p *policy.Poli
 		own.Reasons = append(slices.Clip(own.Reasons), tooDeep())
 	}
 	return own, nil
+}
+
+// decidedAlready is what p says of a manifest without looking any further: a
+// static decision, or an allow that memory has.
+func (q *question) decidedAlready(m *cachedManifest, p *policy.Policy) (v judgement, ok bool) {
+	v, ok = q.static(p, m.Digest)
+	if !ok {
+		v, ok = q.cached(m.Digest, p)
+		ok = ok && v.Outcome == Allowed
+	}
+	v.ownChildren = p.OwnChildren
+	return v, ok
 }
 
 // static answers a policy that needs no verification. ok is false when the

@@ -29,6 +29,7 @@ type cachedManifest struct {
 	oci.Manifest
 	oci.Structure
 	artifact bool          // its labels claim that it is a signature artifact
+	subject  digest.Digest // what such an artifact says it is attached to
 	alias    digest.Digest // the same bytes by the other algorithm
 	written  atomic.Int64  // when its facts were written, in Unix seconds
 	seen     atomic.Int64  // when the registry last had it, in Unix seconds; 0: not known
@@ -49,7 +50,9 @@ func newCachedManifest(m oci.Manifest, s oci.Structure) *cachedManifest {
 		alias:     other.FromBytes(m.Bytes),
 	}
 	if s.Kind == oci.Image {
-		_, cached.artifact = sigs.ParseArtifact(m.Bytes)
+		if a, ok := sigs.ParseArtifact(m.Bytes); ok {
+			cached.artifact, cached.subject = true, a.Subject
+		}
 	}
 	return cached
 }
@@ -60,7 +63,7 @@ const cachedOverhead = 1024
 
 // size is how many bytes m takes in memory.
 func (m *cachedManifest) size() int64 {
-	n := cachedOverhead + cap(m.Bytes) + 8*cap(m.Sizes)
+	n := cachedOverhead + cap(m.Bytes) + len(m.subject) + 8*cap(m.Sizes)
 	for _, list := range [][]digest.Digest{m.Manifests, m.Blobs} {
 		n += 16 * cap(list)
 		for _, d := range list {

@@ -229,7 +229,7 @@ var fieldCases = map[string]fieldCase{
 		corp(`rootsFile: corp.pem, subjectRegExp: ".*@acme\\.exampl"`),
 		certifiedFor("anna@acme.example"),
 	},
-	"Certificate.Stamped": {
+	"Certificate.RequireTimestamp": {
 		corp(`rootsFile: corp.pem, subject: anna@acme.example, time: current`),
 		policyHead + `authorities: [{name: corp, certificate: {rootsFile: corp.pem, subject: anna@acme.example, ` +
 			`time: timestamp}, trustRoot: local}]}]`,

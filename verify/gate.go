@@ -66,6 +66,10 @@ type Config struct {
 	// StaleIfError after the registry last had it. 0: every StaleIfError.
 	Recheck time.Duration
 
+	// EveryLookup lets each look-up for signatures end, also when the policy is
+	// satisfied already.
+	EveryLookup bool
+
 	Now    func() time.Time     // nil: time.Now
 	Tracer trace.TracerProvider // nil: no spans
 	Meter  metric.MeterProvider // nil: no metrics
@@ -118,6 +122,8 @@ func New(c Config) (*Gate, error) {
 		},
 		Slot: g.slot,
 		Kept: g.keptSignatures,
+
+		EveryLookup: c.EveryLookup,
 	})
 	if err != nil {
 		return nil, err
@@ -192,6 +198,9 @@ type question struct {
 	asked   int           // parents that were not in memory
 	counted bool          // against the client's quota
 	paid    atomic.Int64  // questions taken from the quota and not asked yet
+
+	tag    string        // that was asked for; empty: a digest was
+	tagged digest.Digest // the manifest that tag stands for
 
 	deadline time.Time // for the answer; what memory answers does not look at it
 }

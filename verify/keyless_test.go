@@ -43,7 +43,8 @@ func TestKeylessFixtures(t *testing.T) {
 		for _, c := range set.Cases {
 			t.Run(fmt.Sprintf("%s/referrers=%v", c.Name, !noReferrers), func(t *testing.T) {
 				gate := keylessGate(t, set, c, up)
-				_, v, err := gate.Manifest(t.Context(), policy.Repository{Host: "reg.example", Path: c.Repository}.Tagged(c.Tag), policy.Client{})
+				repo := policy.Repository{Host: "reg.example", Path: c.Repository}
+				_, v, err := gate.Manifest(t.Context(), repo.Tagged(c.Tag), policy.Client{})
 				if err != nil || v.Outcome.String() != c.Verdict {
 					t.Fatalf("%s: %s by %s, %v, %v; want %s", c.Why, v.Outcome, v.Signer, err, v.Reasons, c.Verdict)
 				}
@@ -123,9 +124,9 @@ func keylessGate(t *testing.T, set *keyless.Set, c keyless.Case, up *upstream.Up
 	return gate
 }
 
-// TestAChangedRootIsAskedAnew: what was admitted under one root is not admitted
+// TestChangedRoot: what was admitted under one root is not admitted
 // from memory under the next one, nor while there is none.
-func TestAChangedRootIsAskedAnew(t *testing.T) {
+func TestChangedRoot(t *testing.T) {
 	t.Parallel()
 	set := keyless.Load(t)
 	server := httptest.NewServer(set.Set)
@@ -142,7 +143,8 @@ func TestAChangedRootIsAskedAnew(t *testing.T) {
 	c := set.Cases[at]
 	first := keylessGate(t, set, c, up)
 	ask := func(g *verify.Gate) (verify.Verdict, error) {
-		_, v, err := g.Manifest(t.Context(), policy.Repository{Host: "reg.example", Path: c.Repository}.Tagged(c.Tag), policy.Client{})
+		repo := policy.Repository{Host: "reg.example", Path: c.Repository}
+		_, v, err := g.Manifest(t.Context(), repo.Tagged(c.Tag), policy.Client{})
 		return v, err
 	}
 	for _, hit := range []bool{false, true} {
@@ -181,9 +183,9 @@ func TestAChangedRootIsAskedAnew(t *testing.T) {
 	}
 }
 
-// TestARefusalRemindsOfGitHubsAPI: where an attestation would count and nothing
+// TestGitHubReminder: where an attestation would count and nothing
 // at all is found, it may be that it was never pushed to the registry.
-func TestARefusalRemindsOfGitHubsAPI(t *testing.T) {
+func TestGitHubReminder(t *testing.T) {
 	t.Parallel()
 	set := keyless.Load(t)
 	server := httptest.NewServer(set.Set)
@@ -206,7 +208,8 @@ func TestARefusalRemindsOfGitHubsAPI(t *testing.T) {
 			Policy: "signatureRepository: reg.example/acme/empty\n" +
 				"authorities: [{github: {owner: acme, trustRoots: [local]}, accept: " + accept + "}]",
 		}
-		_, v, err := keylessGate(t, set, c, up).Manifest(t.Context(), policy.Repository{Host: "reg.example", Path: c.Repository}.Tagged(c.Tag), policy.Client{})
+		repo := policy.Repository{Host: "reg.example", Path: c.Repository}
+		_, v, err := keylessGate(t, set, c, up).Manifest(t.Context(), repo.Tagged(c.Tag), policy.Client{})
 		if err != nil || v.Outcome != verify.Denied || strings.Contains(v.Message(), reminder) != reminds {
 			t.Errorf("%s: %s %q, %v", accept, v.Outcome, v.Message(), err)
 		}

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/pullgate/pullgate/policy"
 )
@@ -28,4 +29,17 @@ func (g *Gate) Listable(repo policy.Repository, client policy.Client) error {
 		Repository: repo,
 		Policy:     g.policyOfAll(repo, client).Name,
 	}
+}
+
+// SpendListing takes one of a client's questions to upstreams for a page of a
+// listing. Half of the questions are left for its pulls, so that a client that
+// follows a list without end can still pull. The error is a *QuotaError.
+func (g *Gate) SpendListing(client policy.Client) error {
+	if !g.limited(client) {
+		return nil
+	}
+	if !g.quota.has(client.Addr, float64(g.quota.perMinute)/2+.5, g.config.Now()) {
+		return &QuotaError{Wait: time.Minute / time.Duration(g.quota.perMinute)}
+	}
+	return g.Spend(client)
 }

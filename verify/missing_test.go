@@ -20,9 +20,9 @@ func (s *signers) under(gate *verify.Gate, trust sigs.Trust) *verify.Gate {
 	return g
 }
 
-// TestAKeyThatMovesIsAskedAnew: a key counts as the reference that a policy
+// TestMovedKey: a key counts as the reference that a policy
 // names, not as another one that has the same key today.
-func TestAKeyThatMovesIsAskedAnew(t *testing.T) {
+func TestMovedKey(t *testing.T) {
 	s := newSigners(t)
 	key := s.trust.Keys["hashivault://a"]
 	gate := s.gate(
@@ -35,14 +35,15 @@ func TestAKeyThatMovesIsAskedAnew(t *testing.T) {
 		t.Fatal(v.Message())
 	}
 	moved := s.under(gate, sigs.Trust{Keys: map[string]policy.Key{"hashivault://b": key}})
-	if _, v, err := moved.Manifest(t.Context(), policy.Repository{Host: "reg.example", Path: signersRepo}.At(image), policy.Client{}); err == nil {
+	repo := policy.Repository{Host: "reg.example", Path: signersRepo}
+	if _, v, err := moved.Manifest(t.Context(), repo.At(image), policy.Client{}); err == nil {
 		t.Errorf("admitted by what was remembered under another key: %+v", v)
 	}
 }
 
-// TestWhatIsMissingLeavesOpenWhatItCouldDecide: a root or a key that is not
+// TestMissingTrust: a root or a key that is not
 // loaded makes a verdict open only where it could have admitted the image.
-func TestWhatIsMissingLeavesOpenWhatItCouldDecide(t *testing.T) {
+func TestMissingTrust(t *testing.T) {
 	s := newSigners(t)
 	const person, stranger = "https://acme.example/a", "https://evil.example/b"
 	const keyless = `keyless: {trustRoots: [local], identities: [{issuer: "https://i.example", subject: ` +
@@ -149,7 +150,8 @@ func TestWhatIsMissingLeavesOpenWhatItCouldDecide(t *testing.T) {
 			for _, l := range test.layers(image) {
 				s.attach(image.Digest, l)
 			}
-			_, v, err := gate.Manifest(t.Context(), policy.Repository{Host: "reg.example", Path: signersRepo}.At(image.Digest), policy.Client{})
+			repo := policy.Repository{Host: "reg.example", Path: signersRepo}
+			_, v, err := gate.Manifest(t.Context(), repo.At(image.Digest), policy.Client{})
 			switch {
 			case test.want == open && (err == nil || !strings.Contains(err.Error(), open)):
 				t.Errorf("told without what could admit it: %s, %v", v.Message(), err)

@@ -100,12 +100,12 @@ func (q *quota) charge(addr string, n int, now time.Time) {
 	b.left = max(b.left-float64(n), -float64(q.perMinute))
 }
 
-// has reports whether addr has a question left.
-func (q *quota) has(addr string, now time.Time) bool {
+// has reports whether addr has n questions left.
+func (q *quota) has(addr string, n float64, now time.Time) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 
-	return q.of(addr, now).left >= 1
+	return q.of(addr, now).left >= n
 }
 
 // of is the budget of addr as of now, while q is locked.
@@ -185,7 +185,7 @@ func (g *Gate) ChargeMiss(client policy.Client, v Verdict, open func() error) er
 // exhausted reports, as a *QuotaError, that a client has no question left, and
 // takes none.
 func (g *Gate) exhausted(client policy.Client) error {
-	if !g.limited(client) || g.quota.has(client.Addr, g.config.Now()) {
+	if !g.limited(client) || g.quota.has(client.Addr, 1, g.config.Now()) {
 		return nil
 	}
 	return &QuotaError{Wait: time.Minute / time.Duration(g.quota.perMinute)}

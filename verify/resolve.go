@@ -221,7 +221,8 @@ func (q *question) upstream(key string) (Registry, error) {
 // believe remembers err for a moment if it is an upstream's 404.
 func (q *question) believe(key string, err error) {
 	if oci.IsNotFound(err) {
-		q.config.Cache.misses.SetWithTTL(key, cachedMiss{err: err, until: q.config.Now().Add(notFoundTTL)}, 1, notFoundTTL)
+		miss := cachedMiss{err: err, until: q.config.Now().Add(notFoundTTL)}
+		q.config.Cache.misses.SetWithTTL(key, miss, 1, notFoundTTL)
 	}
 }
 

@@ -237,7 +237,8 @@ func (s *signers) load(text string) *policy.Set {
 // verdict is the gate's about image.
 func (s *signers) verdict(gate *verify.Gate, image digest.Digest) verify.Verdict {
 	s.t.Helper()
-	_, v, err := gate.Manifest(s.t.Context(), policy.Repository{Host: "reg.example", Path: signersRepo}.At(image), policy.Client{})
+	repo := policy.Repository{Host: "reg.example", Path: signersRepo}
+	_, v, err := gate.Manifest(s.t.Context(), repo.At(image), policy.Client{})
 	s.check(err)
 	return v
 }

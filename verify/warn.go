@@ -13,7 +13,7 @@ import (
 // warns reports whether a refusal under p admits with a warning. Nothing
 // weakens a written-out static deny.
 func (g *Gate) warns(p *policy.Policy) bool {
-	return !p.DeniesInWriting() && (p.Mode == policy.Warn || g.config.Mode == policy.Warn)
+	return !p.IsExplicitDeny() && (p.Mode == policy.Warn || g.config.Mode == policy.Warn)
 }
 
 // underMode is what p's mode makes of a judgement about d, or of the error that

@@ -3,14 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pullgate/pullgate/cmd/pullgate/exit"
+	"github.com/pullgate/pullgate/cmd/pullgate/lint"
 	"github.com/pullgate/pullgate/cmd/pullgate/show"
-	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
-	"github.com/pullgate/pullgate/policy"
 )
 
 func checkCommand() *cobra.Command {
@@ -24,26 +23,26 @@ registry, and prints every problem at once with its file and line.
 With --strict it also names what is allowed but weak: exemptions for everything
 or without an end, modes that refuse nothing, patterns over hosts, short keys,
 plain http.
-It exits 0 when there is nothing to say, 1 otherwise.`,
+It exits 0 when there is nothing to say, 1 when there is, 2 when there is no such
+file.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, problems := load(file, telemetry.None())
-			if len(problems) > 0 {
-				return report(cmd.ErrOrStderr(), problems)
+			if err := readable(file); err != nil {
+				return fmt.Errorf("read the configuration: %w", err)
 			}
-			if strict {
-				if weak := l.lint(); len(weak) > 0 {
-					show.Problems(cmd.ErrOrStderr(), weak)
-					return exit.With(exit.Denied, errors.New("the configuration is valid, but weak; see above"))
-				}
+			l, err := load(cmd, file)
+			if err != nil {
+				return exit.With(exit.Denied, err) // that is what was to be found out
 			}
-			_, err := fmt.Fprintf(
-				cmd.OutOrStdout(),
-				"%s: fine: %s, %s\n",
-				file,
-				show.Counted(len(l.upstreams), "upstream"),
-				show.Counted(len(l.policies.Policies()), "policy"),
-			)
+
+			if weak := lint.Check(l.Config, l.Policies); strict && len(weak) > 0 {
+				show.Problems(cmd.ErrOrStderr(), weak)
+				return exit.With(exit.Denied, errors.New("the configuration is valid, but weak; see above"))
+			}
+
+			upstreams := show.Counted(len(l.Config.Upstreams), "upstream")
+			policies := show.Counted(len(l.Policies.Policies()), "policy")
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: fine: %s, %s\n", file, upstreams, policies)
 			return err
 		},
 	}
@@ -52,12 +51,17 @@ It exits 0 when there is nothing to say, 1 otherwise.`,
 	return cmd
 }
 
-func configFlag(cmd *cobra.Command, file *string) {
-	cmd.Flags().StringVarP(file, "config", "c", "pullgate.yaml", "the configuration `FILE`")
-}
+// readable returns an error for what is no file, or cannot be opened.
+func readable(file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
 
-// report prints problems, a line each, and is the error that ends the program.
-func report(w io.Writer, problems []policy.Problem) error {
-	show.Problems(w, problems)
-	return exit.With(exit.Denied, errors.New("the configuration was refused; nothing was started"))
+	info, err := f.Stat()
+	if err == nil && info.IsDir() {
+		err = fmt.Errorf("%s is a folder", file)
+	}
+	return err
 }

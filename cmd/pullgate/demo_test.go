@@ -18,7 +18,7 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-func TestHelpNamesEveryCommand(t *testing.T) {
+func TestHelp(t *testing.T) {
 	t.Parallel()
 	var out, errs bytes.Buffer
 	if err := run(t.Context(), []string{"--help"}, &out, &errs); err != nil {

@@ -1,40 +1,41 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/config"
+	"github.com/pullgate/pullgate/cmd/pullgate/decisions"
 	"github.com/pullgate/pullgate/cmd/pullgate/exit"
-	"github.com/pullgate/pullgate/cmd/pullgate/show"
-	"github.com/pullgate/pullgate/policy"
-	"github.com/pullgate/pullgate/proxy"
-	"github.com/pullgate/pullgate/verify"
-	"github.com/pullgate/pullgate/verify/reason"
+	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
 )
 
+// decisionSource is where a command's flags say that decisions are.
+type decisionSource struct {
+	config string   // file
+	admin  string   // URL of a running gate's admin port, or ""
+	files  []string // instead of both
+}
+
 func explainCommand() *cobra.Command {
-	var file, admin string
-	var files []string
+	var from decisionSource
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "explain IMAGE|ID [--config FILE | --admin URL | --decisions FILE]",
 		Short: "Say why the gate decided as it did",
 		Long: `explain finds what the gate has decided about an image, newest first, or the one
 decision with an id: the Pullgate-Decision header of the answer, which is in the
-error's detail, the log and the trace too. An image is named as in policies, with
-a tag, a digest, or neither.
+error's detail, the log and the trace too. An image is named as in policies or as
+it is pulled through the gate, with a tag, a digest, or neither.
 
 It asks the running gate, on the configuration's admin.listen or at --admin; when
 nothing answers there, it reads the file the gate has written.
@@ -46,59 +47,77 @@ when the gate could not tell, or when no decision is found.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, image := args[0], ""
-			if !decisionID.MatchString(id) {
+			if !decisions.IsID(id) {
 				id, image = "", args[0]
 			}
-			q, err := newDecisionQuery(id, image, "", decisionsUsual)
+			q, err := decisions.NewQuery(id, image, "", 0)
 			if err != nil {
 				return err
 			}
-			found, err := ask(cmd, q, file, admin, files)
+
+			found, err := from.find(cmd, q)
+			if inner, ok := imagename.Through(q.Image); ok && err == nil && len(found) == 0 {
+				q.Image = inner
+				found, err = from.find(cmd, q)
+			}
 			if err != nil {
 				return err
 			}
-			return explain(found, args[0], asJSON, cmd.OutOrStdout())
+			if len(found) == 0 {
+				return fmt.Errorf("no decision about %s is recorded: perhaps it never asked the gate "+
+					"(`pullgate doctor` finds out), it is older than what is kept, or it has another name here",
+					args[0])
+			}
+
+			text := explanation(found)
+			if asJSON {
+				text = recordLines(found)
+			}
+			if _, err := io.WriteString(cmd.OutOrStdout(), text); err != nil {
+				return fmt.Errorf("print the decision: %w", err)
+			}
+			return outcomeError(&found[0])
 		},
 	}
-	configFlag(cmd, &file)
-	cmd.Flags().StringVar(&admin, "admin", "", "the running gate's admin `URL`, e.g. http://127.0.0.1:5001")
-	cmd.Flags().StringArrayVar(
-		&files,
-		"decisions",
-		nil,
-		"a `FILE` of decisions to read instead; may be given again for older ones",
-	)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the decisions as JSON, one per line")
+
+	f := cmd.Flags()
+	configFlag(cmd, &from.config)
+	f.StringVar(&from.admin, "admin", "", "the running gate's admin `URL`, e.g. http://127.0.0.1:5001")
+	f.StringArrayVar(&from.files, "decisions", nil,
+		"a `FILE` of decisions to read instead; may be given again for older ones")
+	f.BoolVar(&asJSON, "json", false, "print the decisions as JSON, one per line")
 	cmd.MarkFlagsMutuallyExclusive("admin", "decisions")
 	return cmd
 }
 
-// ask looks where the flags say: in files, at a running gate, or for what the
+// find looks where the flags say: in files, at a running gate, or for what the
 // configuration tells of both.
-func ask(cmd *cobra.Command, q decisionQuery, file, admin string, files []string) ([]proxy.Decision, error) {
+func (s decisionSource) find(cmd *cobra.Command, q decisions.Query) ([]decisions.Record, error) {
 	ctx := cmd.Context()
-	if len(files) > 0 {
-		if err := allThere(files); err != nil {
+	if len(s.files) > 0 {
+		if err := decisions.CheckFiles(s.files); err != nil {
 			return nil, err
 		}
-		return askFiles(ctx, q, files)
+		return q.FindIn(ctx, s.files)
 	}
-	if admin != "" {
-		return askAdmin(ctx, q, strings.TrimSuffix(admin, "/"))
+	if s.admin != "" {
+		return q.Ask(ctx, strings.TrimSuffix(s.admin, "/"))
 	}
-	c, problems := readConfig(file, os.Environ())
+
+	c, problems := config.Read(s.config, os.Environ())
 	if len(problems) > 0 {
-		return nil, report(cmd.ErrOrStderr(), problems)
+		return nil, refuse(cmd.ErrOrStderr(), problems)
 	}
-	found, err := askAdmin(ctx, q, "http://"+reachable(c.Admin.Listen))
+	q.Image = c.Image(q.Image)
+	found, err := q.Ask(ctx, "http://"+reachable(c.Admin.Listen))
 	var unreachable *url.Error
 	if !errors.As(err, &unreachable) || c.Decisions.To != "file" {
 		return found, err
 	}
-	return askFiles(ctx, q, decisionFiles(c.decisionFile(), c.Decisions.Keep))
+	return q.FindIn(ctx, decisions.Files(c.DecisionsFile(), c.Decisions.Keep))
 }
 
-// reachable is an address to call where addr is one to listen on.
+// reachable returns an address to call where addr is one to listen on.
 func reachable(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
@@ -107,207 +126,91 @@ func reachable(addr string) string {
 	return addr
 }
 
-func askFiles(ctx context.Context, q decisionQuery, files []string) ([]proxy.Decision, error) {
-	found, _, err := q.find(ctx, newestLines(files))
-	if len(found) > 0 {
-		return found, nil // what could not be read is older or newer, and not what was asked for first
-	}
-	return nil, err
-}
-
-func askAdmin(ctx context.Context, q decisionQuery, admin string) ([]proxy.Decision, error) {
-	values := url.Values{"limit": {fmt.Sprint(q.limit)}}
-	for key, value := range map[string]string{"id": q.id, "image": q.image.String()} {
-		if value != "" {
-			values.Set(key, value)
-		}
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, admin+"/decisions?"+values.Encode(), nil)
-	if err != nil {
-		return nil, fmt.Errorf("ask the gate: %w", err)
-	}
-	resp, err := (&http.Client{Timeout: decisionsFindTime + 10*time.Second}).Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("ask the gate: %w", err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 2*decisionsBytes))
-	if err != nil {
-		return nil, fmt.Errorf("read the gate's answer: %w", err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf(
-			"the gate answered %d: %s",
-			resp.StatusCode,
-			show.Printable(show.Shorten(strings.TrimSpace(string(body)), 300)),
-		)
-	}
-	var answer foundDecisions
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return nil, fmt.Errorf("%s is no gate's admin port: its answer is not understood: %w", admin, err)
-	}
-	for i := range answer.Decisions {
-		answer.Decisions[i] = harmless(answer.Decisions[i])
-	}
-	return answer.Decisions, nil
-}
-
-// explain prints the newest decision whole and the others in one line each.
-func explain(found []proxy.Decision, asked string, asJSON bool, out io.Writer) error {
-	if len(found) == 0 {
-		return fmt.Errorf(
-			"no decision about %s is recorded: perhaps it never asked the gate (`pullgate doctor` finds out), it "+
-				"is older than what is kept, or it has another name here",
-			asked,
-		)
-	}
-	var text strings.Builder
-	if asJSON {
-		encoder := json.NewEncoder(&text)
-		encoder.SetEscapeHTML(false)
-		for i := range found {
-			_ = encoder.Encode(&found[i]) // a struct of strings and numbers always encodes
-		}
-	} else {
-		tell(&text, &found[0])
-		if len(found) > 1 {
-			text.WriteString("earlier:\n")
-		}
-		for _, d := range found[1:] {
-			fmt.Fprintf(
-				&text,
-				"  %s  %-8s %s %s %s, client %s, id %s\n",
-				d.Time.UTC().Format(time.RFC3339),
-				d.Outcome,
-				d.Method,
-				d.Kind,
-				d.Reference,
-				d.Client,
-				d.ID,
-			)
-		}
-	}
-	if _, err := io.WriteString(out, text.String()); err != nil {
-		return fmt.Errorf("print the decision: %w", err)
-	}
-	switch found[0].Outcome {
-	case verify.Denied.String():
+// outcomeError is how explain ends, by the newest decision.
+func outcomeError(newest *decisions.Record) error {
+	switch {
+	case newest.Refused():
 		return exit.With(exit.Denied, errors.New("refused"))
-	case "error":
+	case newest.Outcome == decisions.OutcomeError:
 		return errors.New("the gate could not tell")
 	}
 	return nil
 }
 
-func tell(b *strings.Builder, d *proxy.Decision) {
-	fmt.Fprintf(b, "%s\n", decidedAbout(d))
-	fmt.Fprintf(b, "  %s", d.Outcome)
-	if d.Policy != "" {
-		fmt.Fprintf(b, " by policy %q", d.Policy)
+// recordLines writes records as JSON, one per line.
+func recordLines(found []decisions.Record) string {
+	var text strings.Builder
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	for i := range found {
+		_ = encoder.Encode(&found[i]) // a struct of strings and numbers always encodes
 	}
-	if d.PolicyHash != "" {
-		fmt.Fprintf(b, " (%s)", shortHash(d.PolicyHash))
+	return text.String()
+}
+
+// explanation writes the newest record whole, and each of the others in a line.
+func explanation(found []decisions.Record) string {
+	var b strings.Builder
+	explainDecision(&b, &found[0])
+	explainRequest(&b, &found[0])
+	if lines := found[0].Advice(); len(lines) > 0 {
+		fmt.Fprintf(&b, "what to do\n  %s\n", strings.Join(lines, "\n  "))
 	}
-	fmt.Fprintf(b, ", answered %d\n", d.Status)
-	if d.Signer != "" {
-		fmt.Fprintf(b, "  by %s\n", d.Signer)
+
+	if len(found) > 1 {
+		b.WriteString("earlier:\n")
 	}
-	for _, f := range d.Findings {
+	for _, r := range found[1:] {
+		fmt.Fprintf(&b, "  %s  %-8s %s %s %s, client %s, id %s\n",
+			r.Time.Format(time.RFC3339), r.Outcome, r.Method, r.Kind, r.Reference, r.Client, r.ID)
+	}
+	return b.String()
+}
+
+// explainDecision writes what was decided, by which policy, and why.
+func explainDecision(b *strings.Builder, r *decisions.Record) {
+	fmt.Fprintf(b, "%s\n  %s", r.Name(), r.Outcome)
+	if r.Policy != "" {
+		fmt.Fprintf(b, " by policy %q", r.Policy)
+	}
+	if r.PolicyHash != "" {
+		fmt.Fprintf(b, " (%.12s)", r.PolicyHash)
+	}
+	fmt.Fprintf(b, ", answered %d\n", r.Status)
+	if r.Signer != "" {
+		fmt.Fprintf(b, "  by %s\n", r.Signer)
+	}
+
+	for _, f := range r.Findings {
 		passed := "did not pass"
 		if f.Passed {
 			passed = "passed"
 		}
 		fmt.Fprintf(b, "  authority %q %s: %s\n", f.Authority, passed, f.Detail)
 	}
-	for _, r := range d.Reasons {
-		told := slices.ContainsFunc(
-			d.Findings,
-			func(f verify.Finding) bool { return f.Authority == r.Authority && f.Detail == r.Text },
-		)
-		switch {
-		case told:
-		case r.Authority != "":
-			fmt.Fprintf(b, "  authority %q: %s\n", r.Authority, r.Text)
-		default:
-			fmt.Fprintf(b, "  %s\n", r.Text)
+	for _, reason := range r.OtherReasons() {
+		if reason.Authority != "" {
+			fmt.Fprintf(b, "  authority %q: %s\n", reason.Authority, reason.Reason)
+		} else {
+			fmt.Fprintf(b, "  %s\n", reason.Reason)
 		}
 	}
-	if d.Error != "" {
-		fmt.Fprintf(b, "  %s\n", d.Error)
+	if r.Error != "" {
+		fmt.Fprintf(b, "  %s\n", r.Error)
 	}
-	fmt.Fprintf(b, "asked\n  %s %s %s, by client %s", d.Method, d.Kind, d.Reference, d.Client)
-	if d.Agent != "" {
-		fmt.Fprintf(b, " (%s)", d.Agent)
+}
+
+// explainRequest writes what was asked, by which client, and how long it took.
+func explainRequest(b *strings.Builder, r *decisions.Record) {
+	fmt.Fprintf(b, "asked\n  %s %s %s, by client %s", r.Method, r.Kind, r.Reference, r.Client)
+	if r.Agent != "" {
+		fmt.Fprintf(b, " (%s)", r.Agent)
 	}
-	fmt.Fprintf(
-		b,
-		"\n  %s, took %.1f ms, %.1f of it waiting for registries",
-		d.Time.UTC().Format(time.RFC3339),
-		d.Took,
-		d.Upstream,
-	)
-	if d.Cache {
+
+	fmt.Fprintf(b, "\n  %s, took %.1f ms, %.1f of it waiting for registries",
+		r.Time.Format(time.RFC3339), r.Took, r.Upstream)
+	if r.Cache {
 		b.WriteString(", from memory")
 	}
-	fmt.Fprintf(b, "\n  decision %s\n", d.ID)
-	if what := advice(d); what != "" {
-		fmt.Fprintf(b, "what to do\n  %s\n", what)
-	}
-}
-
-func decidedAbout(d *proxy.Decision) string {
-	if d.Digest != "" {
-		return recordedName(d.Image, d.Digest)
-	}
-	return recordedName(d.Image, d.Reference)
-}
-
-// recordedName joins two texts of a record, which may be anything, as an image
-// is written.
-func recordedName(repo, reference string) string {
-	if ref, err := policy.ParseReference(reference); err == nil && ref.Digest != "" {
-		return repo + "@" + reference
-	}
-	return repo + ":" + reference
-}
-
-func shortHash(hash string) string { return hash[:min(len(hash), 12)] }
-
-// advice is what helps, by what the decision was about.
-func advice(d *proxy.Decision) string {
-	image := decidedAbout(d)
-	now := "pullgate verify " + image + " --config FILE says what the gate would decide now."
-	signature := slices.ContainsFunc(d.Reasons, func(r verify.Reason) bool {
-		return r.Authority != "" || r.Code == reason.NoSignature
-	})
-	refused := "Nothing, if that is meant. "
-	switch {
-	case d.Outcome == "error" && d.Status == http.StatusNotFound:
-		return "Check the name: the registry says that there is no such image, or asks for credentials that the " +
-			"gate has not."
-	case d.Outcome == "error" && d.Status == http.StatusTooManyRequests:
-		return "Wait and pull again. If it happens often, give the gate credentials for that registry, or raise " +
-			"limits.clientMisses."
-	case d.Outcome == "error" && d.Status < http.StatusInternalServerError:
-		return "The image or the request has to change; the gate cannot serve it as it is."
-	case d.Outcome == "error":
-		return "Pull again: this is never remembered. If it stays, see what failed above: a registry that is " +
-			"down,\n  or a trust root or key that is not loaded (pullgate_trust_age_seconds).\n  " + now
-	case d.Unknown:
-		return "Pull the image by its tag, or run pullgate warm on it: a part is served when the gate knows an " +
-			"admitted image that lists it."
-	case d.Outcome == verify.Allowed.String():
-		return ""
-	case d.Outcome == verify.WarnedUnverified.String():
-		return "It was admitted only because of mode: warn: it could not be verified, and enforced it would have " +
-			"been a 503.\n  " + now
-	case d.Outcome == verify.Warned.String():
-		refused = "It was admitted only because of mode: warn. Before you enforce: "
-	}
-	if signature {
-		return refused + "Have the image signed by one that the policy trusts (pullgate sign, cosign sign),\n" +
-			"  or add the key of whoever signed it to the policy.\n  " + now
-	}
-	return refused + "Change the policy that decides about this repository, or add one before it that trusts a " +
-		"signer of this image.\n  " + now
+	fmt.Fprintf(b, "\n  decision %s\n", r.ID)
 }

@@ -18,8 +18,10 @@ import (
 	logs "go.opentelemetry.io/proto/otlp/collector/logs/v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/decisions"
 	"github.com/pullgate/pullgate/cmd/pullgate/exit"
 	"github.com/pullgate/pullgate/cmd/pullgate/show"
+	"github.com/pullgate/pullgate/test/rig"
 )
 
 // commandExit runs a command and returns its exit code and what it printed.
@@ -31,26 +33,26 @@ func commandExit(t *testing.T, args ...string) (code int, out string) {
 }
 
 // decisionOf pulls and returns the id in the answer's header.
-func (r *rig) decisionOf(t *testing.T, what string) string {
+func decisionOf(t *testing.T, r *rig.Rig, what string) string {
 	t.Helper()
-	resp, err := http.Get("http://" + r.gate + "/v2/demo.example/" + what)
+	resp, err := http.Get("http://" + r.Gate + "/v2/demo.example/" + what)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = resp.Body.Close()
 	id := resp.Header.Get("Pullgate-Decision")
-	if !decisionID.MatchString(id) {
+	if !decisions.IsID(id) {
 		t.Fatalf("%s: decision %q", what, id)
 	}
 	return id
 }
 
 // recorded waits until the gate answers the id.
-func (r *rig) recorded(t *testing.T, id string) foundDecisions {
+func recorded(t *testing.T, r *rig.Rig, id string) decisions.Answer {
 	t.Helper()
 	for range 500 {
-		status, body := get(t, "http://"+r.admin+"/decisions?id="+id)
-		var found foundDecisions
+		status, body := rig.Get(t, "http://"+r.Admin+"/decisions?id="+id)
+		var found decisions.Answer
 		if err := json.Unmarshal([]byte(body), &found); status != http.StatusOK || err != nil {
 			t.Fatalf("GET /decisions: %d %s", status, body)
 		}
@@ -60,63 +62,64 @@ func (r *rig) recorded(t *testing.T, id string) foundDecisions {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatalf("decision %s is not recorded within 5 s", id)
-	return foundDecisions{}
+	return decisions.Answer{}
 }
 
-// A refused pull is explained by the id in its answer: by the running gate, and
-// by its file once it is gone.
+// TestExplain: a refused pull is explained by the id in its answer: by the running
+// gate, and by its file once it is gone.
 func TestExplain(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "kept.jsonl") // outlives the gate
 	t.Run("running", func(t *testing.T) {
-		r := startRig(t, func(r *rig) string {
-			writeIn(t, r.dir, "key.pub", r.key)
-			return r.base() + fmt.Sprintf("decisions: {file: %s}\n", file) + signedByKey
+		r := rig.Start(t, func(r *rig.Rig) string {
+			rig.Write(t, r.Dir, "key.pub", r.Key)
+			return r.Base() + fmt.Sprintf("decisions: {file: %s}\n", file) + rig.SignedByKey
 		})
-		config := filepath.Join(r.dir, "pullgate.yaml")
-		allowed, refused := r.decisionOf(t, "signed/manifests/latest"), r.decisionOf(t, "unsigned/manifests/latest")
-		if d := r.recorded(t, refused).Decisions[0]; d.Outcome != "denied" || d.Image != "demo.example/unsigned" || d.Reference != "latest" || d.Status != 403 ||
-			d.Policy != "keyed" || d.Client != "127.0.0.1" || d.Agent != "Go-http-client/1.1" ||
-			len(d.Reasons) != 1 ||
-			!strings.HasPrefix(d.Digest, "sha256:") {
-			t.Errorf("recorded %+v", d)
-		}
-		r.recorded(t, allowed)
-		for _, asked := range []string{refused, "demo.example/unsigned:latest", "demo.example/unsigned"} {
-			code, out := commandExit(t, "explain", asked, "--config", config)
-			for _, want := range []string{
-				"demo.example/unsigned@sha256:",
-				`denied by policy "keyed"`,
-				"no signature found",
-				"GET manifest latest, by client 127.0.0.1",
-				refused,
-				"pullgate verify",
-			} {
-				if code != exit.Denied || !strings.Contains(out, want) {
-					t.Fatalf("explain %s: exit %d, without %q:\n%s", asked, code, want, out)
-				}
+		config := filepath.Join(r.Dir, "pullgate.yaml")
+		allowed, refused := decisionOf(t, r, "signed/manifests/latest"), decisionOf(t, r, "unsigned/manifests/latest")
+
+		t.Run("record", func(t *testing.T) {
+			d := recorded(t, r, refused).Decisions[0]
+			if d.Outcome != "denied" || d.Status != 403 || d.Policy != "keyed" || len(d.Reasons) != 1 ||
+				d.Image != "demo.example/unsigned" || d.Reference != "latest" ||
+				!strings.HasPrefix(d.Digest, "sha256:") ||
+				d.Client != "127.0.0.1" || d.Agent != "Go-http-client/1.1" {
+				t.Errorf("recorded %+v", d)
 			}
+			recorded(t, r, allowed)
+		})
+
+		for _, asked := range []string{refused, "demo.example/unsigned:latest", "demo.example/unsigned"} {
+			t.Run("refused "+strings.ReplaceAll(asked, "/", " "), func(t *testing.T) {
+				code, out := commandExit(t, "explain", asked, "--config", config)
+				for _, want := range []string{
+					"demo.example/unsigned@sha256:",
+					`denied by policy "keyed"`,
+					"no signature found",
+					"GET manifest latest, by client 127.0.0.1",
+					refused,
+					"pullgate verify",
+				} {
+					if code != exit.Denied || !strings.Contains(out, want) {
+						t.Fatalf("exit %d, without %q:\n%s", code, want, out)
+					}
+				}
+			})
 		}
-		if code, out := commandExit(
-			t,
-			"explain",
-			allowed,
-			"--admin",
-			"http://"+r.admin+"/",
-		); code != 0 || !strings.Contains(out, `allowed by policy "keyed"`) ||
-			!strings.Contains(out, "key.pub") {
-			t.Errorf("exit %d: %s", code, out)
-		}
-		if code, out := commandExit(
-			t,
-			"explain",
-			"demo.example/never:v1",
-			"--config",
-			config,
-		); code != exit.CouldNotTell ||
-			!strings.Contains(out, "no decision about") {
-			t.Errorf("exit %d: %s", code, out)
-		}
+
+		t.Run("allowed", func(t *testing.T) {
+			code, out := commandExit(t, "explain", allowed, "--admin", "http://"+r.Admin+"/")
+			if code != 0 || !strings.Contains(out, `allowed by policy "keyed"`) || !strings.Contains(out, "key.pub") {
+				t.Errorf("exit %d: %s", code, out)
+			}
+		})
+		t.Run("never asked", func(t *testing.T) {
+			code, out := commandExit(t, "explain", "demo.example/never:v1", "--config", config)
+			if code != exit.CouldNotTell || !strings.Contains(out, "no decision about") {
+				t.Errorf("exit %d: %s", code, out)
+			}
+		})
+
 		for query, want := range map[string]int{
 			"?id=../../etc":           400,
 			"?image=%1b%5b2J":         400,
@@ -126,67 +129,101 @@ func TestExplain(t *testing.T) {
 			"?id=A&id=B":              400,
 			"?outcome=denied&limit=1": 200,
 		} {
-			if status, body := get(
-				t,
-				"http://"+r.admin+"/decisions"+query,
-			); status != want ||
-				show.Printable(strings.TrimSpace(body)) != strings.TrimSpace(body) {
-				t.Errorf("%s: %d %q", query, status, body)
-			}
+			t.Run("GET "+query, func(t *testing.T) {
+				status, body := rig.Get(t, "http://"+r.Admin+"/decisions"+query)
+				body = strings.TrimSpace(body)
+				if status != want || show.Printable(body) != body {
+					t.Errorf("%d %q", status, body)
+				}
+			})
 		}
 	})
-	code, out := commandExit(t, "explain", "demo.example/unsigned:latest", "--decisions", file)
-	if code != exit.Denied || !strings.Contains(out, "no signature found") {
-		t.Errorf("from the file: exit %d: %s", code, out)
-	}
-	dir := t.TempDir()
-	config := writeIn(
-		t,
-		dir,
-		"pullgate.yaml",
-		"admin: {listen: \"127.0.0.1:1\"}\nupstreams: [{host: demo.example}]\ndecisions: {file: "+file+"}\n",
-	)
-	if code, out := commandExit(
-		t,
-		"explain",
-		"demo.example/signed:latest",
-		"--config",
-		config,
-		"--json",
-	); code != 0 ||
-		!strings.Contains(out, `"outcome":"allowed"`) {
-		t.Errorf("from the file that the configuration names: exit %d: %s", code, out)
-	}
-	if code, _ := commandExit(
-		t,
-		"explain",
-		"demo.example/signed:latest",
-		"--decisions",
-		filepath.Join(dir, "none.jsonl"),
-	); code != exit.CouldNotTell {
-		t.Errorf("a file that is missing: exit %d", code)
+
+	t.Run("file", func(t *testing.T) {
+		code, out := commandExit(t, "explain", "demo.example/unsigned:latest", "--decisions", file)
+		if code != exit.Denied || !strings.Contains(out, "no signature found") {
+			t.Errorf("exit %d: %s", code, out)
+		}
+	})
+	t.Run("file of the configuration", func(t *testing.T) {
+		config := rig.Write(t, t.TempDir(), "pullgate.yaml",
+			"admin: {listen: \"127.0.0.1:1\"}\nupstreams: [{host: demo.example}]\n"+
+				"decisions: {file: "+file+"}\n")
+		code, out := commandExit(t, "explain", "demo.example/signed:latest", "--config", config, "--json")
+		if code != 0 || !strings.Contains(out, `"outcome":"allowed"`) {
+			t.Errorf("exit %d: %s", code, out)
+		}
+	})
+	t.Run("missing file", func(t *testing.T) {
+		missing := filepath.Join(t.TempDir(), "none.jsonl")
+		code, _ := commandExit(t, "explain", "demo.example/signed:latest", "--decisions", missing)
+		if code != exit.CouldNotTell {
+			t.Errorf("exit %d", code)
+		}
+	})
+}
+
+// TestHostileExplanation: nothing that a client or a registry says moves the
+// terminal that explain prints to.
+func TestHostileExplanation(t *testing.T) {
+	t.Parallel()
+	const evil = "x\n{\"id\":\"forged\"}\r\x1b[2J\x07\u009b31m\u202egnp.exe\x7f\xff\u2028 é"
+	for name, text := range map[string]string{"short": evil, "long": strings.Repeat(evil, 20)} {
+		t.Run(name, func(t *testing.T) {
+			line, err := json.Marshal(decisions.Record{
+				ID:         text,
+				Client:     text,
+				Agent:      text,
+				Method:     text,
+				Kind:       text,
+				Image:      "demo.example/app",
+				Reference:  text,
+				Digest:     text,
+				Parent:     text,
+				Outcome:    "denied",
+				Policy:     text,
+				PolicyHash: text,
+				Findings:   []decisions.Finding{{Authority: text, Detail: text}},
+				Reasons:    []decisions.Reason{{Authority: text, Reason: text}, {Reason: text}},
+				Signer:     text,
+				Error:      text,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := rig.Write(t, t.TempDir(), "d.jsonl", strings.Repeat(string(line)+"\n", 2))
+			for _, flag := range []string{"--json=false", "--json"} {
+				_, out := commandExit(t, "explain", "demo.example/app", "--decisions", file, flag)
+				if !strings.Contains(out, "gnp.exe") {
+					t.Fatalf("%s: nothing of the record is printed: %.300s", flag, out)
+				}
+				for line := range strings.Lines(out) {
+					if line = strings.TrimSuffix(line, "\n"); show.Printable(line) != line {
+						t.Errorf("%s prints %.300q", flag, line)
+					}
+				}
+			}
+		})
 	}
 }
 
-// What is recorded: every manifest; of blobs only what was not simply allowed.
-func TestWhatIsRecorded(t *testing.T) {
+// TestRecordedDecisions: every manifest is recorded; of blobs only what was not
+// simply allowed.
+func TestRecordedDecisions(t *testing.T) {
 	t.Parallel()
-	r := startRig(t, func(r *rig) string {
-		writeIn(t, r.dir, "key.pub", r.key)
-		return r.base() + signedByKey
-	})
-	status, manifest := get(t, "http://"+r.gate+"/v2/demo.example/signed/manifests/latest")
+	r := rig.Start(t, func(r *rig.Rig) string { return r.Keyed(t) })
+	status, manifest := rig.Get(t, "http://"+r.Gate+"/v2/demo.example/signed/manifests/latest")
 	if status != http.StatusOK {
 		t.Fatal(status)
 	}
-	r.pull(t, "signed/blobs/"+between(manifest, `"digest":"`, `"`))
-	r.pull(t, "signed/tags/list")
-	r.pull(t, "unsigned/blobs/sha256:"+strings.Repeat("0", 64))
-	r.pull(t, "signed/manifests/../x")
-	last := r.decisionOf(t, "unsigned/manifests/latest")
-	r.recorded(t, last)
-	_, body := get(t, "http://"+r.admin+"/decisions")
-	var found foundDecisions
+	r.Pull(t, "signed/blobs/"+rig.Between(manifest, `"digest":"`, `"`))
+	r.Pull(t, "signed/tags/list")
+	r.Pull(t, "unsigned/blobs/sha256:"+strings.Repeat("0", 64))
+	r.Pull(t, "signed/manifests/../x")
+	last := decisionOf(t, r, "unsigned/manifests/latest")
+	recorded(t, r, last)
+	_, body := rig.Get(t, "http://"+r.Admin+"/decisions")
+	var found decisions.Answer
 	if err := json.Unmarshal([]byte(body), &found); err != nil {
 		t.Fatal(err)
 	}
@@ -194,41 +231,36 @@ func TestWhatIsRecorded(t *testing.T) {
 	for _, d := range found.Decisions {
 		got = append(got, d.Kind+" "+d.Outcome)
 	}
-	if want := []string{"manifest denied", "blob denied", "manifest allowed"}; !slices.Equal(got, want) {
+	if want := []string{"manifest denied", "blob unknown", "manifest allowed"}; !slices.Equal(got, want) {
 		t.Errorf("recorded %v, want %v", got, want)
 	}
 	if !found.Decisions[1].Unknown {
 		t.Errorf("the blob of nothing known is %+v", found.Decisions[1])
 	}
-	info, err := os.Stat(filepath.Join(r.dir, "pullgate-state", "decisions.jsonl"))
+	info, err := os.Stat(filepath.Join(r.Dir, "pullgate-state", "decisions.jsonl"))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the default file: %v, %v", info, err)
 	}
 }
 
-// A file that cannot be written costs no pull.
-func TestPullsWithoutADiskForDecisions(t *testing.T) {
+// TestUnwritableDecisions: a file that cannot be written costs no pull.
+func TestUnwritableDecisions(t *testing.T) {
 	t.Parallel()
-	r := startRig(t, func(r *rig) string {
-		writeIn(t, r.dir, "key.pub", r.key)
-		return r.base() + "decisions: {file: key.pub/decisions.jsonl}\n" + signedByKey
+	r := rig.Start(t, func(r *rig.Rig) string {
+		rig.Write(t, r.Dir, "key.pub", r.Key)
+		return r.Base() + "decisions: {file: key.pub/decisions.jsonl}\n" + rig.SignedByKey
 	})
 	for range 3 {
-		if status := r.pull(t, "signed/manifests/latest"); status != http.StatusOK {
+		if status := r.Pull(t, "signed/manifests/latest"); status != http.StatusOK {
 			t.Errorf("signed: %d", status)
 		}
-		if status := r.pull(t, "unsigned/manifests/latest"); status != http.StatusForbidden {
+		if status := r.Pull(t, "unsigned/manifests/latest"); status != http.StatusForbidden {
 			t.Errorf("unsigned: %d", status)
 		}
 	}
 	for range 500 {
-		if _, metrics := get(
-			t,
-			"http://"+r.admin+"/metrics",
-		); strings.Contains(
-			metrics,
-			`pullgate_decisions_dropped_total{reason="write_failed"} 6`,
-		) {
+		_, metrics := rig.Get(t, "http://"+r.Admin+"/metrics")
+		if strings.Contains(metrics, `pullgate_decisions_dropped_total{reason="write_failed"} 6`) {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -261,24 +293,26 @@ func (l *logReceiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	w.Header().Set("Content-Type", "application/x-protobuf")
 }
 
-func TestDecisionsToCollector(t *testing.T) {
+// TestExportedDecisions: with decisions.to: otlp a collector gets each line.
+func TestExportedDecisions(t *testing.T) {
 	got := &logReceiver{}
 	server := httptest.NewServer(got)
 	defer server.Close()
 	t.Setenv("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", server.URL+"/v1/logs")
 	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
-	r := startRig(t, func(r *rig) string {
-		writeIn(t, r.dir, "key.pub", r.key)
-		return r.base() + "decisions: {to: otlp}\n" + signedByKey
+	r := rig.Start(t, func(r *rig.Rig) string {
+		rig.Write(t, r.Dir, "key.pub", r.Key)
+		return r.Base() + "decisions: {to: otlp}\n" + rig.SignedByKey
 	})
-	id := r.decisionOf(t, "unsigned/manifests/latest")
-	r.recorded(t, id) // memory answers
+	id := decisionOf(t, r, "unsigned/manifests/latest")
+	recorded(t, r, id) // memory answers
 	for range 500 {
 		got.mu.Lock()
 		bodies := slices.Clone(got.bodies)
 		got.mu.Unlock()
 		if len(bodies) > 0 {
-			if d, ok := decodeDecision([]byte(bodies[0])); !ok || d.ID != id || d.Outcome != "denied" {
+			var r decisions.Record
+			if err := json.Unmarshal([]byte(bodies[0]), &r); err != nil || r.ID != id || r.Outcome != "denied" {
 				t.Errorf("sent %s", bodies[0])
 			}
 			return
@@ -288,21 +322,14 @@ func TestDecisionsToCollector(t *testing.T) {
 	t.Error("nothing was sent within 5 s")
 }
 
-// Without an address in the environment, otlp is a mistake that ends the start.
-func TestDecisionsToNobody(t *testing.T) {
+// TestExportWithoutReceiver: without an address in the environment, otlp is a
+// mistake that ends the start.
+func TestExportWithoutReceiver(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "")
-	file := writeConfig(
-		t,
-		"listen: 127.0.0.1:0\nadmin: {listen: \"127.0.0.1:0\"}\nupstreams: [{host: docker.io}]\n"+
-			"decisions: {to: otlp}\n",
-	)
-	if code, out := commandExit(
-		t,
-		"serve",
-		"--config",
-		file,
-	); code != exit.CouldNotTell ||
-		!strings.Contains(out, "OTEL_EXPORTER_OTLP_ENDPOINT") {
+	file := rig.Write(t, t.TempDir(), "pullgate.yaml", "listen: 127.0.0.1:0\nadmin: {listen: \"127.0.0.1:0\"}\n"+
+		"upstreams: [{host: docker.io}]\ndecisions: {to: otlp}\n")
+	code, out := commandExit(t, "serve", "--config", file)
+	if code != exit.CouldNotTell || !strings.Contains(out, "OTEL_EXPORTER_OTLP_ENDPOINT") {
 		t.Errorf("exit %d: %s", code, out)
 	}
 }

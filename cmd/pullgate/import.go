@@ -31,22 +31,24 @@ decides is an error that says what to write instead, and then nothing is
 printed. Several files are one set of policies.
 
 It exits 0 when policies were printed, 1 when something has to be changed
-first.`,
+first, 2 when a file could not be read.`,
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var files []imports.File
 			for _, name := range args[1:] {
 				text, err := readSource(name)
 				if err != nil {
-					return exit.With(exit.Denied, fmt.Errorf("import: %w", err))
+					return fmt.Errorf("import: %w", err)
 				}
 				files = append(files, imports.File{Name: name, Text: text})
 			}
+
 			result := imports.Convert(args[0], files)
 			if len(result.Problems) > 0 {
 				show.Problems(cmd.ErrOrStderr(), result.Problems)
 				return exit.With(exit.Denied, errors.New("nothing was imported; see above"))
 			}
+
 			for _, loss := range result.Losses {
 				fmt.Fprintf(cmd.ErrOrStderr(), "%s (not carried)\n", show.Printable(loss.String()))
 			}
@@ -56,14 +58,17 @@ first.`,
 	}
 }
 
-// readSource reads a file, or as much of it as import needs to say that it is
-// too large. Nobody waits for a pipe.
+// readSource reads a file, or as much of it as import needs to say that it is too
+// large. A pipe is refused: opening one would wait for its writer.
 func readSource(name string) ([]byte, error) {
-	if info, err := os.Stat(name); err != nil {
+	info, err := os.Stat(name)
+	if err != nil {
 		return nil, err
-	} else if !info.Mode().IsRegular() {
+	}
+	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is no regular file: write what it gives into one", name)
 	}
+
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err

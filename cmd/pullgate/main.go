@@ -16,20 +16,30 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilInterrupted(context.Background())
 	defer stop()
+
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		show.Error(os.Stderr, err)
 		os.Exit(exit.Code(err))
 	}
 }
 
+// untilInterrupted returns a context that ends with an interrupt or SIGTERM. A second
+// interrupt ends the process at once: what is under way may take long to end. A
+// second SIGTERM does not, because supervisors may send several.
+func untilInterrupted(parent context.Context) (ctx context.Context, stop context.CancelFunc) {
+	ctx, stop = signal.NotifyContext(parent, os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, func() { signal.Reset(os.Interrupt) })
+	return ctx, stop
+}
+
 const manual = `pullgate stands between container runtimes and registries, and lets only images
 through that carry a cosign signature you trust.
 
 A signature is a small file that an image's maker writes into the registry
-beside the image, with a private key only the maker has. Whoever has the public
-key can check that exactly these bytes came from that maker. Runtimes do not
+beside the image, with a private key only the maker has. With the public key
+anyone can check that exactly these bytes came from that maker. Runtimes do not
 check; pullgate does, for every runtime that pulls through it. An image without
 a signature that your policy trusts is answered with 403 and the reason.
 
@@ -51,6 +61,7 @@ Point a runtime at the gate by naming images through it
 (gate.example:5000/ghcr.io/acme/app), or by its mirror configuration; see the
 README for each runtime, and for why an ordinary mirror entry is not enough.`
 
+// run runs one command line.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	root := &cobra.Command{
 		Use:           "pullgate",
@@ -60,6 +71,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
+
 	root.AddCommand(
 		serveCommand(),
 		demoCommand(),
@@ -76,6 +88,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		doctorCommand(),
 		versionCommand(),
 	)
+
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/pullgate/pullgate/cmd/pullgate/node"
 )
 
 var update = flag.Bool("update", false, "write deploy/nodes anew")
@@ -22,20 +24,19 @@ func nodeConfig(t *testing.T, args ...string) (string, error) {
 	return out.String(), err
 }
 
-// deploy/nodes shows what the command prints.
-func TestNodeFilesAreWhatIsPrinted(t *testing.T) {
+// TestDeployedNodeFiles: deploy/nodes shows what the command prints.
+func TestDeployedNodeFiles(t *testing.T) {
 	t.Parallel()
 	shown := map[string][]string{
 		"containerd-1.6": {"containerd", "--version", "1.6"},
 		"docker-29":      {"docker", "--version", "29"},
 	}
-	for _, name := range nodeRuntimeNames() {
+	for _, name := range node.SetupNames() {
 		shown[name] = []string{name}
 	}
 	for name, args := range shown {
-		out, err := nodeConfig(
-			t,
-			append(args, "--gate", "http://127.0.0.1:5000", "--upstream", "docker.io", "--upstream", "ghcr.io")...)
+		flags := []string{"--gate", "http://127.0.0.1:5000", "--upstream", "docker.io", "--upstream", "ghcr.io"}
+		out, err := nodeConfig(t, append(args, flags...)...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,18 +50,15 @@ func TestNodeFilesAreWhatIsPrinted(t *testing.T) {
 			}
 		}
 		if text, err := os.ReadFile(file); err != nil || string(text) != out {
-			t.Errorf(
-				"%s is not what `node-config %s` prints: %v; run the test with -update",
-				file,
-				strings.Join(args, " "),
-				err,
-			)
+			t.Errorf("%s is not what `node-config %s` prints: %v; run the test with -update",
+				file, strings.Join(args, " "), err)
 		}
 	}
 }
 
-// The README shows two files; they are what the command prints, but for the comments.
-func TestReadmeShowsWhatIsPrinted(t *testing.T) {
+// TestReadmeNodeFiles: the two files in the README are what the command prints, but
+// for the comments.
+func TestReadmeNodeFiles(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
@@ -79,10 +77,8 @@ func TestReadmeShowsWhatIsPrinted(t *testing.T) {
 		path, file, _ := strings.Cut(strings.TrimPrefix(out, "==> "), "\n")
 		file, _, _ = strings.Cut(file, "\n\nnote: ")
 		var shown, printed map[string]any
-		if err := errors.Join(
-			toml.Unmarshal([]byte(block), &shown),
-			toml.Unmarshal([]byte(file), &printed),
-		); err != nil {
+		err = errors.Join(toml.Unmarshal([]byte(block), &shown), toml.Unmarshal([]byte(file), &printed))
+		if err != nil {
 			t.Fatal(err)
 		}
 		if !strings.HasPrefix(block, "# "+path+"\n") || len(printed) == 0 || !reflect.DeepEqual(shown, printed) {
@@ -91,6 +87,7 @@ func TestReadmeShowsWhatIsPrinted(t *testing.T) {
 	}
 }
 
+// TestNodeConfig: what is printed for each runtime and flag, and what is not.
 func TestNodeConfig(t *testing.T) {
 	t.Parallel()
 	const gate, secure = "http://127.0.0.1:5000", "https://gate.example:5000"
@@ -173,21 +170,29 @@ func TestNodeConfig(t *testing.T) {
 		{[]string{"rke2", "--gate", gate}, []string{"/etc/rancher/rke2/registries.yaml"}, []string{"k3s"}},
 		{[]string{"talos", "--gate", gate}, []string{"skipFallback: true", "not measured"}, nil},
 	} {
-		out, err := nodeConfig(t, row.args...)
-		if err != nil {
-			t.Errorf("%v: %v", row.args, err)
-		}
-		for _, want := range row.has {
-			if !strings.Contains(out, want) {
-				t.Errorf("%v does not print %q:\n%s", row.args, want, out)
+		t.Run(strings.ReplaceAll(strings.Join(row.args, " "), "/", "_"), func(t *testing.T) {
+			out, err := nodeConfig(t, row.args...)
+			if err != nil {
+				t.Error(err)
 			}
-		}
-		for _, not := range row.hasNo {
-			if strings.Contains(out, not) {
-				t.Errorf("%v prints %q:\n%s", row.args, not, out)
+			for _, want := range row.has {
+				if !strings.Contains(out, want) {
+					t.Errorf("%q is not printed:\n%s", want, out)
+				}
 			}
-		}
+			for _, not := range row.hasNo {
+				if strings.Contains(out, not) {
+					t.Errorf("%q is printed:\n%s", not, out)
+				}
+			}
+		})
 	}
+}
+
+// TestMalformedNodeConfig: what is refused, and with which words.
+func TestMalformedNodeConfig(t *testing.T) {
+	t.Parallel()
+	const gate, secure = "http://127.0.0.1:5000", "https://gate.example:5000"
 	for _, row := range []struct {
 		args []string
 		want string
@@ -211,7 +216,8 @@ func TestNodeConfig(t *testing.T) {
 	}
 }
 
-func TestNodeConfigWrites(t *testing.T) {
+// TestWrittenNodeFiles: files are written once, and never over others.
+func TestWrittenNodeFiles(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	args := []string{"podman", "--gate", "http://127.0.0.1:5000", "--write", dir}
@@ -224,15 +230,8 @@ func TestNodeConfigWrites(t *testing.T) {
 	if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), "location") {
 		t.Fatalf("%v %s", err, text)
 	}
-	if _, err := nodeConfig(
-		t,
-		"podman",
-		"--gate",
-		"http://127.0.0.1:6000",
-		"--write",
-		dir,
-	); err == nil ||
-		!strings.Contains(err.Error(), "says something else") {
+	_, err := nodeConfig(t, "podman", "--gate", "http://127.0.0.1:6000", "--write", dir)
+	if err == nil || !strings.Contains(err.Error(), "says something else") {
 		t.Errorf("a file was written over: %v", err)
 	}
 }

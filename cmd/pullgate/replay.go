@@ -4,22 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/decisions"
+	"github.com/pullgate/pullgate/cmd/pullgate/exit"
+	"github.com/pullgate/pullgate/cmd/pullgate/replay"
+	"github.com/pullgate/pullgate/cmd/pullgate/server"
 	"github.com/pullgate/pullgate/cmd/pullgate/show"
-	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify"
 )
-
-// replayAtOnce bounds the images that are judged at the same time.
-const replayAtOnce = 8
 
 func replayCommand() *cobra.Command {
 	var file string
@@ -43,27 +42,39 @@ something would, 2 when that could not be told.`,
 		Example: "  pullgate replay --config enforce.yaml\n" +
 			"  pullgate replay --decisions node1.jsonl --decisions node2.jsonl --config enforce.yaml --json",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			l, problems := load(file, telemetry.None())
-			if len(problems) > 0 {
-				return report(cmd.ErrOrStderr(), problems)
-			}
-			files = append(files, args...) // --decisions *.jsonl
-			if len(files) == 0 {
-				files = decisionFiles(l.config.decisionFile(), l.config.Decisions.Keep)
-			} else if err := allThere(files); err != nil {
-				return err
-			}
-			history, err := readHistory(cmd.Context(), files)
+			l, err := load(cmd, file)
 			if err != nil {
 				return err
 			}
-			if len(history.images) == 0 {
-				return history.nothing(files[0])
-			}
-			if err := history.judge(cmd.Context(), l, show.Progress(cmd.ErrOrStderr(), "images judged")); err != nil {
+
+			files = append(files, args...) // --decisions *.jsonl
+			if len(files) == 0 {
+				files = decisions.Files(l.Config.DecisionsFile(), l.Config.Decisions.Keep)
+			} else if err := decisions.CheckFiles(files); err != nil {
 				return err
 			}
-			return history.compare().print(cmd.OutOrStdout(), asJSON)
+
+			history, err := replay.ReadHistory(cmd.Context(), files)
+			if err != nil {
+				return err
+			}
+			if history.Images() == 0 {
+				return history.Nothing(files[0])
+			}
+			progress := show.Progress(cmd.ErrOrStderr(), "images judged")
+			if err := judgeAgain(cmd.Context(), l, history, progress); err != nil {
+				return err
+			}
+
+			c := history.Compare()
+			text := c.Text()
+			if asJSON {
+				text = c.JSON()
+			}
+			if _, err := io.WriteString(cmd.OutOrStdout(), text); err != nil {
+				return fmt.Errorf("print the comparison: %w", err)
+			}
+			return comparisonError(c)
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "pullgate.yaml", "the new configuration `FILE`")
@@ -72,59 +83,43 @@ something would, 2 when that could not be told.`,
 	return cmd
 }
 
-// allThere says which file that somebody named is missing.
-func allThere(files []string) error {
-	for _, f := range files {
-		if _, err := os.Stat(f); err != nil {
-			return fmt.Errorf("read decisions: %w", err)
-		}
-	}
-	return nil
-}
-
-// judge asks a gate of its own, made from l, about every image once.
-func (h *history) judge(ctx context.Context, l *loaded, progress func(done, of int)) (err error) {
+// judgeAgain asks a gate of its own, made from l, about every image once.
+func judgeAgain(
+	ctx context.Context,
+	l *server.Loaded,
+	h *replay.History,
+	progress func(done, of int),
+) (err error) {
 	dir, err := os.MkdirTemp("", "pullgate-replay-")
 	if err != nil {
 		return fmt.Errorf("make a folder for the state: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	config, one := *l.config, *l
-	config.Limits.ClientMisses = math.MaxInt32 // a budget for clients: this is none
-	one.config = &config
-	gate, done, err := one.alone(ctx, filepath.Join(dir, "state"), nil)
+
+	unmetered := l.WithClientMisses(math.MaxInt32) // a budget for clients, and this is none
+	gate, err := server.NewStandaloneGate(ctx, unmetered, filepath.Join(dir, "state"), nil)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, done()) }()
-	var finished atomic.Int64
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(replayAtOnce)
-	for _, image := range h.images {
-		group.Go(func() error {
-			image.now, image.err = h.judgeOne(ctx, gate, image)
-			progress(int(finished.Add(1)), len(h.images))
-			return ctx.Err()
-		})
+	defer func() { err = errors.Join(err, gate.Close()) }()
+
+	judge := func(ctx context.Context, image policy.Image) (verify.Verdict, error) {
+		_, v, err := gate.Manifest(ctx, image, policy.Client{})
+		return v, err
 	}
-	if err := group.Wait(); err != nil {
-		return fmt.Errorf("judge recorded images: %w", err)
-	}
-	return nil
+	return h.Judge(ctx, judge, progress)
 }
 
-// judgeOne asks as a runtime would: for the index first, whose admission lets
-// its parts in.
-func (h *history) judgeOne(ctx context.Context, gate *verify.Gate, image *pulledImage) (verify.Verdict, error) {
-	var untold error
-	for _, parent := range h.above(image) {
-		if _, _, err := gate.Manifest(ctx, image.image.At(parent), policy.Client{}); err != nil {
-			untold = fmt.Errorf("ask for %s, which it is a part of: %w", parent, err)
-		}
+// comparisonError is how replay ends.
+func comparisonError(c *replay.Comparison) error {
+	switch {
+	case len(c.Refused) > 0:
+		return exit.With(exit.Denied, fmt.Errorf("%s that were pulled would be refused",
+			show.Counted(len(c.Refused), "image")))
+	case len(c.Undecided) > 0:
+		return fmt.Errorf("about %d images it could not be told", len(c.Undecided))
+	case c.Images == 0:
+		return errors.New("no image was judged")
 	}
-	_, v, err := gate.Manifest(ctx, image.image, policy.Client{})
-	if err == nil && !v.Admitted() && untold != nil { // the parent might have let it in
-		return verify.Verdict{}, untold
-	}
-	return v, err
+	return nil
 }

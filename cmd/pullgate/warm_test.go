@@ -2,29 +2,30 @@ package main
 
 import (
 	"bytes"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/pullgate/pullgate/cmd/pullgate/demo"
 	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
+	"github.com/pullgate/pullgate/cmd/pullgate/server"
 	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/test/rig"
 )
 
 // A child asked for by digest is unknown to a gate that has seen no index; warm
 // lets it learn, through the running gate and without one.
 func TestWarm(t *testing.T) {
 	t.Parallel()
-	r := startRig(t, func(r *rig) string {
-		writeIn(t, r.dir, "key.pub", r.key)
-		return r.base() + signedByKey
-	})
+	r := rig.Start(t, func(r *rig.Rig) string { return r.Keyed(t) })
 	warm := func(args ...string) (string, error) {
 		var out, errs bytes.Buffer
 		err := run(t.Context(), append([]string{
 			"warm",
 			"--config",
-			filepath.Join(r.dir, "pullgate.yaml"),
+			filepath.Join(r.Dir, "pullgate.yaml"),
 		}, args...), &out, &errs)
 		return out.String() + errs.String(), err
 	}
@@ -34,7 +35,7 @@ func TestWarm(t *testing.T) {
 		!strings.Contains(out, "admitted, 3 manifests known") {
 		t.Errorf("through the running gate: %v\n%s", err, out)
 	}
-	if out, err := warm("--gate", "http://"+r.gate, "demo.example/signed:latest"); err != nil {
+	if out, err := warm("--gate", "http://"+r.Gate, "demo.example/signed:latest"); err != nil {
 		t.Errorf("--gate: %v\n%s", err, out)
 	}
 	_, err := warm("demo.example/unsigned:latest")
@@ -47,19 +48,16 @@ func TestWarm(t *testing.T) {
 }
 
 // Without a running gate, warm writes what the next one reads.
-func TestWarmAlone(t *testing.T) {
+func TestWarmStandalone(t *testing.T) {
 	t.Parallel()
-	r := startRig(t, func(r *rig) string {
-		writeIn(t, r.dir, "key.pub", r.key)
-		return r.base() + signedByKey
-	})
+	r := rig.Start(t, func(r *rig.Rig) string { return r.Keyed(t) })
 	other := t.TempDir()
-	writeIn(t, other, "key.pub", r.key)
-	listen, err := freeAddr(t.Context(), "0")
+	rig.Write(t, other, "key.pub", r.Key)
+	listen, err := demo.FreeAddr(t.Context(), "0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := writeIn(t, other, "pullgate.yaml", strings.ReplaceAll(r.config, "listen: "+r.gate, "listen: "+listen))
+	file := rig.Write(t, other, "pullgate.yaml", strings.ReplaceAll(r.Config, "listen: "+r.Gate, "listen: "+listen))
 	var out, errs bytes.Buffer
 	if err := run(t.Context(), []string{
 		"warm",
@@ -69,18 +67,19 @@ func TestWarmAlone(t *testing.T) {
 	}, &out, &errs); err != nil {
 		t.Fatalf("%v\n%s", err, errs.String())
 	}
-	l, problems := load(file, telemetry.None())
+	l, problems := server.Load(file, os.Environ(), telemetry.None())
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
-	gate, done, err := l.alone(t.Context(), filepath.Join(other, "pullgate-state"), nil)
+	gate, err := server.NewStandaloneGate(t.Context(), l, filepath.Join(other, "pullgate-state"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = done() }()
-	_, index := get(t, "http://"+r.gate+"/v2/demo.example/multi/manifests/latest")
-	_, manifest := get(t, "http://"+r.gate+"/v2/demo.example/multi/manifests/"+between(index, `"digest":"`, `"`))
-	image, err := imagename.Parse("demo.example/multi@" + between(manifest, `"digest":"`, `"`))
+	defer func() { _ = gate.Close() }()
+	_, index := rig.Get(t, "http://"+r.Gate+"/v2/demo.example/multi/manifests/latest")
+	child := rig.Between(index, `"digest":"`, `"`)
+	_, manifest := rig.Get(t, "http://"+r.Gate+"/v2/demo.example/multi/manifests/"+child)
+	image, err := imagename.Parse("demo.example/multi@" + rig.Between(manifest, `"digest":"`, `"`))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,7 @@ func TestAnswerLimit(t *testing.T) {
 				u := openBare(t, s.url, Auth{})
 				m, errManifest := u.Manifest(t.Context(), repo.Tagged("latest"), limit)
 				b, errBlob := u.Blob(t.Context(), repo, digest.FromBytes(body), limit)
-				_, _, errTags := u.Tags(t.Context(), repo, "", "", limit)
+				_, _, errTags := u.Tags(t.Context(), repo, "", limit)
 				if tt.ok {
 					if errManifest != nil || errBlob != nil {
 						t.Errorf("%v, %v", errManifest, errBlob)
@@ -163,7 +163,7 @@ func TestTooManyParts(t *testing.T) {
 			})
 			u := openBare(t, s.url, Auth{})
 			_, errReferrers := u.Referrers(t.Context(), repo, someHash, plenty)
-			_, _, errTags := u.Tags(t.Context(), repo, "", "", plenty)
+			_, _, errTags := u.Tags(t.Context(), repo, "", plenty)
 			for _, err := range []error{errReferrers, errTags} {
 				if tt.ok {
 					if err != nil {
@@ -214,7 +214,7 @@ func TestContentEncoding(t *testing.T) {
 			_, _, errResolve := u.Resolve(t.Context(), repo, "latest")
 			_, errBlob := blob(u, t.Context())
 			_, errReferrers := u.Referrers(t.Context(), repo, someHash, plenty)
-			_, _, errTags := u.Tags(t.Context(), repo, "", "", plenty)
+			_, _, errTags := u.Tags(t.Context(), repo, "", plenty)
 			b, errOpen := u.OpenBlob(t.Context(), repo, someHash, http.MethodGet, "")
 			if b != nil {
 				_ = b.Body.Close()

@@ -1,10 +1,12 @@
+// Package oci is the bytes at the bottom: manifests, digests, strict JSON, and
+// what a registry answers. It parses and measures; it must not know policies,
+// signatures or networks, and imports nothing of this program.
 package oci
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -37,88 +39,77 @@ type Structure struct {
 var ErrManifest = errors.New("invalid manifest")
 
 const (
+	// MaxManifestDepth bounds how deep the JSON of a manifest is nested.
 	MaxManifestDepth  = 16
 	maxManifestTokens = 400_000
 )
 
-// ParseManifest classifies manifest bytes. An ambiguous one is refused: both
-// kinds at once (GHSA-qq97-vm5h-rrhg), duplicate or case-variant keys, a media
-// type that contradicts the response's, schema 1, more than max descriptors.
-func ParseManifest(b []byte, contentType string, max int) (Structure, error) {
+// ParseManifest classifies manifest bytes. It refuses what is ambiguous: both
+// kinds at once (GHSA-qq97-vm5h-rrhg), duplicate keys or keys in another case, a
+// media type that contradicts the response's, schema 1, and more than limit
+// descriptors. Errors wrap ErrManifest.
+func ParseManifest(b []byte, contentType string, limit int) (Structure, error) {
 	if err := CheckStrict(b, MaxManifestDepth, maxManifestTokens); err != nil {
 		return Structure{}, fmt.Errorf("%w: %w", ErrManifest, err)
 	}
-	var m struct {
-		SchemaVersion int              `json:"schemaVersion"`
-		MediaType     string           `json:"mediaType"`
-		Config        *Descriptor      `json:"config"`
-		Layers        *json.RawMessage `json:"layers"`
-		Blobs         *json.RawMessage `json:"blobs"`
-		FSLayers      *json.RawMessage `json:"fsLayers"`
-		History       *json.RawMessage `json:"history"`
-		Manifests     *json.RawMessage `json:"manifests"`
-		Subject       struct {
-			Data *json.RawMessage `json:"data"`
-		} `json:"subject"`
-	}
+	var m document
 	if json.Unmarshal(b, &m) != nil { // its error would quote the bytes at length
 		return Structure{}, fmt.Errorf("%w: a field is of the wrong type", ErrManifest)
 	}
+
 	mediaType := m.MediaType
 	if mediaType == "" {
 		mediaType = contentType
 	}
-	kind := kindOf(mediaType)
-	switch {
-	case m.SchemaVersion == 1 || m.FSLayers != nil || m.History != nil || strings.HasPrefix(contentType, "application/vnd.docker.distribution.manifest.v1+"):
-		return Structure{}, fmt.Errorf(
-			"%w: Docker schema 1 is not supported: push the image again with a current client",
-			ErrManifest,
-		)
-	case m.SchemaVersion != 2:
-		return Structure{}, fmt.Errorf("%w: schemaVersion is not 2", ErrManifest)
-	case m.Manifests != nil && (m.Config != nil || m.Layers != nil || m.Blobs != nil):
-		return Structure{}, fmt.Errorf("%w: it is an index and an image at once", ErrManifest)
-	case kind == 0:
-		return Structure{}, fmt.Errorf("%w: unknown media type %.80q", ErrManifest, mediaType)
-	case m.MediaType != "" && kindOf(contentType) != 0 && m.MediaType != contentType:
-		return Structure{}, fmt.Errorf(
-			"%w: it says it is %.80q, the registry says %.80q",
-			ErrManifest,
-			m.MediaType,
-			contentType,
-		)
-	case kind == Index && m.Manifests == nil, kind == Image && (m.Config == nil || m.Layers == nil):
-		return Structure{}, fmt.Errorf("%w: its content is not what its media type %.80q says", ErrManifest, mediaType)
-	}
-	s := Structure{Kind: kind, MediaType: mediaType, Inline: m.Subject.Data != nil}
-	raw := m.Layers
-	if kind == Index {
-		raw = m.Manifests
-	}
-	var list []entry
-	if json.Unmarshal(*raw, &list) != nil {
-		return Structure{}, fmt.Errorf("%w: a descriptor's field is of the wrong type", ErrManifest)
-	}
-	if len(list) > max {
-		return Structure{}, fmt.Errorf(
-			"%w: it lists %d parts, more than the limit of %d (limits.descriptors)",
-			ErrManifest,
-			len(list),
-			max,
-		)
+	if err := m.check(mediaType, contentType); err != nil {
+		return Structure{}, fmt.Errorf("%w: %w", ErrManifest, err)
 	}
 
-	if kind == Image {
-		list = slices.Insert(list, 0, entry{Digest: m.Config.Digest, Size: m.Config.Size})
-	}
-	if err := s.add(list); err != nil {
-		return Structure{}, err
+	s := Structure{Kind: kindOf(mediaType), MediaType: mediaType, Inline: m.Subject.Data != nil}
+	if err := s.list(&m, limit); err != nil {
+		return Structure{}, fmt.Errorf("%w: %w", ErrManifest, err)
 	}
 	return s, nil
 }
 
-// entry is a descriptor in a manifest's list.
+// document is a manifest as far as its kind is told by it.
+type document struct {
+	SchemaVersion int              `json:"schemaVersion"`
+	MediaType     string           `json:"mediaType"`
+	Config        *Descriptor      `json:"config"`
+	Layers        *json.RawMessage `json:"layers"`
+	Blobs         *json.RawMessage `json:"blobs"`
+	FSLayers      *json.RawMessage `json:"fsLayers"`
+	History       *json.RawMessage `json:"history"`
+	Manifests     *json.RawMessage `json:"manifests"`
+	Subject       struct {
+		Data *json.RawMessage `json:"data"`
+	} `json:"subject"`
+}
+
+const schema1 = "application/vnd.docker.distribution.manifest.v1+" // json and prettyjws
+
+// check refuses a document that two readers could take for different things.
+func (m *document) check(mediaType, contentType string) error {
+	kind := kindOf(mediaType)
+	switch {
+	case m.SchemaVersion == 1, m.FSLayers != nil, m.History != nil, strings.HasPrefix(contentType, schema1):
+		return errors.New("Docker schema 1 is not supported: push the image again with a current client")
+	case m.SchemaVersion != 2:
+		return errors.New("schemaVersion is not 2")
+	case m.Manifests != nil && (m.Config != nil || m.Layers != nil || m.Blobs != nil):
+		return errors.New("it is an index and an image at once")
+	case kind == 0:
+		return fmt.Errorf("unknown media type %.80q", mediaType)
+	case m.MediaType != "" && kindOf(contentType) != 0 && m.MediaType != contentType:
+		return fmt.Errorf("it says it is %.80q, the registry says %.80q", m.MediaType, contentType)
+	case kind == Index && m.Manifests == nil, kind == Image && (m.Config == nil || m.Layers == nil):
+		return fmt.Errorf("its content is not what its media type %.80q says", mediaType)
+	}
+	return nil
+}
+
+// entry is one part that a manifest lists.
 type entry struct {
 	MediaType string           `json:"mediaType"`
 	Digest    digest.Digest    `json:"digest"`
@@ -131,50 +122,39 @@ type entry struct {
 // and containerd's checkpoints are indexes of layers, which clients ask for as
 // blobs (image spec, "Image Index": other media types must not be an error).
 func (e entry) isBlob() bool {
-	if e.MediaType == "" || kindOf(e.MediaType) != 0 {
-		return false
-	}
-	return !strings.HasPrefix(e.MediaType, "application/vnd.docker.distribution.manifest.v1+")
+	return e.MediaType != "" && kindOf(e.MediaType) == 0 && !strings.HasPrefix(e.MediaType, schema1)
 }
 
-// add lists the parts of a manifest of s's kind, each under what it is.
-func (s *Structure) add(list []entry) error {
-	for _, e := range list {
-		if err := CheckDigest(e.Digest); err != nil {
-			return fmt.Errorf("%w: %w", ErrManifest, err)
+// list reads the parts that m lists, at most limit besides an image's config.
+func (s *Structure) list(m *document, limit int) error {
+	raw := m.Layers
+	if s.Kind == Index {
+		raw = m.Manifests
+	}
+	var parts []entry
+	if json.Unmarshal(*raw, &parts) != nil {
+		return errors.New("a descriptor's field is of the wrong type")
+	}
+	if len(parts) > limit {
+		return fmt.Errorf("it lists %d parts, more than the limit of %d (limits.descriptors)", len(parts), limit)
+	}
+
+	if s.Kind == Image {
+		config := entry{Digest: m.Config.Digest, Size: m.Config.Size}
+		parts = append([]entry{config}, parts...)
+	}
+	for _, p := range parts {
+		if err := CheckDigest(p.Digest); err != nil {
+			return err
 		}
 
-		s.Platforms = s.Platforms || e.Platform != nil
-		s.Inline = s.Inline || e.Data != nil
-		if s.Kind == Index && !e.isBlob() {
-			s.Manifests = append(s.Manifests, e.Digest)
+		s.Platforms = s.Platforms || p.Platform != nil
+		s.Inline = s.Inline || p.Data != nil
+		if s.Kind == Index && !p.isBlob() {
+			s.Manifests = append(s.Manifests, p.Digest)
 			continue
 		}
-		s.Blobs, s.Sizes = append(s.Blobs, e.Digest), append(s.Sizes, e.Size)
-	}
-	return nil
-}
-
-// ErrDigest is wrapped by CheckDigest's errors (400 DIGEST_INVALID).
-var ErrDigest = errors.New("invalid digest")
-
-// CheckDigest accepts sha256 and sha512 digests in canonical form and nothing
-// else (CVE-2024-3727: digests are never trusted as path parts unchecked).
-func CheckDigest(d digest.Digest) error {
-	algorithm, hex, ok := strings.Cut(string(d), ":")
-	if !ok {
-		return fmt.Errorf("%w: not algorithm:hex in lower case", ErrDigest)
-	}
-	length := 64
-	switch digest.Algorithm(algorithm) {
-	case digest.SHA256:
-	case digest.SHA512:
-		length = 128
-	default:
-		return fmt.Errorf("%w: algorithm %.20q is not sha256 or sha512", ErrDigest, algorithm)
-	}
-	if len(hex) != length || strings.Trim(hex, "0123456789abcdef") != "" {
-		return fmt.Errorf("%w: not %d hex digits in lower case", ErrDigest, length)
+		s.Blobs, s.Sizes = append(s.Blobs, p.Digest), append(s.Sizes, p.Size)
 	}
 	return nil
 }

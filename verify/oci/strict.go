@@ -22,21 +22,29 @@ var ErrJSON = errors.New("ambiguous or malformed JSON")
 // anything is built from the bytes. Keys of annotation maps and of an
 // attestation's predicate are data and only have to be unique.
 func CheckStrict(b []byte, maxDepth, maxTokens int) error {
-	return checkJSON(b, maxDepth, maxTokens, false)
+	return checkJSON(b, maxDepth, maxTokens, fieldKeys)
 }
 
 // CheckUnique is CheckStrict for JSON of another format, whose names are not
 // the ones read here: a transparency log's.
 func CheckUnique(b []byte, maxDepth, maxTokens int) error {
-	return checkJSON(b, maxDepth, maxTokens, true)
+	return checkJSON(b, maxDepth, maxTokens, dataKeys)
 }
 
-func checkJSON(b []byte, maxDepth, maxTokens int, exact bool) error {
+// keyRule says what the keys of an object are.
+type keyRule int
+
+const (
+	fieldKeys keyRule = iota // names of fields: one in another case is refused
+	dataKeys                 // data, which only has to be unique
+)
+
+func checkJSON(b []byte, maxDepth, maxTokens int, keys keyRule) error {
 	if !utf8.Valid(b) {
 		return fmt.Errorf("%w: it is not UTF-8", ErrJSON)
 	}
 	s := scanner{text: b, left: maxTokens}
-	if err := s.value(maxDepth, exact); err != nil {
+	if err := s.value(maxDepth, keys); err != nil {
 		return fmt.Errorf("%w: %w", ErrJSON, err)
 	}
 	if s.skipBlanks(); s.at < len(b) {
@@ -45,9 +53,9 @@ func checkJSON(b []byte, maxDepth, maxTokens int, exact bool) error {
 	return nil
 }
 
-// scanner walks over JSON by the grammar of RFC 8259 and builds nothing but the
-// keys of the objects it is in. encoding/json's tokens say the same at two
-// to eight times the cost, for bytes that whoever may push a signature chooses.
+// scanner walks over JSON by the grammar of RFC 8259. It builds only the keys of
+// the objects that it is in. encoding/json's tokens say the same at two to eight
+// times the cost, and anyone who may push a signature chooses these bytes.
 type scanner struct {
 	text []byte
 	at   int
@@ -55,10 +63,13 @@ type scanner struct {
 }
 
 func (s *scanner) skipBlanks() {
-	for s.at < len(s.text) && (s.text[s.at] == ' ' || s.text[s.at] == '\n' || s.text[s.at] == '\r' || s.text[s.at] == '\t') {
+	for s.at < len(s.text) && isBlank(s.text[s.at]) {
 		s.at++
 	}
 }
+
+// isBlank reports whether c is white space of JSON (RFC 8259, section 2).
+func isBlank(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\t' }
 
 // peek is the next byte that is no blank.
 func (s *scanner) peek() (byte, error) {
@@ -77,21 +88,22 @@ func (s *scanner) token() (byte, error) {
 	return s.peek()
 }
 
-// value reads one value; exact says that its keys are data, not field names.
-func (s *scanner) value(depth int, exact bool) error {
+// value reads one value.
+func (s *scanner) value(depth int, keys keyRule) error {
 	first, err := s.token()
 	if err != nil {
 		return err
 	}
+
 	switch first {
 	case '{', '[':
 		if depth == 0 {
 			return errors.New("it is nested too deeply")
 		}
 		if first == '{' {
-			return s.object(depth-1, exact)
+			return s.object(depth-1, keys)
 		}
-		return s.members(']', func() error { return s.value(depth-1, exact) })
+		return s.members(']', func() error { return s.value(depth-1, keys) })
 	case '"':
 		_, err := s.quoted()
 		return err
@@ -108,6 +120,7 @@ func (s *scanner) value(depth int, exact bool) error {
 // members reads what stands between commas up to end.
 func (s *scanner) members(end byte, member func() error) error {
 	s.at++ // the opening one
+
 	for first := true; ; first = false {
 		next, err := s.peek()
 		switch {
@@ -128,15 +141,18 @@ func (s *scanner) members(end byte, member func() error) error {
 	}
 }
 
-func (s *scanner) object(depth int, exact bool) error {
+// object reads an object, whose keys follow the rule. Below annotations and
+// predicates all keys are data.
+func (s *scanner) object(depth int, keys keyRule) error {
 	var seen map[string]bool
 	return s.members('}', func() error {
 		key, err := s.key()
 		if err != nil {
 			return err
 		}
+
 		name := key
-		if !exact {
+		if keys == fieldKeys {
 			name = fold(key)
 			if want, known := fieldNames[name]; known && want != key {
 				return fmt.Errorf("the key %.40q is %q in another case", key, want)
@@ -149,7 +165,11 @@ func (s *scanner) object(depth int, exact bool) error {
 			seen = map[string]bool{}
 		}
 		seen[name] = true
-		return s.value(depth, exact || key == "annotations" || key == "optional" || key == "predicate")
+
+		if key == "annotations" || key == "optional" || key == "predicate" {
+			return s.value(depth, dataKeys)
+		}
+		return s.value(depth, keys)
 	})
 }
 
@@ -160,6 +180,7 @@ func (s *scanner) key() (string, error) {
 	} else if first != '"' {
 		return "", errors.New("a key is not a string")
 	}
+
 	text, err := s.quoted()
 	if err != nil {
 		return "", err
@@ -170,6 +191,7 @@ func (s *scanner) key() (string, error) {
 		return "", fmt.Errorf("%q stands where a colon belongs", next)
 	}
 	s.at++
+
 	if bytes.IndexByte(text, '\\') < 0 {
 		return string(text[1 : len(text)-1]), nil
 	}

@@ -53,7 +53,8 @@ func FuzzCheckStrict(f *testing.F) {
 	} {
 		f.Add([]byte(s))
 	}
-	f.Add([]byte(`{"critical":{"identity":{"docker-reference":"reg.example/app"},"image":{"docker-manifest-digest":"sha256:` +
+	f.Add([]byte(`{"critical":{"identity":{"docker-reference":"reg.example/app"},` +
+		`"image":{"docker-manifest-digest":"sha256:` +
 		strings.Repeat("a", 64) + `"},"type":"cosign container image signature"},"optional":null}`))
 	f.Add([]byte(`{"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"","digest":{"sha256":"` +
 		strings.Repeat("a", 64) + `"}}],"predicateType":"https://sigstore.dev/cosign/sign/v1","predicate":{}}`))

@@ -32,6 +32,9 @@ type Artifact struct {
 const (
 	configEmpty = "application/vnd.oci.empty.v1+json"
 	configImage = "application/vnd.oci.image.config.v1+json"
+	// configDocker is configImage for registries that take Docker's media types
+	// alone (COSIGN_DOCKER_MEDIA_TYPES).
+	configDocker = "application/vnd.docker.container.image.v1+json"
 )
 
 // ParseArtifact reports whether a manifest, by its labels alone, is a signature
@@ -49,7 +52,7 @@ func ParseArtifact(manifest []byte) (*Artifact, bool) {
 	}
 
 	switch m.Config.MediaType {
-	case configEmpty, configImage, ArtifactTypeSignature:
+	case configEmpty, configImage, configDocker, ArtifactTypeSignature:
 	default:
 		return nil, false
 	}

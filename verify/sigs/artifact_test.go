@@ -132,6 +132,14 @@ func TestParseArtifact(t *testing.T) {
 		"config of another type": {manifest("application/vnd.oci.image.config.v2+json", signature, ""), false},
 		"config of Docker's type": {
 			manifest("application/vnd.docker.container.image.v1+json", signature, ""),
+			true,
+		},
+		"config of Docker's type, with a layer of Docker's": {
+			manifest(
+				"application/vnd.docker.container.image.v1+json",
+				signature+","+layer("application/vnd.docker.image.rootfs.diff.tar.gzip"),
+				"",
+			),
 			false,
 		},
 		"config without a type": {manifest("", signature, ""), false},

@@ -8,9 +8,9 @@ import (
 	"github.com/pullgate/pullgate/policy"
 )
 
-// TestOneFailureAction: a policy of Kyverno has one action, whichever of its
-// rules says so. Where any of them denies, no entry becomes a warning.
-func TestOneFailureAction(t *testing.T) {
+// A policy of Kyverno has one action, whichever of its rules says so. Where any of
+// them denies, no entry becomes a warning.
+func TestFailureAction(t *testing.T) {
 	entry := func(repository, more string) string {
 		return fmt.Sprintf(
 			`{imageReferences: ["r.example/%s:*"], %sattestors: [{entries: [{keyless: {issuer: `+
@@ -19,6 +19,7 @@ func TestOneFailureAction(t *testing.T) {
 			more,
 		)
 	}
+
 	for name, c := range map[string]struct {
 		said, rules string
 		enforced    bool
@@ -30,7 +31,8 @@ func TestOneFailureAction(t *testing.T) {
 		},
 		"the second says less": {
 			"",
-			`{name: r, verifyImages: [` + entry("a", "failureAction: Enforce, ") + `, ` + entry("b", "failureAction: Audit, ") + `]}`,
+			`{name: r, verifyImages: [` + entry("a", "failureAction: Enforce, ") + `, ` +
+				entry("b", "failureAction: Audit, ") + `]}`,
 			true,
 		},
 		"another rule": {
@@ -63,7 +65,8 @@ func TestOneFailureAction(t *testing.T) {
 		},
 		"all audit": {
 			"validationFailureAction: Enforce, ",
-			`{name: r, verifyImages: [` + entry("a", "failureAction: Audit, ") + `, ` + entry("b", "failureAction: Audit, ") + `]}`,
+			`{name: r, verifyImages: [` + entry("a", "failureAction: Audit, ") + `, ` +
+				entry("b", "failureAction: Audit, ") + `]}`,
 			false,
 		},
 		"the policy audits": {
@@ -79,12 +82,11 @@ func TestOneFailureAction(t *testing.T) {
 			for _, problem := range result.Problems {
 				t.Fatal(problem)
 			}
+
 			set := load(t, result.YAML)
 			for _, path := range []string{"a", "b"} {
-				p := set.For(policy.Repository{
-					Host: "r.example",
-					Path: path,
-				}, "sha256:"+strings.Repeat("a", 64), policy.Client{})
+				repository := policy.Repository{Host: "r.example", Path: path}
+				p := set.For(repository, "sha256:"+strings.Repeat("a", 64), policy.Client{})
 				if (p.Mode != policy.Warn) != c.enforced {
 					t.Errorf("%s is enforced: %t\n%s", path, p.Mode != policy.Warn, result.YAML)
 				}
@@ -93,8 +95,8 @@ func TestOneFailureAction(t *testing.T) {
 	}
 }
 
-// TestTalosAsksForTheLog: Talos demands a log's entry of every signature, also of one by a key.
-func TestTalosAsksForTheLog(t *testing.T) {
+// Talos demands a log's entry of every signature, also of one by a key.
+func TestTalosLog(t *testing.T) {
 	for _, p := range load(t, convert(t, "testdata/talos.yaml").YAML).Policies() {
 		for _, a := range p.Authorities {
 			if len(a.Keys) > 0 && !a.TransparencyLog {

@@ -7,12 +7,14 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/pullgate/pullgate/policy/strictyaml"
 )
 
-// TestAttestationsAskedByAll makes rules for the same images that ask for
+// TestMergedAttestations makes rules for the same images that ask for
 // signatures and attestations, and tries them with every set of these: what is
 // admitted is never what one of the rules refuses.
-func TestAttestationsAskedByAll(t *testing.T) {
+func TestMergedAttestations(t *testing.T) {
 	const kind = "https://slsa.dev/provenance/v1"
 	rng := rand.New(rand.NewPCG(5, 6))
 	signers := []string{"a", "b", "c"}
@@ -20,7 +22,7 @@ func TestAttestationsAskedByAll(t *testing.T) {
 	carried, admitted := 0, 0
 	for range 20000 {
 		r := &report{}
-		at := value{r: r, file: "f", node: &yaml.Node{}}
+		at := value{strictyaml.Value{File: "f", Node: &yaml.Node{}}, r}
 		var rules []rule
 		for i := range 1 + rng.IntN(3) {
 			a := rule{value: at, name: fmt.Sprint("rule ", i), places: []place{everything}}
@@ -40,8 +42,10 @@ func TestAttestationsAskedByAll(t *testing.T) {
 				n.count = 1 + rng.IntN(len(n.who))
 				a.needs = append(a.needs, n)
 			}
+
 			rules = append(rules, a)
 		}
+
 		policies := merge(r, rules)
 		if len(r.problems) > 0 {
 			continue
@@ -58,6 +62,7 @@ func TestAttestationsAskedByAll(t *testing.T) {
 					return set&(1<<bit) != 0
 				})
 			}
+
 			want := true
 			for _, a := range rules {
 				for _, n := range a.needs {
@@ -70,6 +75,7 @@ func TestAttestationsAskedByAll(t *testing.T) {
 					want = want && count >= n.count
 				}
 			}
+
 			got, passed := true, 0
 			for _, who := range p.authorities {
 				if made(who, who.accept != "") {
@@ -78,6 +84,7 @@ func TestAttestationsAskedByAll(t *testing.T) {
 					got = false
 				}
 			}
+
 			got = got && passed >= max(p.threshold, 1)
 			for _, asked := range p.attestations {
 				by := slices.IndexFunc(p.authorities, func(who authority) bool { return who.name == asked.by })
@@ -91,6 +98,7 @@ func TestAttestationsAskedByAll(t *testing.T) {
 			}
 		}
 	}
+
 	if carried < 1000 || admitted < 1000 {
 		t.Errorf("%d sets of rules were carried, %d sets of signers admitted", carried, admitted)
 	}

@@ -22,11 +22,13 @@ func check(policies []native) {
 			}
 			signers[j] = a
 		}
+
 		p.authorities = signers
 		n := p.node()
 		atLine(n, i+1)
 		list.Content = append(list.Content, n)
 	}
+
 	_, problems := policy.Load(policy.Input{ConfigFile: "the output", Inline: list})
 	for _, problem := range problems {
 		at := max(problem.Line, 1) - 1 // one that is about none of them is said of the first

@@ -7,23 +7,29 @@ import (
 	"github.com/pullgate/pullgate/policy"
 )
 
-// TestDockerHubsNames: Docker Hub has other names in the sources than here, and
-// a pattern whose host has a wildcard may match one and not the other.
-func TestDockerHubsNames(t *testing.T) {
-	const key = "{data: \"-----BEGIN PUBLIC KEY-----\\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE/EluMntL32twQOVLY0YwfgMl4HFu\\nZ6NKnqBzvR45dFduVsghcKqLPj4R3Lu0tK4dv1JQEvnNwAO1nJavqrb3Og==\\n-----END PUBLIC KEY-----\\n\"}"
+// Docker Hub has other names in the sources than here, and a pattern whose host
+// has a wildcard may match one and not the other.
+func TestDockerHub(t *testing.T) {
+	const key = `{data: "-----BEGIN PUBLIC KEY-----\n` +
+		`MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE/EluMntL32twQOVLY0YwfgMl4HFu\n` +
+		`Z6NKnqBzvR45dFduVsghcKqLPj4R3Lu0tK4dv1JQEvnNwAO1nJavqrb3Og==\n` +
+		`-----END PUBLIC KEY-----\n"}`
 	cluster := func(glob string) string {
 		return "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata: {name: p}\nspec:\n" +
 			"  images: [{glob: \"" + glob + "\"}]\n  authorities: [{key: " + key + "}]\n"
 	}
+
 	kyverno := func(pattern string) string {
 		return "apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nmetadata: {name: p}\nspec:\n" +
 			"  validationFailureAction: Enforce\n  rules: [{name: r, verifyImages: [{imageReferences: [\"" + pattern +
 			"\"], attestors: [{entries: [{keyless: {issuer: \"https://i.example\", subject: a@b.example}}]}]}]}]\n"
 	}
+
 	talos := func(pattern, what string) string {
 		return "apiVersion: v1alpha1\nkind: ImageVerificationConfig\nrules: [{image: \"" +
 			pattern + "\", " + what + "}]\n"
 	}
+
 	for name, c := range map[string]struct {
 		format, text string
 		image        string // that the policy decides about; "": refused
@@ -56,21 +62,17 @@ func TestDockerHubsNames(t *testing.T) {
 				}
 				return
 			}
+
 			for _, problem := range result.Problems {
 				t.Fatal(problem)
 			}
+
 			repository, err := policy.ParseRepository(c.image)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if p := load(
-				t,
-				result.YAML,
-			).For(
-				repository,
-				"sha256:"+strings.Repeat("a", 64),
-				policy.Client{},
-			); p.Name == defaultName {
+			p := load(t, result.YAML).For(repository, "sha256:"+strings.Repeat("a", 64), policy.Client{})
+			if p.Name == defaultName {
 				t.Errorf("%s is decided by the default action\n%s", c.image, result.YAML)
 			}
 		})

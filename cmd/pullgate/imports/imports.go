@@ -56,15 +56,21 @@ func (r *report) convert(format string, files []File) Result {
 			strings.Join(Formats(), ", "),
 		))
 	}
+
 	if len(r.problems) == 0 && len(policies) == 0 {
 		for _, f := range files {
 			r.problems = append(r.problems, policy.Position{File: f.Name}.Problem("holds no policy of this format"))
 		}
 	}
 	if len(r.problems) == 0 {
-		name(policies)
+		nameAll(policies)
 		check(policies)
 	}
+	return r.result(format, files, policies)
+}
+
+// result sorts what was found, and writes the policies if nothing is refused.
+func (r *report) result(format string, files []File, policies []native) Result {
 	order := func(a, b policy.Problem) int {
 		position := func(p policy.Problem) int {
 			return slices.IndexFunc(files, func(f File) bool { return f.Name == p.File })
@@ -73,12 +79,14 @@ func (r *report) convert(format string, files []File) Result {
 	}
 	slices.SortStableFunc(r.problems, order)
 	slices.SortStableFunc(r.losses, order)
+
 	result := Result{Losses: slices.Compact(r.losses), Problems: slices.Compact(r.problems)}
 	if len(result.Problems) > 0 {
 		return result
 	}
+
 	first := policy.Position{File: files[0].Name}
-	text, err := print(format, files, policies, r.roots)
+	text, err := render(format, files, policies, r.roots)
 	if err != nil {
 		result.Problems = []policy.Problem{first.Problem("cannot be written as YAML: %v", err)}
 		return result
@@ -90,6 +98,7 @@ func (r *report) convert(format string, files []File) Result {
 		)}
 		return result
 	}
+
 	result.YAML = text
 	return result
 }

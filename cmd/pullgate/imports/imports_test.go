@@ -45,6 +45,7 @@ func TestGolden(t *testing.T) {
 	if err != nil || len(paths) < 10 {
 		t.Fatalf("%d files, %v", len(paths), err)
 	}
+
 	for _, path := range paths {
 		if strings.HasSuffix(path, ".golden") {
 			continue
@@ -57,15 +58,18 @@ func TestGolden(t *testing.T) {
 			for _, loss := range result.Losses {
 				fmt.Fprintf(&got, "%s (not carried)\n", loss)
 			}
+
 			for _, problem := range result.Problems {
 				fmt.Fprintln(&got, problem)
 			}
+
 			golden := path + ".golden"
 			if *update {
 				if err := os.WriteFile(golden, []byte(got.String()), 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}
+
 			want, err := os.ReadFile(golden)
 			if err != nil {
 				t.Fatal(err)
@@ -93,10 +97,12 @@ func load(t *testing.T, text []byte) *policy.Set {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	roots, err := os.ReadFile("testdata/keys/roots.pem")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	text = []byte(strings.ReplaceAll(string(text), "/etc/pki/", dir+"/"))
 	var output struct {
 		TrustRoots []struct{ File string } `yaml:"trustRoots"`
@@ -104,18 +110,22 @@ func load(t *testing.T, text []byte) *policy.Set {
 	if err := yaml.Unmarshal(text, &output); err != nil {
 		t.Fatal(err)
 	}
+
 	files := map[string][]byte{"policy.yaml": text, "cosign.pub": key, "roots.pem": roots, "intermediates.pem": roots}
 	for _, root := range output.TrustRoots {
 		files[root.File] = []byte("{}")
 	}
+
 	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	set, problems := policy.Load(policy.Input{Dir: dir, Files: []string{"policy.yaml"}})
 	for _, problem := range problems {
 		t.Errorf("does not load: %s", problem)
 	}
+
 	return set
 }

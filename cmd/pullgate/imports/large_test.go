@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestTooLargeToLoad: what pullgate would not read is not printed.
-func TestTooLargeToLoad(t *testing.T) {
+// What pullgate would not read is not printed.
+func TestOutputSize(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`{"default": [{"type": "reject"}], "transports": {"docker": {`)
 	for i := range 45_000 {

@@ -16,14 +16,14 @@ func TestMalformed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	tried, refusals := 0, 0
 	for _, path := range paths {
-		if info, err := os.Stat(
-			path,
-		); err != nil || info.IsDir() || strings.HasSuffix(path, ".golden") ||
-			strings.HasSuffix(path, ".txt") {
+		info, err := os.Stat(path)
+		if err != nil || info.IsDir() || strings.HasSuffix(path, ".golden") || strings.HasSuffix(path, ".txt") {
 			continue
 		}
+
 		source, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -71,9 +71,11 @@ func TestMalformed(t *testing.T) {
 			})
 		}
 	}
+
 	if tried < 1000 || refusals < 500 {
 		t.Errorf("%d tried, %d refused", tried, refusals)
 	}
+
 	for _, text := range []string{
 		"",
 		"\x00",

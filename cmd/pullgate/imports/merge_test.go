@@ -11,12 +11,13 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/policy/strictyaml"
 )
 
-// TestFirstMatchAsksForAll makes sets of rules that all must hold, and tries
+// TestMerge makes sets of rules that all must hold, and tries
 // every image with every set of signers: the policies of which the first
 // decides admit exactly what all rules together admit.
-func TestFirstMatchAsksForAll(t *testing.T) {
+func TestMerge(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	globs := []string{
 		"**",
@@ -42,7 +43,7 @@ func TestFirstMatchAsksForAll(t *testing.T) {
 	carried := 0
 	for range 20000 {
 		r := &report{}
-		at := value{r: r, file: "f", node: &yaml.Node{}}
+		at := value{strictyaml.Value{File: "f", Node: &yaml.Node{}}, r}
 		var rules []rule
 		for i := range 1 + rng.IntN(3) {
 			a := rule{value: at, name: fmt.Sprint("rule ", i), warn: rng.IntN(8) == 0}
@@ -51,8 +52,9 @@ func TestFirstMatchAsksForAll(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				a.places = append(a.places, place{value: at, glob: g, any: true})
+				a.places = append(a.places, place{value: at, glob: g, untagged: true})
 			}
+
 			switch rng.IntN(8) {
 			case 0:
 				a.static = policy.Allow
@@ -70,6 +72,7 @@ func TestFirstMatchAsksForAll(t *testing.T) {
 			}
 			rules = append(rules, a)
 		}
+
 		policies := merge(r, rules)
 		if len(r.problems) > 0 {
 			continue
@@ -96,6 +99,7 @@ func TestFirstMatchAsksForAll(t *testing.T) {
 			}
 		}
 	}
+
 	if carried < 4000 {
 		t.Errorf("%d sets were carried", carried)
 	}
@@ -110,6 +114,7 @@ func all(rules []rule, image string, has func(authority) bool) string {
 			answer = word
 		}
 	}
+
 	for _, a := range rules {
 		if !slices.ContainsFunc(a.places, func(p place) bool { return p.glob.Match(image) }) {
 			continue
@@ -125,6 +130,7 @@ func all(rules []rule, image string, has func(authority) bool) string {
 					count++
 				}
 			}
+
 			if count < n.count && a.warn {
 				worse("warn")
 			} else if count < n.count {
@@ -132,6 +138,7 @@ func all(rules []rule, image string, has func(authority) bool) string {
 			}
 		}
 	}
+
 	// A warning beside a policy that enforces is listed as lost.
 	enforced := slices.ContainsFunc(rules, func(a rule) bool {
 		return !a.warn && a.static == policy.Verify &&
@@ -163,6 +170,7 @@ func first(policies []native, image string, has func(authority) bool) string {
 				missing = true
 			}
 		}
+
 		switch {
 		case passed >= max(p.threshold, 1) && !missing:
 			return "allow"
@@ -171,6 +179,7 @@ func first(policies []native, image string, has func(authority) bool) string {
 		}
 		return "deny"
 	}
+
 	return "no match"
 }
 
@@ -183,8 +192,10 @@ func TestOverlap(t *testing.T) {
 		for range n {
 			b.WriteString(from[rng.IntN(len(from))])
 		}
+
 		return b.String()
 	}
+
 	found, apart := 0, 0
 	for range 300000 {
 		a, errA := policy.ParseGlob("r.example/" + word(1+rng.IntN(5), letters))
@@ -199,13 +210,16 @@ func TestOverlap(t *testing.T) {
 				t.Fatalf("%s and %s both match %s", a, b, name)
 			}
 		}
+
 		if !overlap(a.String(), b.String()) {
 			apart++
 		}
 	}
+
 	if found < 1000 || apart < 1000 {
 		t.Errorf("%d pairs overlapped, %d did not", found, apart)
 	}
+
 	for _, pair := range [][2]string{
 		{"r.example/a/**", "r.example/b/**"},
 		{"r.example/*", "r.example/a/b"},
@@ -264,6 +278,7 @@ func TestAnchored(t *testing.T) {
 			t.Errorf("%q: %v", expression, err)
 			continue
 		}
+
 		was, is := regexp.MustCompile(expression), regexp.MustCompile(`\A(?:`+text+`)\z`)
 		for _, s := range texts {
 			if was.MatchString(s) != is.MatchString(s) {
@@ -271,6 +286,7 @@ func TestAnchored(t *testing.T) {
 			}
 		}
 	}
+
 	if _, err := anchored("("); err == nil {
 		t.Error("( is no expression")
 	}
@@ -316,6 +332,7 @@ func TestGlobDialects(t *testing.T) {
 				}
 				got = got || g.Match(name)
 			}
+
 			if want != got {
 				t.Errorf("%s matches %s: was %t, is %t (%v)", pattern, name, want, got, dialect(pattern))
 			}

@@ -12,15 +12,18 @@ func anchored(expression string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	parts := []*syntax.Regexp{tree}
 	if tree.Op == syntax.OpConcat {
 		parts = tree.Sub
 	}
+
 	first, last := parts[0], parts[len(parts)-1]
 	text := expression
 	if tree.Op == syntax.OpAlternate || strings.Contains(expression, "|") {
 		text = "(?:" + expression + ")"
 	}
+
 	if first.Op != syntax.OpBeginText && !anything(first) {
 		text = ".*" + text
 	}
@@ -41,6 +44,7 @@ func wildcards(text string) (expression string, plain bool) {
 	if !strings.ContainsAny(text, "*?") {
 		return text, true
 	}
+
 	var b strings.Builder
 	for _, r := range text {
 		switch {

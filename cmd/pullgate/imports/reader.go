@@ -1,10 +1,8 @@
 package imports
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,36 +10,33 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/policy/strictyaml"
 )
 
 // report gathers what is found on the way.
 type report struct {
-	losses   []policy.Problem
-	problems []policy.Problem
-	roots    []trustRoot
-	notes    *[]string // where the losses of the rule being read go as well
+	losses     []policy.Problem
+	problems   []policy.Problem
+	roots      []trustRoot
+	notes      *[]string // where the losses of the rule being read go as well
+	compare    comparing
+	documented map[string]bool // names of the TrustRoots whose documents are among the files
 
 	// visit, when set, is told which fields are known where: a test holds that
 	// each has a case.
 	visit func(path string, known fields)
 }
 
-// value is one node of a source, and where it stands.
+// value is one value of a source. A nil report is for values that say nothing.
 type value struct {
-	r    *report
-	file string
-	path string // "spec.authorities[0].key"
-	node *yaml.Node
-	line int // of the field's name
+	strictyaml.Value
+	r *report
 }
-
-// at is where the field's name stands.
-func (v value) at() policy.Position { return policy.Position{File: v.file, Line: v.line} }
 
 // lose lists a field that is not carried.
 func (v value) lose(format string, args ...any) {
 	text := v.message(format, args...)
-	v.r.losses = append(v.r.losses, v.at().Problem("%s", text))
+	v.r.losses = append(v.r.losses, v.NameAt().Problem("%s", text))
 	if v.r.notes != nil && !slices.Contains(*v.r.notes, text) {
 		*v.r.notes = append(*v.r.notes, text)
 	}
@@ -49,15 +44,15 @@ func (v value) lose(format string, args ...any) {
 
 // refuse reports a field that cannot be carried.
 func (v value) refuse(format string, args ...any) {
-	v.r.problems = append(v.r.problems, v.at().Problem("%s", v.message(format, args...)))
+	v.r.problems = append(v.r.problems, v.NameAt().Problem("%s", v.message(format, args...)))
 }
 
 func (v value) message(format string, args ...any) string {
 	text := fmt.Sprintf(format, args...)
-	if v.path == "" {
+	if v.Path == "" {
 		return text
 	}
-	return v.path + ": " + text
+	return v.Path + ": " + text
 }
 
 // fields says what becomes of each field of a mapping. It is the table of the
@@ -70,6 +65,19 @@ func lost(why string) func(value) { return func(v value) { v.lose("%s", why) } }
 // refused is for a field that cannot be carried.
 func refused(advice string) func(value) { return func(v value) { v.refuse("%s", advice) } }
 
+// refusedIfNot is for a choice of which one alone can be carried.
+func refusedIfNot(choice, why string) func(value) {
+	return func(v value) {
+		if v.text() != choice {
+			v.refuse("%s: only %s can be carried", why, choice)
+		}
+	}
+}
+
+// carried is for a field that is read elsewhere, or says nothing that could be
+// lost.
+func carried(value) {}
+
 // object reads a mapping, field by field in the order written. An empty value
 // (null) is a field that is not there.
 func (v value) object(known fields) {
@@ -77,23 +85,18 @@ func (v value) object(known fields) {
 		return
 	}
 	if v.r.visit != nil {
-		v.r.visit(v.path, known)
+		v.r.visit(v.Path, known)
 	}
-	seen := map[string]int{}
-	for i := 0; i+1 < len(v.node.Content); i += 2 {
-		key := v.node.Content[i]
-		f := value{v.r, v.file, strings.TrimPrefix(v.path+"."+key.Value, "."), v.node.Content[i+1], key.Line}
-		if first, twice := seen[key.Value]; twice {
-			f.refuse("is there twice, first at line %d: remove one", first)
-			continue
-		}
-		seen[key.Value] = key.Line
-		read, ok := known[key.Value]
-		if !ok {
-			f.refuse("is no field that import knows here, and would be dropped: remove it if it is a mistake")
-			continue
-		}
-		if f.node.ShortTag() != "!!null" {
+
+	for _, field := range v.Fields() {
+		f := value{field.Value, v.r}
+		read, ok := known[field.Name]
+		switch {
+		case field.First > 0:
+			f.refuse("is there twice, first at line %d: remove one", field.First)
+		case !ok:
+			f.refuse("unknown field, which would be dropped: remove it if it is a mistake")
+		case !f.IsNull():
 			read(f)
 		}
 	}
@@ -103,31 +106,30 @@ func (v value) object(known fields) {
 // something.
 func (v value) each(visit func(name string, f value)) {
 	known := fields{}
-	if v.node.Kind == yaml.MappingNode {
-		for i := 0; i+1 < len(v.node.Content); i += 2 {
-			key := v.node.Content[i]
-			known[key.Value] = func(f value) { visit(key.Value, f) }
-			if v.node.Content[i+1].ShortTag() == "!!null" {
-				value{
-					v.r,
-					v.file,
-					strings.TrimPrefix(v.path+"."+key.Value, "."),
-					v.node.Content[i+1],
-					key.Line,
-				}.refuse("is empty: write what it is, or remove it")
-			}
+	for _, field := range v.Fields() {
+		known[field.Name] = func(f value) { visit(field.Name, f) }
+		if field.IsNull() {
+			value{field.Value, v.r}.refuse("is empty: write what it is, or remove it")
 		}
 	}
 	v.object(known)
+}
+
+// items reads a list and reads each of its values.
+func (v value) items(read func(value)) {
+	for _, item := range v.list() {
+		read(item)
+	}
 }
 
 func (v value) list() []value {
 	if !v.is(yaml.SequenceNode, "a list") {
 		return nil
 	}
+
 	var all []value
-	for i, n := range v.node.Content {
-		all = append(all, value{v.r, v.file, fmt.Sprintf("%s[%d]", v.path, i), n, n.Line})
+	for _, item := range v.Items() {
+		all = append(all, value{item, v.r})
 	}
 	return all
 }
@@ -136,7 +138,7 @@ func (v value) text() string {
 	if !v.is(yaml.ScalarNode, "text") {
 		return ""
 	}
-	return v.node.Value
+	return v.Node.Value
 }
 
 func (v value) texts() []string {
@@ -158,9 +160,10 @@ func (v value) flag() bool {
 	if !v.is(yaml.ScalarNode, "true or false") {
 		return false
 	}
-	on, err := strconv.ParseBool(v.node.Value)
+
+	on, err := strconv.ParseBool(v.Node.Value)
 	if err != nil {
-		v.refuse("must be true or false, not %.40q", v.node.Value)
+		v.refuse("must be true or false, not %.40q", v.Node.Value)
 	}
 	return on
 }
@@ -169,132 +172,79 @@ func (v value) number() int {
 	if !v.is(yaml.ScalarNode, "a number") {
 		return 0
 	}
-	n, err := strconv.Atoi(v.node.Value)
+
+	n, err := strconv.Atoi(v.Node.Value)
 	if err != nil || n < 0 {
-		v.refuse("must be a whole number, not %.40q", v.node.Value)
+		v.refuse("must be a whole number, not %.40q", v.Node.Value)
 		return 0
 	}
 	return n
 }
 
-func (v value) is(kind yaml.Kind, want string) bool {
-	switch {
-	case v.node.Kind == yaml.AliasNode:
-		v.refuse("is a YAML alias: write it out")
-	case v.node.Kind != kind:
-		v.refuse("must be %s", want)
-	default:
-		return true
+// peek is what a field holds, before it is read with the others; empty where
+// there is none.
+func (v value) peek(name string) string {
+	text := ""
+	for _, f := range v.Fields() {
+		if f.Name == name {
+			text = f.Node.Value
+		}
 	}
-	return false
+	return text
+}
+
+// words are a field's name and all texts in it.
+func (v value) words() string {
+	var b strings.Builder
+	b.WriteString(v.Path[strings.LastIndex(v.Path, ".")+1:])
+
+	var walk func(*yaml.Node)
+	walk = func(n *yaml.Node) {
+		fmt.Fprintf(&b, " %q", strings.TrimSpace(n.Value))
+		for _, child := range n.Content {
+			walk(child)
+		}
+	}
+	walk(v.Node)
+	return b.String() + "\n"
+}
+
+// is reports whether v is of the kind, which want names, and the problem when
+// it is not. Tags are not looked at: what a cluster writes has few quotes.
+func (v value) is(kind yaml.Kind, want string) bool {
+	err := v.Is(kind, "")
+	switch {
+	case errors.Is(err, strictyaml.ErrAlias):
+		v.refuse("is a YAML alias: write it out")
+	case err != nil:
+		v.refuse("must be %s", want)
+	}
+	return err == nil
 }
 
 // documents reads every YAML document of a file; JSON is YAML as well.
 func (r *report) documents(f File) []value {
-	fail := func(line int, format string, args ...any) []value {
-		r.problems = append(r.problems, policy.Position{File: f.Name, Line: line}.Problem(format, args...))
-		return nil
+	fail := func(format string, args ...any) {
+		r.problems = append(r.problems, policy.Position{File: f.Name}.Problem(format, args...))
 	}
 	if len(f.Text) > MaxFile {
-		return fail(0, "is larger than %d KiB", MaxFile>>10)
+		fail("is larger than %d KiB", MaxFile>>10)
+		return nil
 	}
+
 	var all []value
-	decoder := yaml.NewDecoder(bytes.NewReader(f.Text))
-	for {
-		var doc yaml.Node
-		err := decoder.Decode(&doc)
-		if errors.Is(err, io.EOF) {
-			return all
-		}
+	for document, err := range strictyaml.Documents(f.Text) {
 		if err != nil {
-			return fail(0, "is no valid YAML: %v", err)
+			fail("is no valid YAML: %v", err)
+			return nil
 		}
-		if len(doc.Content) == 1 && doc.Content[0].ShortTag() != "!!null" {
-			all = append(all, value{r, f.Name, "", doc.Content[0], doc.Content[0].Line})
+		if len(document.Content) != 1 {
+			continue
 		}
-	}
-}
-
-// kubernetes is one object of a cluster.
-type kubernetes struct {
-	value
-	version, kind, name string
-}
-
-// objects reads the Kubernetes objects of files; a List is taken apart.
-func (r *report) objects(files []File) []kubernetes {
-	var all []kubernetes
-	var open func(v value)
-	open = func(v value) {
-		o := kubernetes{value: v}
-		var items []value
-		if !v.is(yaml.MappingNode, "a mapping") {
-			return
-		}
-		for i := 0; i+1 < len(v.node.Content); i += 2 {
-			name, n := v.node.Content[i].Value, v.node.Content[i+1]
-			f := value{r, v.file, strings.TrimPrefix(v.path+"."+name, "."), n, v.node.Content[i].Line}
-			switch name {
-			case "apiVersion":
-				o.version = f.text()
-			case "kind":
-				o.kind = f.text()
-			case "items":
-				items = f.list()
-			case "metadata":
-				if n.Kind == yaml.MappingNode {
-					for j := 0; j+1 < len(n.Content); j += 2 {
-						if n.Content[j].Value == "name" {
-							o.name = n.Content[j+1].Value
-						}
-					}
-				}
-			}
-		}
-		if items != nil && strings.HasSuffix(o.kind, "List") {
-			for _, item := range items {
-				open(item)
-			}
-			return
-		}
-		all = append(all, o)
-	}
-	for _, f := range files {
-		for _, doc := range r.documents(f) {
-			open(doc)
+		root := strictyaml.Value{Node: document.Content[0], File: f.Name, Line: document.Content[0].Line}
+		if !root.IsNull() {
+			all = append(all, value{root, r})
 		}
 	}
 	return all
-}
-
-// object reads a whole Kubernetes object, whose spec is read by spec.
-func (o kubernetes) read(spec func(value)) {
-	carried := func(value) {}
-	o.object(fields{
-		"apiVersion": carried,
-		"kind":       carried,
-		"metadata": func(v value) {
-			v.object(fields{
-				"name": carried,
-				"namespace": refused(
-					"pullgate knows no namespaces: it would apply to every pull; take it out of the file if it should",
-				),
-				"labels":            lost("labels are the cluster's"),
-				"annotations":       lost("annotations are the cluster's"),
-				"uid":               carried, // what the cluster wrote, not the author
-				"resourceVersion":   carried,
-				"generation":        carried,
-				"creationTimestamp": carried,
-				"managedFields":     carried,
-				"finalizers":        lost("finalizers are the cluster's"),
-				"ownerReferences":   lost("owners are the cluster's"),
-				"generateName":      refused("write a name instead"),
-			})
-		},
-		"spec":   spec,
-		"status": carried,
-	})
-	if o.name == "" {
-		o.refuse("has no metadata.name: add one, it names the policy")
-	}
 }

@@ -6,14 +6,15 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// TestEveryCAHasItsOwnRoot: a trust root that stood for two CAs would have to
-// hold both, and each could make the identities that were asked of the other.
-func TestEveryCAHasItsOwnRoot(t *testing.T) {
+// A trust root that stood for two CAs would have to hold both, and each could
+// make the identities that were asked of the other.
+func TestTrustRoots(t *testing.T) {
 	keyless := func(ca string) string {
 		return `{"type": "sigstoreSigned", "fulcio": {"caPath": "/etc/pki/` +
 			ca + `.pem", "oidcIssuer": "https://i.example", "subjectEmail": "a@b.example"}, "rekorPublicKeyPath": ` +
 			`"/etc/pki/rekor.pub"}`
 	}
+
 	kyverno := func(rootsA, rootsB string) string {
 		entry := func(roots string) string {
 			return `{keyless: {issuer: "https://i.example", subject: a@b.example, roots: "` + roots + `"}}`
@@ -21,29 +22,21 @@ func TestEveryCAHasItsOwnRoot(t *testing.T) {
 		return "apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nmetadata: {name: p}\nspec:\n" +
 			"  validationFailureAction: Enforce\n" +
 			"  rules: [{name: r, verifyImages: [{imageReferences: [\"r.example/*\"], attestors: [{count: 1, " +
-			"entries: [" +
-			entry(
-				rootsA,
-			) + ", " + entry(
-			rootsB,
-		) + "]}]}]}]\n"
+			"entries: [" + entry(rootsA) + ", " + entry(rootsB) + "]}]}]}]\n"
 	}
+
 	imagePolicy := func(rootsA, rootsB string) string {
 		attestor := func(name, roots string) string {
 			return `{name: ` + name + `, cosign: {keyless: {identities: [{issuer: "https://i.example", subject: ` +
 				`a@b.example}], roots: "` + roots + `"}}}`
 		}
 		return "apiVersion: policies.kyverno.io/v1\nkind: ImageValidatingPolicy\nmetadata: {name: p}\nspec:\n" +
-			"  matchImageReferences: [{glob: \"r.example/*\"}]\n  attestors: [" + attestor(
-			"a",
-			rootsA,
-		) + ", " + attestor(
-			"b",
-			rootsB,
-		) +
-			"]\n  validations: [{expression: \"images.containers.map(image, verifyImageSignatures(image, " +
+			"  matchImageReferences: [{glob: \"r.example/*\"}]\n" +
+			"  attestors: [" + attestor("a", rootsA) + ", " + attestor("b", rootsB) + "]\n" +
+			"  validations: [{expression: \"images.containers.map(image, verifyImageSignatures(image, " +
 			"[attestors.a, attestors.b])).all(e, e > 0)\"}]\n"
 	}
+
 	for name, c := range map[string]struct {
 		format, text string
 		want         int
@@ -66,6 +59,7 @@ func TestEveryCAHasItsOwnRoot(t *testing.T) {
 			for _, problem := range result.Problems {
 				t.Fatal(problem)
 			}
+
 			var output struct {
 				TrustRoots []struct{ Name, File string } `yaml:"trustRoots"`
 			}

@@ -16,10 +16,6 @@ const (
 	publicFulcio = "https://fulcio.sigstore.dev"
 )
 
-// makeRoot says how a trust root is made that a source spread over its fields.
-const makeRoot = "make this file: cosign trusted-root create, with --fulcio, --rekor, --ctfe and --tsa for each " +
-	"the source names; until it is there nothing is admitted by it"
-
 // isAt compares an address with a public one.
 func isAt(address, public string) bool { return strings.TrimSuffix(address, "/") == public }
 
@@ -29,6 +25,11 @@ func hostOf(address string) string {
 		return u.Hostname()
 	}
 	return address
+}
+
+// noPrefix is for signatures under other tags than cosign's.
+func noPrefix() func(value) {
+	return refused("signatures are looked for under cosign's own tags alone: sign without a prefix")
 }
 
 // publicKey checks a PEM public key.
@@ -63,8 +64,14 @@ func (v value) keyService() (string, bool) {
 	return "", false
 }
 
-// exactly compares as a text does; pullgate refuses * in one, so that nobody
-// takes it for a wildcard.
+func sha256Only(v value) {
+	if v.text() != "sha256" && v.text() != "" {
+		v.refuse("signatures by keys are verified with sha256")
+	}
+}
+
+// exactly compares as a text does. pullgate refuses * in a text, which could be
+// taken for a wildcard, so that such a text becomes an expression.
 func exactly(s string) (text, expression string) {
 	if strings.Contains(s, "*") {
 		return "", regexp.QuoteMeta(s)
@@ -93,50 +100,79 @@ func (v value) expression() string {
 	return text
 }
 
-// who reads one identity of issuer and subject, the fields that all formats
-// with keyless signatures have; more are a format's own. plain carries a text.
-func (v value) who(plain func(string) (text, expression string), regexps [2]string, more fields) (identity, bool) {
+// identityForm is how a format writes the identity behind a keyless signature.
+// All have issuer and subject, which are texts.
+type identityForm struct {
+	plain         func(string) (text, expression string) // carries a text
+	issuerRegExp  string                                 // the field for an expression; "": there is none
+	subjectRegExp string
+	more          fields // the format's own
+}
+
+// identities reads a list of identities as most formats write them.
+func (v value) identities() []identity {
+	form := identityForm{
+		plain:         exactly,
+		issuerRegExp:  "issuerRegExp",
+		subjectRegExp: "subjectRegExp",
+	}
+	var all []identity
+	for _, e := range v.list() {
+		if id, ok := e.identity(form); ok {
+			all = append(all, id)
+		}
+	}
+	return all
+}
+
+// identity reads one identity; false means that a problem was reported.
+func (v value) identity(form identityForm) (identity, bool) {
 	var id identity
 	before := len(v.r.problems)
 	known := fields{
-		"issuer": func(f value) {
-			id.issuer, id.issuerRegExp = plain(f.text())
-		},
-		"subject": func(f value) {
-			id.subject, id.subjectRegExp = plain(f.text())
-		},
+		"issuer":           func(f value) { id.issuer, id.issuerRegExp = form.plain(f.text()) },
+		"subject":          func(f value) { id.subject, id.subjectRegExp = form.plain(f.text()) },
+		form.subjectRegExp: func(f value) { id.subjectRegExp = f.expression() },
 	}
-	if regexps[0] != "" {
-		known[regexps[0]] = func(f value) { id.issuerRegExp = f.expression() }
+	if form.issuerRegExp != "" {
+		known[form.issuerRegExp] = func(f value) { id.issuerRegExp = f.expression() }
 	}
-	known[regexps[1]] = func(f value) { id.subjectRegExp = f.expression() }
+
 	given := map[string]bool{}
 	for name, read := range known {
-		known[name] = func(f value) {
-			if f.node.Value == "" && f.node.Kind == yaml.ScalarNode {
-				return // as if it were not there
-			}
-			kind := strings.TrimSuffix(strings.TrimSuffix(name, "RegExp"), "Regex")
-			if given[kind] {
-				f.refuse("%s is there as text and as a regular expression: remove one", kind)
-				return
-			}
-			given[kind] = true
-			read(f)
-		}
+		kind := strings.TrimSuffix(strings.TrimSuffix(name, "RegExp"), "Regex")
+		known[name] = onceOf(kind, given, read)
 	}
-	for name, read := range more {
+	for name, read := range form.more {
 		known[name] = read
 	}
 	v.object(known)
+
 	switch {
 	case len(v.r.problems) > before:
 	case !given["issuer"]:
-		v.refuse("has no issuer: anybody can run an identity provider that names any subject; add it")
+		v.refuse("has no issuer: anyone can run an identity provider that names any subject; add it")
 	case !given["subject"]:
-		v.refuse("has no subject: everybody with an account at the issuer could sign; add it")
+		v.refuse("has no subject: anyone with an account at the issuer could sign; add it")
 	default:
 		return id, true
 	}
 	return identity{}, false
+}
+
+// onceOf reads a field of which there is a text and an expression, one of which
+// may be given. An empty one is as if it were not there.
+func onceOf(kind string, given map[string]bool, read func(value)) func(value) {
+	return func(f value) {
+		if f.Node.Value == "" && f.Node.Kind == yaml.ScalarNode {
+			return
+		}
+
+		if given[kind] {
+			f.refuse("%s is there as text and as a regular expression: remove one", kind)
+			return
+		}
+		given[kind] = true
+		read(f)
+	}
 }

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/pullgate/pullgate/cmd/pullgate/exit"
+	"github.com/pullgate/pullgate/test/rig"
+)
+
+// TestCheck: a good configuration is counted, and of a bad one every problem has its
+// place.
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	var out, errs bytes.Buffer
+	_, key := rig.KeyPair(t)
+	dir := t.TempDir()
+	rig.Write(t, dir, "a.pub", key)
+	good := rig.Write(
+		t,
+		dir,
+		"good.yaml",
+		"upstreams: [{host: a.example}]\npolicies: [{name: x, images: ['a.example/**'], authorities: [{key: "+
+			"a.pub}]}]\n",
+	)
+	if err := run(t.Context(), []string{"check", "--config", good}, &out, &errs); err != nil {
+		t.Fatalf("%v\n%s", err, errs.String())
+	}
+	if !strings.Contains(out.String(), "1 policy") {
+		t.Errorf("it says %q", out.String())
+	}
+	bad := rig.Write(t, dir, "bad.yaml", "mode: off\nupstreams: [{host: a.example}]\npolicies: [{name: x}]\n")
+	err := run(t.Context(), []string{"check", "--config", bad}, &out, &errs)
+	if exit.Code(err) != exit.Denied {
+		t.Fatalf("bad configuration: %v", err)
+	}
+	for _, line := range []int{1, 3} {
+		if want := bad + ":" + strconv.Itoa(line) + ":"; !strings.Contains(errs.String(), want) {
+			t.Errorf("no problem at %s in\n%s", want, errs.String())
+		}
+	}
+}
+
+// TestCheckStrict: what is allowed but weak is named, and nothing else is.
+func TestCheckStrict(t *testing.T) {
+	t.Parallel()
+	_, key := rig.KeyPair(t)
+	dir := t.TempDir()
+	rig.Write(t, dir, "a.pub", key)
+	const upstream = "upstreams: [{host: a.example}]\n"
+	policy := func(text string) string { return upstream + "policies: [{name: x, " + text + "}]\n" }
+
+	for _, row := range []struct{ name, text, want string }{
+		{"a key", policy("images: ['a.example/**'], authorities: [{key: a.pub}]"), ""},
+		{"an exemption", policy("images: ['a.example/b'], static: allow, expires: 2099-01-01"), ""},
+		{"a ban", policy("images: ['a.example/b'], static: deny"), ""},
+		{"no end", policy("images: ['a.example/b'], static: allow"), "has no end"},
+		{"all of a host", policy("images: ['a.example/**'], static: allow, expires: 2099-01-01"), "is no policy"},
+		{"all hosts", policy("images: ['**'], static: allow, expires: 2099-01-01"), "is no policy"},
+		{"some hosts", policy("images: ['*.example/b'], authorities: [{key: a.pub}]"), "matches hosts by a pattern"},
+		{"warn", policy("images: ['a.example/b'], mode: warn, authorities: [{key: a.pub}]"), "has no end"},
+		{"warn for all", upstream + "mode: warn\n", "refuses nothing"},
+		{"default", upstream + "defaultAction: allow\n", "whatever no policy matches"},
+		{"listener", upstream + "listen: 0.0.0.0:5000\n", "not loopback"},
+		{"http", "upstreams: [{host: a.example, url: 'http://b.example'}]\n", "plain http"},
+		{"http at 127.0.0.1", "upstreams: [{host: a.example, url: 'http://127.0.0.1:5050'}]\n", ""},
+		{"http at localhost", "upstreams: [{host: a.example, url: 'http://localhost:5050'}]\n", ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			var out, errs bytes.Buffer
+			file := rig.Write(t, dir, "c.yaml", row.text)
+			err := run(t.Context(), []string{"check", "--strict", "--config", file}, &out, &errs)
+			if (err == nil) != (row.want == "") || !strings.Contains(errs.String(), row.want) {
+				t.Errorf("%v, says %q; want %q", err, errs.String(), row.want)
+			}
+		})
+	}
+}

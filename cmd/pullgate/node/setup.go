@@ -1,0 +1,145 @@
+// Package node knows container runtimes from a node's side: the files that hold
+// each of them to the gate, and how to find out whether it is held. It does not
+// know the gate from inside, and asks it over HTTP as a runtime does.
+package node
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pullgate/pullgate/policy"
+)
+
+// File is one file of a node. Its text begins with a comment that says why it
+// looks so.
+type File struct{ Path, Text string }
+
+// Setup is what holds one runtime to the gate.
+type Setup struct {
+	Files []File
+	Notes []string // what has to be done besides, and what does not hold
+}
+
+// Plan is what a setup is for. NewPlan returns one that is checked.
+type Plan struct {
+	Gate      *url.URL
+	Upstreams []string // hosts as images carry them
+	CA        string   // PEM file of the gate's certificate authority, as the node has it
+	Version   string   // of the runtime, or ""
+}
+
+// NewPlan checks what people wrote.
+func NewPlan(gate string, upstreams []string, ca, version string) (Plan, error) {
+	u, err := url.Parse(gate)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" ||
+		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
+		const message = "--gate %q must be http:// or https://, a host and perhaps a port, e.g. http://127.0.0.1:5000"
+		return Plan{}, fmt.Errorf(message, gate)
+	}
+	if ca != "" && (u.Scheme != "https" || !filepath.IsAbs(ca)) {
+		return Plan{}, errors.New("--ca is for an https gate, and must be the file's absolute path on the node")
+	}
+	if len(upstreams) == 0 {
+		return Plan{}, errors.New("give at least one --upstream")
+	}
+
+	p := Plan{Gate: &url.URL{Scheme: u.Scheme, Host: u.Host}, CA: ca, Version: version}
+	for _, given := range upstreams {
+		host := policy.FamiliarHost(given)
+		if _, err := policy.ParseRepository(host + "/x/y"); err != nil || strings.Contains(host, "/") {
+			return Plan{}, fmt.Errorf("--upstream %q must be a registry's host as images carry it, e.g. ghcr.io", given)
+		}
+		p.Upstreams = append(p.Upstreams, host)
+	}
+	return p, nil
+}
+
+func (p Plan) insecure() bool { return p.Gate.Scheme == "http" }
+
+// trustBelow is the command for runtimes that look for authorities in a folder
+// named after the registry.
+func (p Plan) trustBelow(dir string) string {
+	dir += "/" + p.Gate.Host
+	return fmt.Sprintf("mkdir -p %s && ln -s %s %s/ca.crt", dir, p.CA, dir)
+}
+
+var setups = map[string]func(Plan) (Setup, error){
+	"containerd": containerdSetup,
+	"k3s":        func(p Plan) (Setup, error) { return rancherSetup(p, "k3s"), nil },
+	"rke2":       func(p Plan) (Setup, error) { return rancherSetup(p, "rke2"), nil },
+	"cri-o":      func(p Plan) (Setup, error) { return crioSetup(p), nil },
+	"podman":     func(p Plan) (Setup, error) { return podmanSetup(p), nil },
+	"docker":     dockerSetup,
+	"buildkit":   func(p Plan) (Setup, error) { return buildkitSetup(p), nil },
+	"talos":      func(p Plan) (Setup, error) { return talosSetup(p), nil },
+}
+
+// SetupNames returns the runtimes that FindSetup knows, sorted.
+func SetupNames() []string {
+	var names []string
+	for n := range setups {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// FindSetup returns what makes the setup of a runtime.
+func FindSetup(runtime string) (func(Plan) (Setup, error), error) {
+	setup, ok := setups[runtime]
+	if !ok {
+		return nil, fmt.Errorf("runtime %q is not known; known are %s", runtime, strings.Join(SetupNames(), ", "))
+	}
+	return setup, nil
+}
+
+// Write makes the files below dir. It writes none of them if one of them is there
+// already and says something else.
+func (s Setup) Write(dir string) error {
+	for _, f := range s.Files {
+		name := filepath.Join(dir, f.Path)
+		old, err := os.ReadFile(name)
+		if err == nil && !bytes.Equal(old, []byte(f.Text)) {
+			const message = "%s is there already and says something else: bring the two together by hand; " +
+				"nothing was written"
+			return fmt.Errorf(message, name)
+		}
+	}
+
+	for _, f := range s.Files {
+		name := filepath.Join(dir, f.Path)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			return fmt.Errorf("write node configuration: %w", err)
+		}
+		if err := os.WriteFile(name, []byte(f.Text), 0o644); err != nil {
+			return fmt.Errorf("write node configuration: %w", err)
+		}
+	}
+	return nil
+}
+
+// parseVersion reads the numbers of a runtime's version, or of another one where
+// none was given.
+func parseVersion(text, otherwise string) (major, minor int, err error) {
+	if text == "" {
+		text = otherwise
+	}
+	first, rest, _ := strings.Cut(strings.TrimPrefix(text, "v"), ".")
+	second, _, _ := strings.Cut(rest, ".")
+
+	major, err = strconv.Atoi(first)
+	if err == nil && second != "" {
+		minor, err = strconv.Atoi(second)
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("--version %q is no version: write it like 1.6 or 29", text)
+	}
+	return major, minor, nil
+}

@@ -1,0 +1,201 @@
+package server
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
+)
+
+func TestExample(t *testing.T) {
+	l, problems := Load(filepath.Join("..", "..", "..", "config.example.yaml"), os.Environ(), telemetry.None())
+	for _, p := range problems {
+		t.Error(p)
+	}
+	if l == nil || len(l.upstreams) != 2 || len(l.Policies.Policies()) != 2 {
+		t.Fatalf("loaded %+v", l)
+	}
+}
+
+// Every problem is reported at once, each with its line.
+func TestBadConfigurations(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		text string
+		want map[int]string // line → part of the message
+	}{
+		"unknown key": {
+			"upstream: []\nupstreams: [{host: a.example}]\n",
+			map[int]string{1: `unknown key "upstream"`},
+		},
+		"other case": {"Listen: x\nupstreams: [{host: a.example}]\n", map[int]string{1: `spelt "listen"`}},
+		"unknown nested key": {
+			"upstreams:\n  - host: a.example\n    auht: {type: basic}\n",
+			map[int]string{3: `unknown key "upstreams.auht"`},
+		},
+		"twice": {
+			"mode: warn\nmode: enforce\nupstreams: [{host: a.example}]\n",
+			map[int]string{2: "written twice"},
+		},
+		"several at once": {
+			"mode: off\nlog: {level: loud}\nupstreams: [{host: a.example}]\ndefaultAction: ask\n",
+			map[int]string{1: `mode is "off"`, 2: `log.level`, 4: `defaultAction`},
+		},
+		"a word for a number": {
+			"upstreams: [{host: a.example}]\nlimits:\n  descriptors: many\n",
+			map[int]string{3: "descriptors"},
+		},
+		"a word for a time": {"upstreams: [{host: a.example}]\ndrain: long\n", map[int]string{2: "drain"}},
+		"a size without unit": {
+			"upstreams: [{host: a.example}]\nlimits: {manifestBytes: 4 megabytes}\n",
+			map[int]string{2: "size"},
+		},
+		"zero limits": {
+			"upstreams: [{host: a.example}]\nlimits: {signatures: 0, verifyTimeout: 0s}\n",
+			map[int]string{2: "must be more than zero"},
+		},
+		"help of two lines": {
+			"upstreams: [{host: a.example}]\nclients: {help: \"ask\\nus\"}\n",
+			map[int]string{2: "clients.help must be one line"},
+		},
+		"long help": {
+			"upstreams: [{host: a.example}]\nclients: {help: " + strings.Repeat("x", 301) + "}\n",
+			map[int]string{2: "clients.help must be one line of at most 300 bytes"},
+		},
+		"admin hostname with a port": {
+			"upstreams: [{host: a.example}]\nadmin:\n  hostnames: [gate.example, \"gate.example:5001\"]\n",
+			map[int]string{3: `"gate.example:5001" is no host`},
+		},
+		"no upstream": {"listen: 127.0.0.1:1\n", map[int]string{0: "upstreams is empty"}},
+		"upstream twice": {
+			"upstreams:\n  - host: docker.io\n  - host: index.docker.io\n",
+			map[int]string{3: "listed twice"},
+		},
+		"url with credentials": {
+			"upstreams: [{host: a.example, url: 'https://u:p@b.example'}]\n",
+			map[int]string{1: "url"},
+		},
+		"default not listed": {
+			"upstreams: [{host: a.example}]\ndefaultUpstream: b.example\n",
+			map[int]string{2: "not among the upstreams"},
+		},
+		"keyless": {
+			"upstreams: [{host: a.example}]\npolicies:\n  - name: x\n    images: ['a.example/**']\n" +
+				"    authorities:\n      - keyless: {identities: []}\n",
+			map[int]string{6: "is empty"},
+		},
+		"threshold": {
+			"upstreams: [{host: a.example}]\npolicies:\n  - {name: x, images: ['a.example/**'], static: allow}\n" +
+				"state: {redis: {addr: x}}\n",
+			map[int]string{4: "not supported yet"},
+		},
+		"passthrough": {
+			"upstreams: [{host: a.example, auth: {type: passthrough}}]\n",
+			map[int]string{1: "not supported yet"},
+		},
+		"ecr": {
+			"upstreams: [{host: a.example, auth: {type: ecr}}]\n",
+			map[int]string{1: "not supported yet"},
+		},
+		"client certificates": {
+			"upstreams: [{host: a.example}]\nclients: {auth: mtls}\n",
+			map[int]string{2: "not supported yet"},
+		},
+		"trust roots": {
+			"upstreams: [{host: a.example}]\ntrustRoots: [{name: x, file: y}]\n",
+			map[int]string{2: "no such file"},
+		},
+		"missing key": {
+			"upstreams: [{host: a.example}]\npolicies:\n  - name: x\n    images: ['a.example/**']\n" +
+				"    authorities: [{key: none.pub}]\n",
+			map[int]string{5: "none.pub"},
+		},
+		"open credentials": {
+			"listen: 0.0.0.0:5000\nupstreams: [{host: a.example, auth: {type: basic, username: u, passwordFile: p}}]\n",
+			map[int]string{1: "read every private image"},
+		},
+		"missing password": {
+			"upstreams: [{host: a.example, auth: {type: basic, username: u, passwordFile: none}}]\n",
+			map[int]string{1: "passwordFile"},
+		},
+		"no certificate": {
+			"upstreams: [{host: a.example}]\ntls: {certFile: a.crt}\n",
+			map[int]string{2: "both certFile and keyFile"},
+		},
+		"seconds without unit": {
+			"upstreams: [{host: a.example}]\nverdicts: {ttl: 3600, staleIfError: -1h}\n",
+			map[int]string{2: "verdicts.ttl is no duration"},
+		},
+		"zero size": {
+			"upstreams: [{host: a.example}]\nlimits: {manifestBytes: 0}\nstate: {maxBytes: 1}\n",
+			map[int]string{2: "size"},
+		},
+		"tiny sizes": {
+			"upstreams: [{host: a.example}]\nlimits: {verdictBytes: 2KiB}\nstate: {maxBytes: 1KiB}\n",
+			map[int]string{2: "at least", 3: "at least"},
+		},
+		"octal and truth": {
+			"upstreams: [{host: a.example}]\nlimits: {descriptors: 0100}\nverdicts: {maxEntries: true}\n",
+			map[int]string{2: "is no number", 3: "is no number"},
+		},
+		"a number as a name": {
+			"upstreams:\n  - host: a.example\n    auth: {type: basic, username: 0123, passwordFile: p}\n",
+			map[int]string{3: "put it in quotes"},
+		},
+		"text for a list": {
+			"upstreams: [{host: a.example}]\npolicyFiles: 'a.yaml,b.yaml'\n",
+			map[int]string{2: "must be a list"},
+		},
+		"two documents": {
+			"upstreams: [{host: a.example}]\n---\nmode: warn\n",
+			map[int]string{2: "second YAML document"},
+		},
+		"credentials, no type": {
+			"upstreams:\n  - host: a.example\n    auth: {username: u, passwordFile: p}\n",
+			map[int]string{3: "no type"},
+		},
+		"passwords without basic": {
+			"upstreams: [{host: a.example}]\nclients: {htpasswdFile: x}\n",
+			map[int]string{2: "not supported yet"},
+		},
+		"url with a fragment": {
+			"upstreams: [{host: a.example, url: 'https://b.example/#x'}]\n",
+			map[int]string{1: "url"},
+		},
+		"no such certificate": {
+			"upstreams: [{host: a.example}]\ntls: {certFile: none.crt, keyFile: none.key}\n",
+			map[int]string{2: "none.crt"},
+		},
+		"too many entries": {
+			"upstreams: [{host: a.example}]\nverdicts: {maxEntries: 1000000000000}\n",
+			map[int]string{2: "at most"},
+		},
+		"a broken second document": {
+			"upstreams: [{host: a.example}]\n---\n: [\n",
+			map[int]string{0: "line"},
+		},
+		"nothing": {"# only a comment\n", map[int]string{1: "must be a mapping"}},
+		"alias": {
+			"listen: &a 127.0.0.1:1\nadmin: *a\nupstreams: [{host: a.example}]\n",
+			map[int]string{2: "aliases"},
+		},
+		"not a mapping": {"- a\n", map[int]string{1: "must be a mapping"}},
+		"not YAML":      {"a: [\n", map[int]string{0: "line"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, problems := Load(writeIn(t, t.TempDir(), "pullgate.yaml", row.text), os.Environ(), telemetry.None())
+			for line, want := range row.want {
+				found := false
+				for _, p := range problems {
+					found = found || p.Line == line && strings.Contains(p.Message, want)
+				}
+				if !found {
+					t.Errorf("no problem at line %d says %q; there are %v", line, want, problems)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,137 @@
+package server
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"net/url"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/pullgate/pullgate/cmd/pullgate/config"
+	"github.com/pullgate/pullgate/cmd/pullgate/version"
+	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/proxy/upstream"
+	"github.com/pullgate/pullgate/proxy/upstream/credentials"
+)
+
+// upstreamKey is what an upstream is made of. While it stays the same, a reload
+// keeps the upstream.
+type upstreamKey struct {
+	config config.Upstream
+	ca     [sha256.Size]byte // of its caFile; credentials are read again by the upstream itself
+}
+
+func (l *Loaded) upstreamKey(u config.Upstream) upstreamKey {
+	return upstreamKey{config: u, ca: fingerprint([]string{l.Config.Path(u.CAFile)})}
+}
+
+func (k upstreamKey) equal(other upstreamKey) bool { return reflect.DeepEqual(k, other) }
+
+// connect makes the client of every configured registry, or takes it over from
+// before, which may be nil.
+func (l *Loaded) connect(before *Loaded) []policy.Problem {
+	l.upstreams = map[string]*upstream.Upstream{}
+	l.upstreamKeys = map[string]upstreamKey{}
+
+	var list []policy.Problem
+	for i, u := range l.Config.Upstreams {
+		at := "upstreams." + strconv.Itoa(i)
+		host := policy.FamiliarHost(u.Host)
+
+		key := l.upstreamKey(u)
+		l.upstreamKeys[host] = key
+
+		roots, ok := l.roots(u)
+		if !ok {
+			list = append(list, l.Config.Problem(at, "caFile %s holds no readable PEM certificate", u.CAFile))
+			continue
+		}
+
+		if before != nil && before.upstreams[host] != nil && before.upstreamKeys[host].equal(key) {
+			l.upstreams[host] = before.upstreams[host]
+			continue
+		}
+
+		made, err := l.newUpstream(u, roots)
+		if err != nil {
+			list = append(list, l.Config.Problem(at, "upstream %s: %v", u.Host, err))
+			continue
+		}
+		l.upstreams[host] = made
+	}
+	return list
+}
+
+// roots reads an upstream's caFile; nil without one.
+func (l *Loaded) roots(u config.Upstream) (pool *x509.CertPool, ok bool) {
+	if u.CAFile == "" {
+		return nil, true
+	}
+
+	pem, err := os.ReadFile(l.Config.Path(u.CAFile))
+	if err != nil {
+		return nil, false
+	}
+	pool = x509.NewCertPool()
+	return pool, pool.AppendCertsFromPEM(pem)
+}
+
+func (l *Loaded) newUpstream(u config.Upstream, roots *x509.CertPool) (*upstream.Upstream, error) {
+	c := upstream.Config{
+		Host:      policy.FamiliarHost(u.Host),
+		UserAgent: "pullgate/" + version.String(),
+		Tracer:    l.telemetry.Tracer,
+		Meter:     l.telemetry.Meter,
+	}
+	if u.URL != "" {
+		c.URL, _ = url.Parse(u.URL) // config has checked it
+	}
+	if roots != nil {
+		c.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	}
+
+	var err error
+	if c.Auth, err = l.auth(u.Auth, c); err != nil {
+		return nil, err
+	}
+	return upstream.New(c)
+}
+
+// auth makes what the upstream c is shown from its part of the configuration.
+// What is wrong with the credentials is an error here, at load time.
+func (l *Loaded) auth(a config.Auth, c upstream.Config) (upstream.Auth, error) {
+	address, err := c.Address()
+	if err != nil {
+		return upstream.Auth{}, err
+	}
+
+	var source credentials.Source
+	switch a.Type {
+	case "basic":
+		source, err = credentials.NewBasic(a.Username, l.Config.Path(a.PasswordFile))
+	case "dockerConfig":
+		registry := credentials.Registry{Host: c.Host, Address: address.Host}
+		source, err = credentials.NewDockerConfig(l.Config.Path(a.File), registry)
+	default:
+		source = credentials.Anonymous{}
+	}
+	if err != nil {
+		return upstream.Auth{}, err
+	}
+
+	return upstream.Auth{Source: source, Realms: a.Realms}, nil
+}
+
+// hostnames maps Host headers to the upstream they select.
+func (l *Loaded) hostnames() map[string]string {
+	names := map[string]string{}
+	for _, u := range l.Config.Upstreams {
+		for _, n := range u.Hostnames {
+			names[strings.ToLower(n)] = policy.FamiliarHost(u.Host)
+		}
+	}
+	return names
+}
