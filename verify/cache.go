@@ -29,7 +29,7 @@ type cachedManifest struct {
 	oci.Manifest
 	oci.Structure
 	artifact bool          // its labels claim that it is a signature artifact
-	subject  digest.Digest // what such an artifact says it is attached to
+	subject  digest.Digest // of such an artifact: the image that its manifest names, if any
 	alias    digest.Digest // the same bytes by the other algorithm
 	written  atomic.Int64  // when its facts were written, in Unix seconds
 	seen     atomic.Int64  // when the registry last had it, in Unix seconds; 0: not known

@@ -2,7 +2,6 @@ package verify
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/pullgate/pullgate/policy"
 )
@@ -35,11 +34,9 @@ func (g *Gate) Listable(repo policy.Repository, client policy.Client) error {
 // listing. Half of the questions are left for its pulls, so that a client that
 // follows a list without end can still pull. The error is a *QuotaError.
 func (g *Gate) SpendListing(client policy.Client) error {
-	if !g.limited(client) {
-		return nil
-	}
-	if !g.quota.has(client.Addr, float64(g.quota.perMinute)/2+.5, g.config.Now()) {
-		return &QuotaError{Wait: time.Minute / time.Duration(g.quota.perMinute)}
+	half := float64(g.quota.perMinute)/2 + .5
+	if g.limited(client) && !g.quota.has(client.Addr, half, g.config.Now()) {
+		return g.quota.soon()
 	}
 	return g.Spend(client)
 }

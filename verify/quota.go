@@ -108,6 +108,12 @@ func (q *quota) has(addr string, n float64, now time.Time) bool {
 	return q.of(addr, now).left >= n
 }
 
+// soon is the refusal of a client that has a question again when the next one
+// falls due.
+func (q *quota) soon() *QuotaError {
+	return &QuotaError{Wait: time.Minute / time.Duration(q.perMinute)}
+}
+
 // of is the budget of addr as of now, while q is locked.
 func (q *quota) of(addr string, now time.Time) *budget {
 	key := network(addr)
@@ -188,7 +194,7 @@ func (g *Gate) exhausted(client policy.Client) error {
 	if !g.limited(client) || g.quota.has(client.Addr, 1, g.config.Now()) {
 		return nil
 	}
-	return &QuotaError{Wait: time.Minute / time.Duration(g.quota.perMinute)}
+	return g.quota.soon()
 }
 
 // limited reports whether client has a quota. A command of this machine's admin,
