@@ -67,6 +67,7 @@ type options struct {
 	hostnames map[string]string
 	limits    func(*verify.Limits)
 	tagTTL    time.Duration
+	recheck   time.Duration
 	action    string // defaultAction
 	password  string // file with the gate's password for reg.example
 	tracer    trace.TracerProvider
@@ -221,6 +222,7 @@ func (r *rig) snapshot() *proxy.Snapshot {
 		DenyTTL:      30 * time.Second,
 		TagTTL:       r.options.tagTTL,
 		StaleIfError: 24 * time.Hour,
+		Recheck:      r.options.recheck,
 		Now:          r.clock.now,
 	})
 	if err != nil {
