@@ -128,9 +128,9 @@ func endlessSignatures(t *testing.T, r *rig) {
 	image := r.reg.PushImage("prod/app", "")
 	r.reg.On(hostile.EndlessPaging)
 	layer := hostile.SignatureLayer(hostile.Payload("prod/app", image.Digest), newKey(t))
-	r.layered(image.Digest, bytesOf(1000, layer)...)
+	r.layered(image.Digest, bytesOf(2000, layer)...)
 	start := time.Now()
-	r.refuses(t, image, "limits.signatures")
+	r.refuses(t, image, "more than 1024 signatures over one payload")
 	if n := len(r.reg.Requests()); n > 64+64+20 || time.Since(start) > 3*time.Second {
 		t.Errorf("%d requests, %s", n, time.Since(start))
 	}
@@ -260,13 +260,13 @@ func signatureDigest(t *testing.T, r *rig) {
 }
 
 func goodAmongMany(t *testing.T, r *rig) {
-	for _, c := range []struct{ bad, status int }{{63, 200}, {64, 403}, {1000, 403}} {
+	for _, c := range []struct{ bad, status int }{{63, 200}, {64, 200}, {1023, 200}, {1024, 200}, {1025, 403}} {
 		image := r.reg.PushImage("prod/app", "")
 		payload := hostile.Payload("prod/app", image.Digest)
 		layers := bytesOf(c.bad, hostile.SignatureLayer(payload, newKey(t)))
-		r.layered(image.Digest, append(layers, hostile.SignatureLayer(payload, r.key))...)
+		r.layered(image.Digest, append([]hostile.Layer{hostile.SignatureLayer(payload, r.key)}, layers...)...)
 		g := r.get(manifests("prod/app", image.Digest))
-		if g.status != c.status || g.status == 403 && !strings.Contains(string(g.body), "limits.signatures") {
+		if g.status != c.status || g.status == 403 && !strings.Contains(string(g.body), "more than 1024 signatures") {
 			t.Errorf("%d bad ones before it: %d %.500s", c.bad, g.status, g.body)
 		}
 	}

@@ -47,7 +47,9 @@ func TestPathSpellings(t *testing.T) {
 		reg + "closed/../open/app/manifests/v1":                   400,
 		reg + "open/app/../../closed/app/manifests/v1":            400,
 		reg + "open/app/manifests/..":                             400,
-		reg + "open/app/manifests/v..1":                           400,
+		reg + "open/app/manifests/v..1":                           404, // a tag, of no manifest
+		reg + "open/app/manifests/..v":                            400,
+		reg + "open/a..b/manifests/v1":                            400,
 		"/v2/../v2/reg.example/open/app/manifests/v1":             400,
 		"/../etc/passwd":                                          400,
 		reg + "open/./app/manifests/v1":                           400,
@@ -182,8 +184,8 @@ func TestOddNames(t *testing.T) {
 func TestUpstreamChoice(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(o *options) {
-		o.policies = `[{name: all, images: ["*.example/**", "docker.io/**"], static: allow}]`
-		o.hosts = []string{"ghcr.example", "docker.io"}
+		o.policies = `[{name: all, images: ["*.example/**", "*.example:*/**", "docker.io/**"], static: allow}]`
+		o.hosts = []string{"ghcr.example", "docker.io", "port.example:5001", "written.example:80"}
 		o.fallback = "docker.io"
 		o.hostnames = map[string]string{"ghcr.gate.test": "ghcr.example", "ported.test:5000": "ghcr.example"}
 	})
@@ -232,12 +234,43 @@ func TestUpstreamChoice(t *testing.T) {
 		{path: "team/app", host: "ported.test:5000", want: "ghcr.example/team/app"},
 		{path: "team/app", host: "ported.test", want: "docker.io/team/app"},
 		{path: "team/app", host: "reg.example", want: "docker.io/team/app"}, // a Host that is not listed says nothing
+		{path: "app?ns=reg.example:80", want: "reg.example/app"},
+		{path: "reg.example:80/app", want: "reg.example/app"},
+		{path: "docker.io:443/app", want: "docker.io/library/app"},
+		{path: "app?ns=index.docker.io:443", want: "docker.io/library/app"},
+		{path: "app?ns=port.example:5001", want: "port.example:5001/app"},
+		{path: "port.example:5001/app", want: "port.example:5001/app"},
+		{path: "app?ns=PORT.example:5001", want: "port.example:5001/app"},
+		{path: "app?ns=written.example", want: "written.example:80/app"},
+		{path: "app?ns=written.example:80", want: "written.example:80/app"},
+		{path: "app?ns=written.example:443", status: 404},
+		{path: "app?ns=port.example", status: 404},
+		{path: "app?ns=port.example:443", status: 404},
+		{path: "app?ns=port.example:5002", status: 404},
+		{path: "app?ns=reg.example:5001", status: 404},
+		{path: "reg.example:5001/app", status: 404},
+		{path: "reg.example:8080/team/app", status: 404},
+		{path: "docker.io:5000/app", status: 404},
 		{path: "unlisted.example/app", status: 404},
 		{path: "app?ns=unlisted.example", status: 404},
 		{path: "reg.example/app?ns=unlisted.example", status: 404},
 		{path: "app?ns=reg.example.unlisted.example", status: 404},
 		{path: "app?ns=localhost", status: 404},
 		{path: "app?ns=127.0.0.1:22", status: 404},
+		{path: "app?ns=[::1]:5000", status: 404},
+		{path: "app?ns=a..b", status: 400},
+		{path: "app?ns=.", status: 400},
+		{path: "app?ns=-x", status: 400},
+		{path: "app?ns=x-.example", status: 400},
+		{path: "app?ns=reg.example%00", status: 400},
+		{path: "app?ns=reg.example%0a", status: 400},
+		{path: "app?ns=reg.example:", status: 400},
+		{path: "app?ns=reg.example:0", status: 400},
+		{path: "app?ns=reg.example:65536", status: 400},
+		{path: "app?ns=reg.example:+80", status: 400},
+		{path: "app?ns=reg.example:443:443", status: 400},
+		{path: "app?ns=:443", status: 400},
+		{path: "app?ns=[::1", status: 400},
 		{path: "app?ns=", status: 400},
 		{path: "app?ns", status: 400},
 		{path: "app?ns=reg.example&ns=reg.example", status: 400},
@@ -272,6 +305,16 @@ func TestUpstreamChoice(t *testing.T) {
 	}
 	r.reload(func(o *options) { o.fallback = "" })
 	r.get("/v2/team/app/manifests/v1").refused(t, http.StatusNotFound, "NAME_UNKNOWN")
+}
+
+// A tag may hold two dots, and is served as it is listed.
+func TestDottedTags(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for _, tag := range []string{"1..2", "v1.0..dirty", "a..", "_..x"} {
+		image := r.reg.PushImage("open/app", tag)
+		r.get(manifests("open/app", tag)).served(t, image.Manifest)
+	}
 }
 
 // Policies see the familiar name, whatever way it was asked for.

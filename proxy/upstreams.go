@@ -16,6 +16,15 @@ import (
 // Upstreams are the configured registries by familiar host.
 type Upstreams map[string]*upstream.Upstream
 
+// impliedPort says which port the registry host means when none is written, and
+// whether it is configured.
+func (u Upstreams) impliedPort(host string) (string, bool) {
+	if found, ok := u[host]; ok {
+		return found.ImpliedPort(), true
+	}
+	return "", false
+}
+
 // OpenBlob implements Blobs for repositories whose host is configured: it
 // fetches the blob from there and hashes it on its way.
 func (u Upstreams) OpenBlob(ctx context.Context, q BlobQuery) (*Blob, error) {

@@ -18,7 +18,8 @@ func TestReasonCodes(t *testing.T) {
 		keyA     = policyHead + `authorities: [{key: a.pub}]}]`
 		attested = policyHead + `authorities: [{name: a, key: a.pub}], attestations: [{type: slsaprovenance1`
 		logged   = policyHead + `authorities: [{key: a.pub, transparencyLog: require, trustRoot: logged}]}]`
-		ofAnna   = policyHead + `authorities: [{name: anna, certificate: {rootsFile: corp.pem, subject: a@acme.example}}]}]`
+		ofAnna   = policyHead + `authorities: [{name: anna, ` +
+			`certificate: {rootsFile: corp.pem, subject: a@acme.example}}]}]`
 	)
 	byA := func(d digest.Digest) []hostile.Layer { return []hostile.Layer{s.sign(d, "a")} }
 	byB := func(d digest.Digest) []hostile.Layer { return []hostile.Layer{s.sign(d, "b")} }
@@ -30,7 +31,11 @@ func TestReasonCodes(t *testing.T) {
 		layers func(digest.Digest) []hostile.Layer
 		want   []reason.Code
 	}{
-		"no policy":         {`[{name: p, images: ["nowhere.example/**"], authorities: [{key: a.pub}]}]`, byA, []reason.Code{reason.NoPolicy}},
+		"no policy": {
+			`[{name: p, images: ["nowhere.example/**"], authorities: [{key: a.pub}]}]`,
+			byA,
+			[]reason.Code{reason.NoPolicy},
+		},
 		"denied repository": {policyHead + `static: deny}]`, byA, []reason.Code{reason.StaticDeny}},
 		"exemption ended":   {policyHead + `static: allow, expires: 2020-01-01}]`, byA, []reason.Code{reason.Expired}},
 		"nothing": {
@@ -54,8 +59,12 @@ func TestReasonCodes(t *testing.T) {
 			},
 			[]reason.Code{reason.Certificate},
 		},
-		"no log entry":  {logged, byA, []reason.Code{reason.LogEntry}},
-		"no annotation": {policyHead + `annotations: {x: y}, authorities: [{key: a.pub}]}]`, byA, []reason.Code{reason.Annotation}},
+		"no log entry": {logged, byA, []reason.Code{reason.LogEntry}},
+		"no annotation": {
+			policyHead + `annotations: {x: y}, authorities: [{key: a.pub}]}]`,
+			byA,
+			[]reason.Code{reason.Annotation},
+		},
 		"threshold": {
 			policyHead + `threshold: 2, authorities: [{key: a.pub}, {key: b.pub}]}]`,
 			byA,

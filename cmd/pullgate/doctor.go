@@ -13,6 +13,7 @@ import (
 
 	"github.com/pullgate/pullgate/cmd/pullgate/config"
 	"github.com/pullgate/pullgate/cmd/pullgate/exit"
+	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
 	"github.com/pullgate/pullgate/cmd/pullgate/node"
 	"github.com/pullgate/pullgate/cmd/pullgate/show"
 )
@@ -45,18 +46,18 @@ It exits 0 when all are held, 1 when one is not, 2 when that could not be told.`
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if configFile != "" {
 				if err := completeDoctor(d, configFile); err != nil {
-					return exit.With(exit.Denied, err)
+					return err
 				}
 			}
 			if err := d.Check(); err != nil {
-				return exit.With(exit.Denied, err)
+				return err
 			}
 			if err := d.CheckGate(cmd.Context()); err != nil {
 				return err
 			}
 			chosen, err := node.ChooseRuntimes(names)
 			if err != nil {
-				return exit.With(exit.Denied, err)
+				return err
 			}
 
 			var found []node.Finding
@@ -108,6 +109,9 @@ func completeDoctor(d *node.Doctor, file string) error {
 	}
 	if d.Canary == "" {
 		d.Canary = c.Canary
+	}
+	if image, err := imagename.Parse(d.Canary); err == nil && c.Image(image) != image {
+		d.Canary = c.Image(image).String()
 	}
 	return nil
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/pullgate/pullgate/cmd/pullgate/exit"
 	"github.com/pullgate/pullgate/cmd/pullgate/node"
 )
 
@@ -31,20 +30,20 @@ Whether a node really is held, ` + "`pullgate doctor`" + ` finds out.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			setupFor, err := node.FindSetup(args[0])
 			if err != nil {
-				return exit.With(exit.Denied, err)
+				return err
 			}
 			plan, err := node.NewPlan(gate, upstreams, ca, version)
 			if err != nil {
-				return exit.With(exit.Denied, err)
+				return err
 			}
 			setup, err := setupFor(plan)
 			if err != nil {
-				return exit.With(exit.Denied, err)
+				return err
 			}
 
 			if dir != "" {
 				if err := setup.Write(dir); err != nil {
-					return exit.With(exit.Denied, err)
+					return err
 				}
 			}
 			return printSetup(cmd.OutOrStdout(), setup, dir)

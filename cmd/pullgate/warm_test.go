@@ -77,7 +77,8 @@ func TestWarmStandalone(t *testing.T) {
 	}
 	defer func() { _ = gate.Close() }()
 	_, index := rig.Get(t, "http://"+r.Gate+"/v2/demo.example/multi/manifests/latest")
-	_, manifest := rig.Get(t, "http://"+r.Gate+"/v2/demo.example/multi/manifests/"+rig.Between(index, `"digest":"`, `"`))
+	child := rig.Between(index, `"digest":"`, `"`)
+	_, manifest := rig.Get(t, "http://"+r.Gate+"/v2/demo.example/multi/manifests/"+child)
 	image, err := imagename.Parse("demo.example/multi@" + rig.Between(manifest, `"digest":"`, `"`))
 	if err != nil {
 		t.Fatal(err)

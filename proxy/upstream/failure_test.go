@@ -162,7 +162,7 @@ func TestStatuses(t *testing.T) {
 				check(err)
 				_, _, err = u.Resolve(t.Context(), repo, "latest")
 				check(err)
-				_, _, err = u.Tags(t.Context(), repo, "", "", plenty)
+				_, _, err = u.Tags(t.Context(), repo, "", plenty)
 				check(err)
 				b, err := u.OpenBlob(t.Context(), repo, someHash, http.MethodGet, "")
 				check(err)
@@ -235,7 +235,7 @@ func TestStalledServer(t *testing.T) {
 			return err
 		},
 		"Tags": func(u *Upstream, ctx context.Context) error {
-			_, _, err := u.Tags(ctx, repo, "", "", plenty)
+			_, _, err := u.Tags(ctx, repo, "", plenty)
 			return err
 		},
 	}
@@ -404,7 +404,7 @@ func TestErrorsWithoutSecrets(t *testing.T) {
 				_, _, errResolve := u.Resolve(t.Context(), repo, "latest")
 				_, errBlob := u.Blob(t.Context(), repo, someHash, plenty)
 				_, errReferrers := u.Referrers(t.Context(), repo, someHash, plenty)
-				_, _, errTags := u.Tags(t.Context(), repo, "", "", plenty)
+				_, _, errTags := u.Tags(t.Context(), repo, "", plenty)
 				if errManifest == nil || errBlob == nil {
 					t.Errorf("a failure went unnoticed: %v, %v", errManifest, errBlob)
 				}

@@ -128,6 +128,10 @@ func New(c Config) (*Upstream, error) {
 	return u, nil
 }
 
+// ImpliedPort is the port that the registry's name means when none is written:
+// that of its URL's scheme.
+func (u *Upstream) ImpliedPort() string { return policy.ImpliedPort(u.base.Scheme) }
+
 // Close closes idle connections and ends the requests whose answer is not needed
 // any more. Other requests that are under way go on.
 func (u *Upstream) Close() {

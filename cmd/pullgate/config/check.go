@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"regexp"
@@ -14,7 +15,11 @@ import (
 	"github.com/pullgate/pullgate/policy"
 )
 
+// writeAddress is what to do about an address to listen on.
+const writeAddress = "write host:port, e.g. 127.0.0.1:5000"
+
 const (
+	maxPort          = 65535
 	maxVerdicts      = 100_000_000 // entries; each takes some hundred bytes
 	maxDecisionFiles = 1000
 	maxHelp          = 300 // bytes: clients print it after every refusal
@@ -31,12 +36,14 @@ var hostname = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$`
 // checks collects what is wrong with a configuration beyond types.
 type checks struct {
 	*Config
+	unread   []string // keys whose values could not be read
 	problems []policy.Problem
 }
 
-// check returns everything that is wrong beyond types.
-func (c *Config) check() []policy.Problem {
-	k := &checks{Config: c}
+// check returns everything that is wrong beyond types. unread are the keys whose
+// values could not be read: what is wrong with them has been said.
+func (c *Config) check(unread []string) []policy.Problem {
+	k := &checks{Config: c, unread: unread}
 
 	k.gate()
 	k.clients()
@@ -50,7 +57,13 @@ func (c *Config) check() []policy.Problem {
 	return k.problems
 }
 
+// add reports a problem, unless the value at path could not be read anyway.
 func (k *checks) add(path, format string, args ...any) {
+	for _, u := range k.unread {
+		if path == u || strings.HasPrefix(path, u+".") {
+			return
+		}
+	}
 	k.problems = append(k.problems, k.Problem(path, format, args...))
 }
 
@@ -61,8 +74,12 @@ func (k *checks) oneOf(path, got string, allowed ...string) {
 }
 
 func (k *checks) address(path, addr string) {
-	if _, _, err := net.SplitHostPort(addr); err != nil {
-		k.add(path, "%s is %q; write host:port, e.g. 127.0.0.1:5000", path, addr)
+	_, port, err := net.SplitHostPort(addr)
+	if n, nerr := strconv.Atoi(port); err == nil && nerr == nil && (n < 0 || n > maxPort) {
+		err = fmt.Errorf("a port is at most %d", maxPort)
+	}
+	if err != nil {
+		k.add(path, "%s is %q; %s", path, addr, writeAddress)
 	}
 }
 
@@ -82,10 +99,12 @@ func (k *checks) gate() {
 		return
 	}
 	image, err := imagename.Parse(k.Canary)
+	image = k.Image(image)
+	_, known := k.UpstreamHost(image.Host)
 	switch {
 	case err != nil:
 		k.add("canary", "canary: %v", err)
-	case !k.hasUpstream(image.Host):
+	case !known:
 		k.add("canary", "canary %s is on %s, which is not among the upstreams", k.Canary, image.Host)
 	}
 }
@@ -199,11 +218,4 @@ func (k *checks) sizes() {
 // isPrintable reports whether every character of s can stand in a line.
 func isPrintable(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
-}
-
-// hasUpstream reports whether a registry, by its familiar name, is an upstream.
-func (c *Config) hasUpstream(host string) bool {
-	return slices.ContainsFunc(c.Upstreams, func(u Upstream) bool {
-		return policy.FamiliarHost(u.Host) == host
-	})
 }

@@ -175,11 +175,12 @@ func (c *Config) PolicyInput() policy.Input {
 		FilesLine:         c.line("policyFiles"),
 		DefaultAction:     c.DefaultAction,
 		DefaultActionLine: c.line("defaultAction"),
+		ImpliedPort:       c.impliedPort,
 	}
 
 	// A canary that is no image name has been reported by check.
 	if canary, err := imagename.Parse(c.Canary); c.Canary != "" && err == nil {
-		in.Canary, in.CanaryLine = canary.Repository, c.line("canary")
+		in.Canary, in.CanaryLine = c.Image(canary).Repository, c.line("canary")
 	}
 	return in
 }

