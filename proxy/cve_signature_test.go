@@ -70,6 +70,9 @@ func logEntryOfAnotherSignature(t *testing.T, _ *rig) {
 	over := func(image digest.Digest, key *ecdsa.PrivateKey) hostile.Layer {
 		return hostile.SignatureLayer(hostile.Payload("prod/app", image), key)
 	}
+	loggedBy := func(key *ecdsa.PrivateKey) func(digest.Digest) hostile.Layer {
+		return func(image digest.Digest) hostile.Layer { return log.logged(over(image, key), key) }
+	}
 	good := r.reg.PushImage("prod/app", "")
 	genuine := log.logged(over(good.Digest, r.key), r.key)
 
@@ -81,8 +84,8 @@ func logEntryOfAnotherSignature(t *testing.T, _ *rig) {
 	}{
 		{r.key, func(image digest.Digest) hostile.Layer { return over(image, r.key) }, unproven}, // it has none
 		{r.key, func(digest.Digest) hostile.Layer { return genuine }, unproven},
-		{r.key, func(image digest.Digest) hostile.Layer { return log.logged(over(image, r.key), r.key) }, unproven},
-		{r.key, func(image digest.Digest) hostile.Layer { return log.logged(over(image, stranger), stranger) }, unproven},
+		{r.key, loggedBy(r.key), unproven},
+		{r.key, loggedBy(stranger), unproven},
 		{stranger, func(digest.Digest) hostile.Layer { return genuine }, unknown},
 	} {
 		image := r.reg.PushImage("prod/app", "")

@@ -68,10 +68,13 @@ type options struct {
 	hostnames map[string]string
 	limits    func(*verify.Limits)
 	tagTTL    time.Duration
+	recheck   time.Duration
 	action    string // defaultAction
 	password  string // file with the gate's password for reg.example
 	tracer    trace.TracerProvider
 	help      string
+	canary    policy.Repository
+	streams   proxy.StreamLimits
 
 	trustRoots string // YAML of policies' trust roots
 	trust      sigs.Trust
@@ -119,7 +122,12 @@ func newRig(t *testing.T, change ...func(*options)) *rig {
 		upstreams: map[string]*upstream.Upstream{},
 		clock:     &clock{},
 	}
-	r.options = options{policies: standard, hosts: []string{}, tracer: tracenoop.NewTracerProvider()}
+	r.options = options{
+		policies: standard,
+		hosts:    []string{},
+		tracer:   tracenoop.NewTracerProvider(),
+		streams:  proxy.StreamLimits{All: 1000, Client: 1000, MinRate: 1},
+	}
 	for _, c := range change {
 		c(&r.options)
 	}
@@ -219,6 +227,7 @@ func (r *rig) snapshot() *proxy.Snapshot {
 		DenyTTL:      30 * time.Second,
 		TagTTL:       r.options.tagTTL,
 		StaleIfError: 24 * time.Hour,
+		Recheck:      r.options.recheck,
 		Now:          r.clock.now,
 	})
 	if err != nil {
@@ -230,6 +239,7 @@ func (r *rig) snapshot() *proxy.Snapshot {
 		Hostnames:       r.options.hostnames,
 		DefaultUpstream: r.options.fallback,
 		Help:            r.options.help,
+		Streams:         r.options.streams,
 		Listings: proxy.ListingLimits{
 			Timeout: limits.VerifyTimeout,
 			Bytes:   limits.ManifestBytes,
@@ -244,7 +254,12 @@ func (r *rig) policies(text string) *policy.Set {
 	if err := yaml.Unmarshal([]byte(strings.ReplaceAll(text, "KEY", key)), &doc); err != nil {
 		r.t.Fatal(err)
 	}
-	in := policy.Input{ConfigFile: "config.yaml", Inline: doc.Content[0], DefaultAction: r.options.action}
+	in := policy.Input{
+		ConfigFile:    "config.yaml",
+		Inline:        doc.Content[0],
+		DefaultAction: r.options.action,
+		Canary:        r.options.canary,
+	}
 	if r.options.trustRoots != "" {
 		var roots yaml.Node
 		if err := yaml.Unmarshal([]byte(r.options.trustRoots), &roots); err != nil {

@@ -70,7 +70,8 @@ func (l *transparencyLog) root() []byte {
 		nil,
 		`{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1","tlogs":[{`+
 			`"baseUrl":"https://log.example","hashAlgorithm":"SHA2_256","publicKey":{"rawBytes":%q,`+
-			`"keyDetails":"PKIX_ECDSA_P256_SHA_256","validFor":{"start":"2020-01-01T00:00:00Z"}},"logId":{"keyId":%q}}]}`,
+			`"keyDetails":"PKIX_ECDSA_P256_SHA_256","validFor":{"start":"2020-01-01T00:00:00Z"}},`+
+			`"logId":{"keyId":%q}}]}`,
 		base64Of(l.public()),
 		base64Of(l.id()),
 	)

@@ -13,8 +13,11 @@ import (
 	"github.com/pullgate/pullgate/policy"
 )
 
+// usualConfig is the configuration where none is named.
+const usualConfig = "pullgate.yaml"
+
 func configFlag(cmd *cobra.Command, file *string) {
-	cmd.Flags().StringVarP(file, "config", "c", "pullgate.yaml", "the configuration `FILE`")
+	cmd.Flags().StringVarP(file, "config", "c", usualConfig, "the configuration `FILE`")
 }
 
 // load loads a configuration for a command that measures nothing, and prints its

@@ -46,7 +46,11 @@ Signatures are the ones cosign makes: a Sigstore bundle as cosign 3, or with
 			}
 
 			for _, image := range images {
-				signed, err := p.SignImage(cmd.Context(), pastGate(cmd, image))
+				image, err := pastGate(cmd, image)
+				if err != nil {
+					return err
+				}
+				signed, err := p.SignImage(cmd.Context(), image)
 				for _, d := range signed {
 					fmt.Fprintf(cmd.OutOrStdout(), "signed %s (%s)\n", d, p.Format)
 				}

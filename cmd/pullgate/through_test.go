@@ -91,10 +91,9 @@ func TestNamesThroughGateWithoutPort(t *testing.T) {
 		r.Gate + "/demo.example/unsigned": "demo.example/unsigned:latest",
 		r.Gate + "/demo.example":          r.Gate + "/demo.example",
 		"127.0.0.1:1/demo.example/signed": "127.0.0.1:1/demo.example/signed",
-		"A B":                             "A B",
 	} {
-		if got := pastGate(cmd, name); got != want {
-			t.Errorf("%s is asked for as %s, want %s", name, got, want)
+		if got, err := pastGate(cmd, name); err != nil || got != want {
+			t.Errorf("%s is asked for as %s, %v; want %s", name, got, err, want)
 		}
 	}
 }

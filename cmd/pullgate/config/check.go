@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"regexp"
@@ -14,10 +15,16 @@ import (
 	"github.com/pullgate/pullgate/policy"
 )
 
+// writeAddress is what to do about an address to listen on.
+const writeAddress = "write host:port, e.g. 127.0.0.1:5000"
+
 const (
+	maxPort          = 65535
 	maxVerdicts      = 100_000_000 // entries; each takes some hundred bytes
 	maxDecisionFiles = 1000
 	maxHelp          = 300 // bytes: clients print it after every refusal
+
+	maxMinRate = 1 << 20 // bytes per second
 
 	leastMessage = 64 << 10 // bytes of one manifest or payload
 	leastTotal   = 1 << 20  // bytes of everything that is read or kept together
@@ -29,12 +36,14 @@ var hostname = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$`
 // checks collects what is wrong with a configuration beyond types.
 type checks struct {
 	*Config
+	unread   []string // keys whose values could not be read
 	problems []policy.Problem
 }
 
-// check returns everything that is wrong beyond types.
-func (c *Config) check() []policy.Problem {
-	k := &checks{Config: c}
+// check returns everything that is wrong beyond types. unread are the keys whose
+// values could not be read: what is wrong with them has been said.
+func (c *Config) check(unread []string) []policy.Problem {
+	k := &checks{Config: c, unread: unread}
 
 	k.gate()
 	k.clients()
@@ -48,7 +57,13 @@ func (c *Config) check() []policy.Problem {
 	return k.problems
 }
 
+// add reports a problem, unless the value at path could not be read anyway.
 func (k *checks) add(path, format string, args ...any) {
+	for _, u := range k.unread {
+		if path == u || strings.HasPrefix(path, u+".") {
+			return
+		}
+	}
 	k.problems = append(k.problems, k.Problem(path, format, args...))
 }
 
@@ -59,8 +74,12 @@ func (k *checks) oneOf(path, got string, allowed ...string) {
 }
 
 func (k *checks) address(path, addr string) {
-	if _, _, err := net.SplitHostPort(addr); err != nil {
-		k.add(path, "%s is %q; write host:port, e.g. 127.0.0.1:5000", path, addr)
+	_, port, err := net.SplitHostPort(addr)
+	if n, nerr := strconv.Atoi(port); err == nil && nerr == nil && (n < 0 || n > maxPort) {
+		err = fmt.Errorf("a port is at most %d", maxPort)
+	}
+	if err != nil {
+		k.add(path, "%s is %q; %s", path, addr, writeAddress)
 	}
 }
 
@@ -144,6 +163,9 @@ func (k *checks) state() {
 	if k.Manifests.TagTTL < 0 {
 		k.add("manifests.tagTTL", "manifests.tagTTL must not be negative")
 	}
+	if k.Manifests.Recheck <= 0 {
+		k.add("manifests.recheck", "manifests.recheck must be positive")
+	}
 }
 
 // positive checks what would stop the gate, or bound nothing, at zero.
@@ -157,6 +179,8 @@ func (k *checks) positive() {
 		{"limits.verdictsInFlight", int64(k.Limits.VerdictsInFlight)},
 		{"limits.verifyTimeout", int64(k.Limits.VerifyTimeout)},
 		{"limits.clientMisses", int64(k.Limits.ClientMisses)},
+		{"limits.blobStreams", int64(k.Limits.BlobStreams)},
+		{"limits.clientBlobStreams", int64(k.Limits.ClientBlobStreams)},
 		{"verdicts.ttl", int64(k.Verdicts.TTL)},
 		{"verdicts.denyTTL", int64(k.Verdicts.DenyTTL)},
 		{"verdicts.maxEntries", k.Verdicts.MaxEntries},
@@ -164,6 +188,10 @@ func (k *checks) positive() {
 		{"decisions.keep", int64(k.Decisions.Keep)},
 	}
 
+	if k.Limits.BlobMinRate > maxMinRate {
+		k.add("limits.blobMinRate", "limits.blobMinRate must be at most %d MiB, or it would cut off real clients",
+			maxMinRate>>20)
+	}
 	for _, n := range numbers {
 		if n.value <= 0 {
 			k.add(n.path, "%s must be more than zero", n.path)

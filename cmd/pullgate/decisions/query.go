@@ -33,6 +33,7 @@ type Query struct {
 	ID      string
 	Image   policy.Image // with a reference or without
 	Outcome string
+	Kind    string
 	Limit   int // records that are found at most
 }
 
@@ -81,6 +82,7 @@ func (q Query) matches(r *Record) bool {
 	return (q.ID == "" || r.ID == q.ID) &&
 		(repo == "" || r.Image == repo) &&
 		(q.Outcome == "" || r.Outcome == q.Outcome) &&
+		(q.Kind == "" || r.Kind == q.Kind) &&
 		(reference == "" || r.Reference == reference || r.Digest == reference)
 }
 
@@ -142,9 +144,12 @@ func (q Query) needles() [][]byte {
 	return needles
 }
 
-// outcomeKey is how the outcome begins in a line of ours. In a text, the quotes
-// would have backslashes before them.
-var outcomeKey = []byte(`"outcome":"`)
+// How two fields begin in a line of ours. In a text, the quotes would have
+// backslashes before them.
+var (
+	outcomeKey = []byte(`"outcome":"`)
+	kindKey    = []byte(`"kind":"`)
+)
 
 // mayMatch reports whether the record in a line may be one that q matches. To look
 // at the text costs a tenth of decoding it, so that a search through all that is
@@ -155,12 +160,17 @@ func (q Query) mayMatch(line []byte, needles [][]byte) bool {
 			return false
 		}
 	}
-	if q.Outcome == "" {
+	return mayHold(line, outcomeKey, q.Outcome) && mayHold(line, kindKey, q.Kind)
+}
+
+// mayHold reports whether the field that begins with key may have the value want.
+// Another program may have written the line otherwise.
+func mayHold(line, key []byte, want string) bool {
+	if want == "" {
 		return true
 	}
-
-	_, rest, ours := bytes.Cut(line, outcomeKey)
-	return !ours || bytes.HasPrefix(rest, []byte(q.Outcome+`"`))
+	_, rest, ours := bytes.Cut(line, key)
+	return !ours || bytes.HasPrefix(rest, []byte(want+`"`))
 }
 
 // find returns the first records that q matches among lines; more means that

@@ -21,8 +21,11 @@ const (
 	OutcomeUnknown = "unknown" // refused: a part of no image that the gate has admitted
 )
 
-// KindManifest is the kind of a record about a manifest.
-const KindManifest = "manifest"
+// The kinds of records: about a manifest, or a config or a layer.
+const (
+	KindManifest = "manifest"
+	KindBlob     = "blob"
+)
 
 // Outcomes returns every outcome that a record may have.
 func Outcomes() []string {

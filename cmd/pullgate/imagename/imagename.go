@@ -4,6 +4,7 @@ package imagename
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 
@@ -17,6 +18,10 @@ const maxError = 500
 // Parse reads one image name. A name without a registry is on Docker Hub, one
 // without a tag or a digest has the tag "latest". Its errors are printable.
 func Parse(image string) (policy.Image, error) {
+	if scheme, _, written := strings.Cut(image, "://"); written {
+		const message = "%.300q is no image name: leave out %.20q, as in ghcr.io/acme/app:v1"
+		return policy.Image{}, fmt.Errorf(message, image, scheme+"://")
+	}
 	ref, err := name.ParseReference(pastGate(image))
 	if err != nil {
 		// The parser repeats the name as it is.

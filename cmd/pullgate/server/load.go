@@ -1,10 +1,13 @@
 package server
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
+	"math"
 	"path/filepath"
+	"slices"
 
 	"github.com/pullgate/pullgate/cmd/pullgate/config"
 	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
@@ -53,17 +56,37 @@ func read(file string, environ []string, t *telemetry.SDK, before *Loaded) (*Loa
 	set, more := policy.Load(c.PolicyInput())
 	problems = append(problems, more...)
 	l := &Loaded{Config: c, Policies: set, telemetry: t}
-	if len(problems) > 0 {
-		return l, problems
+	more = l.connect(before)
+	more = append(more, l.checkSignatureHosts()...)
+	more = append(more, l.checkTrust()...)
+	if _, err := l.certificate(); err != nil && c.TLS.KeyFile != "" {
+		more = append(more, c.Problem("tls", "%v", err))
+	}
+	problems = append(problems, notSaid(problems, more)...)
+
+	return l, sorted(problems, file)
+}
+
+// sorted puts the configuration's problems in the order of its lines, before those of
+// policy files, which have their order.
+func sorted(problems []policy.Problem, file string) []policy.Problem {
+	line := func(p policy.Problem) int {
+		if p.File == file {
+			return p.Line
+		}
+		return math.MaxInt
 	}
 
-	problems = l.connect(before)
-	problems = append(problems, l.checkSignatureHosts()...)
-	problems = append(problems, l.checkTrust()...)
-	if _, err := l.certificate(); err != nil {
-		problems = append(problems, c.Problem("tls", "%v", err))
-	}
-	return l, problems
+	slices.SortStableFunc(problems, func(a, b policy.Problem) int { return cmp.Compare(line(a), line(b)) })
+	return problems
+}
+
+// notSaid returns the problems in more that stand at a line of their own: at one
+// that has a problem already, another mostly follows from it.
+func notSaid(problems, more []policy.Problem) []policy.Problem {
+	return slices.DeleteFunc(more, func(m policy.Problem) bool {
+		return slices.ContainsFunc(problems, func(p policy.Problem) bool { return p.Position == m.Position })
+	})
 }
 
 // Through returns l with every registry asked through wrap. Look-ups are not called
