@@ -64,7 +64,8 @@ func (q *question) fetchTag(tag string) fetchFunc {
 }
 
 // refreshTag asks with a HEAD what tag stands for now, and gets that manifest,
-// at the client's expense, only if it is not known.
+// at the client's expense, only if it is not known. A HEAD that says nothing is
+// followed by a GET: that the tag has moved must not go unnoticed.
 func (q *question) refreshTag(tag string) fetchFunc {
 	return func(ctx context.Context, registry Registry) (*cachedManifest, error) {
 		// A third of the time: what follows an upstream that stalls needs some.
@@ -72,8 +73,14 @@ func (q *question) refreshTag(tag string) fetchFunc {
 		defer cancel()
 
 		d, ok, err := registry.Resolve(brief, q.repo, tag)
-		if err != nil {
+		switch {
+		case err != nil && (brief.Err() != nil || !oci.IsUnavailable(err)):
 			return nil, err
+		case err != nil: // it hung up, as some do on HEAD alone
+			if q.mayAskUpstream() != nil {
+				return nil, err
+			}
+			return q.fetch(brief, registry, q.repo.Tagged(tag))
 		}
 		if m, err := q.known(ctx, d); ok && m != nil && err == nil {
 			return m, nil
