@@ -180,6 +180,19 @@ func TestBundleOrder(t *testing.T) {
 		})
 	}
 
+	t.Run("attestations alone", func(t *testing.T) {
+		image := r.reg.PushImage("prod/app", "")
+		for i := range 100 {
+			statement := statementOf(image.Digest, slsa) + strings.Repeat(" ", i)
+			r.bundled(image.Digest, dsse(t, stranger, theirs, inToto, statement))
+		}
+		e := r.get(manifests("prod/app", image.Digest)).refused(t, http.StatusForbidden, "DENIED")
+		if message := e.Errors[0].Message; !strings.Contains(message, "100 signatures found") ||
+			strings.Contains(message, "limits.signatures") {
+			t.Errorf("what cannot count fills no limit: %s", message)
+		}
+	})
+
 	t.Run("many in one manifest", func(t *testing.T) {
 		image := r.reg.PushImage("prod/app", "")
 		layers := several(100, func(i int) hostile.Layer {
@@ -236,6 +249,23 @@ func TestCertificateOrder(t *testing.T) {
 			r.outcome(t, image, test.note)
 		})
 	}
+
+	shared := func(image digest.Digest, c *x509.Certificate, key *ecdsa.PrivateKey) hostile.Layer {
+		return layer(image, 1000, c, key)
+	}
+	t.Run("1100 strangers' over the same payload", func(t *testing.T) {
+		image := r.reg.PushImage("prod/app", "")
+		newer := bytesOf(1100, shared(image.Digest, theirs, stranger))
+		r.layered(image.Digest, append([]hostile.Layer{shared(image.Digest, ours, signer)}, newer...)...)
+		r.serves(t, image)
+	})
+	t.Run("a stranger's over the same payload, and 40 over others", func(t *testing.T) {
+		image := r.reg.PushImage("prod/app", "")
+		newer := several(40, func(i int) hostile.Layer { return layer(image.Digest, i, forged, stranger) })
+		both := []hostile.Layer{shared(image.Digest, ours, signer), shared(image.Digest, theirs, stranger)}
+		r.layered(image.Digest, append(both, newer...)...)
+		r.serves(t, image)
+	})
 
 	t.Run("referrers of one layer", func(t *testing.T) {
 		image := r.reg.PushImage("prod/app", "")

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/trace"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 	"go.yaml.in/yaml/v3"
 
@@ -68,6 +69,8 @@ type options struct {
 	tagTTL    time.Duration
 	action    string // defaultAction
 	password  string // file with the gate's password for reg.example
+	tracer    trace.TracerProvider
+	help      string
 }
 
 // standard says: prod must be signed, open admits all, closed admits nothing.
@@ -112,7 +115,7 @@ func newRig(t *testing.T, change ...func(*options)) *rig {
 		upstreams: map[string]*upstream.Upstream{},
 		clock:     &clock{},
 	}
-	r.options = options{policies: standard, hosts: []string{}}
+	r.options = options{policies: standard, hosts: []string{}, tracer: tracenoop.NewTracerProvider()}
 	for _, c := range change {
 		c(&r.options)
 	}
@@ -147,7 +150,7 @@ func newRig(t *testing.T, change ...func(*options)) *rig {
 	r.newCache()
 	r.proxy, err = proxy.New(proxy.Config{
 		Log:       slog.New(slog.NewJSONHandler(r.log, nil)),
-		Tracer:    tracenoop.NewTracerProvider(),
+		Tracer:    r.options.tracer,
 		Meter:     metricnoop.NewMeterProvider(),
 		Decisions: r.record.take,
 	}, r.snapshot())
@@ -221,6 +224,7 @@ func (r *rig) snapshot() *proxy.Snapshot {
 		Upstreams:       r.upstreams,
 		Hostnames:       r.options.hostnames,
 		DefaultUpstream: r.options.fallback,
+		Help:            r.options.help,
 		Listings: proxy.ListingLimits{
 			Timeout: limits.VerifyTimeout,
 			Bytes:   limits.ManifestBytes,
@@ -230,11 +234,7 @@ func (r *rig) snapshot() *proxy.Snapshot {
 
 func (r *rig) policies(text string) *policy.Set {
 	r.t.Helper()
-	der, err := x509.MarshalPKIXPublicKey(&r.key.PublicKey)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	key := fmt.Sprintf("%q", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+	key := fmt.Sprintf("%q", publicPEM(r.t, r.key))
 	var doc yaml.Node
 	if err := yaml.Unmarshal([]byte(strings.ReplaceAll(text, "KEY", key)), &doc); err != nil {
 		r.t.Fatal(err)
@@ -283,6 +283,15 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 		t.Fatal(err)
 	}
 	return key
+}
+
+func publicPEM(t *testing.T, key *ecdsa.PrivateKey) []byte {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 }
 
 // clock is the gate's, which a test may put forward.
@@ -417,11 +426,11 @@ type refusal struct {
 		Code    string `json:"code"`
 		Message string `json:"message"`
 		Detail  struct {
-			Image    string          `json:"image"`
-			Digest   string          `json:"digest"`
-			Policy   string          `json:"policy"`
-			Decision string          `json:"decision"`
-			Reasons  []verify.Reason `json:"reasons"`
+			Image    string   `json:"image"`
+			Digest   string   `json:"digest"`
+			Policy   string   `json:"policy"`
+			Decision string   `json:"decision"`
+			Reasons  []string `json:"reasons"`
 		} `json:"detail"`
 	} `json:"errors"`
 }

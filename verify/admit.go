@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,7 +20,7 @@ const noSignatureTTL = 5 * time.Second
 
 // manifest resolves ref and decides about the bytes it stands for.
 func (q *question) manifest(ctx context.Context, ref policy.Reference) (oci.Manifest, judgement, error) {
-	if !q.couldAllow() { // nothing of it can be admitted: the upstream need not be asked
+	if !q.CouldAllow(q.repo, q.client) { // nothing of it can be admitted: the upstream need not be asked
 		return oci.Manifest{}, q.refusedUnseen(ref), nil
 	}
 
@@ -27,7 +28,7 @@ func (q *question) manifest(ctx context.Context, ref policy.Reference) (oci.Mani
 	if err != nil {
 		return oci.Manifest{}, judgement{}, err
 	}
-	if m.Kind == oci.Index && !m.Platforms && !m.Inline && isFallbackTag(ref.Tag) {
+	if m.Kind == oci.Index && !m.Platforms && !m.Inline && isFallbackTag(ref.Tag) && q.opens() {
 		return m.Manifest, q.referrersIndex(m), nil
 	}
 
@@ -106,14 +107,21 @@ func (q *question) asPart(ctx context.Context, d digest.Digest, p *policy.Policy
 	if err != nil {
 		return nil, judgement{}, err
 	}
+	var notFound error
 	if isManifest {
 		m, err := q.load(ctx, d)
-		return m, judgement{}, err
+		if !oci.IsNotFound(err) {
+			return m, judgement{}, err
+		}
+		notFound = err // an index may call a manifest what another lists as a blob
 	}
 
 	v, err := q.byParents(ctx, part{facts.PartBlob, d, -1}) // a blob's own manifest is no nesting
 	if err != nil || v.Admitted() {
 		return nil, v, err
+	}
+	if notFound != nil {
+		return nil, judgement{}, notFound
 	}
 	denied := judgement{Verdict: q.verdictOf(p, d), final: v.final}
 	denied.Parent, denied.Unknown, denied.Reasons = v.Parent, v.Unknown, v.Reasons
@@ -166,10 +174,16 @@ func (q *question) decide(ctx context.Context, m *cachedManifest, p *policy.Poli
 			return v, nil
 		case err == nil:
 			own.Parent = v.Parent // which is refused, too
+			own.tooDeep = v.tooDeep
 		}
+	} else if !p.OwnChildren && ownErr == nil {
+		own.tooDeep, ownErr = q.nestedFurther(ctx, m.Digest)
 	}
 	if ownErr != nil {
 		return judgement{}, ownErr
+	}
+	if own.tooDeep {
+		own.Reasons = append(slices.Clip(own.Reasons), tooDeep())
 	}
 	return own, nil
 }
@@ -271,10 +285,11 @@ func (q *question) own(ctx context.Context, m *cachedManifest, p *policy.Policy)
 	if v, ok := q.cached(m.Digest, p); ok {
 		return v, nil
 	}
-	if err := q.mayAskUpstream(); err != nil {
-		return judgement{}, err
-	}
+	return q.judging(func() (judgement, error) { return q.judgeOnce(ctx, m, p) })
+}
 
+// judgeOnce makes a verdict once for all who ask meanwhile.
+func (q *question) judgeOnce(ctx context.Context, m *cachedManifest, p *policy.Policy) (judgement, error) {
 	key := q.verdictKey(q.repo, m.Digest, p)
 	return coalesce(ctx, q, key, func(ctx context.Context) (judgement, error) {
 		done, err := q.enter(ctx, q.repo.Host)
@@ -310,9 +325,13 @@ func (q *question) bySignatures(
 	if !p.SignatureRepository.IsZero() {
 		place.Repository = p.SignatureRepository
 	}
-	if place.Registry, err = q.registry(place.Repository); err != nil {
+	registry, err := q.registry(place.Repository)
+	if err != nil {
 		return judgement{}, 0, err
 	}
+	counting := &countingRegistry{Registry: registry}
+	defer q.chargeVerdict(counting)
+	place.Registry = counting
 
 	found, err := q.judge.Image(ctx, p, q.repo.At(d), place)
 	if err != nil {

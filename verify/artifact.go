@@ -20,12 +20,11 @@ func artifactKey(image string) string { return "artifact|" + image }
 // knownArtifact reports whether memory knows d for a signature artifact.
 func (q *question) knownArtifact(d digest.Digest) bool {
 	v, ok := q.config.Cache.verdicts.Get(artifactKey(imageKey(q.repo, d)))
-	return ok && v.Outcome == Allowed && q.couldAllow()
+	return ok && v.Outcome == Allowed && q.opens()
 }
 
-// couldAllow reports whether any image of the repository could be admitted.
-// Listings and signature artifacts are served only for such repositories.
-func (q *question) couldAllow() bool { return q.CouldAllow(q.repo, q.client) }
+// opens reports whether signature artifacts of the repository are served.
+func (q *question) opens() bool { return q.Opens(q.repo, q.client) }
 
 // attachedTo is the digest that the tag of a signature, an attestation or a
 // fallback index names; empty when tag is no such tag.
@@ -54,12 +53,12 @@ const maxArtifactLayers = 1024
 // questions share one reading, within a verdict's limits, and memory keeps
 // either answer.
 func (q *question) artifact(ctx context.Context, m *cachedManifest) (v judgement, ok bool, err error) {
-	if m.artifact == nil || len(m.artifact.Layers) > maxArtifactLayers || !q.couldAllow() {
+	if !m.artifact || len(m.Blobs)-1 > maxArtifactLayers || !q.opens() { // the config is no layer
 		return judgement{}, false, nil
 	}
 
 	image := imageKey(q.repo, m.Digest)
-	read := attached{key: artifactKey(image), image: m.artifact.Subject}
+	read := attached{key: artifactKey(image), image: m.subject}
 	if tag := attachedTo(q.tag); tag != "" && m.Digest == q.tagged && tag != read.image {
 		if read.image != "" {
 			return judgement{}, false, nil // the tag and the manifest name different images
@@ -72,11 +71,10 @@ func (q *question) artifact(ctx context.Context, m *cachedManifest) (v judgement
 		return v, v.Outcome == Allowed, nil
 	}
 
-	if err := q.mayAskUpstream(); err != nil {
-		return judgement{}, false, err
-	}
-	v, err = coalesce(ctx, q, read.key, func(ctx context.Context) (judgement, error) {
-		return q.judgeArtifact(ctx, read, m)
+	v, err = q.judging(func() (judgement, error) {
+		return coalesce(ctx, q, read.key, func(ctx context.Context) (judgement, error) {
+			return q.judgeArtifact(ctx, read, m)
+		})
 	})
 	return v, err == nil && v.Outcome == Allowed, err
 }
@@ -96,7 +94,15 @@ func (q *question) judgeArtifact(ctx context.Context, read attached, m *cachedMa
 	}
 	defer done()
 
-	is, err := q.isArtifact(ctx, m.artifact, read.image)
+	var claimed *sigs.Artifact
+	err = q.slot(ctx, func() error { // parsing takes many times the bytes
+		claimed, _ = sigs.ParseArtifact(m.Bytes)
+		return nil
+	})
+	if err != nil {
+		return judgement{}, unverified(err)
+	}
+	is, err := q.isArtifact(ctx, claimed, read.image)
 	if err != nil {
 		return judgement{}, fmt.Errorf("read signature artifact %s@%s: %w", q.repo, m.Digest, unverified(err))
 	}
@@ -119,6 +125,9 @@ func (q *question) isArtifact(ctx context.Context, a *sigs.Artifact, image diges
 	if err != nil {
 		return false, err
 	}
+	counting := &countingRegistry{Registry: registry}
+	defer q.chargeVerdict(counting)
+	registry = counting
 
 	budget := judge.NewBudget(q.config.Limits.VerdictBytes)
 	config, err := q.small(ctx, registry, a.Config, budget)

@@ -13,6 +13,7 @@ import (
 	"context"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -79,6 +80,7 @@ type Gate struct {
 	crypto   chan struct{}
 	observe  *observer
 	quota    *quota
+	hanging  atomic.Int64 // work that was given up and has not ended
 }
 
 // New compiles the policies' authorities.
@@ -161,10 +163,15 @@ func (g *Gate) Blob(
 }
 
 // CouldAllow reports whether any image of repo could be admitted, in warn mode
-// or by some policy. Listings and signature artifacts are served only for such
-// repositories.
+// or by some policy.
 func (g *Gate) CouldAllow(repo policy.Repository, client policy.Client) bool {
 	return g.config.Policies.CouldAllow(repo, client) || g.warns(g.policyOfAll(repo, client))
+}
+
+// Opens is CouldAllow by more than policies that name digests alone. Listings
+// and signature artifacts are served only for such repositories.
+func (g *Gate) Opens(repo policy.Repository, client policy.Client) bool {
+	return g.config.Policies.Opens(repo, client) || g.warns(g.policyOfAll(repo, client))
 }
 
 func (g *Gate) policyOfAll(repo policy.Repository, client policy.Client) *policy.Policy {
@@ -180,6 +187,7 @@ type question struct {
 	waited  time.Duration // for upstreams, shared flights included
 	asked   int           // parents that were not in memory
 	counted bool          // against the client's quota
+	paid    atomic.Int64  // questions taken from the quota and not asked yet
 
 	tag    string        // that was asked for; empty: a digest was
 	tagged digest.Digest // the manifest that tag stands for

@@ -19,7 +19,9 @@ func checkCommand() *cobra.Command {
 		Use:   "check --config FILE [--strict]",
 		Short: "Say everything that is wrong with a configuration",
 		Long: `check loads the configuration, its policies and its keys as serve would, asks no
-registry, and prints every problem at once with its file and line.
+registry, and prints every problem at once with its file and line. It warns of
+what has no effect: no policies at all, and policies for registries that are not
+among the upstreams.
 With --strict it also names what is allowed but weak: exemptions for everything
 or without an end, modes that refuse nothing, patterns over hosts, short keys,
 plain http.
@@ -38,6 +40,9 @@ file.`,
 			if weak := lint.Check(l.Config, l.Policies); strict && len(weak) > 0 {
 				show.Problems(cmd.ErrOrStderr(), weak)
 				return exit.With(exit.Denied, errors.New("the configuration is valid, but weak; see above"))
+			}
+			for _, idle := range lint.Idle(l.Config, l.Policies) {
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s (warning)\n", show.Printable(idle.String()))
 			}
 
 			upstreams := show.Counted(len(l.Config.Upstreams), "upstream")

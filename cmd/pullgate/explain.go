@@ -17,7 +17,6 @@ import (
 	"github.com/pullgate/pullgate/cmd/pullgate/decisions"
 	"github.com/pullgate/pullgate/cmd/pullgate/exit"
 	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
-	"github.com/pullgate/pullgate/verify"
 )
 
 // decisionSource is where a command's flags say that decisions are.
@@ -59,7 +58,7 @@ when the gate could not tell, or when no decision is found.`,
 			if _, err := io.WriteString(cmd.OutOrStdout(), text); err != nil {
 				return fmt.Errorf("print the decision: %w", err)
 			}
-			return outcomeError(a.decisions[0].Outcome)
+			return outcomeError(&a.decisions[0])
 		},
 	}
 
@@ -167,12 +166,12 @@ func reachable(addr string) string {
 	return addr
 }
 
-// outcomeError is how explain ends, by the outcome of the newest decision.
-func outcomeError(outcome string) error {
-	switch outcome {
-	case verify.Denied.String():
+// outcomeError is how explain ends, by the newest decision.
+func outcomeError(newest *decisions.Record) error {
+	switch {
+	case newest.Refused():
 		return exit.With(exit.Denied, errors.New("refused"))
-	case decisions.OutcomeError:
+	case newest.Outcome == decisions.OutcomeError:
 		return errors.New("the gate could not tell")
 	}
 	return nil

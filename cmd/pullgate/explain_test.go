@@ -286,7 +286,7 @@ func TestRecordedDecisions(t *testing.T) {
 	for _, d := range found.Decisions {
 		got = append(got, d.Kind+" "+d.Outcome)
 	}
-	if want := []string{"manifest denied", "blob denied", "manifest allowed"}; !slices.Equal(got, want) {
+	if want := []string{"manifest denied", "blob unknown", "manifest allowed"}; !slices.Equal(got, want) {
 		t.Errorf("recorded %v, want %v", got, want)
 	}
 	if !found.Decisions[1].Unknown {

@@ -100,40 +100,18 @@ func (s *source) tooMany() {
 	)
 }
 
-// layer is a layer of a signature manifest that can count.
-type layer struct {
-	oci.Descriptor
-	kind       sigs.Kind
-	likelihood sigs.Likelihood
-	at         position
-}
-
 // payload is one blob with the layers that list it: each is a signature over it.
 type payload struct {
-	layer                           // the likeliest and newest of them
-	annotations []map[string]string // of each of them, in that order
+	oci.Descriptor
+	kind        sigs.Kind
+	at          position
+	likelihood  sigs.Likelihood     // of the likeliest signature, once they are ranked
+	annotations []map[string]string // of each layer, the newest first; not empty
 }
 
 // payloads groups the layers of a manifest that can count by what they list, the
-// newest first; where they are more than may be examined, the likeliest before.
-func (s *source) payloads(ctx context.Context, m *listing, at int, only sigs.Kind) []*payload {
-	var layers []layer
-	for i, l := range slices.Backward(m.Layers) {
-		kind := sigs.KindOf(l.MediaType)
-		if kind == 0 || only != 0 && kind != only || kind == sigs.Envelope && !s.attestations {
-			continue
-		}
-		layers = append(layers, layer{
-			Descriptor: l,
-			kind:       kind,
-			likelihood: sigs.Possible,
-			at:         position{at, len(m.Layers) - i},
-		})
-	}
-	if len(layers) > s.limits.Signatures {
-		s.rank(ctx, layers)
-	}
-
+// newest first. The manifest is the at-th of its list, from the newest.
+func (s *source) payloads(m *listing, at int, only sigs.Kind) []*payload {
 	type listed struct {
 		kind   sigs.Kind
 		digest digest.Digest
@@ -141,35 +119,23 @@ func (s *source) payloads(ctx context.Context, m *listing, at int, only sigs.Kin
 	}
 	var list []*payload
 	known := map[listed]*payload{}
-	for _, l := range layers {
-		p := known[listed{l.kind, l.Digest, l.Size}]
-		if p == nil {
-			p = &payload{layer: l}
-			known[listed{l.kind, l.Digest, l.Size}] = p
-			list = append(list, p)
+	for i, l := range slices.Backward(m.Layers) {
+		kind := sigs.KindOf(l.MediaType)
+		if kind == 0 || only != 0 && kind != only || kind == sigs.Envelope && !s.attestations {
+			continue
 		}
-		if l.kind != sigs.Bundle || len(p.annotations) == 0 { // a bundle has all its evidence in itself
+
+		key := listed{kind, l.Digest, l.Size}
+		p := known[key]
+		if p == nil {
+			p = &payload{Descriptor: l, kind: kind, at: position{at, len(m.Layers) - i}}
+			known[key], list = p, append(list, p)
+		}
+		if kind != sigs.Bundle || len(p.annotations) == 0 { // a bundle has all its evidence in itself
 			p.annotations = append(p.annotations, l.Annotations)
 		}
 	}
 	return list
-}
-
-// rank puts the likeliest of layers first. Only the newest are looked at: the
-// registry chooses how many there are.
-func (s *source) rank(ctx context.Context, layers []layer) {
-	newest := layers[:min(len(layers), maxOverPayload)]
-	err := s.tally.judge.slot(ctx, func() error {
-		for i := range newest {
-			newest[i].likelihood = s.tally.layerLikelihood(newest[i])
-		}
-		return nil
-	})
-	if err != nil {
-		return // ctx has ended, and with it the search
-	}
-
-	slices.SortStableFunc(newest, func(a, b layer) int { return cmp.Compare(b.likelihood, a.likelihood) })
 }
 
 // offer examines what lists p, now or at last.
@@ -177,18 +143,40 @@ func (s *source) offer(ctx context.Context, p *payload) error {
 	if p.kind == sigs.Bundle {
 		return s.offerBundle(ctx, p)
 	}
-	if s.takeAtOnce() {
-		return s.examine(ctx, p)
+	atOnce := s.takeAtOnce()
+	if !atOnce || len(p.annotations) > maxOverPayload {
+		if err := s.rank(ctx, p); err != nil {
+			return err
+		}
 	}
 
-	if p.likelihood == sigs.Possible { // it may not have been looked at yet
-		p.likelihood = s.tally.layerLikelihood(p.layer)
-	}
-	if p.likelihood == sigs.Likely && s.take() {
+	if atOnce || p.likelihood == sigs.Likely && s.take() {
 		return s.examine(ctx, p)
 	}
 	s.hold(held{p.likelihood, p.at, func(ctx context.Context) error { return s.examine(ctx, p) }})
 	return nil
+}
+
+// rank puts the likeliest of p's layers first, by the certificates in their
+// annotations.
+func (s *source) rank(ctx context.Context, p *payload) error {
+	return s.tally.judge.slot(ctx, func() error {
+		type ranked struct {
+			annotations map[string]string
+			likelihood  sigs.Likelihood
+		}
+		list := make([]ranked, len(p.annotations))
+		for i, annotations := range p.annotations {
+			list[i] = ranked{annotations, s.tally.layerLikelihood(annotations)}
+		}
+
+		slices.SortStableFunc(list, func(a, b ranked) int { return cmp.Compare(b.likelihood, a.likelihood) })
+		p.likelihood = list[0].likelihood
+		for i, one := range list {
+			p.annotations[i] = one.annotations
+		}
+		return nil
+	})
 }
 
 // examine fetches a payload and hands each signature over it to found.

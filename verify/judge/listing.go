@@ -161,7 +161,7 @@ func (s *source) attached(ctx context.Context, m *listing, at int) error {
 func (s *source) layers(ctx context.Context, m *listing, at int, only sigs.Kind) error {
 	var all errgroup.Group
 	all.SetLimit(fetchesPerSource)
-	for _, p := range s.payloads(ctx, m, at, only) {
+	for _, p := range s.payloads(m, at, only) {
 		all.Go(func() error {
 			if ctx.Err() != nil {
 				return ctx.Err()

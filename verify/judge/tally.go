@@ -112,12 +112,8 @@ func (t *tally) likelihood(r *sigs.Reading) sigs.Likelihood {
 }
 
 // layerLikelihood is likelihood of a layer whose blob has not been fetched.
-func (t *tally) layerLikelihood(l layer) sigs.Likelihood {
-	if l.kind == sigs.Bundle {
-		return sigs.Possible
-	}
-
-	return t.likeliest(func(a *sigs.Authority) sigs.Likelihood { return a.LayerLikelihood(l.Annotations) })
+func (t *tally) layerLikelihood(annotations map[string]string) sigs.Likelihood {
+	return t.likeliest(func(a *sigs.Authority) sigs.Likelihood { return a.LayerLikelihood(annotations) })
 }
 
 func (t *tally) likeliest(of func(*sigs.Authority) sigs.Likelihood) sigs.Likelihood {

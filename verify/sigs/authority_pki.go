@@ -141,10 +141,10 @@ func (a *Authority) byPKI(e *entity, s Signer) (Signer, error) {
 	}
 
 	authorities := slices.Concat(e.chain, a.policy.PKI.Intermediates, a.policy.PKI.Roots)
-	names := namesOf(e.leaf, authorities)
+	names := namesOf(e.leaf, authorities, a.policy.PKI)
 	i := slices.IndexFunc(names, a.policy.PKI.Subject.Match)
 	if i < 0 {
-		return Signer{}, because(reason.WrongIdentity, unlike(e.leaf, names, a.policy.PKI.Subject))
+		return Signer{}, because(reason.WrongIdentity, unlike(e.leaf, names, a.policy.PKI))
 	}
 	s.Subject = names[i]
 

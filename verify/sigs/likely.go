@@ -58,7 +58,7 @@ func (e *entity) likelihood(a *Authority) Likelihood {
 		return Unlikely
 	}
 	if a.pki != nil {
-		if slices.ContainsFunc(namesOf(leaf, nil), a.policy.PKI.Subject.Match) {
+		if slices.ContainsFunc(namesOf(leaf, nil, a.policy.PKI), a.policy.PKI.Subject.Match) {
 			return Likely
 		}
 		return Unlikely

@@ -404,11 +404,52 @@ func TestSameSigner(t *testing.T) {
 	s.leaf, s.chain = nil, nil
 	key := allowed(t, authority(t, policyKey(t, s.key.Public(), "k")), s.legacy(t, payload(c.image.String())), c.image)
 	identity := allowed(t, c.keyless.trust(t), c.keyless.signed(t).legacy(t, payload(c.image.String())), c.image)
+	workflow := func(name string) Signer {
+		k := c.keyless
+		a := k.trust(t, func(p *policy.Authority) {
+			p.Identities = []policy.Identity{{Issuer: policy.Exactly(someIssuer), Subject: pattern(t, ".*")}}
+		})
+		return allowed(t, a, k.signed(t, uri(name), by(someIssuer)).legacy(t, payload(k.image.String())), k.image)
+	}
+	const release = "https://github.com/acme/app/.github/workflows/release.yml"
+	onMain := workflow(release + "@refs/heads/main")
+	service := func(name string) Signer {
+		a := c.trusts(t, func(p *policy.Authority) { p.PKI.Subject = pattern(t, `https://.*`) })
+		return allowed(t, a, c.signed(t, uri(name)).legacy(t, payload(c.image.String())), c.image)
+	}
+
 	for _, test := range []struct {
 		name     string
 		one, two Signer
 		want     bool
 	}{
+		{"a workflow on two branches", onMain, workflow(release + "@refs/heads/next"), true},
+		{"a workflow on a branch and a tag", onMain, workflow(release + "@refs/tags/v1@2"), true},
+		{"a workflow on a commit", onMain, workflow(release + "@0123456789abcdef0123456789abcdef01234567"), true},
+		{
+			"two workflows on one branch",
+			onMain,
+			workflow("https://github.com/acme/app/.github/workflows/test.yml@refs/heads/main"),
+			false,
+		},
+		{
+			"two repositories' workflows",
+			onMain,
+			workflow("https://github.com/acme/lib/.github/workflows/release.yml@refs/heads/main"),
+			false,
+		},
+		{
+			"two hosts' workflows",
+			workflow("https://a@gitlab.example/acme/app//.gitlab-ci.yml@refs/heads/main"),
+			workflow("https://a@gitlab.other.example/acme/app//.gitlab-ci.yml@refs/heads/main"),
+			false,
+		},
+		{
+			"names of a PKI's own",
+			service("https://acme.example/signer@a"),
+			service("https://acme.example/signer@b"),
+			false,
+		},
 		{"two people", first, second, false},
 		{"one with two keys", first, again, true},
 		{"one of two names", first, both, true},

@@ -3,9 +3,13 @@ package config
 import (
 	"fmt"
 	"net"
+	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
 	"github.com/pullgate/pullgate/policy"
@@ -18,10 +22,14 @@ const (
 	maxPort          = 65535
 	maxVerdicts      = 100_000_000 // entries; each takes some hundred bytes
 	maxDecisionFiles = 1000
+	maxHelp          = 300 // bytes: clients print it after every refusal
 
 	leastMessage = 64 << 10 // bytes of one manifest or payload
 	leastTotal   = 1 << 20  // bytes of everything that is read or kept together
 )
+
+// hostname is a host's name, without a port.
+var hostname = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$`)
 
 // checks collects what is wrong with a configuration beyond types.
 type checks struct {
@@ -78,6 +86,12 @@ func (k *checks) gate() {
 	k.oneOf("defaultAction", k.DefaultAction, "deny", "warn", "allow")
 	k.address("listen", k.Listen)
 	k.address("admin.listen", k.Admin.Listen)
+	for i, name := range k.Admin.Hostnames {
+		if _, err := netip.ParseAddr(name); err != nil && !hostname.MatchString(name) {
+			k.add("admin.hostnames."+strconv.Itoa(i),
+				"admin.hostnames: %.100q is no host: write a name or an address, without scheme and port", name)
+		}
+	}
 
 	if k.Canary == "" {
 		return
@@ -103,6 +117,10 @@ func (k *checks) clients() {
 	}
 	if k.Clients.HtpasswdFile != "" {
 		k.add("clients.htpasswdFile", "clients.htpasswdFile is not supported yet")
+	}
+
+	if help := k.Clients.Help; len(help) > maxHelp || !isPrintable(help) {
+		k.add("clients.help", "clients.help must be one line of at most %d bytes, without control characters", maxHelp)
 	}
 
 	if k.TLS.ClientCAFile != "" {
@@ -187,4 +205,9 @@ func (k *checks) sizes() {
 			k.add(s.path, "%s must be at least %d KiB", s.path, s.least>>10)
 		}
 	}
+}
+
+// isPrintable reports whether every character of s can stand in a line.
+func isPrintable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }

@@ -43,7 +43,8 @@ type Config struct {
 
 // Admin is the port for probes, scrapes and questions about decisions.
 type Admin struct {
-	Listen string `mapstructure:"listen"`
+	Listen    string   `mapstructure:"listen"`
+	Hostnames []string `mapstructure:"hostnames"` // Host headers it answers, besides loopback's and its own address
 }
 
 // TLS is the certificate of the port for pulls; without one it speaks http.
@@ -53,10 +54,11 @@ type TLS struct {
 	ClientCAFile string `mapstructure:"clientCAFile"`
 }
 
-// Clients says who may pull.
+// Clients says who may pull, and what those read who are refused.
 type Clients struct {
 	Auth         string `mapstructure:"auth"`
 	HtpasswdFile string `mapstructure:"htpasswdFile"`
+	Help         string `mapstructure:"help"` // after every refusal
 }
 
 // Log is how serve logs.

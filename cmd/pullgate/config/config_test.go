@@ -3,6 +3,7 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ func TestExampleDefaults(t *testing.T) {
 		{"state.path", example.State.Path, bare.State.Path},
 		{"state.maxBytes", example.State.MaxBytes, bare.State.MaxBytes},
 	} {
-		if row.is != row.want {
+		if !reflect.DeepEqual(row.is, row.want) {
 			t.Errorf("%s: the example says %+v, the default is %+v", row.name, row.is, row.want)
 		}
 	}

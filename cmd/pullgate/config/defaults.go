@@ -13,6 +13,7 @@ var defaults = []struct {
 	{"tls::clientCAFile", ""},
 	{"clients::auth", "none"},
 	{"clients::htpasswdFile", ""},
+	{"clients::help", ""},
 	{"log::level", "info"},
 	{"log::format", "text"},
 	{"drain", "30s"},

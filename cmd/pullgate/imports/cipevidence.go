@@ -32,7 +32,8 @@ func (p *rootPart) refer(v value) {
 	p.address = ""
 	if p.ref != "" && !v.r.documented[p.ref] {
 		v.refuse(
-			"names the TrustRoot %q, which is in none of the files: add its document (kubectl get trustroot %s -o yaml)",
+			"names the TrustRoot %q, which is in none of the files: add its document (kubectl get trustroot %s "+
+				"-o yaml)",
 			p.ref,
 			p.ref,
 		)
@@ -109,8 +110,8 @@ func (e *cipEvidence) root(v value, fallback string, parts ...rootPart) string {
 	switch {
 	case len(refs) > 1 || len(refs) == 1 && len(others) > 0:
 		v.refuse(
-			"names %s: an authority has one trust root here, which holds CA, logs and timestamp authority; put the keys "+
-				"and certificates of all into one TrustRoot, and name it as trustRootRef in keyless, ctlog and "+
+			"names %s: an authority has one trust root here, which holds CA, logs and timestamp authority; put the "+
+				"keys and certificates of all into one TrustRoot, and name it as trustRootRef in keyless, ctlog and "+
 				"rfc3161timestamp",
 			strings.Join(append(refs, others...), " and "),
 		)

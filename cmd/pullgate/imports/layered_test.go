@@ -35,8 +35,9 @@ MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEX3R7HBVgBn7rlotFadSTwYkFhjU1
 func TestLayered(t *testing.T) {
 	cip := func(wide, narrow string) string {
 		one := func(name, glob, authorities string) string {
-			return "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata: {name: " + name + "}\n" +
-				"spec:\n  images: [{glob: \"" + glob + "\"}]\n  authorities: [" + authorities + "]\n"
+			return "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\n" +
+				"metadata: {name: " + name + "}\nspec:\n  images: [{glob: \"" + glob + "\"}]\n" +
+				"  authorities: [" + authorities + "]\n"
 		}
 		return one("org", "r.example/acme/**", wide) + "---\n" + one("prod", "r.example/acme/prod/**", narrow)
 	}
@@ -104,14 +105,18 @@ func TestLayered(t *testing.T) {
 		"another root": {
 			"clusterimagepolicy",
 			cip(
-				`{keyless: {url: "https://fulcio.acme.example", identities: [{issuer: "https://i.example", subjectRegExp: .*}]}}`,
+				`{keyless: {url: "https://fulcio.acme.example", `+
+					`identities: [{issuer: "https://i.example", subjectRegExp: .*}]}}`,
 				keyless("subject: dev@acme.example"),
 			),
 			2, true,
 		},
 		"a key and a log": {
 			"clusterimagepolicy",
-			cip(fmt.Sprintf(`{key: {data: %q}, ctlog: {url: "https://rekor.sigstore.dev"}}`, keyOne)+", "+key(keyTwo), key(keyTwo)),
+			cip(
+				fmt.Sprintf(`{key: {data: %q}, ctlog: {url: "https://rekor.sigstore.dev"}}`, keyOne)+", "+key(keyTwo),
+				key(keyTwo),
+			),
 			1, false,
 		},
 		"halfway": {

@@ -66,6 +66,9 @@ func (c *comparing) identityWithin(id, wide identity) bool {
 			return false
 		}
 	}
+	if wide.email && !id.email {
+		return false
+	}
 	return c.nameWithin(id.issued(), wide.issued()) && c.nameWithin(id.named(), wide.named())
 }
 

@@ -23,11 +23,13 @@ type authority struct {
 
 type identity struct {
 	issuer, issuerRegExp, subject, subjectRegExp string
+	email                                        bool // subject is compared with an e-mail name alone
 	claims                                       map[string]string
 }
 
 type pki struct {
 	roots, intermediates, subject string
+	email                         bool // subject is compared with e-mail names alone
 }
 
 // same identifies who an authority is, whatever its name.

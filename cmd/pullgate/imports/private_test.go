@@ -16,7 +16,8 @@ func TestPrivateSigstore(t *testing.T) {
 			"  images: [{glob: \"r.example/**\"}]\n  authorities: [" + authority + "]\n"
 	}
 	rootOf := func(name, spec string) string {
-		return "---\napiVersion: policy.sigstore.dev/v1alpha1\nkind: TrustRoot\nmetadata: {name: " + name + "}\nspec: " +
+		return "---\napiVersion: policy.sigstore.dev/v1alpha1\nkind: TrustRoot\n" +
+			"metadata: {name: " + name + "}\nspec: " +
 			spec + "\n"
 	}
 	const identities = `identities: [{issuer: "https://i.example", subject: a@b.example}]`
@@ -28,7 +29,10 @@ func TestPrivateSigstore(t *testing.T) {
 		says string // by a loss, or by the problem
 	}{
 		"a CA and a log by address": {
-			policyOf(`{keyless: {url: "https://fulcio.b.example", ` + identities + `}, ctlog: {url: "https://rekor.b.example"}}`),
+			policyOf(
+				`{keyless: {url: "https://fulcio.b.example", ` + identities + `}, ` +
+					`ctlog: {url: "https://rekor.b.example"}}`,
+			),
 			"fulcio.b.example",
 			"of https://fulcio.b.example and https://rekor.b.example together",
 		},
@@ -44,7 +48,8 @@ func TestPrivateSigstore(t *testing.T) {
 		},
 		"the public log beside a CA": {
 			policyOf(
-				`{keyless: {url: "https://fulcio.b.example", ` + identities + `}, ctlog: {url: "https://rekor.sigstore.dev"}}`,
+				`{keyless: {url: "https://fulcio.b.example", ` + identities + `}, ` +
+					`ctlog: {url: "https://rekor.sigstore.dev"}}`,
 			),
 			"fulcio.b.example",
 			"https://rekor.sigstore.dev together",
@@ -70,7 +75,8 @@ func TestPrivateSigstore(t *testing.T) {
 			`f:6: spec.authorities[0].rfc3161timestamp.trustRootRef: names the TrustRoot "corp"`,
 		},
 		"a TrustRoot": {
-			policyOf(`{keyless: {trustRootRef: corp, `+identities+`}, ctlog: {trustRootRef: corp}}`) + rootOf("corp", keys),
+			policyOf(`{keyless: {trustRootRef: corp, `+identities+`}, ctlog: {trustRootRef: corp}}`) +
+				rootOf("corp", keys),
 			"corp",
 			"as corp.trusted_root.json, of the TrustRoot of that name",
 		},
@@ -144,8 +150,10 @@ func TestForeign(t *testing.T) {
 	for name, c := range map[string]struct{ format, text, says string }{
 		"OpenShift": {
 			"clusterimagepolicy",
-			"apiVersion: config.openshift.io/v1\nkind: ClusterImagePolicy\nmetadata: {name: p}\nspec: {scopes: [a.example]}\n",
-			"OpenShift's ClusterImagePolicy, which is not imported: OpenShift writes it into /etc/containers/policy.json",
+			"apiVersion: config.openshift.io/v1\nkind: ClusterImagePolicy\nmetadata: {name: p}\n" +
+				"spec: {scopes: [a.example]}\n",
+			"OpenShift's ClusterImagePolicy, which is not imported: OpenShift writes it into " +
+				"/etc/containers/policy.json",
 		},
 		"OpenShift's namespace": {
 			"clusterimagepolicy",

@@ -114,10 +114,10 @@ func (s *sigstoreSigned) readFulcio(v value) {
 		"caPath":       ca,
 		"caData":       ca,
 		"oidcIssuer":   func(f value) { id.issuer, id.issuerRegExp = exactly(f.text()) },
-		"subjectEmail": func(f value) { id.subject, id.subjectRegExp = exactly(f.email()) },
+		"subjectEmail": func(f value) { id.subject, id.email = f.email(), true },
 	})
 
-	if id.issuer+id.issuerRegExp == "" || id.subject+id.subjectRegExp == "" {
+	if id.issuer+id.issuerRegExp == "" || id.subject == "" {
 		v.refuse("must have oidcIssuer and subjectEmail")
 	}
 	s.identities = []identity{id}
@@ -139,8 +139,11 @@ func (s *sigstoreSigned) readPKI(v value) {
 		"caRootsData":         data,
 		"caIntermediatesPath": func(f value) { s.pki.intermediates = f.path() },
 		"caIntermediatesData": data,
-		"subjectEmail":        subject(value.email),
-		"subjectHostname":     subject(value.hostname),
+		"subjectEmail": func(f value) {
+			s.pki.email = true
+			subject(value.email)(f)
+		},
+		"subjectHostname": subject(value.hostname),
 	})
 
 	if s.pki.subject == "" || s.pki.roots == "" {
@@ -154,12 +157,11 @@ func (s *sigstoreSigned) readLog(v value) {
 	v.lose("the log's key has to be put into a trust root: see trustRoots")
 }
 
-// email reads an address, which containers/image compares with the e-mail names
-// of a certificate alone. A subject is compared with names of every kind: a text
-// that is no address would admit what nothing satisfies there.
+// email reads an address, which is compared with the e-mail names of a
+// certificate alone.
 func (v value) email() string {
 	local, domain, ok := strings.Cut(v.text(), "@")
-	if !ok || local == "" || !isHostname(domain) || strings.ContainsAny(local, ":/ ") {
+	if !ok || local == "" || !isHostname(domain) || strings.ContainsAny(local, ":/ *") {
 		v.refuse(
 			"%.80q is no e-mail address, and no other name of a certificate is compared there: write one",
 			v.text(),

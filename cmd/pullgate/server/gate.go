@@ -107,6 +107,7 @@ func (l *Loaded) snapshot(gate *verify.Gate) *proxy.Snapshot {
 		Gate:      gate,
 		Upstreams: l.upstreams,
 		Hostnames: l.hostnames(),
+		Help:      l.Config.Clients.Help,
 		Listings: proxy.ListingLimits{
 			Timeout: limits.VerifyTimeout,
 			Bytes:   limits.ManifestBytes,

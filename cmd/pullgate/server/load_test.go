@@ -57,6 +57,18 @@ func TestBadConfigurations(t *testing.T) {
 			"upstreams: [{host: a.example}]\nlimits: {signatures: 0, verifyTimeout: 0s}\n",
 			map[int]string{2: "must be more than zero"},
 		},
+		"help of two lines": {
+			"upstreams: [{host: a.example}]\nclients: {help: \"ask\\nus\"}\n",
+			map[int]string{2: "clients.help must be one line"},
+		},
+		"long help": {
+			"upstreams: [{host: a.example}]\nclients: {help: " + strings.Repeat("x", 301) + "}\n",
+			map[int]string{2: "clients.help must be one line of at most 300 bytes"},
+		},
+		"admin hostname with a port": {
+			"upstreams: [{host: a.example}]\nadmin:\n  hostnames: [gate.example, \"gate.example:5001\"]\n",
+			map[int]string{3: `"gate.example:5001" is no host`},
+		},
 		"no upstream": {"listen: 127.0.0.1:1\n", map[int]string{0: "upstreams is empty"}},
 		"upstream twice": {
 			"upstreams:\n  - host: docker.io\n  - host: index.docker.io\n",
