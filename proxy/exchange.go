@@ -16,6 +16,7 @@ import (
 type exchange struct {
 	ctx      context.Context // ends when the client leaves; carries the span
 	snapshot *Snapshot       // the same one to the request's end
+	streams  *streams        // of all requests
 	w        http.ResponseWriter
 	method   string  // GET or HEAD
 	request  request // no more than its client when it could not be parsed

@@ -47,6 +47,7 @@ type Proxy struct {
 	authenticate func(*http.Request) (policy.Client, error)
 	observe      *observer
 	canaries     canaries
+	streams      *streams
 	router       *mux.Router
 	snapshot     atomic.Pointer[Snapshot]
 }
@@ -62,6 +63,7 @@ func New(c Config, first *Snapshot) (*Proxy, error) {
 		authenticate: c.Authenticate,
 		observe:      observe,
 		canaries:     canaries{asked: map[string]int{}},
+		streams:      newStreams(),
 	}
 	if p.authenticate == nil {
 		p.authenticate = ClientByAddress
@@ -125,6 +127,7 @@ func (p *Proxy) pull(w http.ResponseWriter, r *http.Request) {
 
 	x := &exchange{
 		snapshot: s,
+		streams:  p.streams,
 		w:        w,
 		method:   r.Method,
 		request:  req,

@@ -21,6 +21,9 @@ type Snapshot struct {
 	// Blobs opens what clients are served of blobs. Nil: the Upstreams do.
 	Blobs Blobs
 
+	// Streams bounds the blobs on their way to clients.
+	Streams StreamLimits
+
 	// Listings bounds the answers of tags/list and referrers.
 	Listings ListingLimits
 }

@@ -25,7 +25,11 @@ const overQuotaTTL = time.Second
 // is known already, else with one GET.
 func (q *question) resolve(ctx context.Context, ref policy.Reference) (*cachedManifest, error) {
 	if ref.Digest != "" {
-		return q.load(ctx, ref.Digest)
+		m, err := q.load(ctx, ref.Digest)
+		if err != nil {
+			return nil, err
+		}
+		return q.current(ctx, m)
 	}
 
 	key := "tag|" + q.repo.Tagged(ref.Tag).String()
@@ -111,6 +115,7 @@ func (q *question) refreshTag(ctx context.Context, key, tag string) (*cachedMani
 	}
 	if d != "" {
 		if m, err := q.known(ctx, d); err == nil && m != nil {
+			m.seen.Store(q.config.Now().Unix())
 			return m, nil
 		}
 	}
@@ -168,8 +173,17 @@ func (q *question) known(ctx context.Context, d digest.Digest) (*cachedManifest,
 	if err != nil {
 		return nil, err
 	}
+	seen, err := q.config.Store.Seen(ctx, q.repo, d)
+	if err != nil {
+		return nil, fmt.Errorf("read state: %w", err)
+	}
+
 	kept.MediaType = s.MediaType // not the state's word
 	m := newCachedManifest(kept, s)
+	if !seen.IsZero() {
+		m.seen.Store(seen.Unix())
+		m.saved.Store(seen.Unix())
+	}
 	q.config.Cache.putManifest(q.repo, m)
 	return m, nil
 }
@@ -227,6 +241,7 @@ func (g *Gate) fetch(ctx context.Context, registry Registry, image policy.Image)
 		}
 		got.MediaType = s.MediaType
 		m = newCachedManifest(got, s)
+		m.seen.Store(g.config.Now().Unix())
 		return nil
 	})
 	if err != nil {

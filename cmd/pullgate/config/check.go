@@ -24,6 +24,8 @@ const (
 	maxDecisionFiles = 1000
 	maxHelp          = 300 // bytes: clients print it after every refusal
 
+	maxMinRate = 1 << 20 // bytes per second
+
 	leastMessage = 64 << 10 // bytes of one manifest or payload
 	leastTotal   = 1 << 20  // bytes of everything that is read or kept together
 )
@@ -161,6 +163,9 @@ func (k *checks) state() {
 	if k.Manifests.TagTTL < 0 {
 		k.add("manifests.tagTTL", "manifests.tagTTL must not be negative")
 	}
+	if k.Manifests.Recheck <= 0 {
+		k.add("manifests.recheck", "manifests.recheck must be positive")
+	}
 }
 
 // positive checks what would stop the gate, or bound nothing, at zero.
@@ -174,6 +179,8 @@ func (k *checks) positive() {
 		{"limits.verdictsInFlight", int64(k.Limits.VerdictsInFlight)},
 		{"limits.verifyTimeout", int64(k.Limits.VerifyTimeout)},
 		{"limits.clientMisses", int64(k.Limits.ClientMisses)},
+		{"limits.blobStreams", int64(k.Limits.BlobStreams)},
+		{"limits.clientBlobStreams", int64(k.Limits.ClientBlobStreams)},
 		{"verdicts.ttl", int64(k.Verdicts.TTL)},
 		{"verdicts.denyTTL", int64(k.Verdicts.DenyTTL)},
 		{"verdicts.maxEntries", k.Verdicts.MaxEntries},
@@ -181,6 +188,10 @@ func (k *checks) positive() {
 		{"decisions.keep", int64(k.Decisions.Keep)},
 	}
 
+	if k.Limits.BlobMinRate > maxMinRate {
+		k.add("limits.blobMinRate", "limits.blobMinRate must be at most %d MiB, or it would cut off real clients",
+			maxMinRate>>20)
+	}
 	for _, n := range numbers {
 		if n.value <= 0 {
 			k.add(n.path, "%s must be more than zero", n.path)

@@ -100,6 +100,7 @@ type Verdicts struct {
 type Manifests struct {
 	MaxBytes Size          `mapstructure:"maxBytes"`
 	TagTTL   time.Duration `mapstructure:"tagTTL"`
+	Recheck  time.Duration `mapstructure:"recheck"`
 }
 
 // State is where the gate keeps what it has learned.
@@ -127,6 +128,10 @@ type Limits struct {
 	VerdictsInFlight int           `mapstructure:"verdictsInFlight"`
 	VerifyTimeout    time.Duration `mapstructure:"verifyTimeout"`
 	ClientMisses     int           `mapstructure:"clientMisses"`
+
+	BlobStreams       int  `mapstructure:"blobStreams"`       // at once
+	ClientBlobStreams int  `mapstructure:"clientBlobStreams"` // at once, of one client
+	BlobMinRate       Size `mapstructure:"blobMinRate"`       // per second
 }
 
 // File is the file that c was read from.

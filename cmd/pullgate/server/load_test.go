@@ -69,6 +69,14 @@ func TestBadConfigurations(t *testing.T) {
 			"upstreams: [{host: a.example}]\nadmin:\n  hostnames: [gate.example, \"gate.example:5001\"]\n",
 			map[int]string{3: `"gate.example:5001" is no host`},
 		},
+		"no blob streams": {
+			"upstreams: [{host: a.example}]\nlimits:\n  blobStreams: 0\n  clientBlobStreams: 0\n",
+			map[int]string{3: "limits.blobStreams must be", 4: "limits.clientBlobStreams must be"},
+		},
+		"a rate for no client": {
+			"upstreams: [{host: a.example}]\nlimits:\n  blobMinRate: 1GiB\n",
+			map[int]string{3: "limits.blobMinRate must be at most 1 MiB"},
+		},
 		"no upstream": {"listen: 127.0.0.1:1\n", map[int]string{0: "upstreams is empty"}},
 		"upstream twice": {
 			"upstreams:\n  - host: docker.io\n  - host: index.docker.io\n",
