@@ -35,6 +35,10 @@ type Input struct {
 // CanaryName names the policy that refuses the canary; no other may be called so.
 const CanaryName = "canary"
 
+// CanaryNonce begins the tags that `pullgate doctor` makes for one examination
+// each. No such tag exists: a request for it belongs to that examination.
+const CanaryNonce = "pullgate-doctor-"
+
 // Load reads, checks and compiles the policies: the inline ones, then those of
 // the files. It returns every problem at once, in the order of the files and
 // their lines. With any problem the returned Set denies everything and only

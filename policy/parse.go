@@ -25,6 +25,9 @@ var digestForm = regexp.MustCompile(`^(?:sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128
 // mapping; otherwise what could be read, so that the checks between policies
 // can go on; match says that this includes all it matches.
 func (l *loader) policy(v value) (p *Policy, match bool) {
+	if v.isForeign() {
+		return nil, false
+	}
 	fields, ok := v.mapping()
 	if !ok {
 		return nil, false

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/pullgate/pullgate/verify"
 	"github.com/pullgate/pullgate/verify/oci"
@@ -76,14 +77,40 @@ func unknownUpstream(host string) error {
 	}
 }
 
+// isUnknownUpstream reports whether err is unknownUpstream's. Only of a request
+// that could not be parsed does it say so: the code has other uses, too.
+func isUnknownUpstream(err error) bool {
+	var e *httpError
+	return errors.As(err, &e) && e.code == "NAME_UNKNOWN"
+}
+
 // denialDetail is what a policy's refusal carries for programs. Its keys are
-// part of the API.
+// part of the API. It is short, because some clients print it as it is, behind
+// the message that says everything.
 type denialDetail struct {
-	Image    string          `json:"image"`
-	Digest   string          `json:"digest"`
-	Policy   string          `json:"policy"`
-	Decision string          `json:"decision"`
-	Reasons  []verify.Reason `json:"reasons"`
+	Image    string   `json:"image"`
+	Digest   string   `json:"digest"`
+	Policy   string   `json:"policy"`
+	Decision string   `json:"decision"`
+	Reasons  []string `json:"reasons"`
+}
+
+const (
+	maxDetailReasons = 4
+	maxDetailReason  = 120 // bytes of each, besides the mark of what was cut off
+)
+
+// shortReasons are the first reasons of a verdict, each no longer than a line.
+func shortReasons(reasons []verify.Reason) []string {
+	list := make([]string, 0, maxDetailReasons) // a list in JSON, too, where there are none
+	for _, r := range reasons[:min(len(reasons), maxDetailReasons)] {
+		text := r.String()
+		if len(text) > maxDetailReason {
+			text = strings.ToValidUTF8(text[:maxDetailReason], "") + "…"
+		}
+		list = append(list, text)
+	}
+	return list
 }
 
 // denied is the 403 of a policy's refusal. Most clients print nothing but its
@@ -98,7 +125,7 @@ func denied(v verify.Verdict, decision string) error {
 			Digest:   v.Digest.String(),
 			Policy:   v.Policy,
 			Decision: decision,
-			Reasons:  v.Reasons,
+			Reasons:  shortReasons(v.Reasons),
 		},
 	}
 }

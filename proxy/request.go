@@ -11,12 +11,12 @@ import (
 	"github.com/pullgate/pullgate/policy"
 )
 
-// kind is what a request asks for. The zero kind is a request that could not be
-// parsed.
+// kind is what a request asks for.
 type kind int
 
 const (
-	ping kind = iota + 1
+	unparsed kind = iota
+	ping
 	manifestKind
 	blobKind
 	tagsKind

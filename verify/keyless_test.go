@@ -124,9 +124,9 @@ func keylessGate(t *testing.T, set *keyless.Set, c keyless.Case, up *upstream.Up
 	return gate
 }
 
-// TestAChangedRootIsAskedAnew: what was admitted under one root is not admitted
+// TestChangedRoot: what was admitted under one root is not admitted
 // from memory under the next one, nor while there is none.
-func TestAChangedRootIsAskedAnew(t *testing.T) {
+func TestChangedRoot(t *testing.T) {
 	t.Parallel()
 	set := keyless.Load(t)
 	server := httptest.NewServer(set.Set)
@@ -183,9 +183,9 @@ func TestAChangedRootIsAskedAnew(t *testing.T) {
 	}
 }
 
-// TestARefusalRemindsOfGitHubsAPI: where an attestation would count and nothing
+// TestGitHubReminder: where an attestation would count and nothing
 // at all is found, it may be that it was never pushed to the registry.
-func TestARefusalRemindsOfGitHubsAPI(t *testing.T) {
+func TestGitHubReminder(t *testing.T) {
 	t.Parallel()
 	set := keyless.Load(t)
 	server := httptest.NewServer(set.Set)

@@ -2,13 +2,12 @@ package verify
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/pullgate/pullgate/policy"
 )
 
-// ClosedError says that no image of a repository could be admitted, so that
-// nothing of it is listed either (403 DENIED).
+// ClosedError says that no policy for a repository could admit an image of it,
+// so that nothing of it is listed either (403 DENIED).
 type ClosedError struct {
 	Repository policy.Repository
 	Policy     string // name of the policy that decides
@@ -22,7 +21,7 @@ func (e *ClosedError) Error() string {
 // Listable decides whether client may be told what repo holds: its tags, and
 // what refers to its images. Nil means that it may; the error is a *ClosedError.
 func (g *Gate) Listable(repo policy.Repository, client policy.Client) error {
-	if g.CouldAllow(repo, client) {
+	if g.Opens(repo, client) {
 		return nil
 	}
 	return &ClosedError{
@@ -35,9 +34,9 @@ func (g *Gate) Listable(repo policy.Repository, client policy.Client) error {
 // listing. Half of the questions are left for its pulls, so that a client that
 // follows a list without end can still pull. The error is a *QuotaError.
 func (g *Gate) SpendListing(client policy.Client) error {
-	perMinute := g.quota.perMinute
-	if client.Addr != "" && perMinute > 0 && g.quota.of(client.Addr).TokensAt(g.config.Now()) < float64(perMinute)/2+.5 {
-		return &QuotaError{Wait: time.Minute / time.Duration(perMinute)}
+	half := float64(g.quota.perMinute)/2 + .5
+	if g.limited(client) && !g.quota.has(client.Addr, half, g.config.Now()) {
+		return g.quota.soon()
 	}
 	return g.Spend(client)
 }

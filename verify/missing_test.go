@@ -20,9 +20,9 @@ func (s *signers) under(gate *verify.Gate, trust sigs.Trust) *verify.Gate {
 	return g
 }
 
-// TestAKeyThatMovesIsAskedAnew: a key counts as the reference that a policy
+// TestMovedKey: a key counts as the reference that a policy
 // names, not as another one that has the same key today.
-func TestAKeyThatMovesIsAskedAnew(t *testing.T) {
+func TestMovedKey(t *testing.T) {
 	s := newSigners(t)
 	key := s.trust.Keys["hashivault://a"]
 	gate := s.gate(
@@ -41,9 +41,9 @@ func TestAKeyThatMovesIsAskedAnew(t *testing.T) {
 	}
 }
 
-// TestWhatIsMissingLeavesOpenWhatItCouldDecide: a root or a key that is not
+// TestMissingTrust: a root or a key that is not
 // loaded makes a verdict open only where it could have admitted the image.
-func TestWhatIsMissingLeavesOpenWhatItCouldDecide(t *testing.T) {
+func TestMissingTrust(t *testing.T) {
 	s := newSigners(t)
 	const person, stranger = "https://acme.example/a", "https://evil.example/b"
 	const keyless = `keyless: {trustRoots: [local], identities: [{issuer: "https://i.example", subject: ` +

@@ -213,8 +213,8 @@ func TestOneSignerCountsOnce(t *testing.T) {
 	}
 }
 
-// TestASignerIsNamedWhereItCounts: the verdict says who stands for whom.
-func TestASignerIsNamedWhereItCounts(t *testing.T) {
+// TestSignerNames: the verdict says who stands for whom.
+func TestSignerNames(t *testing.T) {
 	t.Parallel()
 	s := newSigners(t)
 	gate := s.gate(
@@ -421,9 +421,9 @@ func TestAttestationsBeside(t *testing.T) {
 	}
 }
 
-// TestAnnotationsOfTheSignatureThatCounts: each signature that counts must carry
+// TestSignedAnnotations: each signature that counts must carry
 // them.
-func TestAnnotationsOfTheSignatureThatCounts(t *testing.T) {
+func TestSignedAnnotations(t *testing.T) {
 	t.Parallel()
 	s := newSigners(t)
 	gate := s.gate(policyHead + `threshold: 2, annotations: {env: prod}, authorities: [{key: a.pub}, {key: b.pub}]}]`)

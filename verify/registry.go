@@ -3,10 +3,10 @@ package verify
 import (
 	"context"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify/judge"
-
-	"github.com/opencontainers/go-digest"
 )
 
 // Registry is what the gate needs of an upstream: what the search for

@@ -27,9 +27,9 @@ func bill(size int) string {
 	return b.String()
 }
 
-// TestAnAttestationOfEverySizeThatIsAllowed: what limits.payloadBytes allows by
+// TestAttestationSizes: what limits.payloadBytes allows by
 // default can count, wherever it is attached, with small ones beside it.
-func TestAnAttestationOfEverySizeThatIsAllowed(t *testing.T) {
+func TestAttestationSizes(t *testing.T) {
 	s := newSigners(t)
 	gate := s.gate(`[{name: p, images: ["reg.example/**"], authorities: [{name: k, key: a.pub}],
 		attestations: [{type: cyclonedx, cel: "predicate.bomFormat == 'CycloneDX'"}, {type: openvex}]}]`)
@@ -58,9 +58,9 @@ func TestAnAttestationOfEverySizeThatIsAllowed(t *testing.T) {
 	}
 }
 
-// TestAnAttestationThatCannotBeReadIsNamed: the signature is there, so nothing
+// TestUnreadableAttestation: the signature is there, so nothing
 // else would say why the attestation does not count.
-func TestAnAttestationThatCannotBeReadIsNamed(t *testing.T) {
+func TestUnreadableAttestation(t *testing.T) {
 	s := newSigners(t)
 	gate := s.gate(
 		`[{name: p, images: ["reg.example/**"], authorities: [{key: a.pub}], attestations: [{type: cyclonedx}]}]`,
@@ -76,9 +76,9 @@ func TestAnAttestationThatCannotBeReadIsNamed(t *testing.T) {
 	}
 }
 
-// TestAnAttestationThatIsTooLargeIsSaid: whoever attached it learns which limit
+// TestOversizedAttestation: whoever attached it learns which limit
 // it is over.
-func TestAnAttestationThatIsTooLargeIsSaid(t *testing.T) {
+func TestOversizedAttestation(t *testing.T) {
 	s := newSigners(t)
 	gate := s.gate(
 		`[{name: p, images: ["reg.example/**"], authorities: [{name: k, key: a.pub}], attestations: [{type: ` +

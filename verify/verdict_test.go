@@ -6,7 +6,7 @@ import (
 )
 
 // The decision log's text format prints reasons as it prints any value.
-func TestAReasonReadsAsARefusalSaysIt(t *testing.T) {
+func TestReasonText(t *testing.T) {
 	t.Parallel()
 	got := fmt.Sprintf("%+v", []Reason{
 		{Text: "no signature found"},

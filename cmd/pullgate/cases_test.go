@@ -15,6 +15,7 @@ import (
 
 	"github.com/pullgate/pullgate/cmd/pullgate/demo"
 	"github.com/pullgate/pullgate/cmd/pullgate/exit"
+	"github.com/pullgate/pullgate/test/rig"
 )
 
 // A recording made from a registry decides the same once the registry is gone.
@@ -23,18 +24,18 @@ func TestCasesFromRecordings(t *testing.T) {
 	reg := httptest.NewServer(
 		registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)),
 	)
-	private, public := publicKey(t)
+	private, public := rig.KeyPair(t)
 	addr := strings.TrimPrefix(reg.URL, "http://")
-	if _, err := demo.PushImages(t.Context(), addr, private, signDemo); err != nil {
+	if _, err := demo.PushImages(t.Context(), addr, private); err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	writeIn(t, dir, "key.pub", public)
-	config := writeIn(
+	rig.Write(t, dir, "key.pub", public)
+	config := rig.Write(
 		t,
 		dir,
 		"pullgate.yaml",
-		"upstreams: [{host: demo.example, url: \"http://"+addr+"\"}]\n"+signedByKey,
+		"upstreams: [{host: demo.example, url: \"http://"+addr+"\"}]\n"+rig.SignedByKey,
 	)
 	command := func(want int, args ...string) string {
 		t.Helper()
@@ -86,7 +87,7 @@ func TestCasesFromRecordings(t *testing.T) {
 	reg.Close()
 	command(exit.CouldNotTell, "verify", "demo.example/signed:latest", "--config", config)
 
-	good := writeIn(t, dir, "good.yaml", `cases:
+	good := rig.Write(t, dir, "good.yaml", `cases:
   - {image: "demo.example/signed:latest", recorded: signed.json, policy: keyed, outcome: allowed}
   - {image: "demo.example/unsigned:latest", recorded: unsigned.json, outcome: denied, reason: no signature found}
 `)
@@ -97,27 +98,32 @@ func TestCasesFromRecordings(t *testing.T) {
 		"outcome": `{image: "demo.example/signed:latest", recorded: signed.json, outcome: denied}`,
 		"policy":  `{image: "demo.example/signed:latest", recorded: signed.json, outcome: allowed, policy: other}`,
 		"reason":  `{image: "demo.example/unsigned:latest", recorded: unsigned.json, outcome: denied, reason: expired}`,
-		"field":   `{image: "demo.example/signed:latest", outcome: allowed, recorder: x}`,
-		"word":    `{image: "demo.example/signed:latest", outcome: fine}`,
 	} {
-		command(exit.Denied, "test", writeIn(t, dir, name+".yaml", "cases:\n  - "+text+"\n"), "--config", config)
+		command(exit.Denied, "test", rig.Write(t, dir, name+".yaml", "cases:\n  - "+text+"\n"), "--config", config)
 	}
-	command(exit.Denied, "test", writeIn(t, dir, "empty.yaml", "cases: []\n"), "--config", config)
+	for name, text := range map[string]string{
+		"field": `{image: "demo.example/signed:latest", outcome: allowed, recorder: x}`,
+		"word":  `{image: "demo.example/signed:latest", outcome: fine}`,
+	} {
+		text = "cases:\n  - " + text + "\n"
+		command(exit.CouldNotTell, "test", rig.Write(t, dir, name+".yaml", text), "--config", config)
+	}
+	command(exit.CouldNotTell, "test", rig.Write(t, dir, "empty.yaml", "cases: []\n"), "--config", config)
 	command(
 		exit.CouldNotTell,
 		"test",
-		writeIn(t, dir, "live.yaml", "cases:\n  - {image: \"demo.example/signed:latest\", outcome: allowed}\n"),
+		rig.Write(t, dir, "live.yaml", "cases:\n  - {image: \"demo.example/signed:latest\", outcome: allowed}\n"),
 		"--config",
 		config,
 	)
 
 	// A recording is as little trusted as a registry: one with other bytes
 	// under a digest is no signature.
-	writeIn(t, dir, "swapped.json", withOtherBlobs(t, filepath.Join(dir, "signed.json")))
+	rig.Write(t, dir, "swapped.json", withOtherBlobs(t, filepath.Join(dir, "signed.json")))
 	command(
 		exit.CouldNotTell,
 		"test",
-		writeIn(
+		rig.Write(
 			t,
 			dir,
 			"swapped.yaml",
@@ -153,34 +159,4 @@ func withOtherBlobs(t *testing.T, file string) string {
 		t.Fatal(err)
 	}
 	return string(text)
-}
-
-func TestLint(t *testing.T) {
-	t.Parallel()
-	_, key := publicKey(t)
-	dir := t.TempDir()
-	writeIn(t, dir, "a.pub", key)
-	const upstream = "upstreams: [{host: a.example}]\n"
-	for text, want := range map[string]string{
-		upstream + "policies: [{name: x, images: ['a.example/**'], authorities: [{key: a.pub}]}]\n":            "",
-		upstream + "policies: [{name: x, images: ['a.example/b'], static: allow, expires: 2099-01-01}]\n":      "",
-		upstream + "policies: [{name: x, images: ['a.example/b'], static: deny}]\n":                            "",
-		upstream + "policies: [{name: x, images: ['a.example/b'], static: allow}]\n":                           "has no end",
-		upstream + "policies: [{name: x, images: ['a.example/**'], static: allow, expires: 2099-01-01}]\n":     "is no policy",
-		upstream + "policies: [{name: x, images: ['**'], static: allow, expires: 2099-01-01}]\n":               "is no policy",
-		upstream + "policies: [{name: x, images: ['*.example/b'], authorities: [{key: a.pub}]}]\n":             "matches hosts by a pattern",
-		upstream + "policies: [{name: x, images: ['a.example/b'], mode: warn, authorities: [{key: a.pub}]}]\n": "has no end",
-		upstream + "mode: warn\n":                                        "refuses nothing",
-		upstream + "defaultAction: allow\n":                              "whatever no policy matches",
-		upstream + "listen: 0.0.0.0:5000\n":                              "not loopback",
-		"upstreams: [{host: a.example, url: 'http://b.example'}]\n":      "plain http",
-		"upstreams: [{host: a.example, url: 'http://127.0.0.1:5050'}]\n": "",
-		"upstreams: [{host: a.example, url: 'http://localhost:5050'}]\n": "",
-	} {
-		var out, errs bytes.Buffer
-		err := run(t.Context(), []string{"check", "--strict", "--config", writeIn(t, dir, "c.yaml", text)}, &out, &errs)
-		if (err == nil) != (want == "") || !strings.Contains(errs.String(), want) {
-			t.Errorf("%s: %v, says %q; want %q", text, err, errs.String(), want)
-		}
-	}
 }

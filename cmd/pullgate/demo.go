@@ -1,12 +1,6 @@
 package main
 
 import (
-	"context"
-	"crypto/ecdsa"
-
-	"github.com/google/go-containerregistry/pkg/name"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/spf13/cobra"
 
 	"github.com/pullgate/pullgate/cmd/pullgate/demo"
@@ -23,25 +17,11 @@ the gate before it, pulls each, shows what happened, and stays up so that you
 can try your own client. Everything is on 127.0.0.1 and gone when it ends.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d := demo.Demo{
-				Out:  cmd.OutOrStdout(),
-				Sign: signDemo,
-				Stay: !once,
-			}
+			d := demo.Demo{Out: cmd.OutOrStdout(), Stay: !once}
 			return d.Run(cmd.Context())
 		},
 	}
+
 	cmd.Flags().BoolVar(&once, "once", false, "leave after the pulls")
 	return cmd
-}
-
-// signDemo signs as `pullgate sign --format legacy` does.
-func signDemo(ctx context.Context, repo name.Repository, d v1.Hash, key *ecdsa.PrivateKey) error {
-	with, err := newSigner(key)
-	if err != nil {
-		return err
-	}
-
-	j := &signing{with: with, legacy: true, options: []remote.Option{remote.WithContext(ctx)}}
-	return j.writeLegacy(repo, v1.Descriptor{Digest: d})
 }

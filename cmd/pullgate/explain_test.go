@@ -21,6 +21,7 @@ import (
 	"github.com/pullgate/pullgate/cmd/pullgate/decisions"
 	"github.com/pullgate/pullgate/cmd/pullgate/exit"
 	"github.com/pullgate/pullgate/cmd/pullgate/show"
+	"github.com/pullgate/pullgate/test/rig"
 )
 
 // commandExit runs a command and returns its exit code and what it printed.
@@ -32,9 +33,9 @@ func commandExit(t *testing.T, args ...string) (code int, out string) {
 }
 
 // decisionOf pulls and returns the id in the answer's header.
-func (r *rig) decisionOf(t *testing.T, what string) string {
+func decisionOf(t *testing.T, r *rig.Rig, what string) string {
 	t.Helper()
-	resp, err := http.Get("http://" + r.gate + "/v2/demo.example/" + what)
+	resp, err := http.Get("http://" + r.Gate + "/v2/demo.example/" + what)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,10 +48,10 @@ func (r *rig) decisionOf(t *testing.T, what string) string {
 }
 
 // recorded waits until the gate answers the id.
-func (r *rig) recorded(t *testing.T, id string) decisions.Answer {
+func recorded(t *testing.T, r *rig.Rig, id string) decisions.Answer {
 	t.Helper()
 	for range 500 {
-		status, body := get(t, "http://"+r.admin+"/decisions?id="+id)
+		status, body := rig.Get(t, "http://"+r.Admin+"/decisions?id="+id)
 		var found decisions.Answer
 		if err := json.Unmarshal([]byte(body), &found); status != http.StatusOK || err != nil {
 			t.Fatalf("GET /decisions: %d %s", status, body)
@@ -70,22 +71,22 @@ func TestExplain(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "kept.jsonl") // outlives the gate
 	t.Run("running", func(t *testing.T) {
-		r := startRig(t, func(r *rig) string {
-			writeIn(t, r.dir, "key.pub", r.key)
-			return r.base() + fmt.Sprintf("decisions: {file: %s}\n", file) + signedByKey
+		r := rig.Start(t, func(r *rig.Rig) string {
+			rig.Write(t, r.Dir, "key.pub", r.Key)
+			return r.Base() + fmt.Sprintf("decisions: {file: %s}\n", file) + rig.SignedByKey
 		})
-		config := filepath.Join(r.dir, "pullgate.yaml")
-		allowed, refused := r.decisionOf(t, "signed/manifests/latest"), r.decisionOf(t, "unsigned/manifests/latest")
+		config := filepath.Join(r.Dir, "pullgate.yaml")
+		allowed, refused := decisionOf(t, r, "signed/manifests/latest"), decisionOf(t, r, "unsigned/manifests/latest")
 
 		t.Run("record", func(t *testing.T) {
-			d := r.recorded(t, refused).Decisions[0]
+			d := recorded(t, r, refused).Decisions[0]
 			if d.Outcome != "denied" || d.Status != 403 || d.Policy != "keyed" || len(d.Reasons) != 1 ||
 				d.Image != "demo.example/unsigned" || d.Reference != "latest" ||
 				!strings.HasPrefix(d.Digest, "sha256:") ||
 				d.Client != "127.0.0.1" || d.Agent != "Go-http-client/1.1" {
 				t.Errorf("recorded %+v", d)
 			}
-			r.recorded(t, allowed)
+			recorded(t, r, allowed)
 		})
 
 		for _, asked := range []string{refused, "demo.example/unsigned:latest", "demo.example/unsigned"} {
@@ -107,7 +108,7 @@ func TestExplain(t *testing.T) {
 		}
 
 		t.Run("allowed", func(t *testing.T) {
-			code, out := commandExit(t, "explain", allowed, "--admin", "http://"+r.admin+"/")
+			code, out := commandExit(t, "explain", allowed, "--admin", "http://"+r.Admin+"/")
 			if code != 0 || !strings.Contains(out, `allowed by policy "keyed"`) || !strings.Contains(out, "key.pub") {
 				t.Errorf("exit %d: %s", code, out)
 			}
@@ -126,10 +127,12 @@ func TestExplain(t *testing.T) {
 			"?limit=x":                400,
 			"?what=1":                 400,
 			"?id=A&id=B":              400,
+			"?kind=x":                 400,
+			"?kind=blob":              200,
 			"?outcome=denied&limit=1": 200,
 		} {
 			t.Run("GET "+query, func(t *testing.T) {
-				status, body := get(t, "http://"+r.admin+"/decisions"+query)
+				status, body := rig.Get(t, "http://"+r.Admin+"/decisions"+query)
 				body = strings.TrimSpace(body)
 				if status != want || show.Printable(body) != body {
 					t.Errorf("%d %q", status, body)
@@ -145,8 +148,9 @@ func TestExplain(t *testing.T) {
 		}
 	})
 	t.Run("file of the configuration", func(t *testing.T) {
-		config := writeConfig(t, "admin: {listen: \"127.0.0.1:1\"}\nupstreams: [{host: demo.example}]\n"+
-			"decisions: {file: "+file+"}\n")
+		config := rig.Write(t, t.TempDir(), "pullgate.yaml",
+			"admin: {listen: \"127.0.0.1:1\"}\nupstreams: [{host: demo.example}]\n"+
+				"decisions: {file: "+file+"}\n")
 		code, out := commandExit(t, "explain", "demo.example/signed:latest", "--config", config, "--json")
 		if code != 0 || !strings.Contains(out, `"outcome":"allowed"`) {
 			t.Errorf("exit %d: %s", code, out)
@@ -159,6 +163,59 @@ func TestExplain(t *testing.T) {
 			t.Errorf("exit %d", code)
 		}
 	})
+}
+
+// TestFoldedLayers: what an image was refused for is found below any number of
+// decisions about its layers, which are counted.
+func TestFoldedLayers(t *testing.T) {
+	t.Parallel()
+	write := func(t *testing.T, records ...decisions.Record) string {
+		t.Helper()
+		var text bytes.Buffer
+		for i := range records {
+			records[i].ID, records[i].Client = strings.Repeat("A", 24)+fmt.Sprintf("%02d", i%90), "10.0.0.1"
+			if err := json.NewEncoder(&text).Encode(&records[i]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return rig.Write(t, t.TempDir(), "d.jsonl", text.String())
+	}
+	record := func(kind, outcome, reference string) decisions.Record {
+		return decisions.Record{Kind: kind, Outcome: outcome, Image: "demo.example/app", Reference: reference}
+	}
+	list := []decisions.Record{record("manifest", "allowed", "old"), record("manifest", "denied", "new")}
+	for range 70 {
+		list = append(list, record("blob", "denied", "sha256:00"))
+	}
+	list = append(list, record("blob", "error", "sha256:00"))
+
+	for name, row := range map[string]struct {
+		records []decisions.Record
+		exit    int
+		want    []string
+	}{
+		"manifest first": {list, exit.Denied, []string{
+			"demo.example/app:new\n  denied",
+			"allowed   manifest old",
+			"layers and configs:\n  1 × error, the newest",
+			"  70 × denied, the newest",
+		}},
+		"no manifest": {list[2:], exit.CouldNotTell, []string{"error, answered", "70 × denied"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			file := write(t, slices.Clone(row.records)...)
+			code, out := commandExit(t, "explain", "demo.example/app", "--decisions", file)
+			for _, want := range row.want {
+				if code != row.exit || !strings.Contains(out, want) {
+					t.Errorf("exit %d, want %d and %q:\n%s", code, row.exit, want, out)
+				}
+			}
+			if strings.Count(out, "\n") > 15 {
+				t.Errorf("the layers are not folded:\n%s", out)
+			}
+		})
+	}
 }
 
 // TestHostileExplanation: nothing that a client or a registry says moves the
@@ -189,7 +246,7 @@ func TestHostileExplanation(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			file := writeIn(t, t.TempDir(), "d.jsonl", strings.Repeat(string(line)+"\n", 2))
+			file := rig.Write(t, t.TempDir(), "d.jsonl", strings.Repeat(string(line)+"\n", 2))
 			for _, flag := range []string{"--json=false", "--json"} {
 				_, out := commandExit(t, "explain", "demo.example/app", "--decisions", file, flag)
 				if !strings.Contains(out, "gnp.exe") {
@@ -209,21 +266,18 @@ func TestHostileExplanation(t *testing.T) {
 // simply allowed.
 func TestRecordedDecisions(t *testing.T) {
 	t.Parallel()
-	r := startRig(t, func(r *rig) string {
-		writeIn(t, r.dir, "key.pub", r.key)
-		return r.base() + signedByKey
-	})
-	status, manifest := get(t, "http://"+r.gate+"/v2/demo.example/signed/manifests/latest")
+	r := rig.Start(t, func(r *rig.Rig) string { return r.Keyed(t) })
+	status, manifest := rig.Get(t, "http://"+r.Gate+"/v2/demo.example/signed/manifests/latest")
 	if status != http.StatusOK {
 		t.Fatal(status)
 	}
-	r.pull(t, "signed/blobs/"+between(manifest, `"digest":"`, `"`))
-	r.pull(t, "signed/tags/list")
-	r.pull(t, "unsigned/blobs/sha256:"+strings.Repeat("0", 64))
-	r.pull(t, "signed/manifests/../x")
-	last := r.decisionOf(t, "unsigned/manifests/latest")
-	r.recorded(t, last)
-	_, body := get(t, "http://"+r.admin+"/decisions")
+	r.Pull(t, "signed/blobs/"+rig.Between(manifest, `"digest":"`, `"`))
+	r.Pull(t, "signed/tags/list")
+	r.Pull(t, "unsigned/blobs/sha256:"+strings.Repeat("0", 64))
+	r.Pull(t, "signed/manifests/../x")
+	last := decisionOf(t, r, "unsigned/manifests/latest")
+	recorded(t, r, last)
+	_, body := rig.Get(t, "http://"+r.Admin+"/decisions")
 	var found decisions.Answer
 	if err := json.Unmarshal([]byte(body), &found); err != nil {
 		t.Fatal(err)
@@ -232,13 +286,13 @@ func TestRecordedDecisions(t *testing.T) {
 	for _, d := range found.Decisions {
 		got = append(got, d.Kind+" "+d.Outcome)
 	}
-	if want := []string{"manifest denied", "blob denied", "manifest allowed"}; !slices.Equal(got, want) {
+	if want := []string{"manifest denied", "blob unknown", "manifest allowed"}; !slices.Equal(got, want) {
 		t.Errorf("recorded %v, want %v", got, want)
 	}
 	if !found.Decisions[1].Unknown {
 		t.Errorf("the blob of nothing known is %+v", found.Decisions[1])
 	}
-	info, err := os.Stat(filepath.Join(r.dir, "pullgate-state", "decisions.jsonl"))
+	info, err := os.Stat(filepath.Join(r.Dir, "pullgate-state", "decisions.jsonl"))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the default file: %v, %v", info, err)
 	}
@@ -247,20 +301,20 @@ func TestRecordedDecisions(t *testing.T) {
 // TestUnwritableDecisions: a file that cannot be written costs no pull.
 func TestUnwritableDecisions(t *testing.T) {
 	t.Parallel()
-	r := startRig(t, func(r *rig) string {
-		writeIn(t, r.dir, "key.pub", r.key)
-		return r.base() + "decisions: {file: key.pub/decisions.jsonl}\n" + signedByKey
+	r := rig.Start(t, func(r *rig.Rig) string {
+		rig.Write(t, r.Dir, "key.pub", r.Key)
+		return r.Base() + "decisions: {file: key.pub/decisions.jsonl}\n" + rig.SignedByKey
 	})
 	for range 3 {
-		if status := r.pull(t, "signed/manifests/latest"); status != http.StatusOK {
+		if status := r.Pull(t, "signed/manifests/latest"); status != http.StatusOK {
 			t.Errorf("signed: %d", status)
 		}
-		if status := r.pull(t, "unsigned/manifests/latest"); status != http.StatusForbidden {
+		if status := r.Pull(t, "unsigned/manifests/latest"); status != http.StatusForbidden {
 			t.Errorf("unsigned: %d", status)
 		}
 	}
 	for range 500 {
-		_, metrics := get(t, "http://"+r.admin+"/metrics")
+		_, metrics := rig.Get(t, "http://"+r.Admin+"/metrics")
 		if strings.Contains(metrics, `pullgate_decisions_dropped_total{reason="write_failed"} 6`) {
 			return
 		}
@@ -301,12 +355,12 @@ func TestExportedDecisions(t *testing.T) {
 	defer server.Close()
 	t.Setenv("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", server.URL+"/v1/logs")
 	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
-	r := startRig(t, func(r *rig) string {
-		writeIn(t, r.dir, "key.pub", r.key)
-		return r.base() + "decisions: {to: otlp}\n" + signedByKey
+	r := rig.Start(t, func(r *rig.Rig) string {
+		rig.Write(t, r.Dir, "key.pub", r.Key)
+		return r.Base() + "decisions: {to: otlp}\n" + rig.SignedByKey
 	})
-	id := r.decisionOf(t, "unsigned/manifests/latest")
-	r.recorded(t, id) // memory answers
+	id := decisionOf(t, r, "unsigned/manifests/latest")
+	recorded(t, r, id) // memory answers
 	for range 500 {
 		got.mu.Lock()
 		bodies := slices.Clone(got.bodies)
@@ -327,7 +381,7 @@ func TestExportedDecisions(t *testing.T) {
 // mistake that ends the start.
 func TestExportWithoutReceiver(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "")
-	file := writeConfig(t, "listen: 127.0.0.1:0\nadmin: {listen: \"127.0.0.1:0\"}\n"+
+	file := rig.Write(t, t.TempDir(), "pullgate.yaml", "listen: 127.0.0.1:0\nadmin: {listen: \"127.0.0.1:0\"}\n"+
 		"upstreams: [{host: docker.io}]\ndecisions: {to: otlp}\n")
 	code, out := commandExit(t, "serve", "--config", file)
 	if code != exit.CouldNotTell || !strings.Contains(out, "OTEL_EXPORTER_OTLP_ENDPOINT") {

@@ -19,6 +19,7 @@ import (
 	"github.com/pullgate/pullgate/cmd/pullgate/demo"
 	"github.com/pullgate/pullgate/cmd/pullgate/exit"
 	"github.com/pullgate/pullgate/cmd/pullgate/replay"
+	"github.com/pullgate/pullgate/test/rig"
 )
 
 // recordLine returns the line of a denial of demo.example/signed:latest, whose
@@ -73,23 +74,23 @@ func replayJSON(t *testing.T, want int, args ...string) replay.Comparison {
 // platform's manifest follows its signed index, by whatever it was asked.
 func TestReplayEnforced(t *testing.T) {
 	t.Parallel()
-	r := startRig(t, func(r *rig) string {
-		writeIn(t, r.dir, "key.pub", r.key)
-		return r.base() + "mode: warn\n" + signedByKey
+	r := rig.Start(t, func(r *rig.Rig) string {
+		rig.Write(t, r.Dir, "key.pub", r.Key)
+		return r.Base() + "mode: warn\n" + rig.SignedByKey
 	})
 	for range 3 {
-		r.pull(t, "unsigned/manifests/latest")
+		r.Pull(t, "unsigned/manifests/latest")
 	}
-	r.pull(t, "signed/manifests/latest")
-	_, index := get(t, "http://"+r.gate+"/v2/demo.example/multi/manifests/latest")
-	child := between(index, `"digest":"`, `"`)
-	r.pull(t, "multi/manifests/"+child)
-	r.pull(t, "unsigned/blobs/sha256:"+strings.Repeat("0", 64)) // admitted by warn, of nothing known
-	r.recorded(t, r.decisionOf(t, "multi/manifests/latest"))
+	r.Pull(t, "signed/manifests/latest")
+	_, index := rig.Get(t, "http://"+r.Gate+"/v2/demo.example/multi/manifests/latest")
+	child := rig.Between(index, `"digest":"`, `"`)
+	r.Pull(t, "multi/manifests/"+child)
+	r.Pull(t, "unsigned/blobs/sha256:"+strings.Repeat("0", 64)) // admitted by warn, of nothing known
+	recorded(t, r, decisionOf(t, r, "multi/manifests/latest"))
 
-	file := filepath.Join(r.dir, "pullgate-state", "decisions.jsonl")
-	enforcing := strings.ReplaceAll(r.config, "mode: warn\n", "")
-	enforce := writeIn(t, r.dir, "enforce.yaml", enforcing)
+	file := filepath.Join(r.Dir, "pullgate-state", "decisions.jsonl")
+	enforcing := strings.ReplaceAll(r.Config, "mode: warn\n", "")
+	enforce := rig.Write(t, r.Dir, "enforce.yaml", enforcing)
 
 	t.Run("enforced", func(t *testing.T) {
 		c := replayJSON(t, exit.Denied, "--config", enforce, "--decisions", file)
@@ -104,15 +105,15 @@ func TestReplayEnforced(t *testing.T) {
 		}
 	})
 	t.Run("unchanged", func(t *testing.T) { // the same list, as a warning
-		warn := writeIn(t, r.dir, "warn.yaml", r.config)
+		warn := rig.Write(t, r.Dir, "warn.yaml", r.Config)
 		if c := replayJSON(t, 0, "--config", warn, "--decisions", file); len(c.Warned) != 1 || c.Same != 3 {
 			t.Errorf("%+v", c)
 		}
 	})
 	t.Run("another key", func(t *testing.T) {
-		_, other := publicKey(t)
-		writeIn(t, r.dir, "other.pub", other)
-		config := writeIn(t, r.dir, "other.yaml", strings.ReplaceAll(enforcing, "key.pub", "other.pub"))
+		_, other := rig.KeyPair(t)
+		rig.Write(t, r.Dir, "other.pub", other)
+		config := rig.Write(t, r.Dir, "other.yaml", strings.ReplaceAll(enforcing, "key.pub", "other.pub"))
 		c := replayJSON(t, exit.Denied, "--config", config, "--decisions", file)
 		if len(c.Refused) != 3 || c.Same != 0 {
 			t.Fatalf("%+v", c)
@@ -132,7 +133,7 @@ func TestReplayEnforced(t *testing.T) {
 				lines = append(lines, line)
 			}
 		}
-		alone := writeIn(t, r.dir, "child.jsonl", strings.Join(lines, "\n"))
+		alone := rig.Write(t, r.Dir, "child.jsonl", strings.Join(lines, "\n"))
 		if c := replayJSON(t, 0, "--config", enforce, "--decisions", alone); c.Same != 1 || c.Images != 1 {
 			t.Errorf("%+v", c)
 		}
@@ -147,15 +148,15 @@ func TestReplayDenied(t *testing.T) {
 		registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)),
 	)
 	defer reg.Close()
-	private, public := publicKey(t)
+	private, public := rig.KeyPair(t)
 	addr := strings.TrimPrefix(reg.URL, "http://")
-	if _, err := demo.PushImages(t.Context(), addr, private, signDemo); err != nil {
+	if _, err := demo.PushImages(t.Context(), addr, private); err != nil {
 		t.Fatal(err)
 	}
 
 	dir := t.TempDir()
-	writeIn(t, dir, "key.pub", public)
-	config := writeIn(t, dir, "pullgate.yaml",
+	rig.Write(t, dir, "key.pub", public)
+	config := rig.Write(t, dir, "pullgate.yaml",
 		"upstreams: [{host: demo.example, url: \"http://"+addr+"\"}, "+
 			"{host: down.example, url: \"http://127.0.0.1:1\"}]\n"+
 			"policies: [{name: keyed, images: [\"demo.example/**\", \"down.example/**\"], "+
@@ -175,7 +176,7 @@ func TestReplayDenied(t *testing.T) {
 	} {
 		text += recordLine(t, n+1, change)
 	}
-	file := writeIn(t, dir, "decisions.jsonl", text)
+	file := rig.Write(t, dir, "decisions.jsonl", text)
 
 	c := replayJSON(t, exit.Denied, "--config", config, "--decisions", file)
 	if len(c.Admitted) != 1 || c.Admitted[0].Requests != 2 || c.Admitted[0].Clients != 2 ||
@@ -194,14 +195,14 @@ func TestReplayDenied(t *testing.T) {
 	}
 
 	t.Run("undecided", func(t *testing.T) {
-		undecided := writeIn(t, dir, "undecided.jsonl", linesOf(t, file)[4]+"\n")
+		undecided := rig.Write(t, dir, "undecided.jsonl", linesOf(t, file)[4]+"\n")
 		code, out := commandExit(t, "replay", "--config", config, "--decisions", undecided)
 		if code != exit.CouldNotTell || !strings.Contains(out, "could not be told: 1") {
 			t.Errorf("exit %d: %s", code, out)
 		}
 	})
 	for name, nothing := range map[string]string{
-		"empty":   writeIn(t, dir, "empty.jsonl", ""),
+		"empty":   rig.Write(t, dir, "empty.jsonl", ""),
 		"missing": filepath.Join(dir, "missing.jsonl"),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -220,7 +221,7 @@ func TestReplayForgedParents(t *testing.T) {
 	served := httptest.NewServer(http.NotFoundHandler())
 	defer served.Close()
 	dir := t.TempDir()
-	config := writeIn(t, dir, "pullgate.yaml", "upstreams: [{host: demo.example, url: \""+served.URL+"\"}]\n")
+	config := rig.Write(t, dir, "pullgate.yaml", "upstreams: [{host: demo.example, url: \""+served.URL+"\"}]\n")
 
 	a, b := "sha256:"+strings.Repeat("a", 64), "sha256:"+strings.Repeat("b", 64)
 	text := ""
@@ -229,7 +230,7 @@ func TestReplayForgedParents(t *testing.T) {
 			r.Digest, r.Parent, r.Outcome = pair[0], pair[1], "allowed"
 		})
 	}
-	c := replayJSON(t, exit.Denied, "--config", config, "--decisions", writeIn(t, dir, "d.jsonl", text))
+	c := replayJSON(t, exit.Denied, "--config", config, "--decisions", rig.Write(t, dir, "d.jsonl", text))
 	if len(c.Refused) != 2 {
 		t.Errorf("%+v", c)
 	}
@@ -241,14 +242,14 @@ func TestReplayMany(t *testing.T) {
 	asked := httptest.NewServer(http.NotFoundHandler())
 	defer asked.Close()
 	dir := t.TempDir()
-	config := writeIn(t, dir, "pullgate.yaml", "upstreams: [{host: demo.example, url: \""+asked.URL+"\"}]\n"+
+	config := rig.Write(t, dir, "pullgate.yaml", "upstreams: [{host: demo.example, url: \""+asked.URL+"\"}]\n"+
 		"defaultAction: allow\nlimits: {clientMisses: 10}\n")
 	var text strings.Builder
 	for n := range 200 {
 		text.WriteString(recordLine(t, n, func(r *decisions.Record) { r.Reference = r.ID }))
 	}
 
-	file := writeIn(t, dir, "d.jsonl", text.String())
+	file := rig.Write(t, dir, "d.jsonl", text.String())
 	c := replayJSON(t, exit.CouldNotTell, "--config", config, "--decisions", file)
 	for _, one := range c.Undecided {
 		if strings.Contains(one.Error, "budget") || strings.Contains(one.Error, "clientMisses") ||

@@ -12,22 +12,20 @@ import (
 	"github.com/pullgate/pullgate/cmd/pullgate/server"
 	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/test/rig"
 )
 
 // A child asked for by digest is unknown to a gate that has seen no index; warm
 // lets it learn, through the running gate and without one.
 func TestWarm(t *testing.T) {
 	t.Parallel()
-	r := startRig(t, func(r *rig) string {
-		writeIn(t, r.dir, "key.pub", r.key)
-		return r.base() + signedByKey
-	})
+	r := rig.Start(t, func(r *rig.Rig) string { return r.Keyed(t) })
 	warm := func(args ...string) (string, error) {
 		var out, errs bytes.Buffer
 		err := run(t.Context(), append([]string{
 			"warm",
 			"--config",
-			filepath.Join(r.dir, "pullgate.yaml"),
+			filepath.Join(r.Dir, "pullgate.yaml"),
 		}, args...), &out, &errs)
 		return out.String() + errs.String(), err
 	}
@@ -37,7 +35,7 @@ func TestWarm(t *testing.T) {
 		!strings.Contains(out, "admitted, 3 manifests known") {
 		t.Errorf("through the running gate: %v\n%s", err, out)
 	}
-	if out, err := warm("--gate", "http://"+r.gate, "demo.example/signed:latest"); err != nil {
+	if out, err := warm("--gate", "http://"+r.Gate, "demo.example/signed:latest"); err != nil {
 		t.Errorf("--gate: %v\n%s", err, out)
 	}
 	_, err := warm("demo.example/unsigned:latest")
@@ -52,17 +50,14 @@ func TestWarm(t *testing.T) {
 // Without a running gate, warm writes what the next one reads.
 func TestWarmStandalone(t *testing.T) {
 	t.Parallel()
-	r := startRig(t, func(r *rig) string {
-		writeIn(t, r.dir, "key.pub", r.key)
-		return r.base() + signedByKey
-	})
+	r := rig.Start(t, func(r *rig.Rig) string { return r.Keyed(t) })
 	other := t.TempDir()
-	writeIn(t, other, "key.pub", r.key)
+	rig.Write(t, other, "key.pub", r.Key)
 	listen, err := demo.FreeAddr(t.Context(), "0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := writeIn(t, other, "pullgate.yaml", strings.ReplaceAll(r.config, "listen: "+r.gate, "listen: "+listen))
+	file := rig.Write(t, other, "pullgate.yaml", strings.ReplaceAll(r.Config, "listen: "+r.Gate, "listen: "+listen))
 	var out, errs bytes.Buffer
 	if err := run(t.Context(), []string{
 		"warm",
@@ -81,9 +76,10 @@ func TestWarmStandalone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = gate.Close() }()
-	_, index := get(t, "http://"+r.gate+"/v2/demo.example/multi/manifests/latest")
-	_, manifest := get(t, "http://"+r.gate+"/v2/demo.example/multi/manifests/"+between(index, `"digest":"`, `"`))
-	image, err := imagename.Parse("demo.example/multi@" + between(manifest, `"digest":"`, `"`))
+	_, index := rig.Get(t, "http://"+r.Gate+"/v2/demo.example/multi/manifests/latest")
+	child := rig.Between(index, `"digest":"`, `"`)
+	_, manifest := rig.Get(t, "http://"+r.Gate+"/v2/demo.example/multi/manifests/"+child)
+	image, err := imagename.Parse("demo.example/multi@" + rig.Between(manifest, `"digest":"`, `"`))
 	if err != nil {
 		t.Fatal(err)
 	}

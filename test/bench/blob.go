@@ -165,11 +165,15 @@ const nginxConfig = `daemon off; worker_processes 2; pid %[1]s/pid; error_log %[
 events { worker_connections 1024; }
 http {
   access_log off; sendfile on;
-  client_body_temp_path %[1]s/a; proxy_temp_path %[1]s/b; fastcgi_temp_path %[1]s/c; uwsgi_temp_path %[1]s/d; scgi_temp_path %[1]s/e;
+  client_body_temp_path %[1]s/a; proxy_temp_path %[1]s/b;
+  fastcgi_temp_path %[1]s/c; uwsgi_temp_path %[1]s/d; scgi_temp_path %[1]s/e;
   upstream registry { server %[2]s; keepalive 32; }
   server {
     listen %[3]s;
-    location / { proxy_pass http://registry; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering on; proxy_max_temp_file_size 0; }
+    location / {
+      proxy_pass http://registry; proxy_http_version 1.1; proxy_set_header Connection "";
+      proxy_buffering on; proxy_max_temp_file_size 0;
+    }
   }
 }
 `
@@ -265,7 +269,8 @@ func slowly(ctx context.Context, addr, path string, span time.Duration) (held in
 			}
 		})
 	}
-	for end := time.Now().Add(60 * time.Second); open.Load() < slowStreams && time.Now().Before(end) && ctx.Err() == nil; {
+	end := time.Now().Add(60 * time.Second)
+	for open.Load() < slowStreams && time.Now().Before(end) && ctx.Err() == nil {
 		time.Sleep(10 * time.Millisecond)
 		mu.Lock()
 		stop := last != nil

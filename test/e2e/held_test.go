@@ -323,7 +323,8 @@ func buildFrom(flags ...string) func(string) []string {
 			"sh",
 			"-c",
 			`cd "$(mktemp -d /var/lib/buildXXXX)"; echo "FROM $1" >Dockerfile; shift
-exec buildctl build --no-cache --progress plain --frontend dockerfile.v0 --local context=. --local dockerfile=. --output type=oci,dest=image.tar "$@"`,
+exec buildctl build --no-cache --progress plain --frontend dockerfile.v0 \
+	--local context=. --local dockerfile=. --output type=oci,dest=image.tar "$@"`,
 			"sh",
 			image,
 		}, flags...)

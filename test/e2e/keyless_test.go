@@ -44,7 +44,9 @@ policies:
       - {name: release, key: %s, transparencyLog: require, trustRoot: local}
   - name: job
     images: ["reg.test/job/**"]
-    authorities: [{name: ci, github: {owner: acme, workflow: acme/workflows/.github/workflows/sign.yml, trustRoots: [local]}}]
+    authorities:
+      - name: ci
+        github: {owner: acme, workflow: acme/workflows/.github/workflows/sign.yml, trustRoots: [local]}
   - name: built
     images: ["reg.test/built/**"]
     authorities: [{name: ci, accept: [slsaprovenance1], github: {owner: acme, trustRoots: [local, private]}}]

@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -155,7 +154,7 @@ func TestBasicAuth(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := remote.Write(tag, v1.Image(image(t, "amd64", 100)), remote.WithAuth(&authn.Basic{
+	if err := remote.Write(tag, image(t, "amd64", 100), remote.WithAuth(&authn.Basic{
 		Username: "robot",
 		Password: "open sesame",
 	})); err != nil {

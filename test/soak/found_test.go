@@ -147,10 +147,10 @@ func TestHangupAtTheStart(t *testing.T) {
 	}
 }
 
-// TestReloadsLeaveNoConnectionsBehind: the connections to a registry that an
+// TestReloads: the connections to a registry that an
 // older configuration had opened go with it, also when pulls were under way as
 // it was replaced.
-func TestReloadsLeaveNoConnectionsBehind(t *testing.T) {
+func TestReloads(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it reloads under load for seconds; run it without -short")
 	}

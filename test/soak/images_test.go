@@ -141,7 +141,7 @@ func (w *world) fill(repo string) {
 		return o
 	}
 	shared := single("", "child of a signed and of an unsigned index", 3000, "")
-	for n, make := range []func(tag string) *object{
+	for n, push := range []func(tag string) *object{
 		func(tag string) *object { return single(tag, "image signed by A", 2000, "A") },
 		func(tag string) *object {
 			return index(tag, "index signed by A", "A", single("", "child of an index signed by A", 2000, ""), shared)
@@ -152,7 +152,9 @@ func (w *world) fill(repo string) {
 		},
 		func(tag string) *object { return single(tag, "image signed by B", 2000, "B") },
 		func(tag string) *object {
-			return index(tag, "index signed by A and B", "AB", single("", "child of an index signed by A and B", 2000, ""), single("", "other child of an index signed by A and B", 2000, ""))
+			return index(tag, "index signed by A and B", "AB",
+				single("", "child of an index signed by A and B", 2000, ""),
+				single("", "other child of an index signed by A and B", 2000, ""))
 		},
 		func(tag string) *object {
 			o := single(tag, "image signed by A as referrer", 2000, "")
@@ -161,15 +163,19 @@ func (w *world) fill(repo string) {
 			return o
 		},
 		func(tag string) *object {
-			return index(tag, "big index signed by A", "A", single("", "big child of an index signed by A", 200_000, ""), single("", "other child of a big index signed by A", 2000, ""))
+			return index(tag, "big index signed by A", "A",
+				single("", "big child of an index signed by A", 200_000, ""),
+				single("", "other child of a big index signed by A", 2000, ""))
 		},
 		func(tag string) *object { return single(tag, "image signed by a stranger", 2000, "C") },
 		func(tag string) *object {
-			return index(tag, "unsigned index of a signed child", "", single("", "signed child of an unsigned index", 2000, "A"), single("", "unsigned sibling of a signed child", 2000, ""))
+			return index(tag, "unsigned index of a signed child", "",
+				single("", "signed child of an unsigned index", 2000, "A"),
+				single("", "unsigned sibling of a signed child", 2000, ""))
 		},
 	} {
 		tag := fmt.Sprintf("v%d", n)
-		w.images = append(w.images, image{make(tag), tag})
+		w.images = append(w.images, image{push(tag), tag})
 	}
 	own := w.images[len(w.images)-tagsEach:]
 	w.moving = append(w.moving, [2]image{{own[0].object, "latest"}, {own[2].object, "latest"}})

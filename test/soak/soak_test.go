@@ -225,7 +225,8 @@ func (s *storm) faults(ctx context.Context) {
 
 // operator changes the configuration, and restarts the gate.
 func (s *storm) operator(ctx context.Context, restarts bool) {
-	for turn := 0; rest(ctx, 50*time.Millisecond, 400*time.Millisecond) && s.clients.reports.Load() < maxReports; turn++ {
+	few := func() bool { return s.clients.reports.Load() < maxReports }
+	for turn := 0; rest(ctx, 50*time.Millisecond, 400*time.Millisecond) && few(); turn++ {
 		n := rand.IntN(100)
 		switch { // a short run has each kind of restart too
 		case restarts && turn == 3:

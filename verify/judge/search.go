@@ -25,7 +25,11 @@ type search struct {
 	limits Limits
 	place  Place
 	image  digest.Digest
-	found  func(sigs.Candidate)
+
+	// tally says how likely a candidate counts. found examines it; r is nil
+	// where it has not been read yet.
+	tally *tally
+	found func(c sigs.Candidate, r *sigs.Reading)
 
 	attestations bool // look for them as well
 
@@ -40,10 +44,16 @@ type search struct {
 // so that a flood in one starves no other.
 type source struct {
 	*search
-	where      string
-	share      int64 // bytes that may be fetched from here
-	budget     *Budget
-	candidates atomic.Int64 // that may still be examined
+	where  string
+	share  int64 // bytes that may be fetched from here
+	budget *Budget
+
+	candidates  atomic.Int64 // that may still be examined
+	bundles     atomic.Int64 // that may still be fetched
+	overPayload atomic.Int64 // signatures over payloads at hand that may still be examined
+	hashed      *Budget      // bytes of those payloads that may still be hashed
+
+	held []held // what is examined at last; under mu
 }
 
 const (
@@ -67,8 +77,11 @@ func (s *search) source(where string) *source {
 		where:  where,
 		share:  share,
 		budget: NewBudget(share),
+		hashed: NewBudget(share),
 	}
 	src.candidates.Store(int64(s.limits.Signatures))
+	src.bundles.Store(int64(s.limits.Signatures) * hintsPerSignature)
+	src.overPayload.Store(maxOverPayload)
 	return src
 }
 
@@ -77,7 +90,13 @@ func (s *search) run(ctx context.Context) {
 	var all sync.WaitGroup
 	ask := func(where string, look func(context.Context, *source) error) {
 		all.Go(func() {
-			s.fail(Guard(func() error { return look(ctx, s.source(where)) }))
+			s.fail(Guard(func() error {
+				src := s.source(where)
+				if err := look(ctx, src); err != nil {
+					return err
+				}
+				return src.examineHeld(ctx)
+			}))
 		})
 	}
 
@@ -164,7 +183,7 @@ func (s *source) legacyTag(ctx context.Context, suffix string, kind sigs.Kind) e
 	if err != nil || m == nil {
 		return err
 	}
-	return s.layers(ctx, m, kind)
+	return s.layers(ctx, m, 0, kind)
 }
 
 // referrers reads the referrers API, where the registry has one.
@@ -203,7 +222,7 @@ func (s *source) fallbackTag(ctx context.Context) error {
 	}
 
 	if m.Manifests == nil {
-		return s.attached(ctx, m)
+		return s.attached(ctx, m, 0)
 	}
 	return s.attachedOnes(ctx, *m.Manifests)
 }

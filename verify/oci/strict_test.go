@@ -139,7 +139,7 @@ func TestCheckStrict(t *testing.T) {
 
 // The keys of annotation maps and of a predicate are data: they differ when
 // their bytes differ, and may look like field names.
-func TestKeysThatAreDataOnlyHaveToBeUnique(t *testing.T) {
+func TestDataKeys(t *testing.T) {
 	t.Parallel()
 	for _, where := range []string{"annotations", "optional", "predicate"} {
 		for name, tt := range map[string]struct {
@@ -178,7 +178,7 @@ func TestKeysThatAreDataOnlyHaveToBeUnique(t *testing.T) {
 	}
 }
 
-func TestCheckStrictQuotesKeysShortenedAndEscaped(t *testing.T) {
+func TestQuotedKeys(t *testing.T) {
 	t.Parallel()
 	key := `\n\u001b[31m` + strings.Repeat("x", 10_000)
 	err := CheckStrict([]byte(`{"`+key+`":1,"`+key+`":2}`), 4, 40)

@@ -59,4 +59,7 @@ func read(c Candidate, image digest.Digest) (*Reading, error) {
 	return &Reading{content: opened, image: image, says: says}, nil
 }
 
-var errTooLarge = fmt.Errorf("it is larger than %d KiB, and no signature is", MaxPayload>>10)
+var errTooLarge = because(
+	reason.Limit,
+	fmt.Errorf("it is larger than %d KiB, and no signature is", MaxPayload>>10),
+)

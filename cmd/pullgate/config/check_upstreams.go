@@ -90,13 +90,6 @@ func (c *Config) impliedPort(host string) (string, bool) {
 	return "", false
 }
 
-// Image gives image the name of its registry that the configuration knows it
-// by: nexus.example:443 and nexus.example are one.
-func (c *Config) Image(image policy.Image) policy.Image {
-	image.Host, _ = c.UpstreamHost(image.Host)
-	return image
-}
-
 // upstreamURL checks a URL, which the problem does not repeat: it may hold a
 // password.
 func (k *checks) upstreamURL(path, text string) {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"regexp"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/policy/strictyaml"
 )
 
 // keySet is the keys a mapping may hold; a nil child is read elsewhere.
@@ -37,104 +39,116 @@ func keysOf(t reflect.Type) keySet {
 	return keys
 }
 
-// unknownKeys lists keys that are mistyped, of another case, or written twice;
-// viper would take them or drop them without a word.
-func unknownKeys(node *yaml.Node, path string, known keySet) []policy.Problem {
-	if known == nil {
-		return nil
-	}
-
-	var list []policy.Problem
-	switch node.Kind {
-	case yaml.SequenceNode:
-		for _, item := range node.Content {
-			list = append(list, unknownKeys(item, path, known)...)
-		}
-	case yaml.AliasNode:
-		list = append(list, problemAt(node, "aliases are not read here; write the value out"))
-	case yaml.MappingNode:
-		list = unknownInMapping(node, path, known)
-	}
-	return list
+// keyCheck finds what viper would bend or drop without a word.
+type keyCheck struct {
+	problems []policy.Problem
+	bad      map[*yaml.Node]bool // names and values that cannot be decoded
+	missing  []string            // keys that were meant by unknown ones
 }
 
-func unknownInMapping(node *yaml.Node, path string, known keySet) []policy.Problem {
-	var list []policy.Problem
-	seen := map[string]bool{}
+func (k *keyCheck) add(node *yaml.Node, p policy.Problem) {
+	k.problems = append(k.problems, p)
+	k.bad[node] = true
+}
 
-	for i := 0; i+1 < len(node.Content); i += 2 {
-		key, value := node.Content[i], node.Content[i+1]
-		full := strings.TrimPrefix(path+"."+key.Value, ".")
-		children, ok := known[key.Value]
+// unknown finds keys that are mistyped, of another case, or written twice.
+func (k *keyCheck) unknown(v strictyaml.Value, known keySet) {
+	if known == nil {
+		return
+	}
+	if v.Node.Kind == yaml.AliasNode {
+		k.add(v.Node, v.At().Problem("aliases are not read here; write the value out"))
+		return
+	}
 
+	for _, item := range v.Items() {
+		item.Path = v.Path
+		k.unknown(item, known)
+	}
+
+	for _, f := range v.Fields() {
+		children, ok := known[f.Name]
 		switch {
 		case !ok:
-			list = append(list, problemAt(key, "unknown key %q%s", full, suggest(key.Value, known)))
-		case seen[key.Value]:
-			list = append(list, problemAt(key, "key %q is written twice", full))
+			meant, says := suggest(f.Name, known)
+			k.add(f.Key, f.NameAt().Problem("unknown key %q%s", f.Path, says))
+			if meant != "" {
+				k.missing = append(k.missing, strings.TrimSuffix(f.Path, f.Name)+meant)
+			}
+		case f.First > 0:
+			k.add(f.Key, f.NameAt().Problem("key %q is written twice", f.Path))
 		default:
-			list = append(list, unknownKeys(value, full, children)...)
+			k.unknown(f.Value, children)
 		}
-		seen[key.Value] = true
 	}
-	return list
-}
-
-// problemAt is a problem whose file is still to be filled in.
-func problemAt(node *yaml.Node, format string, args ...any) policy.Problem {
-	return policy.Position{Line: node.Line}.Problem(format, args...)
 }
 
 // suggest says what may have been meant by an unknown key.
-func suggest(key string, known keySet) string {
-	var names []string
-	for name := range known {
+func suggest(key string, known keySet) (meant, says string) {
+	names := slices.Sorted(maps.Keys(known))
+	for _, name := range names {
 		if strings.EqualFold(name, key) {
-			return fmt.Sprintf("; it is spelt %q", name)
+			return name, fmt.Sprintf("; it is spelt %q", name)
 		}
-		names = append(names, name)
 	}
 
-	slices.Sort(names)
-	return "; known here: " + strings.Join(names, ", ")
+	if meant, ok := strictyaml.Nearest(key, names); ok {
+		return meant, fmt.Sprintf("; did you mean %q?", meant)
+	}
+	return "", "; known here: " + strings.Join(names, ", ")
 }
 
-// mistyped lists values of another type than their setting's. viper would bend
+// mistyped finds values of another type than their setting's. viper would bend
 // them: 3600 into 3.6 microseconds, true into 1, 0100 into 64.
-func mistyped(node *yaml.Node, path string, t reflect.Type) []policy.Problem {
+func (k *keyCheck) mistyped(v strictyaml.Value, t reflect.Type) {
 	switch {
 	case isScalar(t):
-		if says := mistypedScalar(node, t); says != "" {
-			return []policy.Problem{problemAt(node, "%s %s", path, says)}
+		if says := mistypedScalar(v, t); says != "" {
+			k.add(v.Node, v.At().Problem("%s %s", v.Path, says))
 		}
-		return nil
-
 	case t.Kind() == reflect.Struct:
-		if node.Kind != yaml.MappingNode {
-			return []policy.Problem{problemAt(node, "%s must be a mapping", path)}
-		}
-
-		var list []policy.Problem
-		for i := range t.NumField() {
-			name := t.Field(i).Tag.Get("mapstructure")
-			if value := child(node, name); name != "" && value != nil {
-				list = append(list, mistyped(value, strings.TrimPrefix(path+"."+name, "."), t.Field(i).Type)...)
-			}
-		}
-		return list
-
+		k.mistypedMapping(v, t)
 	case t.Kind() == reflect.Slice && t.Elem().Kind() != reflect.Interface:
-		if node.Kind != yaml.SequenceNode {
-			return []policy.Problem{problemAt(node, "%s must be a list", path)}
-		}
-
-		var list []policy.Problem
-		for _, item := range node.Content {
-			list = append(list, mistyped(item, path, t.Elem())...)
-		}
-		return list
+		k.mistypedList(v, t)
 	}
-	return nil
+}
+
+func (k *keyCheck) mistypedMapping(v strictyaml.Value, t reflect.Type) {
+	types := map[string]reflect.Type{}
+	var names []string
+	for i := range t.NumField() {
+		if name := t.Field(i).Tag.Get("mapstructure"); name != "" {
+			types[name] = t.Field(i).Type
+			names = append(names, name)
+		}
+	}
+
+	if v.Is(yaml.MappingNode, "") != nil {
+		const must = "%s must be a mapping: write {%s: …}; known there: %s"
+		k.add(v.Node, v.At().Problem(must, v.Path, names[0], strings.Join(names, ", ")))
+		return
+	}
+	for _, f := range v.Fields() {
+		if of, known := types[f.Name]; known {
+			k.mistyped(f.Value, of)
+		}
+	}
+}
+
+func (k *keyCheck) mistypedList(v strictyaml.Value, t reflect.Type) {
+	if v.Is(yaml.SequenceNode, "") != nil {
+		const must = "%s must be a list: each item in a line of its own after a dash, or all in brackets"
+		k.add(v.Node, v.At().Problem(must, v.Path))
+		return
+	}
+
+	for _, item := range v.Items() {
+		item.Path = v.Path
+		if item.Is(yaml.MappingNode, "") != nil {
+			item.Path = "an item of " + v.Path
+		}
+		k.mistyped(item, t.Elem())
+	}
 }
 
 func isScalar(t reflect.Type) bool {
@@ -143,29 +157,31 @@ func isScalar(t reflect.Type) bool {
 
 // mistypedScalar says what is wrong with a scalar that stands for a value of
 // type t, or nothing.
-func mistypedScalar(node *yaml.Node, t reflect.Type) string {
-	scalar := node.Kind == yaml.ScalarNode
-	text := scalar && node.Tag == "!!str"
-	number := scalar && node.Tag == "!!int"
+func mistypedScalar(v strictyaml.Value, t reflect.Type) string {
+	written := v.Node.Value
+	text := v.Is(yaml.ScalarNode, "!!str") == nil
+	number := v.Is(yaml.ScalarNode, "!!int") == nil
 
 	switch t {
 	case reflect.TypeFor[time.Duration]():
-		if d, err := time.ParseDuration(node.Value); !text || err != nil || d < 0 {
+		if d, err := time.ParseDuration(written); !text || err != nil || d < 0 {
 			return "is no duration: write a number with its unit, e.g. 30s, 1h"
 		}
 		return ""
 	case reflect.TypeFor[Size]():
 		var s Size
-		if !text && !number || s.UnmarshalText([]byte(node.Value)) != nil {
+		if !text && !number || s.UnmarshalText([]byte(written)) != nil {
 			return "is no size: write a number of bytes, or one with KiB, MiB or GiB"
 		}
 		return ""
 	}
 
 	switch {
+	case strings.HasSuffix(v.Path, "listen") && !text:
+		return fmt.Sprintf("is %.20q; %s", written, writeAddress)
 	case t.Kind() == reflect.String && !text:
-		return fmt.Sprintf("is no text: put it in quotes if %.20q is meant", node.Value)
-	case t.Kind() != reflect.String && (!number || !decimal.MatchString(node.Value)):
+		return fmt.Sprintf("is no text: put it in quotes if %.20q is meant", written)
+	case t.Kind() != reflect.String && (!number || !decimal.MatchString(written)):
 		return "is no number: write it in decimal digits"
 	}
 	return ""

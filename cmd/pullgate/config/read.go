@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/policy/strictyaml"
 )
 
 // MaxBytes bounds a configuration file.
@@ -38,16 +39,24 @@ func Read(file string, environ []string) (*Config, []policy.Problem) {
 	}
 
 	c := &Config{file: file, nodes: nodes}
-	problems := c.checkKeys()
+	keys := c.checkKeys()
+	problems := keys.problems
 	overlay, more := overlayOf(environ)
-	if problems = append(problems, more...); len(problems) > 0 {
-		return c, problems
-	}
+	problems = append(problems, more...)
 
-	if problems := c.decode(text, overlay); len(problems) > 0 {
-		return nil, problems
+	// What is wrong is left out, so that all else is looked at too.
+	unread := keys.missing
+	if len(keys.bad) > 0 {
+		part := &readable{bad: keys.bad}
+		if text, problem = part.text(file, nodes); problem != nil {
+			return c, append(problems, *problem)
+		}
+		unread = append(unread, part.unread...)
 	}
-	return c, c.check()
+	if more := c.decode(text, overlay); len(more) > 0 {
+		return c, append(problems, more...)
+	}
+	return c, append(problems, c.check(unread)...)
 }
 
 func readFile(file string) ([]byte, *policy.Problem) {
@@ -67,19 +76,22 @@ func readFile(file string) ([]byte, *policy.Problem) {
 
 // parse returns the mapping that the file is.
 func parse(file string, text []byte) (*yaml.Node, *policy.Problem) {
-	var doc, more yaml.Node
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	var documents []*yaml.Node
+	for document, err := range strictyaml.Documents(text) {
+		if err != nil {
+			return nil, syntaxProblem(file, text, err)
+		}
+		documents = append(documents, document)
+	}
 
-	if err := decoder.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
-		return nil, problemIn(file, 0, "%v", err)
+	if len(documents) > 1 {
+		const more = "a second YAML document would be ignored: put everything into one"
+		return nil, problemIn(file, documents[1].Line, more)
 	}
-	if err := decoder.Decode(&more); err == nil {
-		return nil, problemIn(file, more.Line, "a second YAML document would be ignored: put everything into one")
-	}
-	if len(doc.Content) == 0 || doc.Content[0].Kind != yaml.MappingNode {
+	if len(documents) == 0 || len(documents[0].Content) == 0 || documents[0].Content[0].Kind != yaml.MappingNode {
 		return nil, problemIn(file, 1, "the configuration must be a mapping, as in config.example.yaml")
 	}
-	return doc.Content[0], nil
+	return documents[0].Content[0], nil
 }
 
 func problemIn(file string, line int, format string, args ...any) *policy.Problem {
@@ -87,15 +99,13 @@ func problemIn(file string, line int, format string, args ...any) *policy.Proble
 	return &p
 }
 
-// checkKeys reports what viper would bend or drop without a word.
-func (c *Config) checkKeys() []policy.Problem {
-	list := unknownKeys(c.nodes, "", knownKeys())
-	list = append(list, mistyped(c.nodes, "", reflect.TypeFor[Config]())...)
-
-	for i := range list {
-		list[i].File = c.file
-	}
-	return list
+// checkKeys finds what viper would bend or drop without a word.
+func (c *Config) checkKeys() *keyCheck {
+	k := &keyCheck{bad: map[*yaml.Node]bool{}}
+	root := strictyaml.Value{Node: c.nodes, File: c.file}
+	k.unknown(root, knownKeys())
+	k.mistyped(root, reflect.TypeFor[Config]())
+	return k
 }
 
 // decode fills c from the text, the defaults and the overlay.

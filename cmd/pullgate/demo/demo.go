@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log" //nolint:depguard // go-containerregistry's registry takes one
 	"net"
 	"net/http"
 	"os"
@@ -43,8 +43,7 @@ const commands = `Try it yourself; the gate stays up until you press Ctrl-C:
 // Demo is a demonstration that can be run once.
 type Demo struct {
 	Out  io.Writer // what happened is told here
-	Sign Sign
-	Stay bool // after the pulls, until the context ends
+	Stay bool      // after the pulls, until the context ends
 }
 
 // Run starts everything, pulls each image, and fails if the gate did not decide
@@ -67,7 +66,7 @@ func (d *Demo) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	images, err := PushImages(ctx, upstream, key, d.Sign)
+	images, err := PushImages(ctx, upstream, key)
 	if err != nil {
 		return fmt.Errorf("fill the demo registry: %w", err)
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/pullgate/pullgate/cmd/pullgate/signing"
 )
 
 // Image is one image of the demo's registry, with the tag latest.
@@ -22,12 +24,15 @@ type Image struct {
 	what string // as people say it
 }
 
-// Sign signs the image d in repo and pushes the signature beside it.
-type Sign func(ctx context.Context, repo name.Repository, d v1.Hash, key *ecdsa.PrivateKey) error
-
 // PushImages fills the registry at addr with the demo's images, and signs with
 // key what is to be admitted.
-func PushImages(ctx context.Context, addr string, key *ecdsa.PrivateKey, sign Sign) ([]Image, error) {
+func PushImages(ctx context.Context, addr string, key *ecdsa.PrivateKey) ([]Image, error) {
+	signer, err := signing.NewKeySigner(key)
+	if err != nil {
+		return nil, err
+	}
+	pusher := signing.Pusher{Signer: signer, Format: signing.Legacy}
+
 	images := []Image{
 		{Name: "signed", what: "signed", Signed: true},
 		{Name: "multi", what: "signed, for two platforms", Signed: true},
@@ -46,7 +51,7 @@ func PushImages(ctx context.Context, addr string, key *ecdsa.PrivateKey, sign Si
 		}
 		d, err := push(ctx, tag)
 		if err == nil && image.Signed {
-			err = sign(ctx, tag.Context(), d, key)
+			err = pusher.Sign(ctx, tag.Context(), v1.Descriptor{Digest: d})
 		}
 		if err != nil {
 			return nil, fmt.Errorf("push %s: %w", image.Name, err)
@@ -55,6 +60,7 @@ func PushImages(ctx context.Context, addr string, key *ecdsa.PrivateKey, sign Si
 	return images, nil
 }
 
+// pushImage pushes a small image under tag.
 func pushImage(ctx context.Context, tag name.Tag) (v1.Hash, error) {
 	img, err := random.Image(1024, 2)
 	if err != nil {
@@ -67,6 +73,7 @@ func pushImage(ctx context.Context, tag name.Tag) (v1.Hash, error) {
 	return img.Digest()
 }
 
+// pushIndex pushes an index of two small images under tag.
 func pushIndex(ctx context.Context, tag name.Tag) (v1.Hash, error) {
 	var index v1.ImageIndex = mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	for _, arch := range []string{"amd64", "arm64"} {

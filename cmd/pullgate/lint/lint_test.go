@@ -53,27 +53,30 @@ func TestIdentities(t *testing.T) {
 		"any workflow":           {`github: {owner: acme}`, "names no workflow"},
 		"any workflow of a repo": {`github: {repository: acme/app}`, "names no workflow"},
 	} {
-		file := filepath.Join(t.TempDir(), "pullgate.yaml")
-		text := "upstreams: [{host: a.example}]\npolicies:\n  - name: p\n    images: ['a.example/**']\n" +
-			"    authorities:\n      - " + tt.authority + "\n"
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		c, problems := config.Read(file, nil)
-		if len(problems) > 0 {
-			t.Fatalf("%s: %v", name, problems)
-		}
-		policies, problems := policy.Load(c.PolicyInput())
-		if len(problems) > 0 {
-			t.Fatalf("%s: %v", name, problems)
-		}
-		var all []string
-		for _, p := range Check(c, policies) {
-			all = append(all, p.String())
-		}
-		got := strings.Join(all, "\n")
-		if tt.want == "" && got != "" || !strings.Contains(got, tt.want) {
-			t.Errorf("%s: %q, want %q", name, got, tt.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "pullgate.yaml")
+			text := "upstreams: [{host: a.example}]\npolicies:\n  - name: p\n    images: ['a.example/**']\n" +
+				"    authorities:\n      - " + tt.authority + "\n"
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			c, problems := config.Read(file, nil)
+			if len(problems) > 0 {
+				t.Fatal(problems)
+			}
+			policies, problems := policy.Load(c.PolicyInput())
+			if len(problems) > 0 {
+				t.Fatal(problems)
+			}
+
+			var all []string
+			for _, p := range Check(c, policies) {
+				all = append(all, p.String())
+			}
+			got := strings.Join(all, "\n")
+			if tt.want == "" && got != "" || !strings.Contains(got, tt.want) {
+				t.Errorf("%q, want %q", got, tt.want)
+			}
+		})
 	}
 }

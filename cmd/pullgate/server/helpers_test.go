@@ -47,13 +47,6 @@ func (l *lines) Write(b []byte) (int, error) {
 	return l.text.Write(b)
 }
 
-// say reports whether text stands in some line.
-func (l *lines) say(text string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Contains(l.text.String(), text)
-}
-
 // warnings are the messages of the warnings so far, the policy's name behind
 // those that have one.
 func (l *lines) warnings() []string {

@@ -51,7 +51,8 @@ func run(ctx context.Context, email string) (err error) {
 		return err
 	}
 	fmt.Printf(`# cosign sign --signing-config "$SIGNING_CONFIG" --identity-token "$TOKEN" IMAGE
-# cosign verify --trusted-root "$TRUSTED_ROOT" --use-signed-timestamps --certificate-oidc-issuer %[1]s --certificate-identity %[2]s IMAGE
+# cosign verify --trusted-root "$TRUSTED_ROOT" --use-signed-timestamps \
+#   --certificate-oidc-issuer %[1]s --certificate-identity %[2]s IMAGE
 SIGNING_CONFIG=%[3]s
 TRUSTED_ROOT=%[4]s
 TRUSTED_ROOT_GITHUB=%[5]s

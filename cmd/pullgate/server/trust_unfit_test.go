@@ -1,4 +1,4 @@
-package main
+package server_test
 
 import (
 	"log/slog"
@@ -7,11 +7,11 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/pullgate/pullgate/cmd/pullgate/server"
 	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 	"github.com/pullgate/pullgate/test/fixtures/keyless"
+	"github.com/pullgate/pullgate/test/rig"
 	"github.com/pullgate/pullgate/test/tufrepo"
 )
 
@@ -28,14 +28,14 @@ func TestUnfitRoot(t *testing.T) {
 	repo := tufrepo.New(t, lost)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "pullgate.yaml")
-	start := func(t *testing.T) *rig {
+	start := func(t *testing.T) *rig.Rig {
 		t.Helper()
-		return startRig(t, func(r *rig) string {
-			r.dir = dir // with the state and the roots of the start before
+		return rig.Start(t, func(r *rig.Rig) string {
+			r.Dir = dir // with the state and the roots of the start before
 			_ = os.Remove(file)
-			writeIn(t, dir, "root.json", string(repo.Root))
-			writeIn(t, dir, "key.pub", r.key)
-			return r.base() + `trustRoots: [{name: corp, tuf: {mirror: "` + repo.URL + `", root: root.json}}]
+			rig.Write(t, dir, "root.json", string(repo.Root))
+			rig.Write(t, dir, "key.pub", r.Key)
+			return r.Base() + `trustRoots: [{name: corp, tuf: {mirror: "` + repo.URL + `", root: root.json}}]
 policies:
   - name: logged
     images: ["demo.example/signed"]
@@ -44,34 +44,24 @@ policies:
 `
 		})
 	}
-	decides := func(t *testing.T, r *rig) {
+	decides := func(t *testing.T, r *rig.Rig) {
 		t.Helper()
 		for image, want := range map[string]int{
 			"signed":   http.StatusServiceUnavailable,
 			"multi":    http.StatusOK,
 			"unsigned": http.StatusForbidden,
 		} {
-			if got := r.pull(t, image+"/manifests/latest"); got != want {
+			if got := r.Pull(t, image+"/manifests/latest"); got != want {
 				t.Errorf("%s: %d, want %d", image, got, want)
 			}
 		}
 	}
-	says := func(t *testing.T, r *rig, text string) {
-		t.Helper()
-		for range 600 {
-			if r.log.say(text) {
-				return
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-		t.Fatalf("the log does not say %q", text)
-	}
 	t.Run("reload", func(t *testing.T) {
 		r := start(t)
-		says(t, r, "does not suit the policies") // it is there
-		replace(t, file, r.config+"# changed\n")
-		r.hup <- syscall.SIGHUP
-		says(t, r, "configuration loaded again")
+		r.UntilLogged(t, "does not suit the policies") // it is there
+		rig.Replace(t, file, r.Config+"# changed\n")
+		r.Hangup <- syscall.SIGHUP
+		r.UntilLogged(t, "configuration loaded again")
 		decides(t, r)
 	})
 	t.Run("start", func(t *testing.T) {

@@ -1,4 +1,4 @@
-package main
+package server_test
 
 import (
 	"net/http"
@@ -13,13 +13,14 @@ import (
 	"github.com/pullgate/pullgate/cmd/pullgate/server"
 	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
 	"github.com/pullgate/pullgate/test/fixtures/keyless"
+	"github.com/pullgate/pullgate/test/rig"
 	"github.com/pullgate/pullgate/test/tufrepo"
 )
 
-// TestFetchedRoot: a root that is fetched in the background
-// admits as soon as it is there, a new one re-judges what was admitted at once,
-// and a mirror that is down or lies changes nothing. Nobody reloads anything,
-// and the gate is ready all the while.
+// TestFetchedRoot: a root that is fetched in the background admits as soon as it
+// is there, a new one judges again at once what was admitted, and a mirror that is
+// down or lies changes nothing. No file changes, and the gate is ready all the
+// while.
 func TestFetchedRoot(t *testing.T) {
 	t.Parallel()
 	set := keyless.Load(t)
@@ -37,10 +38,10 @@ func TestFetchedRoot(t *testing.T) {
 	}
 	repo := tufrepo.New(t, file("trusted_root.json"))
 	repo.Fail(http.NotFound)
-	r := startRig(t, func(r *rig) string {
-		writeIn(t, r.dir, "root.json", string(repo.Root))
+	r := rig.Start(t, func(r *rig.Rig) string {
+		rig.Write(t, r.Dir, "root.json", string(repo.Root))
 		return strings.Replace(
-			r.base(),
+			r.Base(),
 			"http://REGISTRY",
 			images.URL,
 			1,
@@ -49,13 +50,15 @@ policies:
   - name: keyless
     images: ["demo.example/**"]
     authorities:
-      - keyless: {trustRoots: [corp], identities: [{issuer: "https://accounts.acme.example", subject: "dev@acme.example"}]}
+      - keyless:
+          trustRoots: [corp]
+          identities: [{issuer: "https://accounts.acme.example", subject: "dev@acme.example"}]
 `
 	})
 	again := func() { // an admin's hang-up asks at once
 		t.Helper()
 		asked := repo.Requests.Load()
-		r.hup <- syscall.SIGHUP
+		r.Hangup <- syscall.SIGHUP
 		for range 600 {
 			if repo.Requests.Load() > asked {
 				return
@@ -65,25 +68,25 @@ policies:
 		t.Fatal("the mirror was not asked")
 	}
 	image := question.Repository + "/manifests/" + question.Tag
-	if got := r.pull(t, image); got != http.StatusServiceUnavailable {
+	if got := r.Pull(t, image); got != http.StatusServiceUnavailable {
 		t.Errorf("before the root is there: %d, want 503", got)
 	}
-	if _, ready := get(t, "http://"+r.admin+"/readyz"); ready != "ok\n" {
+	if _, ready := rig.Get(t, "http://"+r.Admin+"/readyz"); ready != "ok\n" {
 		t.Errorf("readyz says %q", ready)
 	}
 	repo.Fail(nil)
 	again()
-	r.until(t, image, http.StatusOK)
+	r.Until(t, image, http.StatusOK)
 	repo.Fail(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 	again()
-	if got := r.pull(t, image); got != http.StatusOK {
+	if got := r.Pull(t, image); got != http.StatusOK {
 		t.Errorf("with the mirror down: %d", got)
 	}
 	// A root that knows another Sigstore: what was admitted is refused.
 	repo.Publish(t, 2, file("trusted_root_github.json"), time.Now().Add(time.Hour))
 	repo.Fail(nil)
 	again()
-	r.until(t, image, http.StatusForbidden)
+	r.Until(t, image, http.StatusForbidden)
 }
 
 // TestUnsuitableRoot: a root that lost its log leaves open what it
@@ -96,32 +99,34 @@ func TestUnsuitableRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	repo := tufrepo.New(t, lost)
-	r := startRig(t, func(r *rig) string {
-		writeIn(t, r.dir, "root.json", string(repo.Root))
-		writeIn(t, r.dir, "key.pub", r.key)
-		return r.base() + `trustRoots: [{name: corp, tuf: {mirror: "` + repo.URL + `", root: root.json}}]
+	r := rig.Start(t, func(r *rig.Rig) string {
+		rig.Write(t, r.Dir, "root.json", string(repo.Root))
+		rig.Write(t, r.Dir, "key.pub", r.Key)
+		return r.Base() + `trustRoots: [{name: corp, tuf: {mirror: "` + repo.URL + `", root: root.json}}]
 policies:
-  - {name: logged, images: ["demo.example/signed"], authorities: [{key: key.pub, transparencyLog: require, trustRoot: corp}]}
+  - name: logged
+    images: ["demo.example/signed"]
+    authorities: [{key: key.pub, transparencyLog: require, trustRoot: corp}]
   - {name: plain, images: ["demo.example/**"], authorities: [{key: key.pub}]}
 `
 	})
 	for range 600 {
-		if r.log.say("does not suit the policies") {
+		if r.Log.Say("does not suit the policies") {
 			break
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	if !r.log.say("does not suit the policies") {
+	if !r.Log.Say("does not suit the policies") {
 		t.Error("nothing is said of it")
 	}
-	if got := r.pull(t, "signed/manifests/latest"); got != http.StatusServiceUnavailable {
+	if got := r.Pull(t, "signed/manifests/latest"); got != http.StatusServiceUnavailable {
 		t.Errorf("what only that root could prove: %d, want 503", got)
 	}
-	if got := r.pull(t, "multi/manifests/latest"); got != http.StatusOK {
+	if got := r.Pull(t, "multi/manifests/latest"); got != http.StatusOK {
 		t.Errorf("what needs no root: %d", got)
 	}
-	if got := r.pull(t, "unsigned/manifests/latest"); got != http.StatusForbidden {
-		t.Errorf("what nobody signed: %d", got)
+	if got := r.Pull(t, "unsigned/manifests/latest"); got != http.StatusForbidden {
+		t.Errorf("what is not signed: %d", got)
 	}
 }
 
@@ -170,7 +175,7 @@ func TestCheckTrustRoots(t *testing.T) {
 		if err := set.WriteFiles(dir); err != nil {
 			t.Fatal(err)
 		}
-		writeIn(
+		rig.Write(
 			t,
 			dir,
 			"pullgate.yaml",
