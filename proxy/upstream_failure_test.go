@@ -34,6 +34,9 @@ func TestUpstreamFailures(t *testing.T) {
 		{hostile.Status(401, "Www-Authenticate", `Basic realm="x"`), 404, "NAME_UNKNOWN", ""},
 		{hostile.Status(401), 404, "NAME_UNKNOWN", ""},
 		{hostile.Status(403), 403, "DENIED", ""},
+		{hostile.Status(402), 402, "DENIED", ""},
+		{hostile.Status(410), 410, "MANIFEST_UNKNOWN", ""},
+		{hostile.Status(451, "Retry-After", "86400"), 451, "DENIED", "86400"},
 		{hostile.TooManyRequests("120"), 429, "TOOMANYREQUESTS", "120"},
 		{
 			hostile.TooManyRequests("Wed, 21 Oct 2099 07:28:00 GMT"),
