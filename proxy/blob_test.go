@@ -386,6 +386,7 @@ func TestUnusableBlobAnswer(t *testing.T) {
 			t.Errorf("%s: Retry-After %q, want %q", c.trick.Name, got, c.retryAfter)
 		}
 		r.reg.Off()
+		r.clock.advance(20 * time.Second) // a 429 is obeyed as long as it asks for
 		r.get(path).served(t, layer)
 	}
 }

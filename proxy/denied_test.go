@@ -29,8 +29,10 @@ func TestDeniedParts(t *testing.T) {
 		mode   policy.Mode
 		action string
 	}{
-		"signatures":     {rest: `, {name: ours, images: ["reg.example/prod/**"], authorities: [{key: KEY}]}`},
-		"policy in warn": {rest: `, {name: ours, images: ["reg.example/prod/**"], mode: warn, authorities: [{key: KEY}]}`},
+		"signatures": {rest: `, {name: ours, images: ["reg.example/prod/**"], authorities: [{key: KEY}]}`},
+		"policy in warn": {
+			rest: `, {name: ours, images: ["reg.example/prod/**"], mode: warn, authorities: [{key: KEY}]}`,
+		},
 		"gate in warn": {
 			rest: `, {name: ours, images: ["reg.example/prod/**"], authorities: [{key: KEY}]}`,
 			mode: policy.Warn,
@@ -89,10 +91,10 @@ func TestDeniedParts(t *testing.T) {
 func TestDeniedPartsFirst(t *testing.T) {
 	t.Parallel()
 	const rest = `, {name: ours, images: ["reg.example/prod/**"], static: allow}`
-	for name, ask := range map[string]func(index digest.Digest, child, single hostile.Image) string{
-		"config of an image": func(_ digest.Digest, _, single hostile.Image) string { return blobs("prod/app", single.Config) },
-		"layer of an image":  func(_ digest.Digest, _, single hostile.Image) string { return blobs("prod/app", single.Layers[0]) },
-		"layer of a child":   func(_ digest.Digest, child, _ hostile.Image) string { return blobs("prod/app", child.Layers[0]) },
+	for name, ask := range map[string]func(child, single hostile.Image) string{
+		"config of an image": func(_, single hostile.Image) string { return blobs("prod/app", single.Config) },
+		"layer of an image":  func(_, single hostile.Image) string { return blobs("prod/app", single.Layers[0]) },
+		"layer of a child":   func(child, _ hostile.Image) string { return blobs("prod/app", child.Layers[0]) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -101,7 +103,7 @@ func TestDeniedPartsFirst(t *testing.T) {
 			index := r.reg.PushIndex("prod/app", "multi", child.Digest)
 			r.reload(denying(rest, index, single.Digest))
 
-			r.refusedAt(name, ask(index, child, single))
+			r.refusedAt(name, ask(child, single))
 		})
 	}
 }
@@ -177,7 +179,11 @@ func TestDeniedPartMessage(t *testing.T) {
 
 	message := r.get(manifests("prod/app", child.Digest)).refused(t, http.StatusForbidden, "DENIED").Errors[0].Message
 
-	for _, want := range []string{`refused by policy "known-bad"`, "it is part of " + index.String(), "this digest is denied"} {
+	for _, want := range []string{
+		`refused by policy "known-bad"`,
+		"it is part of " + index.String(),
+		"this digest is denied",
+	} {
 		if !strings.Contains(message, want) {
 			t.Errorf("%q does not say %q", message, want)
 		}

@@ -142,7 +142,7 @@ func newRig(t *testing.T, change ...func(*options)) *rig {
 		if err != nil {
 			t.Fatal(err)
 		}
-		config := upstream.Config{Host: host, URL: base, UserAgent: "pullgate/test"}
+		config := upstream.Config{Host: host, URL: base, UserAgent: "pullgate/test", Now: r.clock.now}
 		if r.options.password != "" {
 			config.Auth = gateAuth(t, r.options.password)
 		}

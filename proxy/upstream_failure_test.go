@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -86,7 +87,12 @@ func TestUpstreamFailures(t *testing.T) {
 				if strings.HasPrefix(c.trick.Name, "stall") && took > verifyTimeout+2*time.Second {
 					t.Errorf("%s took %s", path, took)
 				}
-				if got := g.header.Get("Retry-After"); got != c.retryAfter {
+				got := g.header.Get("Retry-After")
+				if n, err := strconv.Atoi(got); c.status == 429 && path != paths[0] && c.retryAfter != "" { // while it pauses
+					if err != nil || n < 1 || n > 301 {
+						t.Errorf("Retry-After %q during a pause", got)
+					}
+				} else if got != c.retryAfter {
 					t.Errorf("Retry-After %q, want %q", got, c.retryAfter)
 				}
 				if strings.Contains(e.Errors[0].Message, "127.0.0.1") ||
@@ -99,7 +105,7 @@ func TestUpstreamFailures(t *testing.T) {
 			}
 			r.refusedAt("a layer meanwhile", blobs("prod/app", image.Layers[0]))
 			r.mend()
-			r.clock.advance(4 * time.Second) // a 404 is believed for three seconds
+			r.clock.advance(5 * time.Minute) // a 404 is believed for three seconds, a 429 for as long as it asks for
 			for _, path := range paths {
 				r.get(path).served(t, image.Manifest)
 			}

@@ -163,18 +163,9 @@ func (q *question) decide(ctx context.Context, m *cachedManifest, p *policy.Poli
 		}
 	}
 
-	v, ok, artifactErr := q.artifact(ctx, m)
-	if ok {
-		return v, nil
-	}
-
-	own, ownErr := q.own(ctx, m, p)
-	own.ownChildren = p.OwnChildren
+	own, ownErr := q.byItself(ctx, m, p)
 	if ownErr == nil && own.Outcome == Allowed {
 		return own, nil
-	}
-	if ownErr == nil {
-		ownErr = artifactErr // what might have passed as an artifact is not denied as an image
 	}
 
 	if askParents {
@@ -198,6 +189,21 @@ func (q *question) decide(ctx context.Context, m *cachedManifest, p *policy.Poli
 		own.Reasons = append(slices.Clip(own.Reasons), tooDeep())
 	}
 	return own, nil
+}
+
+// byItself judges a manifest as a signature artifact, or by its own signatures.
+func (q *question) byItself(ctx context.Context, m *cachedManifest, p *policy.Policy) (judgement, error) {
+	v, ok, artifactErr := q.artifact(ctx, m)
+	if ok {
+		return v, nil
+	}
+
+	own, err := q.own(ctx, m, p)
+	own.ownChildren = p.OwnChildren
+	if err == nil && own.Outcome != Allowed {
+		err = artifactErr // what might have passed as an artifact is not denied as an image
+	}
+	return own, err
 }
 
 // decidedAlready is what p says of a manifest without looking any further: a

@@ -29,8 +29,8 @@ func (q *question) deniedPart(ctx context.Context, d part, names ...digest.Diges
 		return judgement{}, false, nil
 	}
 
-	looked := 0
-	denial, err := q.denialOf(ctx, d.kind, names, d.depth, &looked)
+	search := &denialSearch{question: q}
+	denial, err := search.of(ctx, namedPart{d.kind, names, d.depth})
 	if err != nil { // its text is all that is left of it: warn mode must not see that an upstream failed
 		return judgement{}, false, fmt.Errorf("look for what is denied in writing: %v", err)
 	}
@@ -50,14 +50,22 @@ type denial struct {
 	reasons []Reason
 }
 
-func (q *question) denialOf(
-	ctx context.Context,
-	kind facts.PartKind,
-	names []digest.Digest,
-	depth int,
-	looked *int,
-) (*denial, error) {
-	parents, err := q.parentsOf(ctx, kind, names)
+// namedPart is a part by all of its names that are known.
+type namedPart struct {
+	kind  facts.PartKind
+	names []digest.Digest
+	depth int // as of part
+}
+
+// denialSearch looks for what is denied in writing, and counts what it looks at.
+type denialSearch struct {
+	*question
+	looked int
+}
+
+// of is why p is denied; nil when it is not.
+func (s *denialSearch) of(ctx context.Context, p namedPart) (*denial, error) {
+	parents, err := s.parentsOf(ctx, p.kind, p.names)
 	if err != nil {
 		return nil, err
 	}
@@ -65,11 +73,11 @@ func (q *question) denialOf(
 	var found *denial
 	var couldNotTell error
 	for _, parent := range parents {
-		if *looked++; *looked > maxDenials {
+		if s.looked++; s.looked > maxDenials {
 			return nil, errTooManyParents
 		}
 
-		one, lists, err := q.denialBy(ctx, kind, names, parent, depth, looked)
+		one, lists, err := s.by(ctx, p, parent)
 		switch {
 		case err != nil:
 			couldNotTell = err
@@ -99,48 +107,42 @@ func (q *question) parentsOf(ctx context.Context, kind facts.PartKind, names []d
 	return all, nil
 }
 
-// denialBy is why the part is denied as one of parent. lists is false when parent
-// does not list it after all.
-func (q *question) denialBy(
-	ctx context.Context,
-	kind facts.PartKind,
-	names []digest.Digest,
-	parent digest.Digest,
-	depth int,
-	looked *int,
-) (d *denial, lists bool, err error) {
+// by is why the part is denied as one of parent. lists is false when parent does
+// not list it after all.
+func (s *denialSearch) by(ctx context.Context, p namedPart, parent digest.Digest) (d *denial, lists bool, err error) {
 	if oci.CheckDigest(parent) != nil {
 		return nil, false, nil
 	}
-	if p := q.policyFor(parent); p.DeniesDigests() {
-		return q.newDenial(p, parent, deniedBecause(p)), true, nil
+	if denies := s.policyFor(parent); denies.DeniesDigests() {
+		return newDenial(denies, parent, deniedBecause(denies)), true, nil
 	}
 
-	m, err := q.load(ctx, parent)
+	m, err := s.load(ctx, parent)
 	if oci.IsNotFound(err) || errors.Is(err, oci.ErrManifest) {
 		return nil, false, nil
 	}
 	if err != nil {
 		return nil, false, err
 	}
-	if !slices.ContainsFunc(names, func(name digest.Digest) bool { return slices.Contains(listed(m, kind), name) }) {
+	list := listed(m, p.kind)
+	if !slices.ContainsFunc(p.names, func(name digest.Digest) bool { return slices.Contains(list, name) }) {
 		return nil, false, nil
 	}
 
-	if p := q.policyOf(m); p.DeniesDigests() { // by its other name
-		return q.newDenial(p, parent, deniedBecause(p)), true, nil
+	if denies := s.policyOf(m); denies.DeniesDigests() { // by its other name
+		return newDenial(denies, parent, deniedBecause(denies)), true, nil
 	}
-	if depth > maxNesting { // deeper than anything is admitted
+	if p.depth > maxNesting { // deeper than anything is admitted
 		return nil, true, nil
 	}
-	further, err := q.denialOf(ctx, facts.PartManifest, []digest.Digest{m.Digest, m.alias}, depth+1, looked)
+	further, err := s.of(ctx, namedPart{facts.PartManifest, []digest.Digest{m.Digest, m.alias}, p.depth + 1})
 	if err != nil || further == nil {
 		return nil, true, err
 	}
-	return q.newDenial(further.policy, parent, further.reasons...), true, nil
+	return newDenial(further.policy, parent, further.reasons...), true, nil
 }
 
-func (q *question) newDenial(p *policy.Policy, parent digest.Digest, because ...Reason) *denial {
+func newDenial(p *policy.Policy, parent digest.Digest, because ...Reason) *denial {
 	refused := Reason{
 		Code: reason.ParentRefused,
 		Text: "it is part of " + parent.String() + ", which is refused",

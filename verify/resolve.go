@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -100,7 +101,8 @@ func (q *question) fetchTag(ctx context.Context, key, tag string) (*cachedManife
 
 // refreshTag asks with a HEAD what tag stands for now, and gets that manifest
 // only if it is not known. Questions share the HEAD; each pays for a manifest
-// itself, or else one client's quota would be others' answer.
+// itself, or else one client's quota would be others' answer. A HEAD that says
+// nothing is followed by a GET: that the tag has moved must not go unnoticed.
 func (q *question) refreshTag(ctx context.Context, key, tag string) (*cachedManifest, error) {
 	registry, err := q.upstream(key)
 	if err != nil {
@@ -110,9 +112,13 @@ func (q *question) refreshTag(ctx context.Context, key, tag string) (*cachedMani
 	d, err := coalesce(ctx, q, "head|"+key, func(ctx context.Context) (digest.Digest, error) {
 		return q.head(ctx, key, registry, tag)
 	})
-	if err != nil {
+	switch {
+	case hungUp(err):
+		return q.afterHangUp(ctx, key, tag, err)
+	case err != nil:
 		return nil, err
 	}
+
 	if d != "" {
 		if m, err := q.known(ctx, d); err == nil && m != nil {
 			m.seen.Store(q.config.Now().Unix())
@@ -120,6 +126,27 @@ func (q *question) refreshTag(ctx context.Context, key, tag string) (*cachedMani
 		}
 	}
 	return q.fetchTag(ctx, key, tag)
+}
+
+// hungUp reports whether a HEAD failed before its time was over. Some registries
+// answer so to HEAD alone.
+func hungUp(err error) bool {
+	return err != nil && oci.IsUnavailable(err) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+// afterHangUp asks by GET what a HEAD did not tell, within a third of the time:
+// what follows an upstream that stalls needs some. failed is the HEAD's error,
+// which stands where the client has no question left.
+func (q *question) afterHangUp(ctx context.Context, key, tag string, failed error) (*cachedManifest, error) {
+	ctx, cancel := context.WithTimeout(ctx, q.config.Limits.VerifyTimeout/3)
+	defer cancel()
+
+	m, err := q.fetchTag(ctx, key, tag)
+	var spent *QuotaError
+	if errors.As(err, &spent) {
+		return nil, failed
+	}
+	return m, err
 }
 
 // head is the digest that tag stands for now; empty when the upstream does not say.

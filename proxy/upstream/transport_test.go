@@ -114,7 +114,7 @@ func TestInternalAddresses(t *testing.T) {
 						http.Redirect(w, q, target+"/data", http.StatusFound)
 						return
 					}
-					challenge(w, bearer(target+"/token"))
+					wants(w, bearer(target+"/token"))
 				})
 				u := openBare(t, registry.url, Auth{})
 				u.direct.(*http.Transport).DialContext = finder(registry) // only the way to the registry is redirected
