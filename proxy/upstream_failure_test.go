@@ -91,7 +91,10 @@ func TestUpstreamFailures(t *testing.T) {
 					t.Errorf("%s took %s", path, took)
 				}
 				got := g.header.Get("Retry-After")
-				if n, err := strconv.Atoi(got); c.status == 429 && path != paths[0] && c.retryAfter != "" { // while it pauses
+				if n, err := strconv.Atoi(
+					got,
+				); c.status == 429 && path != paths[0] &&
+					c.retryAfter != "" { // while it pauses
 					if err != nil || n < 1 || n > 301 {
 						t.Errorf("Retry-After %q during a pause", got)
 					}
@@ -406,7 +409,15 @@ func TestTagsList(t *testing.T) {
 	r.reg.On(hostile.AddHeaders("Link", `</v2/prod/app/tags/list?last=a; rel="next"`))
 	r.get("/v2/reg.example/prod/app/tags/list").refused(t, http.StatusBadGateway, "UNAVAILABLE")
 	r.mend()
-	for _, target := range []string{"", "x", "1.2", "1.2.!", "1.2.", "-1.0.bj0y", "0.0." + base64.RawURLEncoding.EncodeToString([]byte("a\r\nb"))} {
+	for _, target := range []string{
+		"",
+		"x",
+		"1.2",
+		"1.2.!",
+		"1.2.",
+		"-1.0.bj0y",
+		"0.0." + base64.RawURLEncoding.EncodeToString([]byte("a\r\nb")),
+	} {
 		r.get("/v2/reg.example/prod/app/tags/list?n=1&page="+url.QueryEscape(target+" ")).
 			refused(t, http.StatusBadRequest, "UNSUPPORTED")
 	}

@@ -94,7 +94,10 @@ func (u *Upstream) paused(lane string) error {
 		return nil
 	}
 
-	e := u.failure(http.StatusTooManyRequests, fmt.Errorf("it was not asked: its Retry-After lasts for another %v", left))
+	e := u.failure(
+		http.StatusTooManyRequests,
+		fmt.Errorf("it was not asked: its Retry-After lasts for another %v", left),
+	)
 	e.RetryAfter = strconv.Itoa(int(left/time.Second) + 1)
 	return e
 }

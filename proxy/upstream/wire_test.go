@@ -485,7 +485,8 @@ func TestIdentityTokenByGet(t *testing.T) {
 					switch {
 					case q.URL.Path == "/token" && q.Method == http.MethodPost:
 						w.WriteHeader(status)
-					case q.URL.Path == "/token" && q.Header.Get("Authorization") != basicHeaderOf(shown, "identity-"+mark):
+					case q.URL.Path == "/token" &&
+						q.Header.Get("Authorization") != basicHeaderOf(shown, "identity-"+mark):
 						w.WriteHeader(http.StatusUnauthorized)
 					default:
 						r.ServeHTTP(w, q)
@@ -514,7 +515,11 @@ func TestIdentityTokenByGet(t *testing.T) {
 				}
 				wants(w, bearer("http://"+q.Host+"/token"))
 			})
-			u := openBare(t, s.url, Auth{Source: &changing{now: credentials.Credentials{IdentityToken: "identity-" + mark}}})
+			u := openBare(
+				t,
+				s.url,
+				Auth{Source: &changing{now: credentials.Credentials{IdentityToken: "identity-" + mark}}},
+			)
 			noSecret(t, manifestOf(t, u))
 			if n := len(s.to("/token")); n != 1 {
 				t.Errorf("%d token requests", n)
