@@ -199,7 +199,7 @@ func TestUnansweredLookUp(t *testing.T) {
 		hostile.Truncate.At(hostile.Is(hostile.Referrers)),
 		hostile.StallMidBody.At(hostile.Is(hostile.Referrers)),
 		hostile.TooManyRequests("9").At(hostile.Is(hostile.Referrers)),
-		hostile.Status(403).At(hostile.Is(hostile.Referrers)),
+		hostile.Status(451).At(hostile.Is(hostile.Referrers)), // 403 is: what is not shown cannot count
 	} {
 		r := newRig(t, ifStalling(trick))
 		image := r.reg.PushImage("prod/app", "v1")
@@ -209,6 +209,7 @@ func TestUnansweredLookUp(t *testing.T) {
 			t.Errorf("referrers, %s: %d %s", trick.Name, g.status, g.body)
 		}
 		r.mend()
+		r.clock.advance(10 * time.Second) // a 429 is obeyed as long as it asks for
 		r.reg.Sign("prod/app", image.Digest, r.key)
 		r.get(manifests("prod/app", "v1")).served(t, image.Manifest) // at once: could-not-tell is not remembered
 	}
