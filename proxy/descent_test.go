@@ -109,10 +109,10 @@ func TestLostFacts(t *testing.T) {
 		for i := range 5 {
 			list = append(list, digest.FromString(fmt.Sprint("gone", i)))
 		}
-		index := r.reg.PushIndex("prod/app", "v1", append(list, child.Digest)...)
-		r.reg.Sign("prod/app", index, r.key)
+		index := r.reg.PushIndex("prod/app", "", append(list, child.Digest)...)
 
-		body := strings.ReplaceAll(string(r.reg.Manifest("prod/app", index)), `"mediaType":""`, `"mediaType":"`+hostile.ImageType+`"`)
+		typed := `"mediaType":"` + hostile.ImageType + `"`
+		body := strings.ReplaceAll(string(r.reg.Manifest("prod/app", index)), `"mediaType":""`, typed)
 		index = r.reg.PushRaw("prod/app", "v1", hostile.IndexType, []byte(body))
 		r.reg.Sign("prod/app", index, r.key)
 		r.head(manifests("prod/app", "v1")).served(t, nil)
@@ -180,7 +180,8 @@ func TestDescent(t *testing.T) {
 
 	t.Run("children of their own", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, withPolicies(`[{name: prod, images: ["reg.example/prod/**"], authorities: [{key: KEY}], children: own}]`))
+		r := newRig(t, withPolicies(
+			`[{name: prod, images: ["reg.example/prod/**"], authorities: [{key: KEY}], children: own}]`))
 		_, children := r.multi("v1", 1)
 
 		r.head(manifests("prod/app", "v1")).served(t, nil)

@@ -105,7 +105,7 @@ func TestKnownTagBudget(t *testing.T) {
 		r.spent(greedy)
 
 		if asked, upstream := poll(r, greedy); upstream > 3 {
-			t.Errorf("a client without a question left asked %d times, the registry was asked %d times", asked, upstream)
+			t.Errorf("without a question left it asked %d times, and the registry was asked %d times", asked, upstream)
 		}
 	})
 
@@ -224,13 +224,15 @@ func TestVerdictBudget(t *testing.T) {
 	}
 
 	for i := range misses / 2 { // what is left does not pay for an expensive verdict
-		if _, err := r.asks(t.Context(), poor, http.MethodGet, manifests("prod/app", fmt.Sprint("none", i))); err != nil {
+		path := manifests("prod/app", fmt.Sprint("none", i))
+		if _, err := r.asks(t.Context(), poor, http.MethodGet, path); err != nil {
 			t.Fatal(err)
 		}
 	}
 	r.reg.Forget()
-	if status := ask(poor, images[4]); status != http.StatusTooManyRequests || len(r.reg.Requests()) > 1 {
-		t.Errorf("status %d after %d requests; want 429 before the signatures are looked for", status, len(r.reg.Requests()))
+	status := ask(poor, images[4])
+	if n := len(r.reg.Requests()); status != http.StatusTooManyRequests || n > 1 {
+		t.Errorf("status %d after %d requests; want 429 before the signatures are looked for", status, n)
 	}
 
 	if status := ask(other, images[5]); status != http.StatusForbidden { // who has not asked may

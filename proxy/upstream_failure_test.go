@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +34,9 @@ func TestUpstreamFailures(t *testing.T) {
 		{hostile.Status(401, "Www-Authenticate", `Basic realm="x"`), 404, "NAME_UNKNOWN", ""},
 		{hostile.Status(401), 404, "NAME_UNKNOWN", ""},
 		{hostile.Status(403), 403, "DENIED", ""},
+		{hostile.Status(402), 402, "DENIED", ""},
+		{hostile.Status(410), 410, "MANIFEST_UNKNOWN", ""},
+		{hostile.Status(451, "Retry-After", "86400"), 451, "DENIED", "86400"},
 		{hostile.TooManyRequests("120"), 429, "TOOMANYREQUESTS", "120"},
 		{
 			hostile.TooManyRequests("Wed, 21 Oct 2099 07:28:00 GMT"),
@@ -86,7 +90,12 @@ func TestUpstreamFailures(t *testing.T) {
 				if strings.HasPrefix(c.trick.Name, "stall") && took > verifyTimeout+2*time.Second {
 					t.Errorf("%s took %s", path, took)
 				}
-				if got := g.header.Get("Retry-After"); got != c.retryAfter {
+				got := g.header.Get("Retry-After")
+				if n, err := strconv.Atoi(got); c.status == 429 && path != paths[0] && c.retryAfter != "" { // while it pauses
+					if err != nil || n < 1 || n > 301 {
+						t.Errorf("Retry-After %q during a pause", got)
+					}
+				} else if got != c.retryAfter {
 					t.Errorf("Retry-After %q, want %q", got, c.retryAfter)
 				}
 				if strings.Contains(e.Errors[0].Message, "127.0.0.1") ||
@@ -99,7 +108,7 @@ func TestUpstreamFailures(t *testing.T) {
 			}
 			r.refusedAt("a layer meanwhile", blobs("prod/app", image.Layers[0]))
 			r.mend()
-			r.clock.advance(4 * time.Second) // a 404 is believed for three seconds
+			r.clock.advance(5 * time.Minute) // a 404 is believed for three seconds, a 429 for as long as it asks for
 			for _, path := range paths {
 				r.get(path).served(t, image.Manifest)
 			}

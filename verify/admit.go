@@ -38,9 +38,12 @@ func (q *question) manifest(ctx context.Context, ref policy.Reference) (oci.Mani
 		return oci.Manifest{}, judgement{}, err
 	}
 	if v.Admitted() {
-		if err := q.remember(ctx, m, v); err != nil {
-			return oci.Manifest{}, judgement{}, err
-		}
+		err = q.remember(ctx, m, v)
+	} else {
+		err = q.rememberDenied(ctx, m, v)
+	}
+	if err != nil {
+		return oci.Manifest{}, judgement{}, err
 	}
 	return m.Manifest, v, nil
 }
@@ -85,6 +88,10 @@ func isFallbackTag(tag string) bool {
 // blob decides about d, asked for as a blob. A digest that is known to be a
 // manifest's is judged as that manifest.
 func (q *question) blob(ctx context.Context, d digest.Digest) (oci.Manifest, judgement, error) {
+	if v, ok, err := q.deniedBlob(ctx, d); ok || err != nil {
+		return oci.Manifest{}, v, err
+	}
+
 	p := q.policyFor(d)
 	m, v, err := q.asPart(ctx, d, p)
 	if m != nil {
@@ -109,7 +116,7 @@ func (q *question) asPart(ctx context.Context, d digest.Digest, p *policy.Policy
 	}
 	var notFound error
 	if isManifest {
-		m, err := q.load(ctx, d)
+		m, err := q.resolve(ctx, policy.Reference{Digest: d})
 		if !oci.IsNotFound(err) {
 			return m, judgement{}, err
 		}
@@ -129,7 +136,12 @@ func (q *question) asPart(ctx context.Context, d digest.Digest, p *policy.Policy
 }
 
 // admit decides about one manifest, under the mode of the policy that matches it.
+// A written denial of what it is part of comes first.
 func (q *question) admit(ctx context.Context, m *cachedManifest, depth int) (judgement, error) {
+	if v, ok, err := q.deniedManifest(ctx, m, depth); ok || err != nil {
+		return v, err
+	}
+
 	p := q.policyOf(m)
 	v, err := q.decide(ctx, m, p, depth)
 	return q.underMode(p, m.Digest, v, err)
@@ -151,18 +163,9 @@ func (q *question) decide(ctx context.Context, m *cachedManifest, p *policy.Poli
 		}
 	}
 
-	v, ok, artifactErr := q.artifact(ctx, m)
-	if ok {
-		return v, nil
-	}
-
-	own, ownErr := q.own(ctx, m, p)
-	own.ownChildren = p.OwnChildren
+	own, ownErr := q.byItself(ctx, m, p)
 	if ownErr == nil && own.Outcome == Allowed {
 		return own, nil
-	}
-	if ownErr == nil {
-		ownErr = artifactErr // what might have passed as an artifact is not denied as an image
 	}
 
 	if askParents {
@@ -186,6 +189,21 @@ func (q *question) decide(ctx context.Context, m *cachedManifest, p *policy.Poli
 		own.Reasons = append(slices.Clip(own.Reasons), tooDeep())
 	}
 	return own, nil
+}
+
+// byItself judges a manifest as a signature artifact, or by its own signatures.
+func (q *question) byItself(ctx context.Context, m *cachedManifest, p *policy.Policy) (judgement, error) {
+	v, ok, artifactErr := q.artifact(ctx, m)
+	if ok {
+		return v, nil
+	}
+
+	own, err := q.own(ctx, m, p)
+	own.ownChildren = p.OwnChildren
+	if err == nil && own.Outcome != Allowed {
+		err = artifactErr // what might have passed as an artifact is not denied as an image
+	}
+	return own, err
 }
 
 // decidedAlready is what p says of a manifest without looking any further: a

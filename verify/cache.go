@@ -32,6 +32,9 @@ type cachedManifest struct {
 	subject  digest.Digest // of such an artifact: the image that its manifest names, if any
 	alias    digest.Digest // the same bytes by the other algorithm
 	written  atomic.Int64  // when its facts were written, in Unix seconds
+	seen     atomic.Int64  // when the registry last had it, in Unix seconds; 0: not known
+	tried    atomic.Int64  // when it was last asked for again
+	saved    atomic.Int64  // seen, as the state has it
 	learned  atomic.Uint64 // the store's epoch when its facts were written; 0: not on disk
 }
 
@@ -60,7 +63,7 @@ const cachedOverhead = 1024
 
 // size is how many bytes m takes in memory.
 func (m *cachedManifest) size() int64 {
-	n := cachedOverhead + cap(m.Bytes) + 8*cap(m.Sizes)
+	n := cachedOverhead + cap(m.Bytes) + len(m.subject) + 8*cap(m.Sizes)
 	for _, list := range [][]digest.Digest{m.Manifests, m.Blobs} {
 		n += 16 * cap(list)
 		for _, d := range list {

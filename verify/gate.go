@@ -12,6 +12,7 @@ package verify
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,6 +61,11 @@ type Config struct {
 	// kept in the Store are verified again instead, while it cannot be asked.
 	StaleIfError time.Duration
 
+	// Recheck is how often a digest that is answered from memory or Store is asked
+	// for upstream: one that is gone, or cannot be asked for, is refused
+	// StaleIfError after the registry last had it. 0: every StaleIfError.
+	Recheck time.Duration
+
 	// EveryLookup lets each look-up for signatures end, also when the policy is
 	// satisfied already.
 	EveryLookup bool
@@ -81,6 +87,8 @@ type Gate struct {
 	observe  *observer
 	quota    *quota
 	hanging  atomic.Int64 // work that was given up and has not ended
+
+	deniesDigests bool // some policy denies digests in writing
 }
 
 // New compiles the policies' authorities.
@@ -99,6 +107,8 @@ func New(c Config) (*Gate, error) {
 		quota:    newQuota(c.Limits.ClientMisses),
 		inFlight: make(chan struct{}, c.Limits.VerdictsInFlight),
 		crypto:   make(chan struct{}, runtime.GOMAXPROCS(0)),
+
+		deniesDigests: slices.ContainsFunc(c.Policies.Policies(), (*policy.Policy).DeniesDigests),
 	}
 	g.judge, err = judge.New(judge.Config{
 		Policies: c.Policies.Policies(),

@@ -152,11 +152,7 @@ func (q *question) byParent(ctx context.Context, p part, parent digest.Digest) (
 		return judgement{}, unverified(err)
 	}
 
-	listed := m.Blobs
-	if p.kind == facts.PartManifest {
-		listed = m.Manifests
-	}
-	at := slices.Index(listed, p.digest)
+	at := slices.Index(listed(m, p.kind), p.digest)
 	if at < 0 {
 		return q.unknownPart(p), nil
 	}
@@ -252,18 +248,23 @@ func (q *question) knownManifest(ctx context.Context, d digest.Digest) (bool, er
 // is sent, with the signatures that made it count. What is on disk already is
 // not written again until the store has begun to forget it.
 func (q *question) remember(ctx context.Context, m *cachedManifest, v judgement) error {
-	if m.learned.Load() == q.config.Store.Epoch(ctx, q.repo) && v.signed == nil {
+	if m.learned.Load() == q.config.Store.Epoch(ctx, q.repo) && v.signed == nil && !q.unsaved(m) {
 		return nil
 	}
 
+	seen := m.seenAt()
 	learned, err := q.config.Store.Learn(ctx, facts.Fact{
 		Repository: q.repo,
 		Manifest:   m.Manifest,
 		Parts:      m.Structure,
+		SeenAt:     seen,
 		Evidence:   v.signed,
 	})
 	if err != nil {
 		return fmt.Errorf("write state: %w", err)
+	}
+	if !seen.IsZero() {
+		m.saved.Store(seen.Unix())
 	}
 	m.learned.Store(learned.Epoch)
 	m.written.Store(q.config.Now().Unix())

@@ -252,7 +252,12 @@ func (c *countingRegistry) Manifest(ctx context.Context, image policy.Image, lim
 	return c.Registry.Manifest(ctx, image, limit)
 }
 
-func (c *countingRegistry) Blob(ctx context.Context, repo policy.Repository, d digest.Digest, limit int64) ([]byte, error) {
+func (c *countingRegistry) Blob(
+	ctx context.Context,
+	repo policy.Repository,
+	d digest.Digest,
+	limit int64,
+) ([]byte, error) {
 	c.asked.Add(1)
 	return c.Registry.Blob(ctx, repo, d, limit)
 }
@@ -267,7 +272,11 @@ func (c *countingRegistry) Referrers(
 	return c.Registry.Referrers(ctx, repo, d, limit)
 }
 
-func (c *countingRegistry) Resolve(ctx context.Context, repo policy.Repository, tag string) (digest.Digest, bool, error) {
+func (c *countingRegistry) Resolve(
+	ctx context.Context,
+	repo policy.Repository,
+	tag string,
+) (d digest.Digest, ok bool, err error) {
 	c.asked.Add(1)
 	return c.Registry.Resolve(ctx, repo, tag)
 }

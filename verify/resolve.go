@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -25,7 +26,11 @@ const overQuotaTTL = time.Second
 // is known already, else with one GET.
 func (q *question) resolve(ctx context.Context, ref policy.Reference) (*cachedManifest, error) {
 	if ref.Digest != "" {
-		return q.load(ctx, ref.Digest)
+		m, err := q.load(ctx, ref.Digest)
+		if err != nil {
+			return nil, err
+		}
+		return q.current(ctx, m)
 	}
 
 	key := "tag|" + q.repo.Tagged(ref.Tag).String()
@@ -96,7 +101,8 @@ func (q *question) fetchTag(ctx context.Context, key, tag string) (*cachedManife
 
 // refreshTag asks with a HEAD what tag stands for now, and gets that manifest
 // only if it is not known. Questions share the HEAD; each pays for a manifest
-// itself, or else one client's quota would be others' answer.
+// itself, or else one client's quota would be others' answer. A HEAD that says
+// nothing is followed by a GET: that the tag has moved must not go unnoticed.
 func (q *question) refreshTag(ctx context.Context, key, tag string) (*cachedManifest, error) {
 	registry, err := q.upstream(key)
 	if err != nil {
@@ -106,15 +112,41 @@ func (q *question) refreshTag(ctx context.Context, key, tag string) (*cachedMani
 	d, err := coalesce(ctx, q, "head|"+key, func(ctx context.Context) (digest.Digest, error) {
 		return q.head(ctx, key, registry, tag)
 	})
-	if err != nil {
+	switch {
+	case hungUp(err):
+		return q.afterHangUp(ctx, key, tag, err)
+	case err != nil:
 		return nil, err
 	}
+
 	if d != "" {
 		if m, err := q.known(ctx, d); err == nil && m != nil {
+			m.seen.Store(q.config.Now().Unix())
 			return m, nil
 		}
 	}
 	return q.fetchTag(ctx, key, tag)
+}
+
+// hungUp reports whether a HEAD failed before its time was over. Some registries
+// answer so to HEAD alone.
+func hungUp(err error) bool {
+	return err != nil && oci.IsUnavailable(err) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+// afterHangUp asks by GET what a HEAD did not tell, within a third of the time:
+// what follows an upstream that stalls needs some. failed is the HEAD's error,
+// which stands where the client has no question left.
+func (q *question) afterHangUp(ctx context.Context, key, tag string, failed error) (*cachedManifest, error) {
+	ctx, cancel := context.WithTimeout(ctx, q.config.Limits.VerifyTimeout/3)
+	defer cancel()
+
+	m, err := q.fetchTag(ctx, key, tag)
+	var spent *QuotaError
+	if errors.As(err, &spent) {
+		return nil, failed
+	}
+	return m, err
 }
 
 // head is the digest that tag stands for now; empty when the upstream does not say.
@@ -168,8 +200,17 @@ func (q *question) known(ctx context.Context, d digest.Digest) (*cachedManifest,
 	if err != nil {
 		return nil, err
 	}
+	seen, err := q.config.Store.Seen(ctx, q.repo, d)
+	if err != nil {
+		return nil, fmt.Errorf("read state: %w", err)
+	}
+
 	kept.MediaType = s.MediaType // not the state's word
 	m := newCachedManifest(kept, s)
+	if !seen.IsZero() {
+		m.seen.Store(seen.Unix())
+		m.saved.Store(seen.Unix())
+	}
 	q.config.Cache.putManifest(q.repo, m)
 	return m, nil
 }
@@ -227,6 +268,7 @@ func (g *Gate) fetch(ctx context.Context, registry Registry, image policy.Image)
 		}
 		got.MediaType = s.MediaType
 		m = newCachedManifest(got, s)
+		m.seen.Store(g.config.Now().Unix())
 		return nil
 	})
 	if err != nil {

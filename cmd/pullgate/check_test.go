@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -120,6 +122,38 @@ func TestIdle(t *testing.T) {
 			}
 			if !strings.Contains(out.String(), ": fine: ") {
 				t.Errorf("prints %q", out.String())
+			}
+		})
+	}
+}
+
+// TestDocumentedConfigurations: what the README and the example show is not weak. The
+// days on which their exemptions end are moved, because they come.
+func TestDocumentedConfigurations(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	example, err := os.ReadFile("../../config.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, quick, found := strings.Cut(string(readme), "```yaml\n# pullgate.yaml\n")
+	if quick, _, _ = strings.Cut(quick, "\n```"); !found {
+		t.Fatal("the README shows no configuration")
+	}
+	_, key := rig.KeyPair(t)
+
+	for name, text := range map[string]string{"README": quick, "example": string(example)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			rig.Write(t, dir, "cosign.pub", key)
+			text = regexp.MustCompile(`expires: [0-9]{4}`).ReplaceAllString(text, "expires: 2999")
+			file := rig.Write(t, dir, "pullgate.yaml", text)
+			if code, out := commandExit(t, "check", "--strict", "--config", file); code != 0 {
+				t.Errorf("exit %d: %s", code, out)
 			}
 		})
 	}

@@ -32,7 +32,8 @@ printed. Several files are one set of policies.
 
 It exits 0 when policies were printed, 1 when something has to be changed
 first, 2 when a file could not be read.`,
-		Args: cobra.MinimumNArgs(2),
+		Args:              cobra.MinimumNArgs(2),
+		ValidArgsFunction: completeFirst(imports.Formats()),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var files []imports.File
 			for _, name := range args[1:] {

@@ -18,6 +18,7 @@ const usualConfig = "pullgate.yaml"
 
 func configFlag(cmd *cobra.Command, file *string) {
 	cmd.Flags().StringVarP(file, "config", "c", usualConfig, "the configuration `FILE`")
+	_ = cmd.MarkFlagFilename("config", "yaml", "yml") // it is there
 }
 
 // load loads a configuration for a command that measures nothing, and prints its

@@ -67,10 +67,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		Use:           "pullgate",
 		Short:         "A registry proxy that lets only images with a trusted cosign signature through",
 		Long:          manual,
+		Version:       versionLine(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetVersionTemplate("{{.Version}}\n")
 
 	root.AddCommand(
 		serveCommand(),

@@ -65,6 +65,7 @@ Signatures are the ones cosign makes: a Sigstore bundle as cosign 3, or with
 	f := cmd.Flags()
 	f.StringVar(&keyFile, "key", "cosign.key", "the private key `FILE`")
 	f.StringVar(&format, "format", string(signing.Bundle), "bundle | legacy")
+	completeFlag(cmd, "format", string(signing.Bundle), string(signing.Legacy))
 	f.BoolVarP(&p.Recursive, "recursive", "r", false, "sign each platform of a multi-platform image too")
 	f.StringToStringVarP(&p.Annotations, "annotation", "a", nil,
 		"sign `KEY=VALUE` along with the digest; may be repeated")

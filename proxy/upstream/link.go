@@ -3,6 +3,7 @@ package upstream
 import (
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 )
 
@@ -10,11 +11,15 @@ import (
 // their own there, some of more than a thousand characters.
 const maxQuery = 4096
 
-// next is the query of the page that follows resp, as its registry spells it, and
-// empty after the last page. Of the link's target nothing else is looked at: the
-// page is asked for at the same place as the one before, so that no registry
-// leads the gate elsewhere, and gateways that rewrite paths or hosts do no harm.
-func (u *Upstream) next(resp *http.Response) (query string, err error) {
+// errCircle is a link to the first page, where the list would begin anew.
+var errCircle = errors.New("its link to the next page leads back to the first")
+
+// next is the query of the page that follows resp, which at asked for, as its
+// registry spells it, and empty after the last page. Of the link's target nothing
+// else is looked at: the page is asked for at the same place as the one before, so
+// that no registry leads the gate elsewhere, and gateways that rewrite paths or
+// hosts do no harm.
+func (u *Upstream) next(at *url.URL, resp *http.Response) (query string, err error) {
 	target, found, err := nextLink(resp.Header.Values("Link"))
 	if err != nil {
 		return "", u.broken("%w", err)
@@ -24,8 +29,10 @@ func (u *Upstream) next(resp *http.Response) (query string, err error) {
 	}
 
 	target, _, _ = strings.Cut(target, "#")
-	_, query, _ = strings.Cut(target, "?")
+	path, query, _ := strings.Cut(target, "?")
 	switch {
+	case query == "" && (path == "" || strings.HasSuffix(path, at.Path)):
+		return "", u.broken("%w", errCircle)
 	case query == "":
 		return "", u.broken("its link to the next page names none")
 	case !ValidQuery(query):

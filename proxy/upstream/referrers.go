@@ -82,6 +82,7 @@ func (u *Upstream) ReferrersFrom(
 		}
 
 		if page.next == "" {
+			list.Truncated = page.circle
 			return list, "", nil
 		}
 		at.RawQuery = page.next
@@ -93,6 +94,8 @@ type referrersPage struct {
 	found []oci.Descriptor
 	size  int64  // in bytes
 	next  string // empty: the last one
+
+	circle bool // the list would begin anew
 }
 
 // referrers asks for one page. The error for a page that is no index wraps
@@ -123,7 +126,10 @@ func (u *Upstream) referrers(
 	if err != nil {
 		return referrersPage{}, err
 	}
-	page.next, err = u.next(resp)
+	page.next, err = u.next(at, resp)
+	if errors.Is(err, errCircle) {
+		page.circle, err = true, nil
+	}
 
 	return page, err
 }

@@ -148,8 +148,8 @@ func TestMalformedLink(t *testing.T) {
 		"a quote inside": `<` + referrersPath() + `?page="1>; rel="next"`,
 		"long":           `<` + referrersPath() + `?page=1&pad=` + strings.Repeat("x", 5000) + `>; rel="next"`,
 		"open quotes":    `<` + referrersPath() + `?page=1>; rel="next`,
-		"no query":       `<` + referrersPath() + `>; rel="next"`,
-		"fragment only":  `<` + referrersPath() + `#?page=1>; rel="next"`,
+		"no query":       `</v2/acme/app/pages/2>; rel="next"`,
+		"fragment only":  `</pages/2#?page=1>; rel="next"`,
 		"after another":  `<https://cdn.example/x>; rel=preload, <` + referrersPath() + `?page=1; rel="next"`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -284,6 +284,13 @@ func TestEmptyReferrersPages(t *testing.T) {
 // A registry that leads in a circle is left when it comes back to a page.
 func TestReferrersCircle(t *testing.T) {
 	t.Parallel()
+	for _, target := range []string{referrersPath(), "http://inner.example" + referrersPath(), "#x", referrersPath() + "?"} {
+		s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { sendIndex(w, target, descriptor(1)) })
+		r, err := openBare(t, s.url, Auth{}).Referrers(t.Context(), repo, someHash, plenty)
+		if err != nil || len(r.Descriptors) != 1 || !r.Truncated || len(s.requests()) != 1 {
+			t.Errorf("%s: %+v, %v", target, r, err)
+		}
+	}
 	for _, length := range []int{1, 2, 3} {
 		s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
 			page, _ := strconv.Atoi(q.URL.Query().Get("page"))

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/pullgate/pullgate/policy"
@@ -37,7 +38,11 @@ func (u *Upstream) Tags(
 	if err != nil {
 		return nil, "", err
 	}
-	if next, err = u.next(resp); err != nil {
+	next, err = u.next(at, resp)
+	if errors.Is(err, errCircle) && len(tags) == 0 { // so some end a list
+		return nil, "", nil
+	}
+	if err != nil {
 		return nil, "", err
 	}
 

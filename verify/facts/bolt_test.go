@@ -390,7 +390,8 @@ func TestJunk(t *testing.T) {
 				t.Fatalf("what is asked for is forgotten after %d repositories", i)
 			}
 		}
-		if got, err := b.Indexes(t.Context(), policy.Repository{Host: "r.example", Path: "junk1"}); err != nil || len(got) > 0 {
+		got, err := b.Indexes(t.Context(), policy.Repository{Host: "r.example", Path: "junk1"})
+		if err != nil || len(got) > 0 {
 			t.Errorf("500 repositories fit into %d bytes: %v, %v", limit, got, err)
 		}
 	})

@@ -87,16 +87,6 @@ type document struct {
 	} `json:"subject"`
 }
 
-// isBlob reports whether an entry of an index is no manifest. BuildKit's cache
-// and containerd's checkpoints are indexes of layers, which clients ask for as
-// blobs (image spec, "Image Index": other media types must not be an error).
-func (e entry) isBlob() bool {
-	if e.MediaType == "" || kindOf(e.MediaType) != 0 {
-		return false
-	}
-	return !strings.HasPrefix(e.MediaType, "application/vnd.docker.distribution.manifest.v1+")
-}
-
 const schema1 = "application/vnd.docker.distribution.manifest.v1+" // json and prettyjws
 
 // check refuses a document that two readers could take for different things.
@@ -128,6 +118,13 @@ type entry struct {
 	Data      *json.RawMessage `json:"data"`
 }
 
+// isBlob reports whether an entry of an index is no manifest. BuildKit's cache
+// and containerd's checkpoints are indexes of layers, which clients ask for as
+// blobs (image spec, "Image Index": other media types must not be an error).
+func (e entry) isBlob() bool {
+	return e.MediaType != "" && kindOf(e.MediaType) == 0 && !strings.HasPrefix(e.MediaType, schema1)
+}
+
 // list reads the parts that m lists, at most limit besides an image's config.
 func (s *Structure) list(m *document, limit int) error {
 	raw := m.Layers
@@ -150,6 +147,7 @@ func (s *Structure) list(m *document, limit int) error {
 		if err := CheckDigest(p.Digest); err != nil {
 			return err
 		}
+
 		s.Platforms = s.Platforms || p.Platform != nil
 		s.Inline = s.Inline || p.Data != nil
 		if s.Kind == Index && !p.isBlob() {

@@ -163,6 +163,9 @@ func (k *checks) state() {
 	if k.Manifests.TagTTL < 0 {
 		k.add("manifests.tagTTL", "manifests.tagTTL must not be negative")
 	}
+	if k.Manifests.Recheck <= 0 {
+		k.add("manifests.recheck", "manifests.recheck must be positive")
+	}
 }
 
 // positive checks what would stop the gate, or bound nothing, at zero.

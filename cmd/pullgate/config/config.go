@@ -100,6 +100,7 @@ type Verdicts struct {
 type Manifests struct {
 	MaxBytes Size          `mapstructure:"maxBytes"`
 	TagTTL   time.Duration `mapstructure:"tagTTL"`
+	Recheck  time.Duration `mapstructure:"recheck"`
 }
 
 // State is where the gate keeps what it has learned.

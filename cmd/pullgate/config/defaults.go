@@ -26,6 +26,7 @@ var defaults = []struct {
 	{"verdicts::staleIfError", "24h"},
 	{"manifests::maxBytes", "256MiB"},
 	{"manifests::tagTTL", "0s"},
+	{"manifests::recheck", "24h"},
 	{"state::path", "./pullgate-state"},
 	{"state::maxBytes", "1GiB"},
 	{"decisions::to", "file"},

@@ -92,39 +92,10 @@ func suggest(key string, known keySet) (meant, says string) {
 		}
 	}
 
-	nearest := len(key)/4 + 1 // typing errors: two in a key of four to seven letters
-	for _, name := range names {
-		if d := distance(key, name); d <= nearest {
-			meant, nearest = name, d-1
-		}
-	}
-	if meant != "" {
+	if meant, ok := strictyaml.Nearest(key, names); ok {
 		return meant, fmt.Sprintf("; did you mean %q?", meant)
 	}
 	return "", "; known here: " + strings.Join(names, ", ")
-}
-
-// distance is how many letters have to be put in, left out or changed to make one
-// word of another.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-
-	for i := range len(a) {
-		before := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := before
-			if a[i] != b[j] {
-				change++
-			}
-			before = row[j+1]
-			row[j+1] = min(change, row[j]+1, before+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // mistyped finds values of another type than their setting's. viper would bend

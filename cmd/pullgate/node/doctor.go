@@ -59,7 +59,7 @@ type Doctor struct {
 func (d *Doctor) Check() error {
 	if d.Gate == "" || d.Canary == "" {
 		return errors.New("give --gate and --canary, or --config; an admin sets `canary: IMAGE` in the gate's " +
-			"configuration")
+			"configuration, and `pullgate doctor --make-canary IMAGE` makes one")
 	}
 	u, err := url.Parse(d.Gate)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {

@@ -71,6 +71,7 @@ func (l *Loaded) gate(e *engine) (*verify.Gate, error) {
 		TTL:          l.Config.Verdicts.TTL,
 		DenyTTL:      l.Config.Verdicts.DenyTTL,
 		TagTTL:       l.Config.Manifests.TagTTL,
+		Recheck:      l.Config.Manifests.Recheck,
 		StaleIfError: l.Config.Verdicts.StaleIfError,
 		EveryLookup:  l.wrap != nil,
 		Tracer:       l.telemetry.Tracer,

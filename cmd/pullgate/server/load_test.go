@@ -198,9 +198,9 @@ func TestBadConfigurations(t *testing.T) {
 		},
 		"a tab": {
 			"upstreams:\n  - host: a.example\n\t  url: http://b.example\n",
-			map[int]string{3: "a tab stands before the text"},
+			map[int]string{3: "a tab character indents the line: YAML wants spaces"},
 		},
-		"a tab for the indent": {"upstreams:\n\t- host: a.example\n", map[int]string{2: "a tab stands before"}},
+		"a tab for the indent": {"upstreams:\n\t- host: a.example\n", map[int]string{2: "a tab character indents"}},
 		"a port alone": {
 			"listen: 5000\nadmin: {listen: 5001}\nupstreams: [{host: a.example}]\n",
 			map[int]string{1: `listen is "5000"; write host:port`, 2: `admin.listen is "5001"; write host:port`},

@@ -370,7 +370,8 @@ func testIndexes(t *testing.T, s facts.Store) {
 	}
 	want()
 
-	learn(t, s, fact([]byte("an image"), oci.Structure{Kind: oci.Image, Blobs: []digest.Digest{digest.FromString("b")}}))
+	blobs := []digest.Digest{digest.FromString("blob")}
+	learn(t, s, fact([]byte("an image"), oci.Structure{Kind: oci.Image, Blobs: blobs}))
 	want()
 
 	var newest []digest.Digest
