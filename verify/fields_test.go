@@ -235,7 +235,7 @@ var fieldCases = map[string]fieldCase{
 		certifiedFor("anna@acme.example"),
 	},
 	"Certificate.SubjectEmail": {
-		corp(`rootsFile: corp.pem, subjectEmail: anna@acme.example`),
+		corp(`rootsFile: corp.pem, subject: anna@acme.example`),
 		corp(`rootsFile: corp.pem, subjectEmail: ben@acme.example`),
 		certifiedFor("anna@acme.example"),
 	},
