@@ -212,6 +212,8 @@ func fromUpstream(u *oci.UpstreamError) *httpError {
 		}
 	case http.StatusUnauthorized:
 		return unauthorized(u)
+	case http.StatusPaymentRequired, http.StatusGone, http.StatusUnavailableForLegalReasons:
+		return forGood(u)
 	case http.StatusForbidden:
 		return &httpError{
 			status:  u.Status,
@@ -232,6 +234,22 @@ func fromUpstream(u *oci.UpstreamError) *httpError {
 		}
 	}
 	return couldNotTell()
+}
+
+// forGood passes on what a registry says for good: trying again shortly does not
+// help.
+func forGood(u *oci.UpstreamError) *httpError {
+	said := map[int]struct{ code, text string }{
+		http.StatusPaymentRequired:            {"DENIED", " says that it has to be paid for (402 Payment Required)"},
+		http.StatusGone:                       {"MANIFEST_UNKNOWN", " had it once and says that it is gone (410 Gone)"},
+		http.StatusUnavailableForLegalReasons: {"DENIED", " withholds it for legal reasons (451)"},
+	}[u.Status]
+	return &httpError{
+		status:     u.Status,
+		code:       said.code,
+		message:    u.Host + said.text,
+		retryAfter: u.RetryAfter,
+	}
 }
 
 // unauthorized answers for a 401. The credentials are the gate's, so the client

@@ -14,7 +14,9 @@ import (
 
 func TestStreams(t *testing.T) {
 	t.Parallel()
-	anna, bert, carl := policy.Client{Addr: "10.0.0.1"}, policy.Client{Addr: "10.0.0.2"}, policy.Client{Addr: "10.0.0.3"}
+	anna := policy.Client{Addr: "10.0.0.1"}
+	bert := policy.Client{Addr: "10.0.0.2"}
+	carl := policy.Client{Addr: "10.0.0.3"}
 	limits := StreamLimits{All: 3, Client: 2}
 
 	// enter returns at once, with the status of the refusal.

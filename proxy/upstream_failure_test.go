@@ -34,6 +34,9 @@ func TestUpstreamFailures(t *testing.T) {
 		{hostile.Status(401, "Www-Authenticate", `Basic realm="x"`), 404, "NAME_UNKNOWN", ""},
 		{hostile.Status(401), 404, "NAME_UNKNOWN", ""},
 		{hostile.Status(403), 403, "DENIED", ""},
+		{hostile.Status(402), 402, "DENIED", ""},
+		{hostile.Status(410), 410, "MANIFEST_UNKNOWN", ""},
+		{hostile.Status(451, "Retry-After", "86400"), 451, "DENIED", "86400"},
 		{hostile.TooManyRequests("120"), 429, "TOOMANYREQUESTS", "120"},
 		{
 			hostile.TooManyRequests("Wed, 21 Oct 2099 07:28:00 GMT"),
@@ -88,7 +91,10 @@ func TestUpstreamFailures(t *testing.T) {
 					t.Errorf("%s took %s", path, took)
 				}
 				got := g.header.Get("Retry-After")
-				if n, err := strconv.Atoi(got); c.status == 429 && path != paths[0] && c.retryAfter != "" { // while it pauses
+				if n, err := strconv.Atoi(
+					got,
+				); c.status == 429 && path != paths[0] &&
+					c.retryAfter != "" { // while it pauses
 					if err != nil || n < 1 || n > 301 {
 						t.Errorf("Retry-After %q during a pause", got)
 					}
@@ -193,7 +199,7 @@ func TestUnansweredLookUp(t *testing.T) {
 		hostile.Truncate.At(hostile.Is(hostile.Referrers)),
 		hostile.StallMidBody.At(hostile.Is(hostile.Referrers)),
 		hostile.TooManyRequests("9").At(hostile.Is(hostile.Referrers)),
-		hostile.Status(403).At(hostile.Is(hostile.Referrers)),
+		hostile.Status(451).At(hostile.Is(hostile.Referrers)), // 403 is: what is not shown cannot count
 	} {
 		r := newRig(t, ifStalling(trick))
 		image := r.reg.PushImage("prod/app", "v1")
@@ -203,6 +209,7 @@ func TestUnansweredLookUp(t *testing.T) {
 			t.Errorf("referrers, %s: %d %s", trick.Name, g.status, g.body)
 		}
 		r.mend()
+		r.clock.advance(10 * time.Second) // a 429 is obeyed as long as it asks for
 		r.reg.Sign("prod/app", image.Digest, r.key)
 		r.get(manifests("prod/app", "v1")).served(t, image.Manifest) // at once: could-not-tell is not remembered
 	}
@@ -403,7 +410,15 @@ func TestTagsList(t *testing.T) {
 	r.reg.On(hostile.AddHeaders("Link", `</v2/prod/app/tags/list?last=a; rel="next"`))
 	r.get("/v2/reg.example/prod/app/tags/list").refused(t, http.StatusBadGateway, "UNAVAILABLE")
 	r.mend()
-	for _, target := range []string{"", "x", "1.2", "1.2.!", "1.2.", "-1.0.bj0y", "0.0." + base64.RawURLEncoding.EncodeToString([]byte("a\r\nb"))} {
+	for _, target := range []string{
+		"",
+		"x",
+		"1.2",
+		"1.2.!",
+		"1.2.",
+		"-1.0.bj0y",
+		"0.0." + base64.RawURLEncoding.EncodeToString([]byte("a\r\nb")),
+	} {
 		r.get("/v2/reg.example/prod/app/tags/list?n=1&page="+url.QueryEscape(target+" ")).
 			refused(t, http.StatusBadRequest, "UNSUPPORTED")
 	}

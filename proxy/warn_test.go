@@ -184,8 +184,8 @@ func TestWarnedUnverified(t *testing.T) {
 		hostile.Gzip,
 		hostile.LieAboutDigest.At(hostile.SignatureTags),
 		hostile.TooManyRequests("60"),
-		hostile.Status(403),
-		hostile.Status(401),
+		hostile.Status(408),
+		hostile.Status(451),
 	} {
 		t.Run(trick.Name, func(t *testing.T) {
 			t.Parallel()

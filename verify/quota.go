@@ -2,7 +2,6 @@ package verify
 
 import (
 	"context"
-	"net/netip"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -116,7 +115,7 @@ func (q *quota) soon() *QuotaError {
 
 // of is the budget of addr as of now, while q is locked.
 func (q *quota) of(addr string, now time.Time) *budget {
-	key := network(addr)
+	key := policy.Client{Addr: addr}.Network()
 	b := q.clients[key]
 	if b == nil {
 		if len(q.clients) >= maxClients {
@@ -132,23 +131,6 @@ func (q *quota) of(addr string, now time.Time) *budget {
 	}
 	b.left = min(b.left, float64(q.perMinute))
 	return b
-}
-
-// network names the clients that share a budget: an IPv4 address or an IPv6 /64.
-func network(addr string) string {
-	ip, err := netip.ParseAddr(addr)
-	if err != nil {
-		return addr
-	}
-	if ip = ip.Unmap(); ip.Is4() {
-		return ip.String()
-	}
-
-	prefix, err := ip.Prefix(64)
-	if err != nil {
-		return addr
-	}
-	return prefix.String()
 }
 
 // QuotaError says that a client has made the gate ask upstreams too often

@@ -33,8 +33,9 @@ func explainCommand() *cobra.Command {
 		Use:   "explain IMAGE|ID [--config FILE | --admin URL | --decisions FILE]",
 		Short: "Say why the gate decided as it did",
 		Long: `explain finds what the gate has decided about an image, newest first, with what it
-decided about layers and configs folded, or the one decision with an id: the Pullgate-Decision header of the answer, which is in the
-error's detail, the log and the trace too. An image is named as in policies or as
+decided about layers and configs folded, or the one decision with an id: the
+Pullgate-Decision header of the answer, which is in the error's detail, the log
+and the trace too. An image is named as in policies or as
 it is pulled through the gate, with a tag, a digest, or neither.
 
 It asks the running gate, on the configuration's admin.listen or at --admin; when

@@ -67,7 +67,12 @@ Whether a node really is held, ` + "`pullgate doctor`" + ` finds out.`,
 	f.StringVar(&ca, "ca", "", "the `FILE` on the node with the certificate authority of an https gate")
 	f.StringVar(&version, "version", "",
 		"the runtime's `VERSION`, where it matters: containerd 1.6, 1.7 or 2; docker 29")
-	f.StringVar(&dir, "write", "", "also write the files below `DIR`; files that say something else are left alone; / needs root")
+	f.StringVar(
+		&dir,
+		"write",
+		"",
+		"also write the files below `DIR`; files that say something else are left alone; / needs root",
+	)
 	return cmd
 }
 

@@ -68,9 +68,18 @@ func TestNamesThroughGateWithoutPort(t *testing.T) {
 	}{
 		{"warm", []string{"warm", r.Gate + "/demo.example/signed", "-c", config}, 0, "admitted"},
 		{"verify", []string{"verify", r.Gate + "/demo.example/signed", "-c", config}, 0, "demo.example/signed@sha256:"},
-		{"explain", []string{"explain", r.Gate + "/demo.example/signed", "-c", config}, 0, "demo.example/signed@sha256:"},
-		{"explain, admin", []string{"explain", r.Gate + "/demo.example/signed", "--admin", "http://" + r.Admin}, 0,
-			"demo.example/signed@sha256:"},
+		{
+			"explain",
+			[]string{"explain", r.Gate + "/demo.example/signed", "-c", config},
+			0,
+			"demo.example/signed@sha256:",
+		},
+		{
+			"explain, admin",
+			[]string{"explain", r.Gate + "/demo.example/signed", "--admin", "http://" + r.Admin},
+			0,
+			"demo.example/signed@sha256:",
+		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			if row.name == "explain" {

@@ -48,7 +48,12 @@ that could not be told.`,
 	f := cmd.Flags()
 	f.StringVarP(&flags.config, "config", "c", "", "the configuration `FILE` (default \"pullgate.yaml\")")
 	f.StringVar(&flags.key, "key", "", "a public key `FILE` in PEM")
-	f.BoolVar(&flags.plain, "plain-http", false, "with --key: speak http to the registry; on this machine that is found out")
+	f.BoolVar(
+		&flags.plain,
+		"plain-http",
+		false,
+		"with --key: speak http to the registry; on this machine that is found out",
+	)
 	const recordUsage = "write what the registry answered into `FILE`, for the cases of pullgate test"
 	f.StringVar(&flags.record, "record", "", recordUsage)
 	f.BoolVar(&flags.asJSON, "json", false, "print the verdict as JSON")

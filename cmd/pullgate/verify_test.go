@@ -43,14 +43,24 @@ func TestVerify(t *testing.T) {
 		{"no key", []string{addr + "/signed", "--key", "text"}, exit.CouldNotTell, "is not a PEM public key"},
 		{"both", []string{addr + "/signed", "--key", "key.pub", "-c", "pullgate.yaml"}, exit.CouldNotTell, "not both"},
 		{"scheme", []string{"http://" + addr + "/signed"}, exit.CouldNotTell, `leave out "http://"`},
-		{"scheme by key", []string{"https://" + addr + "/x", "--key", "key.pub"}, exit.CouldNotTell, `leave out "https://"`},
+		{
+			"scheme by key",
+			[]string{"https://" + addr + "/x", "--key", "key.pub"},
+			exit.CouldNotTell,
+			`leave out "https://"`,
+		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			code, out := commandExit(t, append([]string{"verify"}, row.args...)...)
 			if code != row.exit || !strings.Contains(out, row.want) {
 				t.Errorf("exit %d, want %d and %q:\n%s", code, row.exit, row.want, out)
 			}
-			for _, inner := range []string{filepath.Join(os.TempDir(), "pullgate-verify"), "@\n", "name.Insecure", "--key\": auth"} {
+			for _, inner := range []string{
+				filepath.Join(os.TempDir(), "pullgate-verify"),
+				"@\n",
+				"name.Insecure",
+				"--key\": auth",
+			} {
 				if strings.Contains(out, inner) {
 					t.Errorf("it says %q:\n%s", inner, out)
 				}

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -63,7 +64,8 @@ func (p *pauses) note(lane, retryAfter string, now time.Time) {
 
 // waitOf reads a Retry-After, which is a number of seconds or a date.
 func waitOf(retryAfter string, now time.Time) time.Duration {
-	if seconds, err := strconv.ParseUint(retryAfter, 10, 64); err == nil {
+	seconds, err := strconv.ParseUint(retryAfter, 10, 64)
+	if err == nil || errors.Is(err, strconv.ErrRange) {
 		return time.Duration(min(seconds, uint64(maxPause/time.Second))) * time.Second
 	}
 	if at, err := http.ParseTime(retryAfter); err == nil {
@@ -92,7 +94,10 @@ func (u *Upstream) paused(lane string) error {
 		return nil
 	}
 
-	e := u.failure(http.StatusTooManyRequests, fmt.Errorf("it was not asked: its Retry-After lasts for another %v", left))
+	e := u.failure(
+		http.StatusTooManyRequests,
+		fmt.Errorf("it was not asked: its Retry-After lasts for another %v", left),
+	)
 	e.RetryAfter = strconv.Itoa(int(left/time.Second) + 1)
 	return e
 }

@@ -119,7 +119,11 @@ func (q tokenQuestion) wantsGet(err error) bool {
 	case errors.As(err, &refused):
 		return refused.status == http.StatusUnauthorized
 	case errors.As(err, &answered):
-		return slices.Contains([]int{http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed}, answered.status)
+		return slices.Contains([]int{
+			http.StatusBadRequest,
+			http.StatusNotFound,
+			http.StatusMethodNotAllowed,
+		}, answered.status)
 	}
 	return false
 }

@@ -83,6 +83,10 @@ var (
 		content,
 		func(_ Request, a *Answer) { a.Header.Del("Docker-Content-Digest") },
 	)
+	// HangUp closes the connection without an answer.
+	HangUp = Trick{"hang up", Any, func(*Registry, http.ResponseWriter, *http.Request, Request, *Answer) bool {
+		panic(http.ErrAbortHandler)
+	}}
 	// FlipBlob changes one bit of a blob.
 	FlipBlob = change("flip a blob's bit", Is(Blobs), func(_ Request, a *Answer) {
 		if len(a.Body) > 0 && a.Status < 300 {

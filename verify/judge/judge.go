@@ -172,6 +172,9 @@ func (j *Judge) Image(
 	if s.err == nil {
 		s.err = ctx.Err()
 	}
+	if s.err == nil && s.withheld != nil {
+		s.err = j.unreadable(ctx, image, place, s.withheld)
+	}
 	if s.err != nil {
 		if oci.IsUnavailable(s.err) && j.satisfiedByKept(parent, t) {
 			allowed := t.allowed()
@@ -188,8 +191,26 @@ func (j *Judge) Image(
 	return Judgement{
 		Reasons:      t.reasons(s.notes),
 		Findings:     t.conclusions(),
-		NothingFound: t.examined == 0 && len(s.notes) == 0,
+		NothingFound: t.examined == 0 && !somethingThere(s.notes),
 	}, nil
+}
+
+// unreadable tells a registry that refuses to show signatures from one that
+// refuses everything, as with credentials that have ended: nil when it lets the
+// image itself be read. withheld is how it refused the signatures; another registry
+// than the image's cannot be told by the image.
+func (j *Judge) unreadable(ctx context.Context, image policy.Image, place Place, withheld error) error {
+	if place.Repository.Host != image.Host {
+		return withheld
+	}
+
+	_, err := place.Registry.Manifest(ctx, image, j.limits.ManifestBytes)
+	return err
+}
+
+// somethingThere reports whether the notes are about something that was found.
+func somethingThere(notes []reason.Reason) bool {
+	return slices.ContainsFunc(notes, func(n reason.Reason) bool { return n.Code != reason.NotShown })
 }
 
 // satisfiedByKept verifies the signatures that were kept, under today's policy

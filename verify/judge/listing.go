@@ -46,6 +46,9 @@ func (s *source) manifest(ctx context.Context, ref policy.Reference, limit int64
 		return nil, nil
 	case none(err):
 		return nil, nil
+	case ref.Tag != "" && isWithheld(err):
+		s.withhold(err)
+		return nil, nil
 	case err != nil:
 		return nil, err
 	}

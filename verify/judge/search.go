@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"sync/atomic"
 
@@ -35,6 +36,8 @@ type search struct {
 	mu    sync.Mutex
 	notes []reason.Reason // what was there and was not examined, for the refusal
 	err   error           // the first look-up that could not be answered
+
+	withheld error // the first look-up that the registry refused
 }
 
 // source is one place where signatures are looked for. Limits count per source,
@@ -126,6 +129,42 @@ func (s *search) note(code reason.Code, format string, args ...any) {
 	s.notes = append(s.notes, reason.Reason{Code: code, Text: fmt.Sprintf(format, args...)})
 }
 
+// isWithheld reports the answers of registries that do not say whether there is
+// something: Artifactory's 403 for a tag that does not exist, 401 of others, and
+// what some have instead of a referrers API. Where the image itself can be read
+// they mean that nothing is here; what is not shown admits nothing.
+func isWithheld(err error) bool {
+	var u *oci.UpstreamError
+	if !errors.As(err, &u) {
+		return false
+	}
+	switch u.Status {
+	case http.StatusUnauthorized,
+		http.StatusForbidden,
+		http.StatusNotAcceptable,
+		http.StatusGone,
+		http.StatusUnsupportedMediaType,
+		http.StatusUnprocessableEntity:
+		return true
+	}
+	return false
+}
+
+// withhold notes that the registry refuses to show what is in this place.
+func (s *source) withhold(err error) {
+	var u *oci.UpstreamError
+	if errors.As(err, &u) {
+		s.note(reason.NotShown, "the registry answered %d (%s) for %s: what it does not show cannot count",
+			u.Status, http.StatusText(u.Status), s.where)
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.withheld == nil {
+		s.withheld = err
+	}
+}
+
 // tooMuch notes that the budget of this place is spent.
 func (s *source) tooMuch() {
 	s.note(
@@ -153,6 +192,10 @@ func (s *source) referrers(ctx context.Context) error {
 	r, err := s.place.Registry.Referrers(ctx, s.place.Repository, s.image, limit)
 	if errors.Is(err, oci.ErrTooLarge) {
 		s.note(reason.Limit, "the registry lists more referrers than can be read")
+		return nil
+	}
+	if isWithheld(err) {
+		s.withhold(err)
 		return nil
 	}
 	if err != nil {

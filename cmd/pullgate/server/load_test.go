@@ -272,8 +272,11 @@ func TestProblemsInOrder(t *testing.T) {
 	}{
 		"unknown for upstreams":  {"upstreem: x\nmode: off\n", []int{1, 2}},
 		"mistyped for upstreams": {"mode: off\nupstreams: a.example\n", []int{1, 2}},
-		"item of upstreams":      {"mode: off\nupstreams:\n  - a.example\n  - {host: b.example, url: x}\n", []int{1, 3, 4}},
-		"number for an address":  {"listen: 5000\nupstreams: [{host: a.example}]\n", []int{1}},
+		"item of upstreams": {
+			"mode: off\nupstreams:\n  - a.example\n  - {host: b.example, url: x}\n",
+			[]int{1, 3, 4},
+		},
+		"number for an address": {"listen: 5000\nupstreams: [{host: a.example}]\n", []int{1}},
 		"policies and keys": {
 			"policies: [{name: x}]\nupstreams: [{host: a.example}]\nlogg: {}\n", []int{1, 1, 3},
 		},
