@@ -194,12 +194,28 @@ func TestBundleOrder(t *testing.T) {
 		}
 	})
 
-	t.Run("many in one manifest", func(t *testing.T) {
-		image := r.reg.PushImage("prod/app", "")
-		layers := several(100, func(i int) hostile.Layer {
-			statement := statementOf(image.Digest, signPredicate) + strings.Repeat(" ", i)
+	manifestOf := func(image digest.Digest, n int) []hostile.Layer {
+		return several(n, func(i int) hostile.Layer {
+			statement := statementOf(image, signPredicate) + strings.Repeat(" ", i)
 			return hostile.Layer{MediaType: bundleType, Body: dsse(t, stranger, theirs, inToto, statement)}
 		})
+	}
+	t.Run("more in one manifest than are fetched", func(t *testing.T) {
+		image := r.reg.PushImage("prod/app", "")
+		r.reg.PushArtifact("prod/app", "", hostile.Artifact{
+			Type:    bundleType,
+			Layers:  manifestOf(image.Digest, 400),
+			Subject: image.Digest,
+		})
+		r.reg.Forget()
+		r.refuses(t, image, pastLimit)
+		if blobs := r.reg.Count(hostile.Is(hostile.Blobs)); blobs > 256+5 {
+			t.Errorf("%d blobs were fetched", blobs)
+		}
+	})
+	t.Run("many in one manifest", func(t *testing.T) {
+		image := r.reg.PushImage("prod/app", "")
+		layers := manifestOf(image.Digest, 100)
 		body := dsse(t, r.key, ours, inToto, statementOf(image.Digest, signPredicate))
 		layers = slices.Insert(layers, 0, hostile.Layer{MediaType: bundleType, Body: body})
 		r.reg.PushArtifact("prod/app", "", hostile.Artifact{Type: bundleType, Layers: layers, Subject: image.Digest})
