@@ -10,7 +10,8 @@ import (
 func TestValidHost(t *testing.T) {
 	t.Parallel()
 	for _, host := range []string{
-		"docker.io", "localhost", "nexus.example:5001", "REG.example", "10.0.0.1:1", "a_b.example", "[::1]", "[fe80::1]:65535",
+		"docker.io", "localhost", "nexus.example:5001", "REG.example", "10.0.0.1:1", "a_b.example", "[::1]",
+		"[fe80::1]:65535",
 		"xn--bcher-kva.example", strings.Repeat("a", 63) + ".example",
 	} {
 		if !ValidHost(host) {
@@ -18,8 +19,10 @@ func TestValidHost(t *testing.T) {
 		}
 	}
 	for _, host := range []string{
-		"", ".", "a..b", ".a", "a.", "-x", "x-", "a.-b", "a/b", "a b", "a\x00", "a\n", "a%41", "ä.example", "user@a", "a?b",
-		"a:", ":1", "a:0", "a:65536", "a:-1", "a:+1", "a:01", "a:1:2", "a:x", "::1", "[::1", "::1]", "[a.example]", "[::1]x",
+		"", ".", "a..b", ".a", "a.", "-x", "x-", "a.-b", "a/b", "a b", "a\x00", "a\n", "a%41", "ä.example", "user@a",
+		"a?b", "a:", ":1", "a:0", "a:65536", "a:-1", "a:+1", "a:01", "a:1:2", "a:x", "::1", "[::1", "::1]",
+		"[a.example]",
+		"[::1]x",
 		strings.Repeat("a", 64) + ".example", strings.Repeat("a.", 127) + "example",
 	} {
 		if ValidHost(host) {

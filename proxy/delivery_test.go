@@ -223,7 +223,11 @@ func TestMovedTagWithoutHead(t *testing.T) {
 
 			second := r.reg.PushImage("open/app", "v1", random(100))
 			r.get(manifests("open/app", "v1")).served(t, second.Manifest)
-			if g := r.head(manifests("open/app", "v1")); g.header.Get("Docker-Content-Digest") != second.Digest.String() {
+			if g := r.head(
+				manifests("open/app", "v1"),
+			); g.header.Get(
+				"Docker-Content-Digest",
+			) != second.Digest.String() {
 				t.Errorf("HEAD: %d %v", g.status, g.header)
 			}
 		})

@@ -69,7 +69,8 @@ func (x *exchange) page() (page, error) {
 		}
 	case req.kind != tagsKind: // referrers know no n
 	case req.n != "" && (err != nil || n < 0 || n > 10_000):
-		return page{}, badRequest("UNSUPPORTED", "n must be a number from 0 to 10000") // CVE-2023-2253: pages are bounded
+		// CVE-2023-2253: pages are bounded.
+		return page{}, badRequest("UNSUPPORTED", "n must be a number from 0 to 10000")
 	default:
 		at = firstPage(req.n, req.last)
 	}

@@ -129,8 +129,13 @@ func TestReferrersPaging(t *testing.T) {
 	r.reg.On(hostile.Change(hostile.Referrers, func(q hostile.Request, a *hostile.Answer) {
 		_, query, _ := strings.Cut(q.URI, "?at=")
 		at, _ := strconv.Atoi(query)
-		a.Status, a.Body = 200, fmt.Appendf(nil, `{"manifests":[{"mediaType":%q,"digest":%q,"size":1,"artifactType":"x/%d"}]}`,
-			hostile.ImageType, digest.FromString(strconv.Itoa(at)), at%2)
+		a.Status, a.Body = 200, fmt.Appendf(
+			nil,
+			`{"manifests":[{"mediaType":%q,"digest":%q,"size":1,"artifactType":"x/%d"}]}`,
+			hostile.ImageType,
+			digest.FromString(strconv.Itoa(at)),
+			at%2,
+		)
 		a.Header = http.Header{"Content-Type": {hostile.IndexType}}
 		if at < 9 {
 			a.Header.Set("Link", fmt.Sprintf(`<?at=%d>; rel="next"`, at+1))

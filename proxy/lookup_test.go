@@ -91,7 +91,14 @@ func TestWithheldSignatures(t *testing.T) {
 			r.reg.On(hostile.Status(status).At(everySignature))
 			g := r.get(manifests("prod/app", "unsigned"))
 			g.withheld(t, status)
-			if e := g.refused(t, http.StatusForbidden, "DENIED"); !strings.Contains(e.Errors[0].Message, "no signature found") {
+			if e := g.refused(
+				t,
+				http.StatusForbidden,
+				"DENIED",
+			); !strings.Contains(
+				e.Errors[0].Message,
+				"no signature found",
+			) {
 				t.Errorf("%s", e.Errors[0].Message)
 			}
 
@@ -128,8 +135,8 @@ func TestWithheldSignatures(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, func(o *options) {
 				o.hosts = []string{"sigs.example"}
-				o.policies = `[{name: prod, images: ["reg.example/prod/**"], signatureRepository: sigs.example/all/sigs, ` +
-					`authorities: [{name: release, key: KEY}]}]`
+				o.policies = `[{name: prod, images: ["reg.example/prod/**"], ` +
+					`signatureRepository: sigs.example/all/sigs, authorities: [{name: release, key: KEY}]}]`
 			})
 			r.reg.PushImage("prod/app", "v1")
 			r.regs["sigs.example"].On(hostile.Status(status))

@@ -91,7 +91,10 @@ func TestUpstreamFailures(t *testing.T) {
 					t.Errorf("%s took %s", path, took)
 				}
 				got := g.header.Get("Retry-After")
-				if n, err := strconv.Atoi(got); c.status == 429 && path != paths[0] && c.retryAfter != "" { // while it pauses
+				if n, err := strconv.Atoi(
+					got,
+				); c.status == 429 && path != paths[0] &&
+					c.retryAfter != "" { // while it pauses
 					if err != nil || n < 1 || n > 301 {
 						t.Errorf("Retry-After %q during a pause", got)
 					}
@@ -407,8 +410,22 @@ func TestTagsList(t *testing.T) {
 	r.reg.On(hostile.AddHeaders("Link", `</v2/prod/app/tags/list?last=a; rel="next"`))
 	r.get("/v2/reg.example/prod/app/tags/list").refused(t, http.StatusBadGateway, "UNAVAILABLE")
 	r.mend()
-	for _, target := range []string{"", "x", "1.2", "1.2.!", "1.2.", "-1.0.bj0y", "0.0." + base64.RawURLEncoding.EncodeToString([]byte("a\r\nb"))} {
-		r.get("/v2/reg.example/prod/app/tags/list?n=1&page="+url.QueryEscape(target+" ")).
+	encoded := base64.RawURLEncoding.EncodeToString
+	for _, page := range []string{
+		"x",
+		"1.2",
+		"1.2.",
+		"1.2.!",
+		"-1.0.bj0y",
+		"1.x.bj0y",
+		"4294967296.0.bj0y",
+		"0.0.bj0y=",
+		"0.0." + encoded([]byte("a\r\nb")),
+		"0.0." + encoded([]byte("a b")),
+		"0.0." + encoded([]byte("a#b")),
+		"0.0." + encoded(bytes.Repeat([]byte("a"), 5000)),
+	} {
+		r.get("/v2/reg.example/prod/app/tags/list?n=1&page="+url.QueryEscape(page)).
 			refused(t, http.StatusBadRequest, "UNSUPPORTED")
 	}
 }

@@ -177,7 +177,8 @@ func TestContentRangeSpellings(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = b.Body.Close()
-		if b.Status != 206 || b.ContentLength != 4 || b.ContentRange != want.ContentRange || b.Size != want.Size || b.Last != want.Last {
+		if b.Status != 206 || b.ContentLength != 4 || b.ContentRange != want.ContentRange || b.Size != want.Size ||
+			b.Last != want.Last {
 			t.Errorf("%s: %+v", said, b)
 		}
 	}

@@ -126,16 +126,24 @@ func TestParseChallenges(t *testing.T) {
 		{"names without case", []string{`bEARER Realm="a",SERVICE="b"`}, []challenge{
 			{"bearer", params{"realm": "a", "service": "b"}},
 		}},
-		{"the first counts", []string{`Bearer realm="a",realm="b",Realm="c"`}, []challenge{{"bearer", params{"realm": "a"}}}},
+		{
+			"the first counts",
+			[]string{`Bearer realm="a",realm="b",Realm="c"`},
+			[]challenge{{"bearer", params{"realm": "a"}}},
+		},
 		{"a comma inside quotes", []string{`Bearer scope="repository:a:pull,push",realm="x"`}, []challenge{
 			{"bearer", params{"scope": "repository:a:pull,push", "realm": "x"}},
 		}},
 		{"a parameter inside quotes is none", []string{`Bearer scope="realm=evil",realm="good"`}, []challenge{
 			{"bearer", params{"scope": "realm=evil", "realm": "good"}},
 		}},
-		{"quotes inside quotes", []string{`Bearer error_description="say \"x\", Basic realm=\"y\"",realm="z"`}, []challenge{
-			{"bearer", params{"error_description": `say "x", Basic realm="y"`, "realm": "z"}},
-		}},
+		{
+			"quotes inside quotes",
+			[]string{`Bearer error_description="say \"x\", Basic realm=\"y\"",realm="z"`},
+			[]challenge{
+				{"bearer", params{"error_description": `say "x", Basic realm="y"`, "realm": "z"}},
+			},
+		},
 		{"two in one field", []string{`Basic realm="a", Bearer realm="b",service="c"`}, []challenge{
 			{"basic", params{"realm": "a"}}, {"bearer", params{"realm": "b", "service": "c"}},
 		}},
@@ -167,7 +175,11 @@ func TestParseChallenges(t *testing.T) {
 			}
 		})
 	}
-	for _, hostile := range []string{"Bearer " + strings.Repeat("a=1,", 1<<20), strings.Repeat("a ", 1<<20), strings.Repeat(`"`, 1<<20)} {
+	for _, hostile := range []string{
+		"Bearer " + strings.Repeat("a=1,", 1<<20),
+		strings.Repeat("a ", 1<<20),
+		strings.Repeat(`"`, 1<<20),
+	} {
 		got := parseChallenges([]string{hostile, hostile})
 		if len(got) > maxChallenges {
 			t.Errorf("%d challenges", len(got))
@@ -252,13 +264,16 @@ func TestForeignChallenge(t *testing.T) {
 		text  string
 		realm string // that may be asked; empty: none
 	}{
-		"Basic":                           {`Basic realm="registry.example"`, ""},
-		"Bearer of the registry":          {bearer("https://registry.example/token"), ""},
-		"Bearer of the store":             {bearer("https://cdn.elsewhere.test/token"), "cdn.elsewhere.test"},
-		"Bearer of a sibling":             {bearer("https://auth.elsewhere.test/token"), "auth.elsewhere.test"},
-		"Bearer of another host":          {bearer("https://auth.other.test/token"), ""},
-		"Bearer of a realm without TLS":   {bearer("http://cdn.elsewhere.test/token"), ""},
-		"Basic and Bearer in one, others": {`Basic realm="x", ` + bearer("https://auth.elsewhere.test/token"), "auth.elsewhere.test"},
+		"Basic":                         {`Basic realm="registry.example"`, ""},
+		"Bearer of the registry":        {bearer("https://registry.example/token"), ""},
+		"Bearer of the store":           {bearer("https://cdn.elsewhere.test/token"), "cdn.elsewhere.test"},
+		"Bearer of a sibling":           {bearer("https://auth.elsewhere.test/token"), "auth.elsewhere.test"},
+		"Bearer of another host":        {bearer("https://auth.other.test/token"), ""},
+		"Bearer of a realm without TLS": {bearer("http://cdn.elsewhere.test/token"), ""},
+		"Basic and Bearer in one, others": {
+			`Basic realm="x", ` + bearer("https://auth.elsewhere.test/token"),
+			"auth.elsewhere.test",
+		},
 	}
 	for name, auth := range auths {
 		for kind, c := range challenges {

@@ -480,12 +480,12 @@ func TestIdentityTokenByGet(t *testing.T) {
 		for user, shown := range map[string]string{"": "<token>", "oauth2accesstoken": "oauth2accesstoken"} {
 			t.Run(fmt.Sprintf("%d %s", status, user), func(t *testing.T) {
 				t.Parallel()
-				r := &tokenRegistry{}
+				r, want := &tokenRegistry{}, basicHeaderOf(shown, "identity-"+mark)
 				s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
 					switch {
 					case q.URL.Path == "/token" && q.Method == http.MethodPost:
 						w.WriteHeader(status)
-					case q.URL.Path == "/token" && q.Header.Get("Authorization") != basicHeaderOf(shown, "identity-"+mark):
+					case q.URL.Path == "/token" && q.Header.Get("Authorization") != want:
 						w.WriteHeader(http.StatusUnauthorized)
 					default:
 						r.ServeHTTP(w, q)
@@ -514,7 +514,11 @@ func TestIdentityTokenByGet(t *testing.T) {
 				}
 				wants(w, bearer("http://"+q.Host+"/token"))
 			})
-			u := openBare(t, s.url, Auth{Source: &changing{now: credentials.Credentials{IdentityToken: "identity-" + mark}}})
+			u := openBare(
+				t,
+				s.url,
+				Auth{Source: &changing{now: credentials.Credentials{IdentityToken: "identity-" + mark}}},
+			)
 			noSecret(t, manifestOf(t, u))
 			if n := len(s.to("/token")); n != 1 {
 				t.Errorf("%d token requests", n)

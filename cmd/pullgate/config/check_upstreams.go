@@ -21,7 +21,7 @@ func (k *checks) upstreams() {
 		at := "upstreams." + strconv.Itoa(i)
 		host := policy.FamiliarHost(u.Host)
 		if !policy.ValidHost(host) {
-			k.add(at, "an upstream needs host: the registry's name as images carry it, e.g. ghcr.io or nexus.example:5001")
+			k.add(at, "an upstream needs host: the registry's name as images carry it, e.g. ghcr.io, nexus.example:5001")
 			continue
 		}
 

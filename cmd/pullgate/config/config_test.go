@@ -157,7 +157,7 @@ func TestPorts(t *testing.T) {
 	t.Run("twice", func(t *testing.T) {
 		for name, list := range map[string]string{
 			"implied":       "[{host: a.example}, {host: 'a.example:443'}]",
-			"plain http":    "[{host: a.example, url: 'http://b.example'}, {host: 'a.example:80', url: 'http://b.example'}]",
+			"plain http":    "[{host: a.example, url: 'http://b'}, {host: 'a.example:80', url: 'http://c'}]",
 			"case":          "[{host: 'a.example:5000'}, {host: 'A.example:5000'}]",
 			"Hub":           "[{host: docker.io}, {host: 'index.docker.io:443'}]",
 			"written first": "[{host: 'a.example:443'}, {host: a.example}]",
@@ -185,7 +185,10 @@ canary: "a.example:443/canary"
 			t.Fatal(problems)
 		}
 		for host, want := range map[string]string{
-			"a.example:443": "a.example", "a.example:5000": "a.example:5000", "b.example:80": "b.example", "a.example:80": "",
+			"a.example:443":  "a.example",
+			"a.example:5000": "a.example:5000",
+			"b.example:80":   "b.example",
+			"a.example:80":   "",
 		} {
 			if got, ok := c.UpstreamHost(host); ok != (want != "") || ok && got != want {
 				t.Errorf("%s is %s, %v; want %s", host, got, ok, want)

@@ -57,9 +57,24 @@ func TestDockerConfigEntries(t *testing.T) {
 		{"another's", entry("other.example"), registry, Credentials{}},
 		{"another port's", entry("registry.example:5000"), registry, Credentials{}},
 		{"Docker Hub", entry(dockerHub[0]), Registry{Host: "docker.io", Address: "registry-1.docker.io"}, whole},
-		{"Docker Hub by its old name", entry(dockerHub[0]), Registry{Host: "docker.io", Address: "index.docker.io"}, whole},
-		{"a mirror of Docker Hub", entry(dockerHub[0]), Registry{Host: "docker.io", Address: "mirror.example"}, Credentials{}},
-		{"Docker Hub's address", entry(dockerHub[0]), Registry{Host: "hub.example", Address: "registry-1.docker.io"}, Credentials{}},
+		{
+			"Docker Hub by its old name",
+			entry(dockerHub[0]),
+			Registry{Host: "docker.io", Address: "index.docker.io"},
+			whole,
+		},
+		{
+			"a mirror of Docker Hub",
+			entry(dockerHub[0]),
+			Registry{Host: "docker.io", Address: "mirror.example"},
+			Credentials{},
+		},
+		{
+			"Docker Hub's address",
+			entry(dockerHub[0]),
+			Registry{Host: "hub.example", Address: "registry-1.docker.io"},
+			Credentials{},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -198,7 +198,8 @@ func TestDockerHubNames(t *testing.T) {
 	t.Parallel()
 	hub := Registry{Host: "docker.io", Address: "registry-1.docker.io", ImpliedPort: "443"}
 	for _, key := range []string{
-		"https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io", "https://registry-1.docker.io",
+		"https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io",
+		"https://registry-1.docker.io",
 		"https://registry-1.docker.io/v2/", "docker.io/acme", "docker.io:443",
 	} {
 		t.Run(key, func(t *testing.T) {
