@@ -485,8 +485,7 @@ func TestIdentityTokenByGet(t *testing.T) {
 					switch {
 					case q.URL.Path == "/token" && q.Method == http.MethodPost:
 						w.WriteHeader(status)
-					case q.URL.Path == "/token" &&
-						q.Header.Get("Authorization") != basicHeaderOf(shown, "identity-"+mark):
+					case q.URL.Path == "/token" && q.Header.Get("Authorization") != want:
 						w.WriteHeader(http.StatusUnauthorized)
 					default:
 						r.ServeHTTP(w, q)
