@@ -93,7 +93,6 @@ func (l *loader) authority(v value, keys map[string]int) (Authority, bool) {
 			v.Path,
 			orNone(rest.kinds),
 		)
-		return a, true
 	}
 	if rest.ignored != nil && len(a.Identities) > 0 {
 		rest.ignored.problem(
@@ -105,7 +104,9 @@ func (l *loader) authority(v value, keys map[string]int) (Authority, bool) {
 	for _, key := range rest.keys {
 		l.addKey(&a, key.called(v.Path), keys)
 	}
-	l.evidence(&a, rest, v.Path)
+	if len(rest.kinds) == 1 {
+		l.evidence(&a, rest, v.Path)
+	}
 	return a, true
 }
 

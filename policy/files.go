@@ -8,11 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/pullgate/pullgate/policy/foreign"
 	"github.com/pullgate/pullgate/policy/strictyaml"
 )
 
@@ -65,13 +65,16 @@ func (l *loader) policyFile(path string) {
 	}
 	node, err := parseDocument(text)
 	if err != nil {
-		report(errorLine(err), err)
+		report(strictyaml.ErrorLine(err), err)
 		return
 	}
 
 	s := source{file: path, dir: filepath.Dir(path), problems: &l.problems}
 	document := s.value(node, "a policy file")
-	if node.Kind != yaml.MappingNode {
+	switch {
+	case document.isForeign():
+		return
+	case node.Kind != yaml.MappingNode:
 		l.policyList(document.called("policies"))
 		return
 	}
@@ -92,6 +95,38 @@ func (l *loader) policyFile(path string) {
 	if !found {
 		document.problem("a policy file must have policies: or trustRoots:, or be a list of policies")
 	}
+}
+
+// isForeign reports whether a document is another program's policy.
+func isForeign(root *yaml.Node) bool {
+	_, ok := foreign.Recognize(root)
+	return ok
+}
+
+// isForeign reports whether v is another program's policy, and the problem, which
+// says how it becomes one of pullgate's.
+func (v value) isForeign() bool {
+	document, ok := foreign.Recognize(v.Node)
+	switch {
+	case document.Format != "":
+		v.problem(
+			"%s must be pullgate's, and this is %s: use `pullgate import %s %s`, and name what it prints here",
+			v.Path,
+			document.What,
+			document.Format,
+			v.File,
+		)
+	case document.Advice != "":
+		v.problem(
+			"%s must be pullgate's, and this is %s: %s (`pullgate import`)",
+			v.Path,
+			document.What,
+			document.Advice,
+		)
+	case ok:
+		v.problem("%s must be pullgate's, and this is %s: take it out of policyFiles", v.Path, document.What)
+	}
+	return ok
 }
 
 // read returns a whole file of at most limit bytes. Anything that is not a
@@ -135,6 +170,8 @@ func parseDocument(text []byte) (*yaml.Node, error) {
 		switch {
 		case err != nil:
 			return nil, err
+		case root != nil && isForeign(root):
+			return root, nil // whatever follows, the first says what to do
 		case root != nil:
 			return nil, fmt.Errorf("line %d: a second YAML document: put all policies into one list", document.Line)
 		case len(document.Content) != 1:
@@ -150,11 +187,3 @@ func parseDocument(text []byte) (*yaml.Node, error) {
 }
 
 var errNoPolicies = errors.New("holds no policies: write policies: [] if that is meant")
-
-// errorLine finds the "line N:" of a parser's error, 0 without one.
-func errorLine(err error) int {
-	_, after, _ := strings.Cut(err.Error(), "line ")
-	digits, _, _ := strings.Cut(after, ":")
-	line, _ := strconv.Atoi(digits)
-	return max(line, 0)
-}

@@ -65,9 +65,14 @@ func ParseGlob(s string) (Glob, error) {
 	if hasPath {
 		text += "/" + path
 	}
+	return newGlob(text), nil
+}
+
+// newGlob compiles a glob whose text has been checked.
+func newGlob(text string) Glob {
 	g := Glob{text: text, tokens: compileGlob(text)}
 	g.literal, _, _ = strings.Cut(text, "*")
-	return g, nil
+	return g
 }
 
 // checkGlobText says what to write instead of a glob that ParseGlob cannot use.

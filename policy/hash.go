@@ -113,6 +113,7 @@ func (h policyHash) authority(a *Authority) {
 		h.certificates(a.PKI.Roots)
 		h.certificates(a.PKI.Intermediates)
 		h.pattern(a.PKI.Subject)
+		h.flag(a.PKI.SubjectEmail)
 		h.flag(a.PKI.RequireTimestamp)
 	}
 
@@ -126,6 +127,7 @@ func (h policyHash) authority(a *Authority) {
 func (h policyHash) identity(i *Identity) {
 	h.pattern(i.Issuer)
 	h.pattern(i.Subject)
+	h.flag(i.SubjectEmail)
 	h.number(len(i.Claims))
 	for _, name := range slices.Sorted(maps.Keys(i.Claims)) {
 		h.text(name)

@@ -12,6 +12,10 @@ type Identity struct {
 	Subject Pattern            // the subject alternative name; zero: any, when Claims or GitHub say who
 	Claims  map[string]Pattern // by name, see ClaimNames
 
+	// SubjectEmail compares Subject with an e-mail name alone, not with a URI or
+	// another kind of name that reads the same.
+	SubjectEmail bool
+
 	// GitHub is the github: shorthand; nil without it.
 	GitHub *GitHub
 }
@@ -21,6 +25,7 @@ type Identity struct {
 type Claims struct {
 	Issuer  string
 	Subject string
+	IsEmail bool // Subject is an e-mail name
 	Values  map[string]string
 }
 
@@ -68,6 +73,9 @@ func (i *Identity) Match(c Claims) error {
 	}
 	if !i.Subject.IsZero() && !i.Subject.Match(c.Subject) {
 		return fmt.Errorf("subject is not %s", i.Subject)
+	}
+	if i.SubjectEmail && !c.IsEmail {
+		return fmt.Errorf("subject is not the e-mail name %s", i.Subject)
 	}
 
 	for _, name := range slices.Sorted(maps.Keys(i.Claims)) {

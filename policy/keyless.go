@@ -8,7 +8,7 @@ import (
 
 var (
 	keylessFields  = []string{"trustRoots", "identities"}
-	identityFields = []string{"issuer", "issuerRegExp", "subject", "subjectRegExp", "claims"}
+	identityFields = []string{"issuer", "issuerRegExp", "subject", "subjectRegExp", "subjectEmail", "claims"}
 )
 
 // keyless reads keyless: {trustRoots, identities}.
@@ -80,6 +80,8 @@ func (v value) identity() (Identity, bool) {
 			id.Subject = f.exact()
 		case "subjectRegExp":
 			id.Subject = f.expression()
+		case "subjectEmail":
+			id.Subject, id.SubjectEmail = f.exact(), true
 		case "claims":
 			id.Claims = f.claims()
 		}
@@ -97,6 +99,12 @@ func (v value) isWhole(id Identity, given map[string]bool) bool {
 		}
 	}
 
+	named := given["subject"] || given["subjectRegExp"]
+	if named && given["subjectEmail"] {
+		v.problem("%s has subjectEmail beside another subject: remove one", v.Path)
+		return false
+	}
+
 	switch {
 	case !given["issuer"] && !given["issuerRegExp"]:
 		v.problem(
@@ -104,7 +112,7 @@ func (v value) isWhole(id Identity, given map[string]bool) bool {
 			v.Path,
 		)
 		return false
-	case !given["subject"] && !given["subjectRegExp"] && len(id.Claims) == 0:
+	case !named && !given["subjectEmail"] && len(id.Claims) == 0:
 		v.problem(
 			"%s has no subject and no claims: anyone with an account at the issuer could sign; add subject, "+
 				"subjectRegExp or claims",

@@ -25,17 +25,26 @@ type Input struct {
 	// the zero value is none.
 	Canary     Repository
 	CanaryLine int // 0 when unknown
+
+	// ImpliedPort says whether a registry is configured under a familiar name, and
+	// which port that name means when none is written. Names in policies then mean
+	// that registry with and without the port. Nil: no registry is known.
+	ImpliedPort func(host string) (port string, ok bool)
 }
 
 // CanaryName names the policy that refuses the canary; no other may be called so.
 const CanaryName = "canary"
+
+// CanaryNonce begins the tags that `pullgate doctor` makes for one examination
+// each. No such tag exists: a request for it belongs to that examination.
+const CanaryNonce = "pullgate-doctor-"
 
 // Load reads, checks and compiles the policies: the inline ones, then those of
 // the files. It returns every problem at once, in the order of the files and
 // their lines. With any problem the returned Set denies everything and only
 // knows its Files.
 func Load(in Input) (*Set, []Problem) {
-	l := &loader{}
+	l := &loader{impliedPort: in.ImpliedPort}
 	l.inline(in)
 	l.policyFiles(in)
 	switch in.DefaultAction {
@@ -76,6 +85,8 @@ type loader struct {
 	files    []string // every file read
 	roots    []TrustRoot
 	rootUses []rootUse
+
+	impliedPort func(host string) (port string, ok bool) // nil: no registry is known
 }
 
 // entry is where a policy stands.

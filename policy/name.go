@@ -159,14 +159,3 @@ var errPath = errors.New(
 	"the path may hold lower-case letters, digits and single separators . _ - between them, in components parted " +
 		"by /, 255 bytes at most",
 )
-
-// FamiliarHost lower-cases a registry host and folds Docker Hub's other names
-// into docker.io.
-func FamiliarHost(host string) string {
-	host = strings.ToLower(host)
-	switch host {
-	case "index.docker.io", "registry-1.docker.io":
-		return "docker.io"
-	}
-	return host
-}

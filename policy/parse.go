@@ -25,6 +25,9 @@ var digestForm = regexp.MustCompile(`^(?:sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128
 // mapping; otherwise what could be read, so that the checks between policies
 // can go on; match says that this includes all it matches.
 func (l *loader) policy(v value) (p *Policy, match bool) {
+	if v.isForeign() {
+		return nil, false
+	}
 	fields, ok := v.mapping()
 	if !ok {
 		return nil, false
@@ -69,7 +72,7 @@ func (l *loader) policy(v value) (p *Policy, match bool) {
 func (l *loader) policyField(p *Policy, f field, what string) {
 	switch f.name {
 	case "images":
-		p.Images = f.images(what)
+		p.Images = l.configuredGlobs(f.images(what))
 	case "digests":
 		p.Digests = f.digests()
 	case "static":
@@ -93,6 +96,7 @@ func (l *loader) policyField(p *Policy, f field, what string) {
 		p.Annotations = f.annotations()
 	case "signatureRepository":
 		p.SignatureRepository = f.repository()
+		p.SignatureRepository.Host = l.configured(p.SignatureRepository.Host)
 	case "authorities":
 		p.Authorities = l.authorities(f.value, what)
 	}

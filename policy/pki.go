@@ -9,13 +9,16 @@ type Certificate struct {
 	Intermediates []*x509.Certificate
 	Subject       Pattern // some subject alternative name of the leaf
 
+	// SubjectEmail compares Subject with e-mail names alone.
+	SubjectEmail bool
+
 	// RequireTimestamp demands that an RFC 3161 timestamp proves the
 	// certificate's validity (time: timestamp). Otherwise the chain has to be
 	// valid now, or at such a timestamp if there is one.
 	RequireTimestamp bool
 }
 
-var certificateFields = []string{"rootsFile", "intermediatesFile", "subject", "subjectRegExp", "time"}
+var certificateFields = []string{"rootsFile", "intermediatesFile", "subject", "subjectRegExp", "subjectEmail", "time"}
 
 // pki reads certificate: {rootsFile, …}. It never returns nil, which would be
 // an authority of another kind.
@@ -41,6 +44,8 @@ func (l *loader) pki(v value) *Certificate {
 			pki.Subject = f.exact()
 		case "subjectRegExp":
 			pki.Subject = f.expression()
+		case "subjectEmail":
+			pki.Subject, pki.SubjectEmail = f.exact(), true
 		case "time":
 			pki.RequireTimestamp = f.choice("current", "timestamp") == "timestamp"
 		}
@@ -49,8 +54,17 @@ func (l *loader) pki(v value) *Certificate {
 	if !given["rootsFile"] {
 		v.problem("%s has no rootsFile: name the PEM file with the roots to trust", v.Path)
 	}
-	if given["subject"] == given["subjectRegExp"] {
-		v.problem("%s must have either subject or subjectRegExp: whom the certificate is for", v.Path)
+	subjects := 0
+	for _, name := range []string{"subject", "subjectRegExp", "subjectEmail"} {
+		if given[name] {
+			subjects++
+		}
+	}
+	if subjects != 1 {
+		v.problem(
+			"%s must have either subject or subjectRegExp, or else subjectEmail: whom the certificate is for",
+			v.Path,
+		)
 	}
 	return pki
 }

@@ -69,6 +69,10 @@ type Policy struct {
 // warn mode never overrides it.
 func (p *Policy) IsExplicitDeny() bool { return p.Static == Deny && !p.Where.IsZero() }
 
+// DeniesDigests reports a static deny that names digests. It reaches the parts of
+// these manifests.
+func (p *Policy) DeniesDigests() bool { return p.IsExplicitDeny() && len(p.Digests) > 0 }
+
 // Authority is one trusted signer: any of its keys, any of its keyless
 // identities, or any certificate of its own PKI. Exactly one of the three is set.
 type Authority struct {

@@ -150,21 +150,37 @@ func (s *Set) Files() []string {
 }
 
 // CouldAllow reports whether some policy could admit any image of repo to client
-// today; policies for single digests count. Tag lists, referrers and signature
-// artifacts are served only for such repositories. Warn mode of the whole gate
-// is not considered.
+// today; policies for single digests count. Warn mode of the whole gate is not
+// considered.
 func (s *Set) CouldAllow(repo Repository, client Client) bool {
 	return s.couldAllow(repo, client, time.Now())
 }
 
-func (s *Set) couldAllow(repo Repository, _ Client, now time.Time) bool {
+func (s *Set) couldAllow(repo Repository, client Client, now time.Time) bool {
+	return s.admitsSome(repo, client, now, func(*Policy) bool { return true })
+}
+
+// Opens is CouldAllow by the policies whose images match repo, and the default
+// action. A policy that names digests alone admits these images wherever they
+// are, and opens no repository: tag lists, referrers and signature artifacts are
+// served only where Opens.
+func (s *Set) Opens(repo Repository, client Client) bool {
+	return s.opens(repo, client, time.Now())
+}
+
+func (s *Set) opens(repo Repository, client Client, now time.Time) bool {
+	return s.admitsSome(repo, client, now, func(p *Policy) bool { return len(p.Images) > 0 || len(p.Digests) == 0 })
+}
+
+// admitsSome reports whether a policy that counts could admit some image of repo.
+func (s *Set) admitsSome(repo Repository, _ Client, now time.Time, counts func(*Policy) bool) bool {
 	if s == nil {
 		return false
 	}
 
 	name := repo.String()
 	for p := range s.candidates(name) {
-		if !p.matchesRepository(name) {
+		if !p.matchesRepository(name) || !counts(p) {
 			continue
 		}
 		if !p.deniesAlways(now) {
@@ -176,6 +192,22 @@ func (s *Set) couldAllow(repo Repository, _ Client, now time.Time) bool {
 	}
 
 	return !s.defaultAction().deniesAlways(now)
+}
+
+// DeniedDigests are the digests that policies for repo deny in writing. Another
+// policy before them may say otherwise of one.
+func (s *Set) DeniedDigests(repo Repository, _ Client) []string {
+	if s == nil {
+		return nil
+	}
+	var list []string
+	name := repo.String()
+	for p := range s.candidates(name) {
+		if p.DeniesDigests() && p.matchesRepository(name) {
+			list = append(list, p.Digests...)
+		}
+	}
+	return list
 }
 
 func (s *Set) defaultAction() *Policy {

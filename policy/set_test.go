@@ -102,6 +102,37 @@ func TestCouldAllow(t *testing.T) {
 	}
 }
 
+// A policy that names digests alone opens no repository.
+func TestOpens(t *testing.T) {
+	digests := `digests: ["` + testDigest('1') + `"]`
+	for name, row := range map[string]struct {
+		policies, action string
+		want             bool
+	}{
+		"digests alone":            {`[{name: one, ` + digests + `, static: allow}]`, "deny", false},
+		"digests alone, verified":  {`[{name: one, ` + digests + `, authorities: [{key: a.pub}]}]`, "deny", false},
+		"digests and images":       {`[{name: one, images: ["a.b/*"], ` + digests + `, static: allow}]`, "deny", true},
+		"digests and other images": {`[{name: one, images: ["a.c/*"], ` + digests + `, static: allow}]`, "deny", false},
+		"images":                   {`[{name: one, images: ["a.b/*"], static: allow}]`, "deny", true},
+		"images denied":            {`[{name: one, images: ["a.b/*"], static: deny}]`, "allow", false},
+		"images denied, one digest": {
+			`[{name: one, ` + digests + `, static: allow}, {name: d, images: ["a.b/*"], static: deny}]`, "deny", false,
+		},
+		"nothing, by default": {`[{name: one, ` + digests + `, static: deny}]`, "allow", true},
+		"nothing, warned of":  {`[{name: one, ` + digests + `, static: deny}]`, "warn", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			set := load(t, row.policies, row.action)
+			if got := set.Opens(repo(t, "a.b/c"), Client{}); got != row.want {
+				t.Errorf("opens: %v, want %v", got, row.want)
+			}
+		})
+	}
+	if (*Set)(nil).Opens(repo(t, "a.b/c"), Client{}) {
+		t.Error("no policies open a repository")
+	}
+}
+
 // TestHashCoversEveryField changes each field of Policy, of its authorities
 // and keys, found by reflection so that a new one cannot be forgotten.
 func TestHashCoversEveryField(t *testing.T) {

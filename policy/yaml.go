@@ -2,6 +2,7 @@ package policy
 
 import (
 	"errors"
+	"fmt"
 	"iter"
 	"path/filepath"
 	"slices"
@@ -66,7 +67,7 @@ type field struct {
 // mapping reads a mapping's fields; each problem is reported. Aliases and
 // merge keys are refused: they hide which policy says what, and can explode.
 func (v value) mapping() ([]field, bool) {
-	if !v.is(yaml.MappingNode, "!!map", "a mapping") {
+	if !v.is(yaml.MappingNode, "!!map", v.asMapping()) {
 		return nil, false
 	}
 
@@ -102,14 +103,29 @@ func below(mapping string, fields []field) []field {
 func known(fields []field, names []string) {
 	for _, f := range fields {
 		if !slices.Contains(names, f.name) {
-			f.key.problem("%s: unknown field %q (known: %s)", f.key.Path, f.name, strings.Join(names, ", "))
+			f.key.problem(
+				"%s: unknown field %q%s (known: %s)",
+				f.key.Path,
+				f.name,
+				didYouMean(f.name, names),
+				strings.Join(names, ", "),
+			)
 		}
 	}
 }
 
+// didYouMean offers the known name that an unknown one is most like; it is empty
+// where none is.
+func didYouMean(unknown string, names []string) string {
+	if name, ok := strictyaml.Nearest(unknown, names); ok {
+		return fmt.Sprintf(": did you mean %q?", name)
+	}
+	return ""
+}
+
 // list reads a list, whose values are called as the list is.
 func (v value) list() ([]value, bool) {
-	if !v.is(yaml.SequenceNode, "!!seq", "a list") {
+	if !v.is(yaml.SequenceNode, "!!seq", v.asList()) {
 		return nil, false
 	}
 
@@ -188,6 +204,25 @@ func (v value) is(kind yaml.Kind, tag, want string) bool {
 		v.problem("%s must be %s, not %s", v.Path, want, v.brief())
 	}
 	return err == nil
+}
+
+// asMapping says that v has to be a mapping. Of a text that looks like a field
+// whose colon has no space behind it, it says what is missing.
+func (v value) asMapping() string {
+	name, rest, colon := strings.Cut(v.Node.Value, ":")
+	if v.Node.Kind == yaml.ScalarNode && colon && rest != "" && !strings.HasPrefix(rest, "//") &&
+		!strings.ContainsAny(name, " /") {
+		return fmt.Sprintf("a mapping (with a space behind the colon: %.40s: …)", name)
+	}
+	return "a mapping (fields as NAME: VALUE)"
+}
+
+// asList says that v has to be a list, and how one text becomes one.
+func (v value) asList() string {
+	if v.Node.Kind == yaml.ScalarNode && !v.IsNull() && len(v.Node.Value) <= 80 {
+		return fmt.Sprintf("a list ([%q])", v.Node.Value)
+	}
+	return "a list"
 }
 
 // brief describes what is written, for a message.

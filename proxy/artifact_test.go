@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -192,10 +193,11 @@ func TestDisguisedImage(t *testing.T) {
 			ConfigType: "application/vnd.example+json",
 			Layers:     []hostile.Layer{honest},
 		},
-		"more signatures than are looked at": {Layers: bytesOf(65, honest)},
+		"more payloads than are looked at":   {Layers: payloadsOf(65, subject.Digest)},
+		"more signatures than are looked at": {Layers: bytesOf(1025, honest)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			const tag = "sha256-0000000000000000000000000000000000000000000000000000000000000000.sig"
+			tag := hostile.SignatureTag(subject.Digest)
 			d := r.reg.PushArtifact("prod/app", tag, a)
 			for _, path := range []string{manifests("prod/app", tag), manifests("prod/app", d), blobs("prod/app", d)} {
 				r.refusedAt(name, path)
@@ -214,6 +216,99 @@ func bytesOf(n int, l hostile.Layer) []hostile.Layer {
 		list[i] = l
 	}
 	return list
+}
+
+// payloadsOf are n different payloads for image.
+func payloadsOf(n int, image digest.Digest) []hostile.Layer {
+	var list []hostile.Layer
+	for i := range n {
+		payload := hostile.Payload("prod/app", image, "n", strconv.Itoa(i))
+		list = append(list, hostile.Layer{MediaType: hostile.SimpleSigningType, Body: payload})
+	}
+	return list
+}
+
+// TestSignatureTag: what stands under the tag of an image's signature names that
+// image, or is judged as an image.
+func TestSignatureTag(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	image, other := r.signed("v1"), r.signed("v2")
+	payload := hostile.Payload("prod/app", image.Digest)
+	legacy := hostile.Artifact{
+		ConfigType: hostile.ConfigType,
+		Config:     hostile.SignatureConfig(digest.FromBytes(payload)),
+		Layers:     []hostile.Layer{hostile.SignatureLayer(payload, newKey(t))},
+	}
+	referrer := legacy
+	referrer.Subject = image.Digest
+	serves := func(t *testing.T, tag string, a hostile.Artifact, want int) {
+		t.Helper()
+		d := r.reg.PushArtifact("prod/app", tag, a)
+		for range 2 { // once from memory
+			if g := r.get(manifests("prod/app", tag)); g.status != want {
+				t.Errorf("%s: %d %s", tag, g.status, g.body)
+			}
+		}
+		r.get(manifests("prod/app", d)).served(t, r.reg.Manifest("prod/app", d))
+	}
+
+	for _, suffix := range []string{".sig", ".att", ".sbom", ""} {
+		own := hostile.FallbackTag(image.Digest) + suffix
+		another := hostile.FallbackTag(other.Digest) + suffix
+		t.Run("own"+suffix, func(t *testing.T) { serves(t, own, legacy, http.StatusOK) })
+		t.Run("another's"+suffix, func(t *testing.T) { serves(t, another, legacy, http.StatusForbidden) })
+		t.Run("own"+suffix+" again", func(t *testing.T) { serves(t, own, legacy, http.StatusOK) })
+		t.Run("referrer, own"+suffix, func(t *testing.T) { serves(t, own, referrer, http.StatusOK) })
+		t.Run("referrer, another's"+suffix, func(t *testing.T) { serves(t, another, referrer, http.StatusForbidden) })
+	}
+	t.Run("another kind of tag", func(t *testing.T) { serves(t, "signature", legacy, http.StatusOK) })
+
+	t.Run("read under the tag alone", func(t *testing.T) {
+		fresh := newRig(t)
+		d := fresh.signed("v1").Digest
+		payload := hostile.Payload("prod/app", d)
+		fresh.reg.Sign("prod/app", d, newKey(t))
+		fresh.get(manifests("prod/app", hostile.SignatureTag(d)))
+		fresh.get(blobs("prod/app", digest.FromBytes(payload))).served(t, payload)
+	})
+}
+
+// TestDockerSignature: registries that take Docker's media types alone get
+// signatures and attestations with those (COSIGN_DOCKER_MEDIA_TYPES).
+func TestDockerSignature(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	image := r.reg.PushImage("prod/app", "v1")
+	payload := hostile.Payload("prod/app", image.Digest)
+	d := r.reg.PushArtifact("prod/app", hostile.SignatureTag(image.Digest), hostile.Artifact{
+		MediaType:  "application/vnd.docker.distribution.manifest.v2+json",
+		ConfigType: "application/vnd.docker.container.image.v1+json",
+		Config:     hostile.SignatureConfig(digest.FromBytes(payload)),
+		Layers:     []hostile.Layer{hostile.SignatureLayer(payload, r.key)},
+	})
+
+	r.get(manifests("prod/app", "v1")).served(t, image.Manifest)
+	r.get(manifests("prod/app", hostile.SignatureTag(image.Digest))).served(t, r.reg.Manifest("prod/app", d))
+	r.get(blobs("prod/app", digest.FromBytes(payload))).served(t, payload)
+}
+
+// TestManySignatures: signatures by many keys share a payload, which is read
+// once; clients find them all.
+func TestManySignatures(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	image := r.reg.PushImage("prod/app", "v1")
+	payload := hostile.Payload("prod/app", image.Digest)
+	tag := hostile.SignatureTag(image.Digest)
+	d := r.reg.PushArtifact("prod/app", tag, hostile.Artifact{
+		Layers: bytesOf(200, hostile.SignatureLayer(payload, newKey(t))),
+	})
+
+	r.get(manifests("prod/app", tag)).served(t, r.reg.Manifest("prod/app", d))
+	if n := r.reg.Count(hostile.Is(hostile.Blobs)); n > 10 {
+		t.Errorf("%d blobs were fetched", n)
+	}
 }
 
 // A whole image with its own types under a .sig tag is an image.

@@ -96,6 +96,7 @@ func benchGate(b *testing.B, address string, policies any) http.Handler {
 	}, &proxy.Snapshot{
 		Gate:      gate,
 		Upstreams: map[string]*upstream.Upstream{"reg.example": up},
+		Streams:   proxy.StreamLimits{All: 1, Client: 1, MinRate: 1},
 	})
 	if err != nil {
 		b.Fatal(err)

@@ -61,6 +61,12 @@ func (x *exchange) serveBlob() error {
 		return nil
 	}
 
+	leave, err := x.streams.enter(x.ctx, x.request.client, x.snapshot.Streams)
+	if err != nil {
+		return err
+	}
+	defer leave()
+
 	blob, err := x.openBlob(v)
 	if err != nil {
 		return err
@@ -71,7 +77,7 @@ func (x *exchange) serveBlob() error {
 		return nil
 	}
 
-	client := &clientWriter{w: x.w, control: http.NewResponseController(x.w)}
+	client := newClientWriter(x.w, x.snapshot.Streams.MinRate)
 	if _, err := io.Copy(client, blob.Body); err != nil {
 		return &truncatedError{fmt.Errorf("stream blob %s of %s: %w", x.request.ref.Digest, x.request.repo, err)}
 	}

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -262,7 +263,7 @@ func digestInPath(t *testing.T, r *rig) {
 	}
 }
 
-func blobOfRepository(t *testing.T, r *rig) {
+func partOfRepository(t *testing.T, r *rig) {
 	layer := random(500)
 	image := r.reg.PushImage("prod/app", "v1", layer)
 	r.reg.Sign("prod/app", image.Digest, r.key)
@@ -275,6 +276,18 @@ func blobOfRepository(t *testing.T, r *rig) {
 	r.refusedAt("another repository's", blobs("prod/other", image.Layers[0]))
 	r.refusedAt("a closed repository's", blobs("closed/app", image.Layers[0]))
 	r.refusedAt("a blob of no image", blobs("prod/app", secret))
+
+	// Nor is a manifest another repository's, not even where all are admitted and
+	// the gate has its bytes in memory or on disk.
+	path := manifests("open/app", image.Digest)
+	r.get(path).refused(t, http.StatusNotFound, "MANIFEST_UNKNOWN")
+	r.get(blobs("open/app", image.Layers[0])).refused(t, http.StatusNotFound, "BLOB_UNKNOWN")
+	r.restart()
+	r.get(path).refused(t, http.StatusNotFound, "MANIFEST_UNKNOWN")
+	r.reg.PushRaw("open/app", "", hostile.ImageType, image.Manifest)
+	r.clock.advance(4 * time.Second) // the 404 was believed for three
+	r.get(path).served(t, image.Manifest)
+
 	r.key = newKey(t)
 	r.reload()
 	r.refusedAt("its image is no longer trusted", blobs("prod/app", image.Layers[0]))

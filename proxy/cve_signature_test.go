@@ -7,6 +7,8 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,20 +63,51 @@ func (r *rig) layered(image digest.Digest, layers ...hostile.Layer) {
 	r.reg.PushArtifact("prod/app", hostile.SignatureTag(image), hostile.Artifact{Layers: layers})
 }
 
-func logEntryOfAnotherSignature(t *testing.T, r *rig) {
-	good, bad := r.signed(""), r.reg.PushImage("prod/app", "")
-	forged := hostile.SignatureLayer(hostile.Payload("prod/app", bad.Digest), newKey(t))
-	genuine := hostile.SignatureLayer(hostile.Payload("prod/app", good.Digest), r.key)
-	set := `{"SignedEntryTimestamp":"eA==","Payload":{"body":"` +
-		base64Of(genuine.Body) + `","integratedTime":1,"logIndex":1,"logID":"x"}}`
-	forged.Annotations["dev.sigstore.cosign/bundle"] = set
-	foreign := genuine // the entry's own signature over it, moved here
-	foreign.Annotations = map[string]string{
-		"dev.sigstore.cosign/bundle":         set,
-		"dev.cosignproject.cosign/signature": genuine.Annotations["dev.cosignproject.cosign/signature"],
+func logEntryOfAnotherSignature(t *testing.T, _ *rig) {
+	r, log := withLog(t)
+	_, elsewhere := withLog(t)
+	stranger := newKey(t)
+	over := func(image digest.Digest, key *ecdsa.PrivateKey) hostile.Layer {
+		return hostile.SignatureLayer(hostile.Payload("prod/app", image), key)
 	}
-	r.layered(bad.Digest, forged, foreign)
-	r.refuses(t, bad, "none counts")
+	loggedBy := func(key *ecdsa.PrivateKey) func(digest.Digest) hostile.Layer {
+		return func(image digest.Digest) hostile.Layer { return log.logged(over(image, key), key) }
+	}
+	good := r.reg.PushImage("prod/app", "")
+	genuine := log.logged(over(good.Digest, r.key), r.key)
+
+	const unproven, unknown = "no transparency log entry proves it", "another key, or altered"
+	for _, c := range []struct {
+		key   *ecdsa.PrivateKey
+		entry func(image digest.Digest) hostile.Layer // whose entry is taken
+		why   string
+	}{
+		{r.key, func(image digest.Digest) hostile.Layer { return over(image, r.key) }, unproven}, // it has none
+		{r.key, func(digest.Digest) hostile.Layer { return genuine }, unproven},
+		{r.key, loggedBy(r.key), unproven},
+		{r.key, loggedBy(stranger), unproven},
+		{stranger, func(digest.Digest) hostile.Layer { return genuine }, unknown},
+	} {
+		image := r.reg.PushImage("prod/app", "")
+		layer := over(image.Digest, c.key)
+		layer.Annotations[logAnnotation] = c.entry(image.Digest).Annotations[logAnnotation]
+		r.layered(image.Digest, layer)
+		r.refuses(t, image, c.why)
+	}
+
+	foreign := r.reg.PushImage("prod/app", "")
+	r.layered(foreign.Digest, elsewhere.logged(over(foreign.Digest, r.key), r.key))
+	r.refuses(t, foreign, unproven)
+	theirs := r.reg.PushImage("prod/app", "")
+	r.layered(theirs.Digest, log.logged(over(theirs.Digest, stranger), stranger))
+	r.refuses(t, theirs, unknown)
+	moved := r.reg.PushImage("prod/app", "") // the entry with its signature, over another payload
+	layer := over(moved.Digest, r.key)
+	layer.Annotations = genuine.Annotations
+	r.layered(moved.Digest, layer)
+	r.refuses(t, moved, unknown)
+
+	r.layered(good.Digest, genuine)
 	r.serves(t, good)
 }
 
@@ -128,9 +161,9 @@ func endlessSignatures(t *testing.T, r *rig) {
 	image := r.reg.PushImage("prod/app", "")
 	r.reg.On(hostile.EndlessPaging)
 	layer := hostile.SignatureLayer(hostile.Payload("prod/app", image.Digest), newKey(t))
-	r.layered(image.Digest, bytesOf(1000, layer)...)
+	r.layered(image.Digest, bytesOf(2000, layer)...)
 	start := time.Now()
-	r.refuses(t, image, "limits.signatures")
+	r.refuses(t, image, "more than 1024 signatures over one payload")
 	if n := len(r.reg.Requests()); n > 64+64+20 || time.Since(start) > 3*time.Second {
 		t.Errorf("%d requests, %s", n, time.Since(start))
 	}
@@ -160,6 +193,34 @@ func heapsOfLogEntries(t *testing.T, r *rig) {
 		r.bundled(image.Digest, dsse(t, r.key, material, inToto, statementOf(image.Digest, signPredicate)))
 		r.refuses(t, image, "timestamps")
 	}
+
+	// Where entries are read, genuine ones by the heap are refused as well, and
+	// so is one that is larger than any, or that leads to work without end.
+	reads, log := withLog(t)
+	repeated := func(n int) func([]string) []string {
+		return func(entries []string) []string { return slices.Repeat(entries, n) }
+	}
+	large := func(entries []string) []string {
+		body := base64Of([]byte(`{"apiVersion":"0.0.1","kind":"dsse","x":"` + strings.Repeat("x", 65<<10) + `"}`))
+		return []string{regexp.MustCompile(`"canonicalizedBody":"[^"]*"`).
+			ReplaceAllString(entries[0], `"canonicalizedBody":"`+body+`"`)}
+	}
+	for _, c := range []struct {
+		change func([]string) []string
+		why    string
+	}{
+		{repeated(2), "no transparency log entry proves it"},
+		{repeated(5), "more than 4 log entries"},
+		{repeated(60), "more than 4 log entries"},
+		{large, "larger than 64 KiB"},
+	} {
+		image := reads.reg.PushImage("prod/app", "")
+		reads.bundled(image.Digest, log.bundled(image.Digest, reads.key, c.change))
+		reads.refuses(t, image, c.why)
+	}
+	control := reads.reg.PushImage("prod/app", "")
+	reads.bundled(control.Digest, log.bundled(control.Digest, reads.key, nil))
+	reads.serves(t, control)
 }
 
 func foreignLogEntry(t *testing.T, r *rig) {
@@ -171,6 +232,31 @@ func foreignLogEntry(t *testing.T, r *rig) {
 	ours := r.reg.PushImage("prod/app", "") // nor does one, spelt as every client spells it, unmake our own
 	r.bundled(ours.Digest, dsse(t, r.key, hintOnly+entry, inToto, statementOf(ours.Digest, signPredicate)))
 	r.serves(t, ours)
+
+	// Where an entry is demanded, that of another bundle is none: of another
+	// image, by another key, or of the same statement signed once more.
+	reads, log := withLog(t)
+	stranger := newKey(t)
+	var taken []string
+	take := func(entries []string) []string { taken = entries; return entries }
+	give := func([]string) []string { return taken }
+	good := reads.reg.PushImage("prod/app", "")
+	genuine := log.bundled(good.Digest, reads.key, take)
+	fromGood := taken
+	const unproven = "no transparency log entry proves it"
+	for _, from := range []func(image digest.Digest){
+		func(digest.Digest) { taken = nil },
+		func(digest.Digest) { taken = fromGood },
+		func(image digest.Digest) { log.bundled(image, stranger, take) },
+		func(image digest.Digest) { log.bundled(image, reads.key, take) },
+	} {
+		image := reads.reg.PushImage("prod/app", "")
+		from(image.Digest)
+		reads.bundled(image.Digest, log.bundled(image.Digest, reads.key, give))
+		reads.refuses(t, image, unproven)
+	}
+	reads.bundled(good.Digest, genuine)
+	reads.serves(t, good)
 }
 
 func otherSignedPayload(t *testing.T, r *rig) {
@@ -260,13 +346,13 @@ func signatureDigest(t *testing.T, r *rig) {
 }
 
 func goodAmongMany(t *testing.T, r *rig) {
-	for _, c := range []struct{ bad, status int }{{63, 200}, {64, 403}, {1000, 403}} {
+	for _, c := range []struct{ bad, status int }{{63, 200}, {64, 200}, {1023, 200}, {1024, 200}, {1025, 403}} {
 		image := r.reg.PushImage("prod/app", "")
 		payload := hostile.Payload("prod/app", image.Digest)
 		layers := bytesOf(c.bad, hostile.SignatureLayer(payload, newKey(t)))
-		r.layered(image.Digest, append(layers, hostile.SignatureLayer(payload, r.key))...)
+		r.layered(image.Digest, append([]hostile.Layer{hostile.SignatureLayer(payload, r.key)}, layers...)...)
 		g := r.get(manifests("prod/app", image.Digest))
-		if g.status != c.status || g.status == 403 && !strings.Contains(string(g.body), "limits.signatures") {
+		if g.status != c.status || g.status == 403 && !strings.Contains(string(g.body), "more than 1024 signatures") {
 			t.Errorf("%d bad ones before it: %d %.500s", c.bad, g.status, g.body)
 		}
 	}

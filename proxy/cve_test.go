@@ -17,8 +17,9 @@ import (
 //     CVE-2024-56138 (revocation), CVE-2024-51491 (CRL cache): no certificate
 //     is ever trusted; see GHSA-fx35-mq7g-6g98 below for one that would like to be.
 //   - CVE-2026-49834 (one log counted twice), CVE-2026-39984 (another
-//     certificate of a timestamp): log entries and timestamps prove nothing
-//     here and are thrown away unread; see CVE-2022-23649 and CVE-2024-45395.
+//     certificate of a timestamp): timestamps prove nothing here, and log
+//     entries only where CVE-2022-23649, CVE-2024-45395 and CVE-2026-22703
+//     demand one.
 //   - CVE-2026-54787 (a key's window ignored): a key in a policy has no window.
 //   - CVE-2026-23992, CVE-2026-23991, CVE-2022-29173, CVE-2026-24137 (TUF):
 //     nothing is fetched by TUF.
@@ -50,7 +51,7 @@ func TestKnownVulnerabilities(t *testing.T) {
 		"CVE-2026-48978 GHSA-vh4v-2xq2-g5cg a redirect elsewhere carries no credentials":           redirectElsewhere,
 		"GHSA-qq97-vm5h-rrhg GHSA-5j5w-g665-5m35 a manifest that is two things is none":            manifestOfTwoKinds,
 		"CVE-2024-3727 a digest is checked before it is part of a path":                            digestInPath,
-		"CVE-2024-39897 CVE-2026-35172 a blob is its repository's, as of now":                      blobOfRepository,
+		"CVE-2024-39897 CVE-2026-35172 a manifest and a blob are their repository's, as of now":    partOfRepository,
 		"CVE-2025-48374 secrets are in no log, tokens are a repository's":                          secretsInLog,
 		"CVE-2019-10214 a token service without TLS gets nothing of a TLS registry's":              tokenWithoutTLS,
 		"CVE-2023-2253 a page has a largest size, and there is no catalog":                         largestPage,

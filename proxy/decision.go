@@ -21,6 +21,7 @@ type Decision struct {
 	Kind       string           `json:"kind"`
 	Image      string           `json:"image"`
 	Reference  string           `json:"reference"`
+	Path       string           `json:"path,omitempty"`
 	Digest     string           `json:"digest,omitempty"`
 	Parent     string           `json:"parent,omitempty"`
 	Outcome    string           `json:"outcome"`
@@ -39,19 +40,29 @@ type Decision struct {
 
 const (
 	maxRecordedAgent = 256  // bytes of a user agent
+	maxRecordedPath  = 500  // bytes of a path that names no known upstream
 	maxRecordedError = 1000 // bytes of an error
 )
 
 // recorded reports whether an answer is recorded: about a manifest always;
 // about a blob unless it was simply allowed, because its image's manifest has a
-// record already; about a listing never.
-func recorded(k kind, outcome string) bool {
-	return k == manifestKind || k == blobKind && outcome != verify.Allowed.String()
+// record already; about a listing never. Of the requests that could not be
+// parsed, those that name no known upstream are: a node asks there for an image.
+func recorded(k kind, outcome string, err error) bool {
+	switch k {
+	case manifestKind:
+		return true
+	case blobKind:
+		return outcome != verify.Allowed.String()
+	case unparsed:
+		return isUnknownUpstream(err)
+	}
+	return false
 }
 
 // record hands a decision over; the receiver must not wait.
 func (o *observer) record(x *exchange, outcome string, took time.Duration, err error) {
-	if o.decisions == nil || !recorded(x.request.kind, outcome) {
+	if o.decisions == nil || !recorded(x.request.kind, outcome, err) {
 		return
 	}
 
@@ -65,6 +76,7 @@ func (o *observer) record(x *exchange, outcome string, took time.Duration, err e
 		Kind:      x.request.kind.String(),
 		Image:     x.request.repo.String(),
 		Reference: x.request.ref.String(),
+		Path:      cut(x.obs.path, maxRecordedPath),
 		Outcome:   outcome,
 		Status:    http.StatusOK,
 		Took:      milliseconds(took),

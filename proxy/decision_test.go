@@ -93,7 +93,7 @@ func TestManifestDecision(t *testing.T) {
 
 	r.get(blobs("prod/app", digest.FromString("in no image")))
 	d = r.one("a blob of nothing")
-	if d.Outcome != "denied" || !d.Unknown || d.Parent != "" {
+	if d.Outcome != "unknown" || d.Status != 403 || !d.Unknown || d.Parent != "" {
 		t.Errorf("a blob of nothing: %+v", d)
 	}
 	r.get(manifests("closed/app", "v1"))
@@ -126,7 +126,6 @@ func TestErrorDecision(t *testing.T) {
 	for _, path := range []string{
 		"/v2/",
 		"/v2/prod/app/tags/list?ns=reg.example",
-		"/v2/other.example/app/manifests/v1",
 		"/v2/reg.example/prod/app/manifests/a%00b",
 		"/v2/reg.example/prod/app/manifests/" + strings.Repeat("x", 300),
 	} {
@@ -155,4 +154,49 @@ func TestDecisionBounds(t *testing.T) {
 	if !slices.Equal(before, d.Reasons) {
 		t.Error("a decision that was handed over has changed")
 	}
+}
+
+// A request for a registry that the gate does not have is some node's pull that
+// went wrong: log and record say whose, and what it asked for.
+func TestUnknownUpstreamDecision(t *testing.T) {
+	t.Parallel()
+	long := "/v2/other.example/" + strings.Repeat("a", 60_000) + "/manifests/v1"
+	for name, path := range map[string]string{
+		"by path":   "/v2/other.example/app/manifests/v1",
+		"by ns":     "/v2/app/manifests/v1?ns=other.example",
+		"bare name": "/v2/app/manifests/v1",
+		"tags":      "/v2/other.example/app/tags/list",
+		"long":      long,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			r.get(path, "User-Agent", "docker/29").refused(t, http.StatusNotFound, "NAME_UNKNOWN")
+
+			d := r.one(name)
+			want := path[:min(len(path), 500)]
+			if d.Client != "127.0.0.1" || d.Path != want || d.Agent != "docker/29" || d.Outcome != "error" ||
+				d.Status != http.StatusNotFound || d.Kind != "unknown" || d.Image != "" || d.ID == "" {
+				t.Errorf("%+v", d)
+			}
+			lines := r.log.lines(t)
+			if len(lines) != 1 || lines[0]["client"] != "127.0.0.1" || lines[0]["path"] != want {
+				t.Errorf("logged %v", lines)
+			}
+		})
+	}
+
+	t.Run("malformed", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		r.get("/v2/reg.example/prod/app/manifests/a%00b").refused(t, http.StatusBadRequest, "NAME_INVALID")
+		if list := r.record.drain(); len(list) != 0 {
+			t.Errorf("recorded %+v", list)
+		}
+		lines := r.log.lines(t)
+		if len(lines) != 1 || lines[0]["client"] != "127.0.0.1" ||
+			lines[0]["path"] != "/v2/reg.example/prod/app/manifests/a%00b" {
+			t.Errorf("logged %v", lines)
+		}
+	})
 }

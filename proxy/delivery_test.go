@@ -192,3 +192,73 @@ func TestTokenAnswerBounds(t *testing.T) {
 	}
 	realm.CloseClientConnections()
 }
+
+// The registry's own HEAD is not always its GET: what a tag stands for is then
+// asked by GET, also once it is known.
+func TestMovedTagWithoutHead(t *testing.T) {
+	t.Parallel()
+	head := func(q hostile.Request) bool { return q.Method == http.MethodHead && q.Reference == "v1" }
+	for _, trick := range []hostile.Trick{
+		hostile.Status(301),
+		hostile.Status(307, "Location", "/elsewhere?signature=for-GET"),
+		hostile.Status(400),
+		hostile.Status(401),
+		hostile.Status(403),
+		hostile.Status(404),
+		hostile.Status(405),
+		hostile.Status(500),
+		hostile.Status(501),
+		hostile.Status(502),
+		hostile.Status(503),
+		hostile.NoDigest,
+		hostile.HangUp,
+	} {
+		t.Run(trick.Name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			first := r.reg.PushImage("open/app", "v1")
+			r.reg.On(trick.At(head))
+			r.get(manifests("open/app", "v1")).served(t, first.Manifest)
+			r.get(manifests("open/app", "v1")).served(t, first.Manifest)
+
+			second := r.reg.PushImage("open/app", "v1", random(100))
+			r.get(manifests("open/app", "v1")).served(t, second.Manifest)
+			if g := r.head(
+				manifests("open/app", "v1"),
+			); g.header.Get(
+				"Docker-Content-Digest",
+			) != second.Digest.String() {
+				t.Errorf("HEAD: %d %v", g.status, g.header)
+			}
+		})
+	}
+}
+
+// Where the registry does not say how large a blob is, the manifest does.
+func TestBlobLength(t *testing.T) {
+	t.Parallel()
+	layer := random(5000)
+	for name, c := range map[string]struct {
+		at   string // method that the trick is played for
+		head int
+	}{
+		"HEAD without a length": {http.MethodHead, 200},
+		"HEAD with none":        {http.MethodHead, 204},
+		"HEAD refused":          {http.MethodHead, 403},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, image := admitted(t, layer)
+			r.reg.On(hostile.Change(hostile.Blobs, func(q hostile.Request, a *hostile.Answer) {
+				if q.Method == c.at {
+					a.Status, a.Body = c.head, nil
+				}
+			}))
+			g := r.head(blobs("prod/app", image.Layers[0]))
+			if g.status != 200 || g.length != int64(len(layer)) {
+				t.Errorf("%d, length %d; want %d", g.status, g.length, len(layer))
+			}
+			r.get(blobs("prod/app", image.Layers[0])).served(t, layer)
+		})
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/pullgate/pullgate/verify"
 	"github.com/pullgate/pullgate/verify/oci"
@@ -76,14 +77,40 @@ func unknownUpstream(host string) error {
 	}
 }
 
+// isUnknownUpstream reports whether err is unknownUpstream's. Only of a request
+// that could not be parsed does it say so: the code has other uses, too.
+func isUnknownUpstream(err error) bool {
+	var e *httpError
+	return errors.As(err, &e) && e.code == "NAME_UNKNOWN"
+}
+
 // denialDetail is what a policy's refusal carries for programs. Its keys are
-// part of the API.
+// part of the API. It is short, because some clients print it as it is, behind
+// the message that says everything.
 type denialDetail struct {
-	Image    string          `json:"image"`
-	Digest   string          `json:"digest"`
-	Policy   string          `json:"policy"`
-	Decision string          `json:"decision"`
-	Reasons  []verify.Reason `json:"reasons"`
+	Image    string   `json:"image"`
+	Digest   string   `json:"digest"`
+	Policy   string   `json:"policy"`
+	Decision string   `json:"decision"`
+	Reasons  []string `json:"reasons"`
+}
+
+const (
+	maxDetailReasons = 4
+	maxDetailReason  = 120 // bytes of each, besides the mark of what was cut off
+)
+
+// shortReasons are the first reasons of a verdict, each no longer than a line.
+func shortReasons(reasons []verify.Reason) []string {
+	list := make([]string, 0, maxDetailReasons) // a list in JSON, too, where there are none
+	for _, r := range reasons[:min(len(reasons), maxDetailReasons)] {
+		text := r.String()
+		if len(text) > maxDetailReason {
+			text = strings.ToValidUTF8(text[:maxDetailReason], "") + "…"
+		}
+		list = append(list, text)
+	}
+	return list
 }
 
 // denied is the 403 of a policy's refusal. Most clients print nothing but its
@@ -98,7 +125,7 @@ func denied(v verify.Verdict, decision string) error {
 			Digest:   v.Digest.String(),
 			Policy:   v.Policy,
 			Decision: decision,
-			Reasons:  v.Reasons,
+			Reasons:  shortReasons(v.Reasons),
 		},
 	}
 }
@@ -185,6 +212,8 @@ func fromUpstream(u *oci.UpstreamError) *httpError {
 		}
 	case http.StatusUnauthorized:
 		return unauthorized(u)
+	case http.StatusPaymentRequired, http.StatusGone, http.StatusUnavailableForLegalReasons:
+		return forGood(u)
 	case http.StatusForbidden:
 		return &httpError{
 			status:  u.Status,
@@ -205,6 +234,22 @@ func fromUpstream(u *oci.UpstreamError) *httpError {
 		}
 	}
 	return couldNotTell()
+}
+
+// forGood passes on what a registry says for good: trying again shortly does not
+// help.
+func forGood(u *oci.UpstreamError) *httpError {
+	said := map[int]struct{ code, text string }{
+		http.StatusPaymentRequired:            {"DENIED", " says that it has to be paid for (402 Payment Required)"},
+		http.StatusGone:                       {"MANIFEST_UNKNOWN", " had it once and says that it is gone (410 Gone)"},
+		http.StatusUnavailableForLegalReasons: {"DENIED", " withholds it for legal reasons (451)"},
+	}[u.Status]
+	return &httpError{
+		status:     u.Status,
+		code:       said.code,
+		message:    u.Host + said.text,
+		retryAfter: u.RetryAfter,
+	}
 }
 
 // unauthorized answers for a 401. The credentials are the gate's, so the client

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // exchange is one request from its first byte to its log line. It has no
@@ -15,9 +16,10 @@ import (
 type exchange struct {
 	ctx      context.Context // ends when the client leaves; carries the span
 	snapshot *Snapshot       // the same one to the request's end
+	streams  *streams        // of all requests
 	w        http.ResponseWriter
 	method   string  // GET or HEAD
-	request  request // zero when it could not be parsed
+	request  request // no more than its client when it could not be parsed
 	obs      observation
 }
 
@@ -54,14 +56,34 @@ func (x *exchange) refuse(err error, canaries *canaries) {
 		panic(http.ErrAbortHandler)
 	}
 
-	e := asHTTPError(err)
 	if x.obs.judged {
 		canaries.count(x.w, x.request.client, x.obs.result)
 	}
-	if x.obs.judged || e.status >= http.StatusInternalServerError {
-		x.setDecision()
+
+	e := *asHTTPError(err)
+	switch e.status {
+	case http.StatusForbidden, http.StatusBadGateway, http.StatusServiceUnavailable:
+		x.sign(&e, err)
+	default:
+		if x.obs.judged {
+			x.setDecision()
+		}
 	}
 	e.write(x.w, x.method)
+}
+
+// sign ends a refusal with what its reader needs next: the decision's id, which
+// leads to the whole reason, and the admin's own sentence. What a registry
+// refuses is no decision of the gate's, so it has no id.
+func (x *exchange) sign(e *httpError, err error) {
+	var failure *oci.UpstreamError
+	if e.status != http.StatusForbidden || !errors.As(err, &failure) {
+		x.setDecision()
+		e.message += " (decision " + x.obs.id + ")"
+	}
+	if x.snapshot.Help != "" {
+		e.message += " " + x.snapshot.Help
+	}
 }
 
 // setDecision puts the decision's id into the answer. Every answer that carries

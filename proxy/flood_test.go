@@ -77,7 +77,7 @@ func floodsOfReferrers(t *testing.T, r *rig, f *front) map[string]flood {
 					Layers:     bytesOf(64, hostile.SignatureLayer(payload, newKey(t))),
 				})
 			}
-		}, signUnderTag, "limits.signatures"},
+		}, signUnderTag, "more than 1024 signatures over one payload"},
 		"signatures of 256 KiB, more than limits.verdictBytes": {64 + 20, func(image digest.Digest) {
 			var layers []hostile.Layer
 			for i := range 64 {
@@ -92,7 +92,7 @@ func floodsOfReferrers(t *testing.T, r *rig, f *front) map[string]flood {
 }
 
 // floodsUnderTag come by the .sig tag.
-func floodsUnderTag(r *rig, f *front) map[string]flood {
+func floodsUnderTag(t *testing.T, r *rig, f *front) map[string]flood {
 	layer := func(d digest.Digest, size int64) string {
 		return fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, hostile.SimpleSigningType, d, size)
 	}
@@ -101,6 +101,11 @@ func floodsUnderTag(r *rig, f *front) map[string]flood {
 			one := layer(r.reg.PushBlob("prod/app", []byte("{}")), 2)
 			layers := strings.TrimSuffix(strings.Repeat(one+",", 7_000), ",")
 			f.on("manifests/"+hostile.SignatureTag(image), layering(layers))
+		}, signAsReferrer, "more than 1024 signatures over one payload"},
+		"200 layers of payloads of their own": {64 + 20, func(image digest.Digest) {
+			stranger := newKey(t)
+			layers := several(200, func(i int) hostile.Layer { return own(image, i, stranger) })
+			r.reg.PushArtifact("prod/app", hostile.SignatureTag(image), hostile.Artifact{Layers: layers})
 		}, signAsReferrer, "limits.signatures"},
 		"a signature larger than any is": {20, func(image digest.Digest) {
 			r.reg.PushArtifact("prod/app", hostile.SignatureTag(image), hostile.Artifact{Layers: []hostile.Layer{
@@ -130,7 +135,7 @@ func TestSignatureFlood(t *testing.T) {
 	}
 
 	floods := floodsOfReferrers(t, r, f)
-	maps.Copy(floods, floodsUnderTag(r, f))
+	maps.Copy(floods, floodsUnderTag(t, r, f))
 	for name, flood := range floods {
 		t.Run(name, func(t *testing.T) {
 			unsigned, signed := r.reg.PushImage("prod/app", ""), r.reg.PushImage("prod/app", "")

@@ -3,9 +3,9 @@ package proxy
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 
 	"github.com/pullgate/pullgate/verify/oci"
@@ -29,59 +29,70 @@ type referrersIndex struct {
 
 // serveTags passes a tag list on: names only, never content.
 func (x *exchange) serveTags() error {
-	gate, req, limits := x.snapshot.Gate, &x.request, x.snapshot.Listings
-	if err := gate.Listable(req.repo, req.client); err != nil {
-		return err
-	}
-	if n, err := strconv.Atoi(req.n); req.n != "" && (err != nil || n < 0 || n > 10_000) {
-		return badRequest("UNSUPPORTED", "n must be a number from 0 to 10000") // CVE-2023-2253: pages are bounded
-	}
-	if err := gate.Spend(req.client); err != nil {
+	at, err := x.page()
+	if err != nil {
 		return err
 	}
 
-	ctx, cancel := context.WithTimeout(x.ctx, limits.Timeout)
+	ctx, cancel := context.WithTimeout(x.ctx, x.snapshot.Listings.Timeout)
 	defer cancel()
-	tags, next, err := x.snapshot.Upstreams[req.repo.Host].Tags(ctx, req.repo, req.n, req.last, limits.Bytes)
+	repo := x.request.repo
+	tags, next, err := x.snapshot.Upstreams[repo.Host].Tags(ctx, repo, at.query, x.snapshot.Listings.Bytes)
 	if err != nil {
 		return err
 	}
 
-	body, err := json.Marshal(tagList{Name: req.asked, Tags: tags})
+	body, err := json.Marshal(tagList{Name: x.request.asked, Tags: tags})
 	if err != nil {
-		return fmt.Errorf("write tags of %s: %w", req.repo, err)
+		return fmt.Errorf("write tags of %s: %w", repo, err)
 	}
-	if next != nil {
-		x.linkNext(next)
+	if err := x.linkNext(at, "tags/list", next, len(tags)); err != nil {
+		return err
 	}
 	x.writeList("application/json", body)
 	return nil
 }
 
-// linkNext names the page after this one, to be asked of the gate by the same
-// name. query is the upstream's.
-func (x *exchange) linkNext(query url.Values) {
-	if x.request.ns != "" {
-		query.Set("ns", x.request.ns)
+// page finds out whether the client may have a listing of the repository, and
+// which page of it is asked for.
+func (x *exchange) page() (page, error) {
+	gate, req := x.snapshot.Gate, &x.request
+	if err := gate.Listable(req.repo, req.client); err != nil {
+		return page{}, err
 	}
-	x.w.Header().Set("Link", "</v2/"+x.request.asked+"/tags/list?"+query.Encode()+`>; rel="next"`)
+
+	at := page{}
+	switch n, err := strconv.Atoi(req.n); {
+	case req.page != "":
+		if at, err = parsePage(req.page); err != nil {
+			return page{}, err
+		}
+	case req.kind != tagsKind: // referrers know no n
+	case req.n != "" && (err != nil || n < 0 || n > 10_000):
+		return page{}, badRequest(
+			"UNSUPPORTED",
+			"n must be a number from 0 to 10000",
+		) // CVE-2023-2253: pages are bounded
+	default:
+		at = firstPage(req.n, req.last)
+	}
+	return at, gate.SpendListing(req.client)
 }
 
 // serveReferrers lists what is attached to a digest: names only; each is
 // judged when it is asked for.
 func (x *exchange) serveReferrers() error {
-	gate, req, limits := x.snapshot.Gate, &x.request, x.snapshot.Listings
-	if err := gate.Listable(req.repo, req.client); err != nil {
-		return err
-	}
-	if err := gate.Spend(req.client); err != nil {
+	at, err := x.page()
+	if err != nil {
 		return err
 	}
 
-	ctx, cancel := context.WithTimeout(x.ctx, limits.Timeout)
+	ctx, cancel := context.WithTimeout(x.ctx, x.snapshot.Listings.Timeout)
 	defer cancel()
-	list, err := x.snapshot.Upstreams[req.repo.Host].Referrers(ctx, req.repo, req.ref.Digest, limits.Bytes)
-	if err != nil {
+	req := &x.request
+	registry := x.snapshot.Upstreams[req.repo.Host]
+	list, next, err := registry.ReferrersFrom(ctx, req.repo, req.ref.Digest, at.query, x.snapshot.Listings.Bytes)
+	if err != nil && !noReferrers(err) {
 		return err
 	}
 	if !list.Supported {
@@ -103,11 +114,31 @@ func (x *exchange) serveReferrers() error {
 		return fmt.Errorf("write referrers of %s: %w", req.repo.At(req.ref.Digest), err)
 	}
 
+	if err := x.linkNext(at, "referrers/"+req.ref.Digest.String(), next, len(list.Descriptors)); err != nil {
+		return err
+	}
 	if req.artifactType != "" {
 		x.w.Header().Set("OCI-Filters-Applied", "artifactType")
 	}
 	x.writeList(indexType, body)
 	return nil
+}
+
+// noReferrers reports the answers of a registry that has no referrers API and
+// says so in a way of its own.
+func noReferrers(err error) bool {
+	var failure *oci.UpstreamError
+	if !errors.As(err, &failure) {
+		return false
+	}
+	switch failure.Status {
+	case http.StatusNotAcceptable,
+		http.StatusGone,
+		http.StatusUnsupportedMediaType,
+		http.StatusUnprocessableEntity:
+		return true
+	}
+	return false
 }
 
 func (x *exchange) writeList(contentType string, body []byte) {

@@ -8,14 +8,15 @@ import (
 
 const (
 	maxLoggedAgent = 120  // bytes of a user agent
+	maxLoggedPath  = 500  // bytes of a path that could not be parsed
 	maxLoggedError = 4000 // bytes of an error
 )
 
 // write logs the decision. Errors are logged whole here and nowhere else; none
 // of them carries a token or a password.
 func (o *observer) write(x *exchange, outcome string, took time.Duration, err error) {
-	level := slog.LevelInfo
-	if !o.log.Enabled(x.ctx, level) && err == nil {
+	level := levelOf(err)
+	if !o.log.Enabled(x.ctx, level) {
 		return
 	}
 
@@ -28,6 +29,9 @@ func (o *observer) write(x *exchange, outcome string, took time.Duration, err er
 		slog.String("client", x.request.client.Addr),
 		slog.String("agent", x.obs.agent[:min(len(x.obs.agent), maxLoggedAgent)]),
 	)
+	if x.obs.path != "" {
+		attrs = append(attrs, slog.String("path", x.obs.path[:min(len(x.obs.path), maxLoggedPath)]))
+	}
 	if x.obs.judged {
 		attrs = appendVerdict(attrs, x)
 	}
@@ -37,7 +41,6 @@ func (o *observer) write(x *exchange, outcome string, took time.Duration, err er
 		if !x.obs.judged || status != http.StatusForbidden {
 			text := err.Error()
 			attrs = append(attrs, slog.String("error", text[:min(len(text), maxLoggedError)]))
-			level = slog.LevelWarn
 		}
 	}
 	attrs = append(attrs,
@@ -45,8 +48,27 @@ func (o *observer) write(x *exchange, outcome string, took time.Duration, err er
 		slog.Float64("upstream_ms", milliseconds(x.obs.result.Upstream+x.obs.opening)),
 		slog.String("decision", x.obs.id),
 	)
+	if in := x.obs.span.SpanContext(); in.HasTraceID() {
+		attrs = append(attrs, slog.String("trace_id", in.TraceID().String()))
+	}
 
 	o.log.LogAttrs(x.ctx, level, "pull", slog.Attr{Value: slog.GroupValue(attrs...)})
+}
+
+// levelOf is how loud a request's line is. A refusal, and what the gate or a
+// registry could not do, wants an admin's eye; what a client asked for in vain,
+// or wrongly, does not.
+func levelOf(err error) slog.Level {
+	if err == nil {
+		return slog.LevelInfo
+	}
+
+	switch asHTTPError(err).status {
+	case http.StatusNotFound, http.StatusBadRequest, http.StatusGone, http.StatusRequestedRangeNotSatisfiable,
+		http.StatusUnavailableForLegalReasons:
+		return slog.LevelInfo
+	}
+	return slog.LevelWarn
 }
 
 func appendVerdict(attrs []slog.Attr, x *exchange) []slog.Attr {

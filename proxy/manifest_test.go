@@ -102,7 +102,7 @@ func TestUnsignedImage(t *testing.T) {
 		g := r.get(manifests("prod/app", reference))
 		e := g.refused(t, http.StatusForbidden, "DENIED").Errors[0]
 		want := "reg.example/prod/app@" + image.Digest.String() + ` refused by policy "prod": no signature found ` +
-			`(looked for: key "release")`
+			`(looked for: key "release") (decision ` + g.header.Get("Pullgate-Decision") + ")"
 		if e.Message != want {
 			t.Errorf("message %q, want %q", e.Message, want)
 		}

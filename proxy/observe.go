@@ -19,10 +19,14 @@ import (
 
 const scope = "github.com/pullgate/pullgate/proxy"
 
-// The outcomes of a request that carries no verdict.
+// The outcomes that are no verdict's.
 const (
 	outcomeError  = "error"
 	outcomeListed = "listed"
+
+	// outcomeUnknown is a refused part of nothing known, which says nothing
+	// against an image: a client that pushes asks for its own layers first.
+	outcomeUnknown = "unknown"
 )
 
 // observer writes the one log line, the span, the metrics and the record of
@@ -59,6 +63,7 @@ type observation struct {
 	span    trace.Span
 	start   time.Time
 	agent   string // the client's User-Agent, as long as it is
+	path    string // with its query, of a request that could not be parsed; as long as it is
 	judged  bool   // result is the gate's
 	result  verify.Verdict
 	opening time.Duration // until an upstream began to send a blob
@@ -109,7 +114,7 @@ func newObserver(c Config) (*observer, error) {
 
 // newLabels makes the label set of every kind and outcome.
 func newLabels() map[label]options {
-	outcomes := []string{outcomeError, outcomeListed}
+	outcomes := []string{outcomeError, outcomeListed, outcomeUnknown}
 	for _, v := range []verify.Outcome{verify.Denied, verify.Allowed, verify.Warned, verify.WarnedUnverified} {
 		outcomes = append(outcomes, v.String())
 	}
@@ -185,9 +190,11 @@ func (o *observer) end(x *exchange, err error) {
 	o.write(x, outcome, took, err)
 }
 
-// outcome is the verdict's, if there is one.
+// outcome is the verdict's, if there is one and it is about something known.
 func (x *exchange) outcome(err error) string {
 	switch {
+	case x.obs.judged && x.obs.result.Unknown && !x.obs.result.Admitted():
+		return outcomeUnknown
 	case x.obs.judged:
 		return x.obs.result.Outcome.String()
 	case err != nil:

@@ -124,7 +124,7 @@ func FuzzParse(f *testing.F) {
 			_, _ = up.Referrers(t.Context(), req.repo, req.ref.Digest, 1)
 			err = errAny
 		case tagsKind:
-			_, _, err = up.Tags(t.Context(), req.repo, "", "", 1)
+			_, _, err = up.Tags(t.Context(), req.repo, "", 1)
 		}
 		mu.Lock()
 		defer mu.Unlock()

@@ -47,6 +47,7 @@ type Proxy struct {
 	authenticate func(*http.Request) (policy.Client, error)
 	observe      *observer
 	canaries     canaries
+	streams      *streams
 	router       *mux.Router
 	snapshot     atomic.Pointer[Snapshot]
 }
@@ -62,6 +63,7 @@ func New(c Config, first *Snapshot) (*Proxy, error) {
 		authenticate: c.Authenticate,
 		observe:      observe,
 		canaries:     canaries{asked: map[string]int{}},
+		streams:      newStreams(),
 	}
 	if p.authenticate == nil {
 		p.authenticate = ClientByAddress
@@ -101,7 +103,7 @@ func refuseWrite(w http.ResponseWriter, method string) {
 	(&httpError{
 		status:  http.StatusMethodNotAllowed,
 		code:    "UNSUPPORTED",
-		message: "this gate is for pulls: push to the registry itself",
+		message: "push past the gate: it is for pulls alone, so push to the registry itself",
 	}).write(w, method)
 }
 
@@ -125,6 +127,7 @@ func (p *Proxy) pull(w http.ResponseWriter, r *http.Request) {
 
 	x := &exchange{
 		snapshot: s,
+		streams:  p.streams,
 		w:        w,
 		method:   r.Method,
 		request:  req,
@@ -132,6 +135,8 @@ func (p *Proxy) pull(w http.ResponseWriter, r *http.Request) {
 	p.observe.begin(x, r)
 	if err == nil {
 		err = x.serve()
+	} else {
+		x.obs.path = r.URL.RequestURI() // all that says what was asked for
 	}
 	p.observe.end(x, err)
 
@@ -140,15 +145,17 @@ func (p *Proxy) pull(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// read learns who asks and what for.
+// read learns who asks and what for. With an error the request holds no more
+// than the client, which is known before the request is parsed.
 func (p *Proxy) read(s *Snapshot, r *http.Request) (request, error) {
 	client, err := p.authenticate(r)
 	if err != nil {
 		return request{}, fmt.Errorf("identify the client: %w", err)
 	}
+
 	req, err := s.parse(r)
 	if err != nil {
-		return request{}, err
+		return request{client: client}, err
 	}
 	req.client = client
 	return req, nil

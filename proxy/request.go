@@ -11,12 +11,12 @@ import (
 	"github.com/pullgate/pullgate/policy"
 )
 
-// kind is what a request asks for. The zero kind is a request that could not be
-// parsed.
+// kind is what a request asks for.
 type kind int
 
 const (
-	ping kind = iota + 1
+	unparsed kind = iota
+	ping
 	manifestKind
 	blobKind
 	tagsKind
@@ -39,7 +39,8 @@ type request struct {
 	ns           string // the ns parameter, or empty
 	rangeSpec    string // one well-formed byte range of a blob request, or empty
 	ifNoneMatch  string // the header as it came
-	n, last      string // paging of tags/list
+	n, last      string // paging of tags/list, as a client begins it
+	page         string // of a listing, from a link of the gate's
 	artifactType string // filter of referrers
 }
 
@@ -53,8 +54,8 @@ var byteRange = regexp.MustCompile(`^bytes=(?:[0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,1
 // two parsers could disagree are refused, never cleaned up (400).
 func (s *Snapshot) parse(r *http.Request) (request, error) {
 	path := r.URL.EscapedPath()
-	if strings.ContainsAny(path, "%\\") || strings.Contains(path, "//") || strings.Contains(path, "..") {
-		return request{}, badRequest("NAME_INVALID", "the path may not hold %%, \\, // or ..")
+	if strings.ContainsAny(path, "%\\") || strings.Contains(path, "//") || dotted(path) {
+		return request{}, badRequest("NAME_INVALID", "the path may not hold %%, \\, // or a segment . or ..")
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -85,8 +86,19 @@ func (s *Snapshot) parse(r *http.Request) (request, error) {
 	}
 	req.ifNoneMatch = r.Header.Get("If-None-Match")
 	req.ns, req.n, req.last = query.Get("ns"), query.Get("n"), query.Get("last")
-	req.artifactType = query.Get("artifactType")
+	req.page, req.artifactType = query.Get("page"), query.Get("artifactType")
 	return req, nil
+}
+
+// dotted reports whether a segment of path is . or .., which some parsers take
+// for a way to another folder. A tag may hold two dots.
+func dotted(path string) bool {
+	for segment := range strings.SplitSeq(path, "/") {
+		if segment == "." || segment == ".." {
+			return true
+		}
+	}
+	return false
 }
 
 // split finds what is asked for, and the name as it was asked for. The last
@@ -150,7 +162,7 @@ func (s *Snapshot) repository(r *http.Request, query url.Values, name string) (p
 	if err != nil {
 		return policy.Repository{}, err
 	}
-	known, ok := s.byHost(host)
+	known, ok := policy.ConfiguredHost(host, s.Upstreams.impliedPort)
 	if !ok {
 		return policy.Repository{}, unknownUpstream(host)
 	}
@@ -170,7 +182,7 @@ func (s *Snapshot) repository(r *http.Request, query url.Values, name string) (p
 // by the name's first segment, by default.
 func (s *Snapshot) choose(r *http.Request, query url.Values, name string) (host, path string, err error) {
 	if ns, given := query["ns"]; given {
-		if len(ns) != 1 || ns[0] == "" || strings.ContainsAny(ns[0], "/@?#% \\") {
+		if len(ns) != 1 || !policy.ValidHost(ns[0]) {
 			return "", "", badRequest("NAME_INVALID", "the ns parameter must name one registry host")
 		}
 		return ns[0], name, nil
@@ -187,20 +199,6 @@ func (s *Snapshot) choose(r *http.Request, query url.Values, name string) (host,
 // namesHost reports whether a name's first segment is a registry host.
 func namesHost(segment string) bool {
 	return strings.ContainsAny(segment, ".:") || strings.EqualFold(segment, "localhost")
-}
-
-// byHost finds a configured upstream by the name images carry.
-func (s *Snapshot) byHost(host string) (string, bool) {
-	if host == "" {
-		return "", false
-	}
-	host = policy.FamiliarHost(host)
-	if _, ok := s.Upstreams[host]; ok {
-		return host, true
-	}
-	host = policy.FamiliarHost(withoutPort(host))
-	_, ok := s.Upstreams[host]
-	return host, ok
 }
 
 // byHostname finds a configured upstream by the Host header that selects it.

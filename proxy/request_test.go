@@ -47,7 +47,8 @@ func TestPathSpellings(t *testing.T) {
 		reg + "closed/../open/app/manifests/v1":                   400,
 		reg + "open/app/../../closed/app/manifests/v1":            400,
 		reg + "open/app/manifests/..":                             400,
-		reg + "open/app/manifests/v..1":                           400,
+		reg + "open/app/manifests/..v":                            400,
+		reg + "open/a..b/manifests/v1":                            400,
 		"/v2/../v2/reg.example/open/app/manifests/v1":             400,
 		"/../etc/passwd":                                          400,
 		reg + "open/./app/manifests/v1":                           400,
@@ -130,7 +131,8 @@ func TestPathSpellings(t *testing.T) {
 		if g.status/100 == 3 || g.status == 200 || g.header.Get("Location") != "" {
 			t.Errorf("%.100s: status %d to %q", target, g.status, g.header.Get("Location"))
 		}
-		if len(r.reg.Requests()) > 0 && !strings.HasPrefix(target, reg+name255+"/") {
+		wellFormed := strings.HasPrefix(target, reg+name255+"/") || strings.HasSuffix(target, "/v..1")
+		if len(r.reg.Requests()) > 0 && !wellFormed {
 			t.Errorf("%.100s: the upstream was asked %v", target, r.reg.Requests())
 		}
 		if !json.Valid(g.body) || strings.Contains(g.header.Get("Content-Type"), "html") {
@@ -182,8 +184,8 @@ func TestOddNames(t *testing.T) {
 func TestUpstreamChoice(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(o *options) {
-		o.policies = `[{name: all, images: ["*.example/**", "docker.io/**"], static: allow}]`
-		o.hosts = []string{"ghcr.example", "docker.io"}
+		o.policies = `[{name: all, images: ["*.example/**", "*.example:*/**", "docker.io/**"], static: allow}]`
+		o.hosts = []string{"ghcr.example", "docker.io", "port.example:5001", "written.example:80"}
 		o.fallback = "docker.io"
 		o.hostnames = map[string]string{"ghcr.gate.test": "ghcr.example", "ported.test:5000": "ghcr.example"}
 	})
@@ -232,12 +234,43 @@ func TestUpstreamChoice(t *testing.T) {
 		{path: "team/app", host: "ported.test:5000", want: "ghcr.example/team/app"},
 		{path: "team/app", host: "ported.test", want: "docker.io/team/app"},
 		{path: "team/app", host: "reg.example", want: "docker.io/team/app"}, // a Host that is not listed says nothing
+		{path: "app?ns=reg.example:80", want: "reg.example/app"},
+		{path: "reg.example:80/app", want: "reg.example/app"},
+		{path: "docker.io:443/app", want: "docker.io/library/app"},
+		{path: "app?ns=index.docker.io:443", want: "docker.io/library/app"},
+		{path: "app?ns=port.example:5001", want: "port.example:5001/app"},
+		{path: "port.example:5001/app", want: "port.example:5001/app"},
+		{path: "app?ns=PORT.example:5001", want: "port.example:5001/app"},
+		{path: "app?ns=written.example", want: "written.example:80/app"},
+		{path: "app?ns=written.example:80", want: "written.example:80/app"},
+		{path: "app?ns=written.example:443", status: 404},
+		{path: "app?ns=port.example", status: 404},
+		{path: "app?ns=port.example:443", status: 404},
+		{path: "app?ns=port.example:5002", status: 404},
+		{path: "app?ns=reg.example:5001", status: 404},
+		{path: "reg.example:5001/app", status: 404},
+		{path: "reg.example:8080/team/app", status: 404},
+		{path: "docker.io:5000/app", status: 404},
 		{path: "unlisted.example/app", status: 404},
 		{path: "app?ns=unlisted.example", status: 404},
 		{path: "reg.example/app?ns=unlisted.example", status: 404},
 		{path: "app?ns=reg.example.unlisted.example", status: 404},
 		{path: "app?ns=localhost", status: 404},
 		{path: "app?ns=127.0.0.1:22", status: 404},
+		{path: "app?ns=[::1]:5000", status: 404},
+		{path: "app?ns=a..b", status: 400},
+		{path: "app?ns=.", status: 400},
+		{path: "app?ns=-x", status: 400},
+		{path: "app?ns=x-.example", status: 400},
+		{path: "app?ns=reg.example%00", status: 400},
+		{path: "app?ns=reg.example%0a", status: 400},
+		{path: "app?ns=reg.example:", status: 400},
+		{path: "app?ns=reg.example:0", status: 400},
+		{path: "app?ns=reg.example:65536", status: 400},
+		{path: "app?ns=reg.example:+80", status: 400},
+		{path: "app?ns=reg.example:443:443", status: 400},
+		{path: "app?ns=:443", status: 400},
+		{path: "app?ns=[::1", status: 400},
 		{path: "app?ns=", status: 400},
 		{path: "app?ns", status: 400},
 		{path: "app?ns=reg.example&ns=reg.example", status: 400},
@@ -272,6 +305,16 @@ func TestUpstreamChoice(t *testing.T) {
 	}
 	r.reload(func(o *options) { o.fallback = "" })
 	r.get("/v2/team/app/manifests/v1").refused(t, http.StatusNotFound, "NAME_UNKNOWN")
+}
+
+// A tag may hold two dots, and is served as it is listed.
+func TestDottedTags(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for _, tag := range []string{"1..2", "v1.0..dirty", "a..", "_..x"} {
+		image := r.reg.PushImage("open/app", tag)
+		r.get(manifests("open/app", tag)).served(t, image.Manifest)
+	}
 }
 
 // Policies see the familiar name, whatever way it was asked for.
@@ -314,7 +357,10 @@ func TestWrites(t *testing.T) {
 			"/v2/a%2fb",
 		} {
 			g := r.raw(method, path, "X-HTTP-Method-Override", "GET")
-			g.refused(t, http.StatusMethodNotAllowed, "UNSUPPORTED")
+			e := g.refused(t, http.StatusMethodNotAllowed, "UNSUPPORTED").Errors[0]
+			if method != "get" && !strings.Contains(e.Message, "push past the gate") {
+				t.Errorf("%s %s: %s", method, path, e.Message)
+			}
 			if g.header.Get("Allow") != "GET, HEAD" {
 				t.Errorf("%s %s: Allow %q", method, path, g.header.Get("Allow"))
 			}
@@ -525,6 +571,9 @@ func TestDecisionLog(t *testing.T) {
 	r := newRig(t)
 	image := r.signed("v1")
 	bad := r.reg.PushImage("prod/app", "bad")
+	for tag, status := range map[string]int{"broken": 500, "forbidden": 403, "limited": 429} {
+		r.reg.On(hostile.Status(status).At(hostile.For(tag)))
+	}
 	secret := []string{
 		"Authorization",
 		"Bearer very-secret",
@@ -538,16 +587,22 @@ func TestDecisionLog(t *testing.T) {
 	for _, c := range []struct {
 		method, path, outcome string
 		status                float64
+		level                 string
 	}{
-		{"GET", manifests("prod/app", "v1"), "allowed", 0},
-		{"HEAD", manifests("prod/app", "v1"), "allowed", 0},
-		{"GET", blobs("prod/app", image.Layers[0]), "allowed", 0},
-		{"GET", manifests("prod/app", "bad"), "denied", 403},
-		{"GET", blobs("prod/app", bad.Layers[0]), "denied", 403},
-		{"GET", manifests("prod/app", "missing"), "error", 404},
-		{"GET", manifests("prod/app", "sha256:x"), "error", 400},
-		{"GET", "/v2/unlisted.example/a/manifests/x", "error", 404},
-		{"GET", "/v2/reg.example/prod/app/tags/list", "listed", 0},
+		{"GET", manifests("prod/app", "v1"), "allowed", 0, "INFO"},
+		{"HEAD", manifests("prod/app", "v1"), "allowed", 0, "INFO"},
+		{"GET", blobs("prod/app", image.Layers[0]), "allowed", 0, "INFO"},
+		{"GET", manifests("prod/app", "bad"), "denied", 403, "WARN"},
+		{"HEAD", manifests("prod/app", "bad"), "denied", 403, "WARN"},
+		{"GET", blobs("prod/app", bad.Layers[0]), "unknown", 403, "WARN"},
+		{"GET", manifests("prod/app", "missing"), "error", 404, "INFO"},
+		{"GET", manifests("prod/app", "broken"), "error", 503, "WARN"},
+		{"GET", manifests("prod/app", "forbidden"), "error", 403, "WARN"},
+		{"GET", manifests("prod/app", "limited"), "error", 429, "WARN"},
+		{"GET", manifests("prod/app", "sha256:x"), "error", 400, "INFO"},
+		{"GET", "/v2/unlisted.example/a/manifests/x", "error", 404, "INFO"},
+		{"GET", "/v2/reg.example/prod/app/tags/list", "listed", 0, "INFO"},
+		{"GET", "/v2/reg.example/closed/app/tags/list", "error", 403, "WARN"},
 	} {
 		before := len(r.log.lines(t))
 		g := r.do(c.method, c.path, secret...)
@@ -557,7 +612,8 @@ func TestDecisionLog(t *testing.T) {
 		}
 		line := lines[0]
 		status, _ := line["status"].(float64)
-		if line["outcome"] != c.outcome || line["method"] != c.method || status != c.status {
+		if line["outcome"] != c.outcome || line["method"] != c.method || status != c.status ||
+			line["level"] != c.level {
 			t.Errorf("%s %s: %v", c.method, c.path, line)
 		}
 		if id := g.header.Get("Pullgate-Decision"); id != "" && line["decision"] != id {

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/trace"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 	"go.yaml.in/yaml/v3"
 
@@ -36,6 +37,7 @@ import (
 	"github.com/pullgate/pullgate/test/hostile"
 	"github.com/pullgate/pullgate/verify"
 	"github.com/pullgate/pullgate/verify/facts"
+	"github.com/pullgate/pullgate/verify/sigs"
 )
 
 // rig is a whole gate in this process, with a hostile registry behind it.
@@ -66,8 +68,16 @@ type options struct {
 	hostnames map[string]string
 	limits    func(*verify.Limits)
 	tagTTL    time.Duration
+	recheck   time.Duration
 	action    string // defaultAction
 	password  string // file with the gate's password for reg.example
+	tracer    trace.TracerProvider
+	help      string
+	canary    policy.Repository
+	streams   proxy.StreamLimits
+
+	trustRoots string // YAML of policies' trust roots
+	trust      sigs.Trust
 }
 
 // standard says: prod must be signed, open admits all, closed admits nothing.
@@ -112,7 +122,12 @@ func newRig(t *testing.T, change ...func(*options)) *rig {
 		upstreams: map[string]*upstream.Upstream{},
 		clock:     &clock{},
 	}
-	r.options = options{policies: standard, hosts: []string{}}
+	r.options = options{
+		policies: standard,
+		hosts:    []string{},
+		tracer:   tracenoop.NewTracerProvider(),
+		streams:  proxy.StreamLimits{All: 1000, Client: 1000, MinRate: 1},
+	}
 	for _, c := range change {
 		c(&r.options)
 	}
@@ -127,7 +142,7 @@ func newRig(t *testing.T, change ...func(*options)) *rig {
 		if err != nil {
 			t.Fatal(err)
 		}
-		config := upstream.Config{Host: host, URL: base, UserAgent: "pullgate/test"}
+		config := upstream.Config{Host: host, URL: base, UserAgent: "pullgate/test", Now: r.clock.now}
 		if r.options.password != "" {
 			config.Auth = gateAuth(t, r.options.password)
 		}
@@ -147,7 +162,7 @@ func newRig(t *testing.T, change ...func(*options)) *rig {
 	r.newCache()
 	r.proxy, err = proxy.New(proxy.Config{
 		Log:       slog.New(slog.NewJSONHandler(r.log, nil)),
-		Tracer:    tracenoop.NewTracerProvider(),
+		Tracer:    r.options.tracer,
 		Meter:     metricnoop.NewMeterProvider(),
 		Decisions: r.record.take,
 	}, r.snapshot())
@@ -199,6 +214,7 @@ func (r *rig) snapshot() *proxy.Snapshot {
 	}
 	gate, err := verify.New(verify.Config{
 		Policies: r.policies(r.options.policies),
+		Trust:    r.options.trust,
 		Mode:     r.options.mode,
 		Store:    r.store,
 		Cache:    r.cache,
@@ -211,6 +227,7 @@ func (r *rig) snapshot() *proxy.Snapshot {
 		DenyTTL:      30 * time.Second,
 		TagTTL:       r.options.tagTTL,
 		StaleIfError: 24 * time.Hour,
+		Recheck:      r.options.recheck,
 		Now:          r.clock.now,
 	})
 	if err != nil {
@@ -221,6 +238,8 @@ func (r *rig) snapshot() *proxy.Snapshot {
 		Upstreams:       r.upstreams,
 		Hostnames:       r.options.hostnames,
 		DefaultUpstream: r.options.fallback,
+		Help:            r.options.help,
+		Streams:         r.options.streams,
 		Listings: proxy.ListingLimits{
 			Timeout: limits.VerifyTimeout,
 			Bytes:   limits.ManifestBytes,
@@ -230,20 +249,25 @@ func (r *rig) snapshot() *proxy.Snapshot {
 
 func (r *rig) policies(text string) *policy.Set {
 	r.t.Helper()
-	der, err := x509.MarshalPKIXPublicKey(&r.key.PublicKey)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	key := fmt.Sprintf("%q", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+	key := fmt.Sprintf("%q", publicPEM(r.t, r.key))
 	var doc yaml.Node
 	if err := yaml.Unmarshal([]byte(strings.ReplaceAll(text, "KEY", key)), &doc); err != nil {
 		r.t.Fatal(err)
 	}
-	set, problems := policy.Load(policy.Input{
+	in := policy.Input{
 		ConfigFile:    "config.yaml",
 		Inline:        doc.Content[0],
 		DefaultAction: r.options.action,
-	})
+		Canary:        r.options.canary,
+	}
+	if r.options.trustRoots != "" {
+		var roots yaml.Node
+		if err := yaml.Unmarshal([]byte(r.options.trustRoots), &roots); err != nil {
+			r.t.Fatal(err)
+		}
+		in.TrustRoots = roots.Content[0]
+	}
+	set, problems := policy.Load(in)
 	if len(problems) > 0 {
 		r.t.Fatal(problems)
 	}
@@ -283,6 +307,15 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 		t.Fatal(err)
 	}
 	return key
+}
+
+func publicPEM(t *testing.T, key *ecdsa.PrivateKey) []byte {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 }
 
 // clock is the gate's, which a test may put forward.
@@ -417,11 +450,11 @@ type refusal struct {
 		Code    string `json:"code"`
 		Message string `json:"message"`
 		Detail  struct {
-			Image    string          `json:"image"`
-			Digest   string          `json:"digest"`
-			Policy   string          `json:"policy"`
-			Decision string          `json:"decision"`
-			Reasons  []verify.Reason `json:"reasons"`
+			Image    string   `json:"image"`
+			Digest   string   `json:"digest"`
+			Policy   string   `json:"policy"`
+			Decision string   `json:"decision"`
+			Reasons  []string `json:"reasons"`
 		} `json:"detail"`
 	} `json:"errors"`
 }

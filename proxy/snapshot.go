@@ -14,8 +14,15 @@ type Snapshot struct {
 	Hostnames       map[string]string // Host header, lower case → familiar host
 	DefaultUpstream string            // familiar host; empty: a bare name is unknown
 
+	// Help is one line that stands after every refusal: whom to ask. It may be
+	// empty.
+	Help string
+
 	// Blobs opens what clients are served of blobs. Nil: the Upstreams do.
 	Blobs Blobs
+
+	// Streams bounds the blobs on their way to clients.
+	Streams StreamLimits
 
 	// Listings bounds the answers of tags/list and referrers.
 	Listings ListingLimits

@@ -45,9 +45,9 @@ func TestRefusalIsNoOutage(t *testing.T) {
 		status int
 		code   string
 	}{
-		{hostile.Status(503), http.StatusOK, ""}, // the control
-		{hostile.Status(401), http.StatusServiceUnavailable, "UNAVAILABLE"},
-		{hostile.Status(403), http.StatusServiceUnavailable, "UNAVAILABLE"},
+		{hostile.Status(503), http.StatusOK, ""},              // the control
+		{hostile.Status(401), http.StatusForbidden, "DENIED"}, // by one that lets the image be read
+		{hostile.Status(403), http.StatusForbidden, "DENIED"},
 		{hostile.TooManyRequests("60"), http.StatusServiceUnavailable, "UNAVAILABLE"},
 		{hostile.LieAboutDigest, http.StatusServiceUnavailable, "UNAVAILABLE"},
 		{hostile.Gzip, http.StatusServiceUnavailable, "UNAVAILABLE"},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -139,21 +140,44 @@ func (v *verifyingReader) fill() ([]byte, error) {
 	return v.spare[:n], nil
 }
 
-// clientWriter writes to a client that must keep taking bytes.
+// clientWriter writes to a client that must keep taking bytes: at least enough of
+// them within each blobStalled, which begins anew when they are taken.
 type clientWriter struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
+	enough  int64 // bytes
+
+	since time.Time // zero before the first write
+	taken int64     // bytes since then
 }
 
-// Write implements io.Writer. It fails when the client takes nothing for
-// blobStalled.
-func (c *clientWriter) Write(b []byte) (int, error) {
-	err := c.control.SetWriteDeadline(time.Now().Add(blobStalled))
-	if err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return 0, fmt.Errorf("set deadline: %w", err)
+// newClientWriter is for a client that takes minRate bytes per second. What it
+// has taken of the write under way is not known, so one buffer less is enough.
+func newClientWriter(w http.ResponseWriter, minRate int64) *clientWriter {
+	return &clientWriter{
+		w:       w,
+		control: http.NewResponseController(w),
+		enough:  max(0, minRate*int64(blobStalled/time.Second)-blobBuffer),
 	}
+}
+
+// Write implements io.Writer. It fails when the client is too slow.
+func (c *clientWriter) Write(b []byte) (int, error) {
+	if c.since.IsZero() || c.taken >= c.enough {
+		c.since, c.taken = time.Now(), 0
+		err := c.control.SetWriteDeadline(c.since.Add(blobStalled))
+		if err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return 0, fmt.Errorf("set deadline: %w", err)
+		}
+	}
+
 	n, err := c.w.Write(b)
-	if err != nil {
+	c.taken += int64(n)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return n, fmt.Errorf("write to client, which took %d bytes in %s (limits.blobMinRate): %w",
+			c.taken, blobStalled, err)
+	case err != nil:
 		return n, fmt.Errorf("write to client: %w", err)
 	}
 	return n, nil

@@ -3,12 +3,14 @@ package proxy_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +34,9 @@ func TestUpstreamFailures(t *testing.T) {
 		{hostile.Status(401, "Www-Authenticate", `Basic realm="x"`), 404, "NAME_UNKNOWN", ""},
 		{hostile.Status(401), 404, "NAME_UNKNOWN", ""},
 		{hostile.Status(403), 403, "DENIED", ""},
+		{hostile.Status(402), 402, "DENIED", ""},
+		{hostile.Status(410), 410, "MANIFEST_UNKNOWN", ""},
+		{hostile.Status(451, "Retry-After", "86400"), 451, "DENIED", "86400"},
 		{hostile.TooManyRequests("120"), 429, "TOOMANYREQUESTS", "120"},
 		{
 			hostile.TooManyRequests("Wed, 21 Oct 2099 07:28:00 GMT"),
@@ -85,7 +90,15 @@ func TestUpstreamFailures(t *testing.T) {
 				if strings.HasPrefix(c.trick.Name, "stall") && took > verifyTimeout+2*time.Second {
 					t.Errorf("%s took %s", path, took)
 				}
-				if got := g.header.Get("Retry-After"); got != c.retryAfter {
+				got := g.header.Get("Retry-After")
+				if n, err := strconv.Atoi(
+					got,
+				); c.status == 429 && path != paths[0] &&
+					c.retryAfter != "" { // while it pauses
+					if err != nil || n < 1 || n > 301 {
+						t.Errorf("Retry-After %q during a pause", got)
+					}
+				} else if got != c.retryAfter {
 					t.Errorf("Retry-After %q, want %q", got, c.retryAfter)
 				}
 				if strings.Contains(e.Errors[0].Message, "127.0.0.1") ||
@@ -98,7 +111,7 @@ func TestUpstreamFailures(t *testing.T) {
 			}
 			r.refusedAt("a layer meanwhile", blobs("prod/app", image.Layers[0]))
 			r.mend()
-			r.clock.advance(4 * time.Second) // a 404 is believed for three seconds
+			r.clock.advance(5 * time.Minute) // a 404 is believed for three seconds, a 429 for as long as it asks for
 			for _, path := range paths {
 				r.get(path).served(t, image.Manifest)
 			}
@@ -138,7 +151,7 @@ func TestRefusedCredentials(t *testing.T) {
 	r.reg.On(hostile.Status(401, "Www-Authenticate", `Basic realm="x"`))
 	g := r.get(manifests("prod/app", "v1"))
 	e := g.refused(t, http.StatusBadGateway, "UNAVAILABLE")
-	if e.Errors[0].Message != "the gate's credentials for reg.example were refused" ||
+	if !strings.HasPrefix(e.Errors[0].Message, "the gate's credentials for reg.example were refused (decision ") ||
 		g.header.Get("Www-Authenticate") != "" {
 		t.Errorf("%s %v", g.body, g.header)
 	}
@@ -186,7 +199,7 @@ func TestUnansweredLookUp(t *testing.T) {
 		hostile.Truncate.At(hostile.Is(hostile.Referrers)),
 		hostile.StallMidBody.At(hostile.Is(hostile.Referrers)),
 		hostile.TooManyRequests("9").At(hostile.Is(hostile.Referrers)),
-		hostile.Status(403).At(hostile.Is(hostile.Referrers)),
+		hostile.Status(451).At(hostile.Is(hostile.Referrers)), // 403 is: what is not shown cannot count
 	} {
 		r := newRig(t, ifStalling(trick))
 		image := r.reg.PushImage("prod/app", "v1")
@@ -196,6 +209,7 @@ func TestUnansweredLookUp(t *testing.T) {
 			t.Errorf("referrers, %s: %d %s", trick.Name, g.status, g.body)
 		}
 		r.mend()
+		r.clock.advance(10 * time.Second) // a 429 is obeyed as long as it asks for
 		r.reg.Sign("prod/app", image.Digest, r.key)
 		r.get(manifests("prod/app", "v1")).served(t, image.Manifest) // at once: could-not-tell is not remembered
 	}
@@ -393,14 +407,20 @@ func TestTagsList(t *testing.T) {
 	if len(r.reg.Requests()) > 0 {
 		t.Errorf("the upstream was asked %v", r.reg.Requests())
 	}
-	for _, link := range []string{
-		`<http://evil.example/v2/prod/app/tags/list?last=a>; rel="next"`,
-		`</v2/closed/app/tags/list?last=a>; rel="next"`,
-		`</v2/prod/app/tags/list?last=a; rel="next"`,
+	r.reg.On(hostile.AddHeaders("Link", `</v2/prod/app/tags/list?last=a; rel="next"`))
+	r.get("/v2/reg.example/prod/app/tags/list").refused(t, http.StatusBadGateway, "UNAVAILABLE")
+	r.mend()
+	for _, target := range []string{
+		"",
+		"x",
+		"1.2",
+		"1.2.!",
+		"1.2.",
+		"-1.0.bj0y",
+		"0.0." + base64.RawURLEncoding.EncodeToString([]byte("a\r\nb")),
 	} {
-		r.reg.On(hostile.AddHeaders("Link", link))
-		r.get("/v2/reg.example/prod/app/tags/list").refused(t, http.StatusBadGateway, "UNAVAILABLE")
-		r.mend()
+		r.get("/v2/reg.example/prod/app/tags/list?n=1&page="+url.QueryEscape(target+" ")).
+			refused(t, http.StatusBadRequest, "UNSUPPORTED")
 	}
 }
 
@@ -433,7 +453,7 @@ func TestReferrers(t *testing.T) {
 		!bytes.Contains(g.body, []byte(signature)) {
 		t.Errorf("%s", g.body)
 	}
-	for _, status := range []int{404, 405, 501, 400, 200} {
+	for _, status := range []int{404, 405, 501, 400, 200, 406, 410, 415, 422} {
 		r.mend()
 		r.reg.On(hostile.NoReferrers(status))
 		r.get(path).refused(t, http.StatusNotFound, "UNSUPPORTED")

@@ -16,12 +16,21 @@ import (
 // Upstreams are the configured registries by familiar host.
 type Upstreams map[string]*upstream.Upstream
 
+// impliedPort says which port the registry host means when none is written, and
+// whether it is configured.
+func (u Upstreams) impliedPort(host string) (string, bool) {
+	if found, ok := u[host]; ok {
+		return found.ImpliedPort(), true
+	}
+	return "", false
+}
+
 // OpenBlob implements Blobs for repositories whose host is configured: it
 // fetches the blob from there and hashes it on its way.
 func (u Upstreams) OpenBlob(ctx context.Context, q BlobQuery) (*Blob, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	watchdog := time.AfterFunc(blobStalled, cancel)
-	sent, err := u[q.Repository.Host].OpenBlob(ctx, q.Repository, q.Digest, q.Method, q.Range)
+	sent, err := u.askBlob(ctx, q)
 	watchdog.Stop() // from here on, it runs while a read waits
 	if err != nil {
 		cancel()
@@ -34,7 +43,7 @@ func (u Upstreams) OpenBlob(ctx context.Context, q BlobQuery) (*Blob, error) {
 		patient: idleReader{source: sent.Body, watchdog: watchdog},
 	}
 	body.source, body.length = &body.patient, sent.ContentLength
-	if q.Size > 0 && sent.Size >= 0 && sent.Size != q.Size {
+	if !fits(sent, q.Size) {
 		_ = body.Close()
 		return nil, &oci.UpstreamError{
 			Status: http.StatusBadGateway,
@@ -46,15 +55,47 @@ func (u Upstreams) OpenBlob(ctx context.Context, q BlobQuery) (*Blob, error) {
 	if body.length < 0 && q.Size > 0 {
 		body.length = q.Size
 	}
-	if q.Method != http.MethodHead && whole(sent.Status, sent.ContentRange) {
+	contentRange := sent.ContentRange
+	if q.Size > 0 && sent.Size < 0 {
+		contentRange = strings.Replace(contentRange, "/*", "/"+strconv.FormatInt(q.Size, 10), 1)
+	}
+	if q.Method != http.MethodHead && whole(sent.Status, contentRange) {
 		body.verifier = q.Digest.Verifier()
 	}
 	return &Blob{
 		Status:        sent.Status,
-		ContentLength: sent.ContentLength,
-		ContentRange:  sent.ContentRange,
+		ContentLength: body.length,
+		ContentRange:  contentRange,
 		Body:          body,
 	}, nil
+}
+
+// askBlob asks the registry for a blob. A HEAD that says another size than the
+// manifest is asked as a GET: some answer it with a length of 0.
+func (u Upstreams) askBlob(ctx context.Context, q BlobQuery) (*upstream.BlobResponse, error) {
+	registry := u[q.Repository.Host]
+	sent, err := registry.OpenBlob(ctx, q.Repository, q.Digest, q.Method, q.Range)
+	if err != nil || q.Method != http.MethodHead || fits(sent, q.Size) {
+		return sent, err
+	}
+
+	_ = sent.Body.Close() // it is empty
+	sent, err = registry.OpenBlob(ctx, q.Repository, q.Digest, http.MethodGet, q.Range)
+	if err != nil {
+		return nil, err
+	}
+	_ = sent.Body.Close() // at once: the blob may be large
+	sent.Body = http.NoBody
+	return sent, nil
+}
+
+// fits reports whether an answer agrees with the size that a manifest lists, 0 if
+// none does.
+func fits(sent *upstream.BlobResponse, size int64) bool {
+	if size <= 0 || sent.Size >= 0 {
+		return size <= 0 || sent.Size == size
+	}
+	return sent.Last < size
 }
 
 // fetchedBody is a blob from upstream, checked as it is read.

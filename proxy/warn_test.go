@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -183,8 +184,8 @@ func TestWarnedUnverified(t *testing.T) {
 		hostile.Gzip,
 		hostile.LieAboutDigest.At(hostile.SignatureTags),
 		hostile.TooManyRequests("60"),
-		hostile.Status(403),
-		hostile.Status(401),
+		hostile.Status(408),
+		hostile.Status(451),
 	} {
 		t.Run(trick.Name, func(t *testing.T) {
 			t.Parallel()
@@ -196,6 +197,7 @@ func TestWarnedUnverified(t *testing.T) {
 				g.warned(t, reference, "could not be verified")
 			}
 			r.mend()
+			r.clock.advance(time.Minute) // a 429 is obeyed as long as it asks for
 			layer := r.get(blobs("prod/app", image.Layers[0]))
 			layer.served(t, r.reg.Blob("prod/app", image.Layers[0]))
 			found := false

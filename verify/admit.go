@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,7 +20,7 @@ const noSignatureTTL = 5 * time.Second
 
 // manifest resolves ref and decides about the bytes it stands for.
 func (q *question) manifest(ctx context.Context, ref policy.Reference) (oci.Manifest, judgement, error) {
-	if !q.couldAllow() { // nothing of it can be admitted: the upstream need not be asked
+	if !q.CouldAllow(q.repo, q.client) { // nothing of it can be admitted: the upstream need not be asked
 		return oci.Manifest{}, q.refusedUnseen(ref), nil
 	}
 
@@ -27,18 +28,22 @@ func (q *question) manifest(ctx context.Context, ref policy.Reference) (oci.Mani
 	if err != nil {
 		return oci.Manifest{}, judgement{}, err
 	}
-	if m.Kind == oci.Index && !m.Platforms && !m.Inline && isFallbackTag(ref.Tag) {
+	if m.Kind == oci.Index && !m.Platforms && !m.Inline && isFallbackTag(ref.Tag) && q.opens() {
 		return m.Manifest, q.referrersIndex(m), nil
 	}
 
+	q.tag, q.tagged = ref.Tag, m.Digest
 	v, err := q.admit(ctx, m, 0)
 	if err != nil {
 		return oci.Manifest{}, judgement{}, err
 	}
 	if v.Admitted() {
-		if err := q.remember(ctx, m, v); err != nil {
-			return oci.Manifest{}, judgement{}, err
-		}
+		err = q.remember(ctx, m, v)
+	} else {
+		err = q.rememberDenied(ctx, m, v)
+	}
+	if err != nil {
+		return oci.Manifest{}, judgement{}, err
 	}
 	return m.Manifest, v, nil
 }
@@ -83,6 +88,10 @@ func isFallbackTag(tag string) bool {
 // blob decides about d, asked for as a blob. A digest that is known to be a
 // manifest's is judged as that manifest.
 func (q *question) blob(ctx context.Context, d digest.Digest) (oci.Manifest, judgement, error) {
+	if v, ok, err := q.deniedBlob(ctx, d); ok || err != nil {
+		return oci.Manifest{}, v, err
+	}
+
 	p := q.policyFor(d)
 	m, v, err := q.asPart(ctx, d, p)
 	if m != nil {
@@ -105,14 +114,21 @@ func (q *question) asPart(ctx context.Context, d digest.Digest, p *policy.Policy
 	if err != nil {
 		return nil, judgement{}, err
 	}
+	var notFound error
 	if isManifest {
-		m, err := q.load(ctx, d)
-		return m, judgement{}, err
+		m, err := q.resolve(ctx, policy.Reference{Digest: d})
+		if !oci.IsNotFound(err) {
+			return m, judgement{}, err
+		}
+		notFound = err // an index may call a manifest what another lists as a blob
 	}
 
 	v, err := q.byParents(ctx, part{facts.PartBlob, d, -1}) // a blob's own manifest is no nesting
 	if err != nil || v.Admitted() {
 		return nil, v, err
+	}
+	if notFound != nil {
+		return nil, judgement{}, notFound
 	}
 	denied := judgement{Verdict: q.verdictOf(p, d), final: v.final}
 	denied.Parent, denied.Unknown, denied.Reasons = v.Parent, v.Unknown, v.Reasons
@@ -120,7 +136,12 @@ func (q *question) asPart(ctx context.Context, d digest.Digest, p *policy.Policy
 }
 
 // admit decides about one manifest, under the mode of the policy that matches it.
+// A written denial of what it is part of comes first.
 func (q *question) admit(ctx context.Context, m *cachedManifest, depth int) (judgement, error) {
+	if v, ok, err := q.deniedManifest(ctx, m, depth); ok || err != nil {
+		return v, err
+	}
+
 	p := q.policyOf(m)
 	v, err := q.decide(ctx, m, p, depth)
 	return q.underMode(p, m.Digest, v, err)
@@ -142,18 +163,9 @@ func (q *question) decide(ctx context.Context, m *cachedManifest, p *policy.Poli
 		}
 	}
 
-	v, ok, artifactErr := q.artifact(ctx, m)
-	if ok {
-		return v, nil
-	}
-
-	own, ownErr := q.own(ctx, m, p)
-	own.ownChildren = p.OwnChildren
+	own, ownErr := q.byItself(ctx, m, p)
 	if ownErr == nil && own.Outcome == Allowed {
 		return own, nil
-	}
-	if ownErr == nil {
-		ownErr = artifactErr // what might have passed as an artifact is not denied as an image
 	}
 
 	if askParents {
@@ -165,12 +177,33 @@ func (q *question) decide(ctx context.Context, m *cachedManifest, p *policy.Poli
 			return v, nil
 		case err == nil:
 			own.Parent = v.Parent // which is refused, too
+			own.tooDeep = v.tooDeep
 		}
+	} else if !p.OwnChildren && ownErr == nil {
+		own.tooDeep, ownErr = q.nestedFurther(ctx, m.Digest)
 	}
 	if ownErr != nil {
 		return judgement{}, ownErr
 	}
+	if own.tooDeep {
+		own.Reasons = append(slices.Clip(own.Reasons), tooDeep())
+	}
 	return own, nil
+}
+
+// byItself judges a manifest as a signature artifact, or by its own signatures.
+func (q *question) byItself(ctx context.Context, m *cachedManifest, p *policy.Policy) (judgement, error) {
+	v, ok, artifactErr := q.artifact(ctx, m)
+	if ok {
+		return v, nil
+	}
+
+	own, err := q.own(ctx, m, p)
+	own.ownChildren = p.OwnChildren
+	if err == nil && own.Outcome != Allowed {
+		err = artifactErr // what might have passed as an artifact is not denied as an image
+	}
+	return own, err
 }
 
 // decidedAlready is what p says of a manifest without looking any further: a
@@ -270,10 +303,11 @@ func (q *question) own(ctx context.Context, m *cachedManifest, p *policy.Policy)
 	if v, ok := q.cached(m.Digest, p); ok {
 		return v, nil
 	}
-	if err := q.mayAskUpstream(); err != nil {
-		return judgement{}, err
-	}
+	return q.judging(func() (judgement, error) { return q.judgeOnce(ctx, m, p) })
+}
 
+// judgeOnce makes a verdict once for all who ask meanwhile.
+func (q *question) judgeOnce(ctx context.Context, m *cachedManifest, p *policy.Policy) (judgement, error) {
 	key := q.verdictKey(q.repo, m.Digest, p)
 	return coalesce(ctx, q, key, func(ctx context.Context) (judgement, error) {
 		done, err := q.enter(ctx, q.repo.Host)
@@ -309,9 +343,13 @@ func (q *question) bySignatures(
 	if !p.SignatureRepository.IsZero() {
 		place.Repository = p.SignatureRepository
 	}
-	if place.Registry, err = q.registry(place.Repository); err != nil {
+	registry, err := q.registry(place.Repository)
+	if err != nil {
 		return judgement{}, 0, err
 	}
+	counting := &countingRegistry{Registry: registry}
+	defer q.chargeVerdict(counting)
+	place.Registry = counting
 
 	found, err := q.judge.Image(ctx, p, q.repo.At(d), place)
 	if err != nil {

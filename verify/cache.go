@@ -23,14 +23,19 @@ type Cache struct {
 	misses    *ristretto.Cache[string, cachedMiss] // apart, so that 404s push nothing else out
 }
 
-// cachedManifest is a manifest with its structure, parsed once.
+// cachedManifest is a manifest with its structure, parsed once. What is larger in
+// memory than in the bytes, as annotations are, is parsed anew when it is needed.
 type cachedManifest struct {
 	oci.Manifest
 	oci.Structure
-	artifact *sigs.Artifact // what its labels claim; nil: it is an image or an index
-	alias    digest.Digest  // the same bytes by the other algorithm
-	written  atomic.Int64   // when its facts were written, in Unix seconds
-	learned  atomic.Uint64  // the store's epoch when its facts were written; 0: not on disk
+	artifact bool          // its labels claim that it is a signature artifact
+	subject  digest.Digest // of such an artifact: the image that its manifest names, if any
+	alias    digest.Digest // the same bytes by the other algorithm
+	written  atomic.Int64  // when its facts were written, in Unix seconds
+	seen     atomic.Int64  // when the registry last had it, in Unix seconds; 0: not known
+	tried    atomic.Int64  // when it was last asked for again
+	saved    atomic.Int64  // seen, as the state has it
+	learned  atomic.Uint64 // the store's epoch when its facts were written; 0: not on disk
 }
 
 func newCachedManifest(m oci.Manifest, s oci.Structure) *cachedManifest {
@@ -45,15 +50,34 @@ func newCachedManifest(m oci.Manifest, s oci.Structure) *cachedManifest {
 		alias:     other.FromBytes(m.Bytes),
 	}
 	if s.Kind == oci.Image {
-		cached.artifact, _ = sigs.ParseArtifact(m.Bytes)
+		if a, ok := sigs.ParseArtifact(m.Bytes); ok {
+			cached.artifact, cached.subject = true, a.Subject
+		}
 	}
 	return cached
+}
+
+// cachedOverhead is what a manifest takes in memory beside its bytes and its
+// digests: its fields, its names, and its place in the cache.
+const cachedOverhead = 1024
+
+// size is how many bytes m takes in memory.
+func (m *cachedManifest) size() int64 {
+	n := cachedOverhead + cap(m.Bytes) + len(m.subject) + 8*cap(m.Sizes)
+	for _, list := range [][]digest.Digest{m.Manifests, m.Blobs} {
+		n += 16 * cap(list)
+		for _, d := range list {
+			n += (len(d) + 15) &^ 15 // as the allocator rounds it
+		}
+	}
+	return int64(n)
 }
 
 // cachedTag is what a tag stood for.
 type cachedTag struct {
 	digest digest.Digest
 	at     time.Time
+	asked  time.Time // for a client without quota, which is not answered by it each time
 }
 
 // cachedMiss is an upstream's 404, believed until a moment.
@@ -121,5 +145,5 @@ func imageKey(repo policy.Repository, d digest.Digest) string {
 }
 
 func (c *Cache) putManifest(repo policy.Repository, m *cachedManifest) {
-	c.manifests.Set(imageKey(repo, m.Digest), m, int64(len(m.Bytes))+512)
+	c.manifests.Set(imageKey(repo, m.Digest), m, m.size())
 }

@@ -3,6 +3,7 @@
 package verify_test
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"syscall"
@@ -37,43 +38,11 @@ const coldPullsPerShare = 120
 // fails where the ratio is past coldPullsPerShare for each 4 MiB that the
 // verdict may read. The CPU is the whole process's: it runs beside no other.
 func BenchmarkHostileVerdict(b *testing.B) {
-	const ordinary = 100 // cold pulls for each hostile one
-
 	for name, fill := range material {
 		for _, c := range hostileCases {
 			b.Run(name+", "+c.name, func(b *testing.B) {
 				bench := newBench(b, func(l *verify.Limits) { l.VerdictBytes = c.verdict })
-				for _, d := range bench.good(20) {
-					bench.pull(d, verify.Allowed)
-				}
-
-				var onHostile, onOrdinary time.Duration
-				rounds := 0
-				for b.Loop() {
-					b.StopTimer()
-					bad, images := bench.hostile(fill, c.everywhere), bench.good(ordinary)
-					bench.reg.Forget()
-
-					before := cpu(b)
-					for _, d := range images {
-						bench.pull(d, verify.Allowed)
-					}
-					onOrdinary += cpu(b) - before
-					bench.reg.Forget()
-
-					before = cpu(b)
-					b.StartTimer()
-					bench.pull(bad, verify.Denied)
-					b.StopTimer()
-					onHostile += cpu(b) - before
-
-					rounds++
-					b.StartTimer()
-				}
-
-				ratio := ordinary * float64(onHostile) / float64(onOrdinary)
-				b.ReportMetric(ratio, "cold-pulls/op")
-				b.ReportMetric(float64(onHostile.Milliseconds())/float64(rounds), "cpu-ms/op")
+				ratio := coldPulls(b, bench, func() digest.Digest { return bench.hostile(fill, c.everywhere) })
 
 				read := min(int64(c.candidates)*hostileBundle, share(c.verdict)) * int64(c.places)
 				if most := float64(coldPullsPerShare*read) / (4 << 20); ratio > most {
@@ -82,6 +51,55 @@ func BenchmarkHostileVerdict(b *testing.B) {
 			})
 		}
 	}
+
+	for _, size := range []int{100, 16 << 10} {
+		b.Run(fmt.Sprintf("%d signatures over one payload of %d bytes", overPayload, size), func(b *testing.B) {
+			bench := newBench(b, func(*verify.Limits) {})
+			ratio := coldPulls(b, bench, func() digest.Digest { return bench.overOnePayload(size) })
+			if ratio > coldPullsPerShare {
+				b.Fatalf("it costs the CPU of %.0f cold pulls, want at most %d", ratio, coldPullsPerShare)
+			}
+		})
+	}
+}
+
+// coldPulls is the CPU that a verdict about what push makes takes, in ordinary
+// cold pulls.
+func coldPulls(b *testing.B, bench *bench, push func() digest.Digest) float64 {
+	b.Helper()
+	const ordinary = 100 // cold pulls for each hostile one
+	for _, d := range bench.good(20) {
+		bench.pull(d, verify.Allowed)
+	}
+
+	var onHostile, onOrdinary time.Duration
+	rounds := 0
+	for b.Loop() {
+		b.StopTimer()
+		bad, images := push(), bench.good(ordinary)
+		bench.reg.Forget()
+
+		before := cpu(b)
+		for _, d := range images {
+			bench.pull(d, verify.Allowed)
+		}
+		onOrdinary += cpu(b) - before
+		bench.reg.Forget()
+
+		before = cpu(b)
+		b.StartTimer()
+		bench.pull(bad, verify.Denied)
+		b.StopTimer()
+		onHostile += cpu(b) - before
+
+		rounds++
+		b.StartTimer()
+	}
+
+	ratio := ordinary * float64(onHostile) / float64(onOrdinary)
+	b.ReportMetric(ratio, "cold-pulls/op")
+	b.ReportMetric(float64(onHostile.Milliseconds())/float64(rounds), "cpu-ms/op")
+	return ratio
 }
 
 // BenchmarkGoodPullBesideHostile compares what good pulls take beside hostile

@@ -225,6 +225,29 @@ func (b *bench) hostile(fill func(n int) string, everywhere bool) digest.Digest 
 	return image.Digest
 }
 
+// overPayload is more signatures over one payload than are examined.
+const overPayload = 2000
+
+// overOnePayload pushes an image with worthless signatures over one payload, of
+// about size bytes.
+func (b *bench) overOnePayload(size int) digest.Digest {
+	image := b.reg.PushImage(costRepo, "")
+	payload := hostile.Payload(costRepo, image.Digest, "filler", strings.Repeat("x", size))
+	var layers []hostile.Layer
+	for i := range overPayload {
+		layer := hostile.SignatureLayer(payload, b.key)
+		signature := make([]byte, 72)
+		copy(signature, []byte{0x30, 0x46, 0x02, 0x21, 0x00, 0x80}) // of the form that ECDSA gives
+		signature[34], signature[35], signature[36] = 0, 0, byte(i)
+		signature[37], signature[38], signature[39] = 0x02, 0x21, 0x00
+		signature[40], signature[71] = 0x80, byte(i>>8)
+		layer.Annotations["dev.cosignproject.cosign/signature"] = base64.StdEncoding.EncodeToString(signature)
+		layers = append(layers, layer)
+	}
+	b.reg.PushArtifact(costRepo, hostile.SignatureTag(image.Digest), hostile.Artifact{Layers: layers})
+	return image.Digest
+}
+
 // pull makes a cold verdict and says how long it took.
 func (b *bench) pull(d digest.Digest, want verify.Outcome) (time.Duration, verify.Verdict) {
 	start := time.Now()
@@ -290,6 +313,26 @@ func TestHostileVerdict(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestSignaturesOverOnePayload counts what a gate reads for many signatures over
+// one payload: the payload once, however many they are.
+func TestSignaturesOverOnePayload(t *testing.T) {
+	for size, want := range map[int]string{100: "1025 signatures", 200 << 10: "21 signatures"} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			b := newBench(t, func(*verify.Limits) {})
+			bad := b.overOnePayload(size)
+
+			_, v := b.pull(bad, verify.Denied)
+
+			if n := b.reg.Count(hostile.Is(hostile.Blobs)); n != 1 {
+				t.Errorf("%d blobs were read, want one", n)
+			}
+			if found := v.Reasons[0].Text; !strings.HasPrefix(found, want) {
+				t.Errorf("%q, want %s: each reads the payload again, within its place's share", found, want)
+			}
+		})
 	}
 }
 

@@ -185,6 +185,11 @@ var fieldCases = map[string]fieldCase{
 		claimed(`issuer: "` + actions + `", subjectRegExp: "https://github\\.com/acm/.*"`),
 		byWorkflow,
 	},
+	"Identity.SubjectEmail": {
+		claimed(`issuer: "` + actions + `", subjectRegExp: ".*"`),
+		claimed(`issuer: "` + actions + `", subjectEmail: anna@acme.example`),
+		byWorkflow,
+	},
 	"Identity.Claims": {
 		claimed(`issuer: "` + actions + `", claims: {runnerEnvironment: github-hosted}`),
 		claimed(`issuer: "` + actions + `", claims: {runnerEnvironment: self-hosted}`), byWorkflow,
@@ -227,6 +232,11 @@ var fieldCases = map[string]fieldCase{
 	"Certificate.Subject": {
 		corp(`rootsFile: corp.pem, subjectRegExp: ".*@acme\\.example"`),
 		corp(`rootsFile: corp.pem, subjectRegExp: ".*@acme\\.exampl"`),
+		certifiedFor("anna@acme.example"),
+	},
+	"Certificate.SubjectEmail": {
+		corp(`rootsFile: corp.pem, subject: anna@acme.example`),
+		corp(`rootsFile: corp.pem, subjectEmail: ben@acme.example`),
 		certifiedFor("anna@acme.example"),
 	},
 	"Certificate.RequireTimestamp": {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -155,4 +156,109 @@ func TestBusySlots(t *testing.T) {
 			t.Errorf("with slots: %s: %s", v.Outcome, v.Message())
 		}
 	}
+}
+
+// stuck is a registry that never answers, whatever its context says, until the
+// test lets go.
+type stuck struct {
+	verify.Registry
+	asked chan struct{} // one for each question that hangs
+	hangs func(what string) bool
+	end   chan struct{} // closed: all that hang end
+}
+
+func (r stuck) Manifest(ctx context.Context, image policy.Image, limit int64) (oci.Manifest, error) {
+	r.wait("manifests")
+	return r.Registry.Manifest(ctx, image, limit)
+}
+
+func (r stuck) Referrers(
+	ctx context.Context, repo policy.Repository, d digest.Digest, most int64,
+) (oci.Referrers, error) {
+	r.wait("referrers")
+	return r.Registry.Referrers(ctx, repo, d, most)
+}
+
+func (r stuck) wait(what string) {
+	if r.hangs(what) {
+		r.asked <- struct{}{}
+		<-r.end
+	}
+}
+
+// TestHangingFlight: a look-up that ignores its deadline is given up. When the
+// registry answers again, the same image is asked for anew, however many hang.
+func TestHangingFlight(t *testing.T) {
+	t.Parallel()
+
+	for _, what := range []string{"manifests", "referrers"} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			s := newSigners(t)
+			var hangs atomic.Bool
+			registry := stuck{
+				Registry: s.up,
+				asked:    make(chan struct{}, 1000),
+				hangs:    func(asked string) bool { return asked == what && hangs.Load() },
+				end:      make(chan struct{}),
+			}
+			defer close(registry.end)
+			config := s.served(everyHost, registry)
+			config.Limits.VerifyTimeout, config.Limits.VerdictsInFlight = time.Second, 4
+			gate := s.configured(config)
+			repo := policy.Repository{Host: "reg.example", Path: signersRepo}
+			ask := func(image digest.Digest) (verify.Verdict, error) {
+				_, v, err := gate.Manifest(t.Context(), repo.At(image), policy.Client{})
+				return v, err
+			}
+
+			images := make([]digest.Digest, 6) // more than a host's share of verdicts
+			for i := range images {
+				images[i] = s.image()
+				s.reg.Sign(signersRepo, images[i], s.keys["a"])
+			}
+			hangs.Store(true)
+			var all sync.WaitGroup
+			for _, image := range images {
+				all.Go(func() {
+					if v, err := ask(image); !errors.Is(err, context.DeadlineExceeded) || v.Admitted() {
+						t.Errorf("while it hangs: %s, %v", v.Outcome, err)
+					}
+				})
+			}
+			all.Wait()
+			time.Sleep(config.Limits.VerifyTimeout / 4) // until they are given up
+			hangs.Store(false)
+
+			for _, image := range images {
+				if v, err := ask(image); err != nil || v.Outcome != verify.Allowed {
+					t.Errorf("when it answers again: %s, %v", v.Outcome, err)
+				}
+			}
+		})
+	}
+
+	t.Run("bound", func(t *testing.T) { // what hangs is bounded
+		t.Parallel()
+		s := newSigners(t)
+		registry := stuck{s.up, make(chan struct{}, 1000), func(string) bool { return true }, make(chan struct{})}
+		defer close(registry.end)
+		config := s.served(everyHost, registry)
+		config.Limits.VerifyTimeout, config.Limits.VerdictsInFlight = 200*time.Millisecond, 1
+		gate := s.configured(config)
+		repo := policy.Repository{Host: "reg.example", Path: signersRepo}
+
+		for range 3 {
+			var all sync.WaitGroup
+			for range 20 {
+				image := s.image()
+				all.Go(func() { _, _, _ = gate.Manifest(t.Context(), repo.At(image), policy.Client{}) })
+			}
+			all.Wait()
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := len(registry.asked); n > 16+20 {
+			t.Errorf("%d look-ups hang", n)
+		}
+	})
 }

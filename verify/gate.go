@@ -12,7 +12,9 @@ package verify
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -59,6 +61,15 @@ type Config struct {
 	// kept in the Store are verified again instead, while it cannot be asked.
 	StaleIfError time.Duration
 
+	// Recheck is how often a digest that is answered from memory or Store is asked
+	// for upstream: one that is gone, or cannot be asked for, is refused
+	// StaleIfError after the registry last had it. 0: every StaleIfError.
+	Recheck time.Duration
+
+	// EveryLookup lets each look-up for signatures end, also when the policy is
+	// satisfied already.
+	EveryLookup bool
+
 	Now    func() time.Time     // nil: time.Now
 	Tracer trace.TracerProvider // nil: no spans
 	Meter  metric.MeterProvider // nil: no metrics
@@ -75,6 +86,9 @@ type Gate struct {
 	crypto   chan struct{}
 	observe  *observer
 	quota    *quota
+	hanging  atomic.Int64 // work that was given up and has not ended
+
+	deniesDigests bool // some policy denies digests in writing
 }
 
 // New compiles the policies' authorities.
@@ -93,6 +107,8 @@ func New(c Config) (*Gate, error) {
 		quota:    newQuota(c.Limits.ClientMisses),
 		inFlight: make(chan struct{}, c.Limits.VerdictsInFlight),
 		crypto:   make(chan struct{}, runtime.GOMAXPROCS(0)),
+
+		deniesDigests: slices.ContainsFunc(c.Policies.Policies(), (*policy.Policy).DeniesDigests),
 	}
 	g.judge, err = judge.New(judge.Config{
 		Policies: c.Policies.Policies(),
@@ -106,6 +122,8 @@ func New(c Config) (*Gate, error) {
 		},
 		Slot: g.slot,
 		Kept: g.keptSignatures,
+
+		EveryLookup: c.EveryLookup,
 	})
 	if err != nil {
 		return nil, err
@@ -155,10 +173,15 @@ func (g *Gate) Blob(
 }
 
 // CouldAllow reports whether any image of repo could be admitted, in warn mode
-// or by some policy. Listings and signature artifacts are served only for such
-// repositories.
+// or by some policy.
 func (g *Gate) CouldAllow(repo policy.Repository, client policy.Client) bool {
 	return g.config.Policies.CouldAllow(repo, client) || g.warns(g.policyOfAll(repo, client))
+}
+
+// Opens is CouldAllow by more than policies that name digests alone. Listings
+// and signature artifacts are served only for such repositories.
+func (g *Gate) Opens(repo policy.Repository, client policy.Client) bool {
+	return g.config.Policies.Opens(repo, client) || g.warns(g.policyOfAll(repo, client))
 }
 
 func (g *Gate) policyOfAll(repo policy.Repository, client policy.Client) *policy.Policy {
@@ -174,6 +197,10 @@ type question struct {
 	waited  time.Duration // for upstreams, shared flights included
 	asked   int           // parents that were not in memory
 	counted bool          // against the client's quota
+	paid    atomic.Int64  // questions taken from the quota and not asked yet
+
+	tag    string        // that was asked for; empty: a digest was
+	tagged digest.Digest // the manifest that tag stands for
 
 	deadline time.Time // for the answer; what memory answers does not look at it
 }

@@ -6,8 +6,8 @@ import (
 	"github.com/pullgate/pullgate/policy"
 )
 
-// ClosedError says that no image of a repository could be admitted, so that
-// nothing of it is listed either (403 DENIED).
+// ClosedError says that no policy for a repository could admit an image of it,
+// so that nothing of it is listed either (403 DENIED).
 type ClosedError struct {
 	Repository policy.Repository
 	Policy     string // name of the policy that decides
@@ -21,11 +21,22 @@ func (e *ClosedError) Error() string {
 // Listable decides whether client may be told what repo holds: its tags, and
 // what refers to its images. Nil means that it may; the error is a *ClosedError.
 func (g *Gate) Listable(repo policy.Repository, client policy.Client) error {
-	if g.CouldAllow(repo, client) {
+	if g.Opens(repo, client) {
 		return nil
 	}
 	return &ClosedError{
 		Repository: repo,
 		Policy:     g.policyOfAll(repo, client).Name,
 	}
+}
+
+// SpendListing takes one of a client's questions to upstreams for a page of a
+// listing. Half of the questions are left for its pulls, so that a client that
+// follows a list without end can still pull. The error is a *QuotaError.
+func (g *Gate) SpendListing(client policy.Client) error {
+	half := float64(g.quota.perMinute)/2 + .5
+	if g.limited(client) && !g.quota.has(client.Addr, half, g.config.Now()) {
+		return g.quota.soon()
+	}
+	return g.Spend(client)
 }

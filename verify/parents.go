@@ -40,6 +40,9 @@ func (q *question) byParents(ctx context.Context, p part) (judgement, error) {
 	if err != nil {
 		return judgement{}, err
 	}
+	if len(parents) == 0 && p.kind == facts.PartBlob {
+		return q.byDescent(ctx, p)
+	}
 	return q.askParents(ctx, p, parents)
 }
 
@@ -76,7 +79,7 @@ func (q *question) askParents(ctx context.Context, p part, parents []parentCost)
 	result.Reasons = []Reason{{Code: reason.UnknownPart, Text: "unknown_part"}}
 
 	var couldNotTell error
-	fetching := 0
+	fetching, further := 0, false
 	for _, parent := range parents {
 		if ctx.Err() != nil {
 			return judgement{}, fmt.Errorf("ask parents of %s: %w", p.digest, ctx.Err())
@@ -94,6 +97,7 @@ func (q *question) askParents(ctx context.Context, p part, parents []parentCost)
 		}
 
 		v, err := q.byParent(ctx, p, parent.digest)
+		further = further || v.tooDeep
 		switch {
 		case err != nil:
 			couldNotTell = fmt.Errorf("ask parent %s: %w", parent.digest, err)
@@ -109,7 +113,25 @@ func (q *question) askParents(ctx context.Context, p part, parents []parentCost)
 	if couldNotTell != nil && !result.Admitted() {
 		return judgement{}, couldNotTell
 	}
+	result.tooDeep = further
 	return result, nil
+}
+
+// nestedFurther reports whether an index lists d that is not asked, because
+// maxNesting of them have been.
+func (q *question) nestedFurther(ctx context.Context, d digest.Digest) (bool, error) {
+	parents, err := q.config.Store.Parents(ctx, q.repo, facts.PartManifest, d)
+	if err != nil {
+		return false, fmt.Errorf("read state: %w", err)
+	}
+	return len(parents) > 0, nil
+}
+
+func tooDeep() Reason {
+	return Reason{
+		Code: reason.Limit,
+		Text: fmt.Sprintf("it is nested in more than %d indexes, and those further out are not asked", maxNesting),
+	}
 }
 
 func (q *question) unknownPart(p part) judgement {
@@ -130,11 +152,7 @@ func (q *question) byParent(ctx context.Context, p part, parent digest.Digest) (
 		return judgement{}, unverified(err)
 	}
 
-	listed := m.Blobs
-	if p.kind == facts.PartManifest {
-		listed = m.Manifests
-	}
-	at := slices.Index(listed, p.digest)
+	at := slices.Index(listed(m, p.kind), p.digest)
 	if at < 0 {
 		return q.unknownPart(p), nil
 	}
@@ -142,6 +160,12 @@ func (q *question) byParent(ctx context.Context, p part, parent digest.Digest) (
 	v, err := q.admit(ctx, m, p.depth+1)
 	if err != nil {
 		return judgement{}, err
+	}
+	if v.signed != nil { // the parent's signatures, which are not the part's
+		if err := q.remember(ctx, m, v); err != nil {
+			return judgement{}, err
+		}
+		v.signed = nil
 	}
 	if p.kind == facts.PartManifest && v.ownChildren {
 		return q.unknownPart(p), nil
@@ -224,18 +248,23 @@ func (q *question) knownManifest(ctx context.Context, d digest.Digest) (bool, er
 // is sent, with the signatures that made it count. What is on disk already is
 // not written again until the store has begun to forget it.
 func (q *question) remember(ctx context.Context, m *cachedManifest, v judgement) error {
-	if m.learned.Load() == q.config.Store.Epoch(ctx) && v.signed == nil {
+	if m.learned.Load() == q.config.Store.Epoch(ctx, q.repo) && v.signed == nil && !q.unsaved(m) {
 		return nil
 	}
 
+	seen := m.seenAt()
 	learned, err := q.config.Store.Learn(ctx, facts.Fact{
 		Repository: q.repo,
 		Manifest:   m.Manifest,
 		Parts:      m.Structure,
+		SeenAt:     seen,
 		Evidence:   v.signed,
 	})
 	if err != nil {
 		return fmt.Errorf("write state: %w", err)
+	}
+	if !seen.IsZero() {
+		m.saved.Store(seen.Unix())
 	}
 	m.learned.Store(learned.Epoch)
 	m.written.Store(q.config.Now().Unix())

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,39 +16,49 @@ import (
 // again and again does not spend the upstream's quota.
 const notFoundTTL = 3 * time.Second
 
-// fetchFunc gets a manifest from an upstream.
-type fetchFunc func(context.Context, Registry) (*cachedManifest, error)
+// overQuotaTTL is how long a tag is answered without asking upstream when the
+// client has asked too often: it makes the gate ask once in that time, however
+// often it asks itself.
+const overQuotaTTL = time.Second
 
 // resolve turns a reference into the bytes it stands for now: by digest from
 // memory, state or upstream; by tag with one coalesced HEAD when the manifest
 // is known already, else with one GET.
 func (q *question) resolve(ctx context.Context, ref policy.Reference) (*cachedManifest, error) {
 	if ref.Digest != "" {
-		return q.load(ctx, ref.Digest)
+		m, err := q.load(ctx, ref.Digest)
+		if err != nil {
+			return nil, err
+		}
+		return q.current(ctx, m)
 	}
 
 	key := "tag|" + q.repo.Tagged(ref.Tag).String()
 	was, seen := q.config.Cache.tags.Get(key)
+	if !seen {
+		m, err := q.fetchTag(ctx, key, ref.Tag)
+		if err == nil {
+			q.rememberTag(key, m)
+		}
+		return m, err
+	}
+
 	age := q.config.Now().Sub(was.at)
-	if seen && age < q.config.TagTTL {
+	if age < q.config.TagTTL {
 		if m, ok := q.config.Cache.manifests.Get(imageKey(q.repo, was.digest)); ok {
 			return m, nil
 		}
 	}
-
-	var m *cachedManifest
-	var err error
-	if seen {
-		m, err = q.fetchUncharged(ctx, key, q.refreshTag(ref.Tag)) // a HEAD, unless the tag has moved
-	} else {
-		m, err = q.fetchCharged(ctx, key, q.fetchTag(ref.Tag))
+	if m, err := q.overQuota(ctx, key, was); m != nil || err != nil {
+		return m, err
 	}
+
+	m, err := q.refreshTag(ctx, key, ref.Tag)
 	if err == nil {
-		q.config.Cache.tags.Set(key, cachedTag{digest: m.Digest, at: q.config.Now()}, 1)
+		q.rememberTag(key, m)
 		return m, nil
 	}
-
-	if seen && oci.IsUnavailable(err) && age < q.config.StaleIfError {
+	if oci.IsUnavailable(err) && age < q.config.StaleIfError {
 		// The upstream is away: what the tag stood for is judged as of now.
 		if m, knownErr := q.known(ctx, was.digest); knownErr == nil && m != nil {
 			return m, nil
@@ -56,34 +67,105 @@ func (q *question) resolve(ctx context.Context, ref policy.Reference) (*cachedMa
 	return nil, err
 }
 
-// fetchTag gets the manifest that tag stands for.
-func (q *question) fetchTag(tag string) fetchFunc {
-	return func(ctx context.Context, registry Registry) (*cachedManifest, error) {
-		return q.fetch(ctx, registry, q.repo.Tagged(tag))
-	}
+func (q *question) rememberTag(key string, m *cachedManifest) {
+	now := q.config.Now()
+	q.config.Cache.tags.Set(key, cachedTag{digest: m.Digest, at: now, asked: now}, 1)
 }
 
-// refreshTag asks with a HEAD what tag stands for now, and gets that manifest,
-// at the client's expense, only if it is not known.
-func (q *question) refreshTag(tag string) fetchFunc {
-	return func(ctx context.Context, registry Registry) (*cachedManifest, error) {
-		// A third of the time: what follows an upstream that stalls needs some.
-		brief, cancel := context.WithTimeout(ctx, q.config.Limits.VerifyTimeout/3)
-		defer cancel()
+// overQuota answers a client without a question left with what the tag was a
+// moment ago. Nil without an error means that the upstream is asked all the same.
+func (q *question) overQuota(ctx context.Context, key string, was cachedTag) (*cachedManifest, error) {
+	spent := q.exhausted(q.client)
+	if spent == nil {
+		return nil, nil
+	}
 
-		d, ok, err := registry.Resolve(brief, q.repo, tag)
-		if err != nil {
-			return nil, err
+	now := q.config.Now()
+	if now.Sub(was.at) < overQuotaTTL {
+		if m, err := q.known(ctx, was.digest); m != nil || err != nil {
+			return m, err
 		}
-		if m, err := q.known(ctx, d); ok && m != nil && err == nil {
+	}
+	if now.Sub(was.asked) < overQuotaTTL {
+		return nil, spent
+	}
+	was.asked = now
+	q.config.Cache.tags.Set(key, was, 1)
+	return nil, nil
+}
+
+// fetchTag gets the manifest that tag stands for, at the client's expense.
+func (q *question) fetchTag(ctx context.Context, key, tag string) (*cachedManifest, error) {
+	return q.fetchCharged(ctx, key, q.repo.Tagged(tag))
+}
+
+// refreshTag asks with a HEAD what tag stands for now, and gets that manifest
+// only if it is not known. Questions share the HEAD; each pays for a manifest
+// itself, or else one client's quota would be others' answer. A HEAD that says
+// nothing is followed by a GET: that the tag has moved must not go unnoticed.
+func (q *question) refreshTag(ctx context.Context, key, tag string) (*cachedManifest, error) {
+	registry, err := q.upstream(key)
+	if err != nil {
+		return nil, err
+	}
+
+	d, err := coalesce(ctx, q, "head|"+key, func(ctx context.Context) (digest.Digest, error) {
+		return q.head(ctx, key, registry, tag)
+	})
+	switch {
+	case hungUp(err):
+		return q.afterHangUp(ctx, key, tag, err)
+	case err != nil:
+		return nil, err
+	}
+
+	if d != "" {
+		if m, err := q.known(ctx, d); err == nil && m != nil {
+			m.seen.Store(q.config.Now().Unix())
 			return m, nil
 		}
-
-		if err := q.mayAskUpstream(); err != nil {
-			return nil, err
-		}
-		return q.fetch(ctx, registry, q.repo.Tagged(tag))
 	}
+	return q.fetchTag(ctx, key, tag)
+}
+
+// hungUp reports whether a HEAD failed before its time was over. Some registries
+// answer so to HEAD alone.
+func hungUp(err error) bool {
+	return err != nil && oci.IsUnavailable(err) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+// afterHangUp asks by GET what a HEAD did not tell, within a third of the time:
+// what follows an upstream that stalls needs some. failed is the HEAD's error,
+// which stands where the client has no question left.
+func (q *question) afterHangUp(ctx context.Context, key, tag string, failed error) (*cachedManifest, error) {
+	ctx, cancel := context.WithTimeout(ctx, q.config.Limits.VerifyTimeout/3)
+	defer cancel()
+
+	m, err := q.fetchTag(ctx, key, tag)
+	var spent *QuotaError
+	if errors.As(err, &spent) {
+		return nil, failed
+	}
+	return m, err
+}
+
+// head is the digest that tag stands for now; empty when the upstream does not say.
+func (q *question) head(ctx context.Context, key string, registry Registry, tag string) (digest.Digest, error) {
+	// A third of the time: what follows an upstream that stalls needs some.
+	ctx, cancel := context.WithTimeout(ctx, q.config.Limits.VerifyTimeout/3)
+	defer cancel()
+	counting := &countingRegistry{Registry: registry}
+	defer q.charge(counting)
+
+	d, ok, err := counting.Resolve(ctx, q.repo, tag)
+	if err != nil {
+		q.believe(key, err)
+		return "", err
+	}
+	if !ok {
+		return "", nil
+	}
+	return d, nil
 }
 
 // load returns the manifest d of the repository: from memory, from beside the
@@ -96,10 +178,7 @@ func (q *question) load(ctx context.Context, d digest.Digest) (*cachedManifest, 
 		return m, err
 	}
 
-	key := "manifest|" + imageKey(q.repo, d)
-	return q.fetchCharged(ctx, key, func(ctx context.Context, registry Registry) (*cachedManifest, error) {
-		return q.fetch(ctx, registry, q.repo.At(d))
-	})
+	return q.fetchCharged(ctx, "manifest|"+imageKey(q.repo, d), q.repo.At(d))
 }
 
 // known returns the manifest d of the repository without asking the upstream,
@@ -121,15 +200,25 @@ func (q *question) known(ctx context.Context, d digest.Digest) (*cachedManifest,
 	if err != nil {
 		return nil, err
 	}
+	seen, err := q.config.Store.Seen(ctx, q.repo, d)
+	if err != nil {
+		return nil, fmt.Errorf("read state: %w", err)
+	}
+
 	kept.MediaType = s.MediaType // not the state's word
 	m := newCachedManifest(kept, s)
+	if !seen.IsZero() {
+		m.seen.Store(seen.Unix())
+		m.saved.Store(seen.Unix())
+	}
 	q.config.Cache.putManifest(q.repo, m)
 	return m, nil
 }
 
-// fetchCharged coalesces concurrent fetches of key and charges each to its
-// client. A 404 is believed briefly; other errors are not remembered.
-func (q *question) fetchCharged(ctx context.Context, key string, get fetchFunc) (*cachedManifest, error) {
+// fetchCharged gets image once for all questions that ask for key meanwhile, and
+// charges each to its client. A 404 is believed briefly; other errors are not
+// remembered.
+func (q *question) fetchCharged(ctx context.Context, key string, image policy.Image) (*cachedManifest, error) {
 	registry, err := q.upstream(key)
 	if err != nil {
 		return nil, err
@@ -137,17 +226,15 @@ func (q *question) fetchCharged(ctx context.Context, key string, get fetchFunc) 
 	if err := q.mayAskUpstream(); err != nil {
 		return nil, err
 	}
-	return q.fetchOnce(ctx, key, registry, get)
-}
 
-// fetchUncharged is fetchCharged at the gate's own expense: get charges the
-// client if it does more than ask for a tag that is known.
-func (q *question) fetchUncharged(ctx context.Context, key string, get fetchFunc) (*cachedManifest, error) {
-	registry, err := q.upstream(key)
-	if err != nil {
-		return nil, err
-	}
-	return q.fetchOnce(ctx, key, registry, get)
+	return coalesce(ctx, q, key, func(ctx context.Context) (*cachedManifest, error) {
+		counting := &countingRegistry{Registry: registry}
+		defer q.charge(counting)
+
+		m, err := q.fetch(ctx, counting, image)
+		q.believe(key, err)
+		return m, err
+	})
 }
 
 // upstream is the registry to ask for key, or the 404 that it gave a moment ago.
@@ -158,20 +245,12 @@ func (q *question) upstream(key string) (Registry, error) {
 	return q.registry(q.repo)
 }
 
-func (q *question) fetchOnce(
-	ctx context.Context,
-	key string,
-	registry Registry,
-	get fetchFunc,
-) (*cachedManifest, error) {
-	return coalesce(ctx, q, key, func(ctx context.Context) (*cachedManifest, error) {
-		m, err := get(ctx, registry)
-		if oci.IsNotFound(err) {
-			miss := cachedMiss{err: err, until: q.config.Now().Add(notFoundTTL)}
-			q.config.Cache.misses.SetWithTTL(key, miss, 1, notFoundTTL)
-		}
-		return m, err
-	})
+// believe remembers err for a moment if it is an upstream's 404.
+func (q *question) believe(key string, err error) {
+	if oci.IsNotFound(err) {
+		miss := cachedMiss{err: err, until: q.config.Now().Add(notFoundTTL)}
+		q.config.Cache.misses.SetWithTTL(key, miss, 1, notFoundTTL)
+	}
 }
 
 // fetch gets a manifest from registry, parses it and puts it into memory.
@@ -189,6 +268,7 @@ func (g *Gate) fetch(ctx context.Context, registry Registry, image policy.Image)
 		}
 		got.MediaType = s.MediaType
 		m = newCachedManifest(got, s)
+		m.seen.Store(g.config.Now().Unix())
 		return nil
 	})
 	if err != nil {

@@ -3,10 +3,13 @@ package verify
 import (
 	"context"
 	"fmt"
+	"sync"
+	"time"
 )
 
 // enter waits until another verdict may be made. One upstream's share is half
-// of them: one that stalls does not stop the verdicts of all others.
+// of them: one that stalls does not stop the verdicts of all others. A verdict
+// that is given up leaves its place, too.
 func (g *Gate) enter(ctx context.Context, host string) (done func(), err error) {
 	most := g.config.Limits.VerdictsInFlight
 	made, _ := g.perHost.LoadOrStore(host, make(chan struct{}, max(1, most/2)))
@@ -24,7 +27,10 @@ func (g *Gate) enter(ctx context.Context, host string) (done func(), err error) 
 			)
 		}
 	}
-	return func() { <-g.inFlight; <-share }, nil
+
+	leave := sync.OnceFunc(func() { <-g.inFlight; <-share })
+	overdue := time.AfterFunc(g.givenUpAfter(), leave)
+	return func() { overdue.Stop(); leave() }, nil
 }
 
 // slot does work that costs CPU. The slot is held until the work has really

@@ -90,6 +90,7 @@ type judgement struct {
 	until       time.Time       // not to be used from memory any longer
 	final       bool            // a static decision on this very digest: no mode and no parent overrules it
 	ownChildren bool            // the deciding policy keeps this index from admitting its children
+	tooDeep     bool            // an index further out than maxNesting was not asked
 	signed      *facts.Evidence // what made it count, to be kept beside the facts
 }
 

@@ -45,5 +45,6 @@ func isUnverified(err error) bool {
 		return false
 	}
 	var failed *unverifiedError
-	return errors.As(err, &failed) || errors.Is(err, errTooManyParents) || errors.Is(err, context.DeadlineExceeded)
+	return errors.As(err, &failed) || errors.Is(err, errTooManyParents) ||
+		errors.Is(err, errLongDescent) || errors.Is(err, context.DeadlineExceeded)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -18,21 +19,30 @@ func checkCommand() *cobra.Command {
 		Use:   "check --config FILE [--strict]",
 		Short: "Say everything that is wrong with a configuration",
 		Long: `check loads the configuration, its policies and its keys as serve would, asks no
-registry, and prints every problem at once with its file and line.
+registry, and prints every problem at once with its file and line. It warns of
+what has no effect: no policies at all, and policies for registries that are not
+among the upstreams.
 With --strict it also names what is allowed but weak: exemptions for everything
 or without an end, modes that refuse nothing, patterns over hosts, short keys,
 plain http.
-It exits 0 when there is nothing to say, 1 otherwise.`,
+It exits 0 when there is nothing to say, 1 when there is, 2 when there is no such
+file.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := readable(file); err != nil {
+				return fmt.Errorf("read the configuration: %w", err)
+			}
 			l, err := load(cmd, file)
 			if err != nil {
-				return err
+				return exit.With(exit.Denied, err) // that is what was to be found out
 			}
 
 			if weak := lint.Check(l.Config, l.Policies); strict && len(weak) > 0 {
 				show.Problems(cmd.ErrOrStderr(), weak)
 				return exit.With(exit.Denied, errors.New("the configuration is valid, but weak; see above"))
+			}
+			for _, idle := range lint.Idle(l.Config, l.Policies) {
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s (warning)\n", show.Printable(idle.String()))
 			}
 
 			upstreams := show.Counted(len(l.Config.Upstreams), "upstream")
@@ -44,4 +54,19 @@ It exits 0 when there is nothing to say, 1 otherwise.`,
 	configFlag(cmd, &file)
 	cmd.Flags().BoolVar(&strict, "strict", false, "also name what is allowed but weak")
 	return cmd
+}
+
+// readable returns an error for what is no file, or cannot be opened.
+func readable(file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+
+	info, err := f.Stat()
+	if err == nil && info.IsDir() {
+		err = fmt.Errorf("%s is a folder", file)
+	}
+	return err
 }

@@ -13,14 +13,22 @@ import (
 
 	"github.com/pullgate/pullgate/cmd/pullgate/config"
 	"github.com/pullgate/pullgate/cmd/pullgate/exit"
+	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
 	"github.com/pullgate/pullgate/cmd/pullgate/node"
 	"github.com/pullgate/pullgate/cmd/pullgate/show"
 )
 
+// doctorFlags are the flags of doctor that are not about the node.
+type doctorFlags struct {
+	config   string // file
+	textfile string
+	canary   string // to be made
+	asJSON   bool
+}
+
 func doctorCommand() *cobra.Command {
 	d := &node.Doctor{}
-	var asJSON bool
-	var configFile, textfile string
+	var flags doctorFlags
 	cmd := &cobra.Command{
 		Use:   "doctor [RUNTIME…] --gate URL --canary IMAGE",
 		Short: "Find out, on a node, whether its runtimes can get around the gate",
@@ -39,44 +47,18 @@ pull with them. With --config (the gate's own, where it runs on this node)
 --gate and --canary are taken from there. --textfile writes metrics for
 Prometheus' textfile collector, where a timer runs doctor.
 
+--make-canary pushes a small image that runs nothing, for the gate's
+configuration to name as its canary.
+
 It exits 0 when all are held, 1 when one is not, 2 when that could not be told.`,
 		Example: "  pullgate doctor --gate http://127.0.0.1:5000 --canary ghcr.io/acme/canary:v1\n" +
 			"  pullgate doctor containerd --config /etc/pullgate/pullgate.yaml --json",
+		ValidArgs: node.RuntimeNames(),
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if configFile != "" {
-				if err := completeDoctor(d, configFile); err != nil {
-					return exit.With(exit.Denied, err)
-				}
+			if flags.canary != "" {
+				return newCanary(cmd, flags.canary)
 			}
-			if err := d.Check(); err != nil {
-				return exit.With(exit.Denied, err)
-			}
-			if err := d.CheckGate(cmd.Context()); err != nil {
-				return err
-			}
-			chosen, err := node.ChooseRuntimes(names)
-			if err != nil {
-				return exit.With(exit.Denied, err)
-			}
-
-			var found []node.Finding
-			for _, r := range chosen {
-				found = append(found, d.Examine(cmd.Context(), r))
-			}
-
-			printTo := printFindings
-			if asJSON {
-				printTo = printFindingsJSON
-			}
-			if err := printTo(cmd.OutOrStdout(), found); err != nil {
-				return err
-			}
-			if textfile != "" {
-				if err := node.WriteMetrics(textfile, found, time.Now()); err != nil {
-					return err
-				}
-			}
-			return findingsError(found)
+			return examine(cmd, d, names, flags)
 		},
 	}
 
@@ -84,12 +66,63 @@ It exits 0 when all are held, 1 when one is not, 2 when that could not be told.`
 	f.StringVar(&d.Gate, "gate", "", "the gate's `URL`, as the node reaches it")
 	f.StringVar(&d.CA, "ca", "", "the `FILE` with the certificate authority of an https gate, besides the node's own")
 	f.StringVar(&d.Canary, "canary", "", "the canary `IMAGE`, as the gate's configuration names it")
-	f.StringVarP(&configFile, "config", "c", "", "take both from the gate's configuration `FILE`")
+	f.StringVar(&flags.canary, "make-canary", "", "only push a small `IMAGE` that can be the canary")
+	f.StringVarP(&flags.config, "config", "c", "", "take both from the gate's configuration `FILE`")
 	f.StringVar(&d.Root, "root", "/", "where the node's files are, e.g. `/host` in a container")
 	f.DurationVar(&d.Timeout, "timeout", time.Minute, "for one pull")
-	f.BoolVar(&asJSON, "json", false, "print the findings as JSON")
-	f.StringVar(&textfile, "textfile", "", "also write Prometheus metrics into `FILE`")
+	f.BoolVar(&flags.asJSON, "json", false, "print the findings as JSON")
+	f.StringVar(&flags.textfile, "textfile", "", "also write Prometheus metrics into `FILE`")
 	return cmd
+}
+
+// examine asks the gate and then each runtime for the canary.
+func examine(cmd *cobra.Command, d *node.Doctor, names []string, flags doctorFlags) error {
+	if flags.config != "" {
+		if err := completeDoctor(d, flags.config); err != nil {
+			return err
+		}
+	}
+	if err := d.Check(); err != nil {
+		return err
+	}
+	if err := d.CheckGate(cmd.Context()); err != nil {
+		return err
+	}
+	chosen, err := node.ChooseRuntimes(names)
+	if err != nil {
+		return err
+	}
+
+	var found []node.Finding
+	for _, r := range chosen {
+		found = append(found, d.Examine(cmd.Context(), r))
+	}
+
+	printTo := printFindings
+	if flags.asJSON {
+		printTo = printFindingsJSON
+	}
+	if err := printTo(cmd.OutOrStdout(), found); err != nil {
+		return err
+	}
+	if flags.textfile != "" {
+		if err := node.WriteMetrics(flags.textfile, found, time.Now()); err != nil {
+			return err
+		}
+	}
+	return findingsError(found)
+}
+
+// newCanary makes an image and says what makes it the canary.
+func newCanary(cmd *cobra.Command, image string) error {
+	if err := makeCanary(cmd.Context(), image); err != nil {
+		return err
+	}
+
+	const message = "pushed %[1]s: now write `canary: %[1]s` in the gate's configuration, then run " +
+		"`pullgate doctor --gate URL --canary %[1]s` on a node\n"
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), message, image)
+	return err
 }
 
 // completeDoctor takes what the flags did not say from the gate's configuration.
@@ -108,6 +141,9 @@ func completeDoctor(d *node.Doctor, file string) error {
 	}
 	if d.Canary == "" {
 		d.Canary = c.Canary
+	}
+	if image, err := imagename.Parse(d.Canary); err == nil && c.Image(image) != image {
+		d.Canary = c.Image(image).String()
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/pullgate/pullgate/cmd/pullgate/config"
 	"github.com/pullgate/pullgate/cmd/pullgate/decisions"
 	"github.com/pullgate/pullgate/cmd/pullgate/exit"
-	"github.com/pullgate/pullgate/verify"
+	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
 )
 
 // decisionSource is where a command's flags say that decisions are.
@@ -32,10 +32,11 @@ func explainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain IMAGE|ID [--config FILE | --admin URL | --decisions FILE]",
 		Short: "Say why the gate decided as it did",
-		Long: `explain finds what the gate has decided about an image, newest first, or the one
-decision with an id: the Pullgate-Decision header of the answer, which is in the
-error's detail, the log and the trace too. An image is named as in policies, with
-a tag, a digest, or neither.
+		Long: `explain finds what the gate has decided about an image, newest first, with what it
+decided about layers and configs folded, or the one decision with an id: the
+Pullgate-Decision header of the answer, which is in the error's detail, the log
+and the trace too. An image is named as in policies or as
+it is pulled through the gate, with a tag, a digest, or neither.
 
 It asks the running gate, on the configuration's admin.listen or at --admin; when
 nothing answers there, it reads the file the gate has written.
@@ -46,33 +47,19 @@ when the gate could not tell, or when no decision is found.`,
 			"  pullgate explain 5RZQGQ2LJ3XN7T4TDVZK6HSBAE --admin http://gate.example:5001",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, image := args[0], ""
-			if !decisions.IsID(id) {
-				id, image = "", args[0]
-			}
-			q, err := decisions.NewQuery(id, image, "", 0)
+			a, err := from.account(cmd, args[0])
 			if err != nil {
 				return err
 			}
 
-			found, err := from.find(cmd, q)
-			if err != nil {
-				return err
-			}
-			if len(found) == 0 {
-				return fmt.Errorf("no decision about %s is recorded: perhaps it never asked the gate "+
-					"(`pullgate doctor` finds out), it is older than what is kept, or it has another name here",
-					args[0])
-			}
-
-			text := explanation(found)
+			text := a.text()
 			if asJSON {
-				text = recordLines(found)
+				text = recordLines(a.decisions) + recordLines(a.parts)
 			}
 			if _, err := io.WriteString(cmd.OutOrStdout(), text); err != nil {
 				return fmt.Errorf("print the decision: %w", err)
 			}
-			return outcomeError(found[0].Outcome)
+			return outcomeError(&a.decisions[0])
 		},
 	}
 
@@ -84,6 +71,64 @@ when the gate could not tell, or when no decision is found.`,
 	f.BoolVar(&asJSON, "json", false, "print the decisions as JSON, one per line")
 	cmd.MarkFlagsMutuallyExclusive("admin", "decisions")
 	return cmd
+}
+
+// account is what is recorded about an image, or one decision: at least one.
+type account struct {
+	decisions []decisions.Record // about manifests, the newest first; else one about a part
+	parts     []decisions.Record // about configs and layers, the newest first
+}
+
+// maxParts bounds the decisions about parts of an image that are folded.
+const maxParts = 1000
+
+// account finds what is recorded about an image or under an id.
+func (s decisionSource) account(cmd *cobra.Command, asked string) (account, error) {
+	id, image := asked, ""
+	if !decisions.IsID(asked) {
+		id, image = "", asked
+	}
+	q, err := decisions.NewQuery(id, image, "", 0)
+	if err != nil {
+		return account{}, err
+	}
+
+	a, err := s.accountOf(cmd, q)
+	if inner, ok := imagename.Through(q.Image); ok && err == nil && len(a.decisions) == 0 {
+		q.Image = inner
+		a, err = s.accountOf(cmd, q)
+	}
+	if err == nil && len(a.decisions) == 0 {
+		err = fmt.Errorf("no decision about %s is recorded: perhaps it never asked the gate "+
+			"(`pullgate doctor` finds out), it is older than what is kept, or it has another name here", asked)
+	}
+	return a, err
+}
+
+// accountOf asks for manifests and parts by themselves: an image has many layers,
+// and a runtime asks for each several times.
+func (s decisionSource) accountOf(cmd *cobra.Command, q decisions.Query) (a account, err error) {
+	if q.ID != "" {
+		a.decisions, err = s.find(cmd, q)
+		return a, err
+	}
+
+	q.Kind = decisions.KindManifest
+	if a.decisions, err = s.find(cmd, q); err != nil {
+		return a, err
+	}
+	q.Kind, q.Limit = decisions.KindBlob, maxParts
+	if len(a.decisions) == 0 {
+		q.Kind = "" // whatever there is
+	}
+	if a.parts, err = s.find(cmd, q); err != nil {
+		return a, err
+	}
+
+	if len(a.decisions) == 0 && len(a.parts) > 0 {
+		a.decisions, a.parts = a.parts[:1], a.parts[1:]
+	}
+	return a, nil
 }
 
 // find looks where the flags say: in files, at a running gate, or for what the
@@ -104,6 +149,7 @@ func (s decisionSource) find(cmd *cobra.Command, q decisions.Query) ([]decisions
 	if len(problems) > 0 {
 		return nil, refuse(cmd.ErrOrStderr(), problems)
 	}
+	q.Image = c.Image(q.Image)
 	found, err := q.Ask(ctx, "http://"+reachable(c.Admin.Listen))
 	var unreachable *url.Error
 	if !errors.As(err, &unreachable) || c.Decisions.To != "file" {
@@ -121,12 +167,12 @@ func reachable(addr string) string {
 	return addr
 }
 
-// outcomeError is how explain ends, by the outcome of the newest decision.
-func outcomeError(outcome string) error {
-	switch outcome {
-	case verify.Denied.String():
+// outcomeError is how explain ends, by the newest decision.
+func outcomeError(newest *decisions.Record) error {
+	switch {
+	case newest.Refused():
 		return exit.With(exit.Denied, errors.New("refused"))
-	case decisions.OutcomeError:
+	case newest.Outcome == decisions.OutcomeError:
 		return errors.New("the gate could not tell")
 	}
 	return nil
@@ -143,23 +189,46 @@ func recordLines(found []decisions.Record) string {
 	return text.String()
 }
 
-// explanation writes the newest record whole, and each of the others in a line.
-func explanation(found []decisions.Record) string {
+// text writes the newest decision whole, each of the others in a line, and those
+// about parts in a line for each outcome.
+func (a account) text() string {
 	var b strings.Builder
-	explainDecision(&b, &found[0])
-	explainRequest(&b, &found[0])
-	if lines := found[0].Advice(); len(lines) > 0 {
+	newest := &a.decisions[0]
+	explainDecision(&b, newest)
+	explainRequest(&b, newest)
+	if lines := newest.Advice(); len(lines) > 0 {
 		fmt.Fprintf(&b, "what to do\n  %s\n", strings.Join(lines, "\n  "))
 	}
 
-	if len(found) > 1 {
+	if len(a.decisions) > 1 {
 		b.WriteString("earlier:\n")
 	}
-	for _, r := range found[1:] {
+	for _, r := range a.decisions[1:] {
 		fmt.Fprintf(&b, "  %s  %-8s %s %s %s, client %s, id %s\n",
 			r.Time.Format(time.RFC3339), r.Outcome, r.Method, r.Kind, r.Reference, r.Client, r.ID)
 	}
+	explainParts(&b, a.parts)
 	return b.String()
+}
+
+// explainParts folds what was decided about configs and layers: for each outcome,
+// how often, and the newest.
+func explainParts(b *strings.Builder, parts []decisions.Record) {
+	if len(parts) == 0 {
+		return
+	}
+
+	b.WriteString("its layers and configs:\n")
+	count, newest := map[string]int{}, []decisions.Record{}
+	for _, r := range parts {
+		if count[r.Outcome]++; count[r.Outcome] == 1 {
+			newest = append(newest, r)
+		}
+	}
+	for _, r := range newest {
+		fmt.Fprintf(b, "  %d × %s, the newest %s, client %s, id %s\n",
+			count[r.Outcome], r.Outcome, r.Time.Format(time.RFC3339), r.Client, r.ID)
+	}
 }
 
 // explainDecision writes what was decided, by which policy, and why.

@@ -127,6 +127,8 @@ func TestExplain(t *testing.T) {
 			"?limit=x":                400,
 			"?what=1":                 400,
 			"?id=A&id=B":              400,
+			"?kind=x":                 400,
+			"?kind=blob":              200,
 			"?outcome=denied&limit=1": 200,
 		} {
 			t.Run("GET "+query, func(t *testing.T) {
@@ -161,6 +163,59 @@ func TestExplain(t *testing.T) {
 			t.Errorf("exit %d", code)
 		}
 	})
+}
+
+// TestFoldedLayers: what an image was refused for is found below any number of
+// decisions about its layers, which are counted.
+func TestFoldedLayers(t *testing.T) {
+	t.Parallel()
+	write := func(t *testing.T, records ...decisions.Record) string {
+		t.Helper()
+		var text bytes.Buffer
+		for i := range records {
+			records[i].ID, records[i].Client = strings.Repeat("A", 24)+fmt.Sprintf("%02d", i%90), "10.0.0.1"
+			if err := json.NewEncoder(&text).Encode(&records[i]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return rig.Write(t, t.TempDir(), "d.jsonl", text.String())
+	}
+	record := func(kind, outcome, reference string) decisions.Record {
+		return decisions.Record{Kind: kind, Outcome: outcome, Image: "demo.example/app", Reference: reference}
+	}
+	list := []decisions.Record{record("manifest", "allowed", "old"), record("manifest", "denied", "new")}
+	for range 70 {
+		list = append(list, record("blob", "denied", "sha256:00"))
+	}
+	list = append(list, record("blob", "error", "sha256:00"))
+
+	for name, row := range map[string]struct {
+		records []decisions.Record
+		exit    int
+		want    []string
+	}{
+		"manifest first": {list, exit.Denied, []string{
+			"demo.example/app:new\n  denied",
+			"allowed   manifest old",
+			"layers and configs:\n  1 × error, the newest",
+			"  70 × denied, the newest",
+		}},
+		"no manifest": {list[2:], exit.CouldNotTell, []string{"error, answered", "70 × denied"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			file := write(t, slices.Clone(row.records)...)
+			code, out := commandExit(t, "explain", "demo.example/app", "--decisions", file)
+			for _, want := range row.want {
+				if code != row.exit || !strings.Contains(out, want) {
+					t.Errorf("exit %d, want %d and %q:\n%s", code, row.exit, want, out)
+				}
+			}
+			if strings.Count(out, "\n") > 15 {
+				t.Errorf("the layers are not folded:\n%s", out)
+			}
+		})
+	}
 }
 
 // TestHostileExplanation: nothing that a client or a registry says moves the
@@ -231,7 +286,7 @@ func TestRecordedDecisions(t *testing.T) {
 	for _, d := range found.Decisions {
 		got = append(got, d.Kind+" "+d.Outcome)
 	}
-	if want := []string{"manifest denied", "blob denied", "manifest allowed"}; !slices.Equal(got, want) {
+	if want := []string{"manifest denied", "blob unknown", "manifest allowed"}; !slices.Equal(got, want) {
 		t.Errorf("recorded %v, want %v", got, want)
 	}
 	if !found.Decisions[1].Unknown {

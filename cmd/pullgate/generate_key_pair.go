@@ -5,7 +5,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/pullgate/pullgate/cmd/pullgate/exit"
 	"github.com/pullgate/pullgate/cmd/pullgate/signing"
 )
 
@@ -22,16 +21,16 @@ The password is taken from COSIGN_PASSWORD, or asked for. The files are the ones
 cosign makes: each program reads the other's.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			password, err := signing.AskNewPassword(cmd.ErrOrStderr())
+			password, err := signing.AskNewPassword(cmd.Context(), cmd.ErrOrStderr())
 			if err != nil {
-				return exit.With(exit.Denied, err)
+				return err
 			}
 			private, public, err := signing.GenerateKeyPair(password)
 			if err != nil {
 				return err
 			}
 			if err := signing.WriteKeyPair(prefix, private, public); err != nil {
-				return exit.With(exit.Denied, err)
+				return err
 			}
 
 			const message = "private key: %[1]s.key (keep it secret)\npublic key:  %[1]s.pub (give it to the gate)\n"

@@ -31,14 +31,15 @@ decides is an error that says what to write instead, and then nothing is
 printed. Several files are one set of policies.
 
 It exits 0 when policies were printed, 1 when something has to be changed
-first.`,
-		Args: cobra.MinimumNArgs(2),
+first, 2 when a file could not be read.`,
+		Args:              cobra.MinimumNArgs(2),
+		ValidArgsFunction: completeFirst(imports.Formats()),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var files []imports.File
 			for _, name := range args[1:] {
 				text, err := readSource(name)
 				if err != nil {
-					return exit.With(exit.Denied, fmt.Errorf("import: %w", err))
+					return fmt.Errorf("import: %w", err)
 				}
 				files = append(files, imports.File{Name: name, Text: text})
 			}

@@ -16,13 +16,22 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilInterrupted(context.Background())
 	defer stop()
 
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		show.Error(os.Stderr, err)
 		os.Exit(exit.Code(err))
 	}
+}
+
+// untilInterrupted returns a context that ends with an interrupt or SIGTERM. A second
+// interrupt ends the process at once: what is under way may take long to end. A
+// second SIGTERM does not, because supervisors may send several.
+func untilInterrupted(parent context.Context) (ctx context.Context, stop context.CancelFunc) {
+	ctx, stop = signal.NotifyContext(parent, os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, func() { signal.Reset(os.Interrupt) })
+	return ctx, stop
 }
 
 const manual = `pullgate stands between container runtimes and registries, and lets only images
@@ -58,10 +67,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		Use:           "pullgate",
 		Short:         "A registry proxy that lets only images with a trusted cosign signature through",
 		Long:          manual,
+		Version:       versionLine(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetVersionTemplate("{{.Version}}\n")
 
 	root.AddCommand(
 		serveCommand(),

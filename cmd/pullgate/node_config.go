@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/pullgate/pullgate/cmd/pullgate/exit"
 	"github.com/pullgate/pullgate/cmd/pullgate/node"
+	"github.com/pullgate/pullgate/cmd/pullgate/show"
 )
 
 func nodeConfigCommand() *cobra.Command {
@@ -27,25 +27,34 @@ RUNTIME is one of: ` + strings.Join(node.SetupNames(), ", ") + `.
 Whether a node really is held, ` + "`pullgate doctor`" + ` finds out.`,
 		Example: "  pullgate node-config containerd --version 1.6 --gate http://127.0.0.1:5000 --upstream ghcr.io\n" +
 			"  pullgate node-config podman --gate https://gate.example:5000 --ca /etc/pullgate/ca.pem --write /",
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeFirst(node.SetupNames()),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			setupFor, err := node.FindSetup(args[0])
 			if err != nil {
-				return exit.With(exit.Denied, err)
+				return err
 			}
 			plan, err := node.NewPlan(gate, upstreams, ca, version)
 			if err != nil {
-				return exit.With(exit.Denied, err)
+				return err
 			}
 			setup, err := setupFor(plan)
 			if err != nil {
-				return exit.With(exit.Denied, err)
+				return err
 			}
 
-			if dir != "" {
-				if err := setup.Write(dir); err != nil {
-					return exit.With(exit.Denied, err)
-				}
+			if dir == "" {
+				return printSetup(cmd.OutOrStdout(), setup, dir)
+			}
+			written, err := setup.Write(dir)
+			for _, name := range written {
+				fmt.Fprintf(cmd.ErrOrStderr(), "wrote %s\n", name)
+			}
+			if err != nil {
+				return err
+			}
+			if left := len(setup.Files) - len(written); left > 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "left alone what is there already: %s\n", show.Counted(left, "file"))
 			}
 			return printSetup(cmd.OutOrStdout(), setup, dir)
 		},
@@ -58,7 +67,12 @@ Whether a node really is held, ` + "`pullgate doctor`" + ` finds out.`,
 	f.StringVar(&ca, "ca", "", "the `FILE` on the node with the certificate authority of an https gate")
 	f.StringVar(&version, "version", "",
 		"the runtime's `VERSION`, where it matters: containerd 1.6, 1.7 or 2; docker 29")
-	f.StringVar(&dir, "write", "", "also write the files below `DIR`; files that say something else are left alone")
+	f.StringVar(
+		&dir,
+		"write",
+		"",
+		"also write the files below `DIR`; files that say something else are left alone; / needs root",
+	)
 	return cmd
 }
 

@@ -17,7 +17,8 @@ func serveCommand() *cobra.Command {
 		Use:   "serve --config FILE",
 		Short: "Run the gate",
 		Long: `serve answers pulls on the configured port until it gets SIGTERM or an interrupt;
-then running pulls have the configured drain time to finish.
+then running pulls have the configured drain time to finish. A second interrupt
+ends it at once.
 
 SIGHUP, and any change of the configuration, its policies, keys or certificates,
 loads them again; SIGHUP also asks TUF mirrors and key services at once. A file

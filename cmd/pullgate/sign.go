@@ -7,7 +7,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/spf13/cobra"
 
-	"github.com/pullgate/pullgate/cmd/pullgate/exit"
 	"github.com/pullgate/pullgate/cmd/pullgate/signing"
 	"github.com/pullgate/pullgate/cmd/pullgate/version"
 )
@@ -36,17 +35,21 @@ Signatures are the ones cosign makes: a Sigstore bundle as cosign 3, or with
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, images []string) (err error) {
 			if p.Format, err = signing.ParseFormat(format); err != nil {
-				return exit.With(exit.Denied, err)
+				return err
 			}
-			key, err := signing.ReadPrivateKey(keyFile, signing.AskPassword(cmd.ErrOrStderr()))
+			key, err := signing.ReadPrivateKey(keyFile, signing.AskPassword(cmd.Context(), cmd.ErrOrStderr()))
 			if err != nil {
-				return exit.With(exit.Denied, err)
+				return err
 			}
 			if p.Signer, err = signing.NewKeySigner(key); err != nil {
-				return exit.With(exit.Denied, err)
+				return err
 			}
 
 			for _, image := range images {
+				image, err := pastGate(cmd, image)
+				if err != nil {
+					return err
+				}
 				signed, err := p.SignImage(cmd.Context(), image)
 				for _, d := range signed {
 					fmt.Fprintf(cmd.OutOrStdout(), "signed %s (%s)\n", d, p.Format)
@@ -62,6 +65,7 @@ Signatures are the ones cosign makes: a Sigstore bundle as cosign 3, or with
 	f := cmd.Flags()
 	f.StringVar(&keyFile, "key", "cosign.key", "the private key `FILE`")
 	f.StringVar(&format, "format", string(signing.Bundle), "bundle | legacy")
+	completeFlag(cmd, "format", string(signing.Bundle), string(signing.Legacy))
 	f.BoolVarP(&p.Recursive, "recursive", "r", false, "sign each platform of a multi-platform image too")
 	f.StringToStringVarP(&p.Annotations, "annotation", "a", nil,
 		"sign `KEY=VALUE` along with the digest; may be repeated")

@@ -4,7 +4,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pullgate/pullgate/cmd/pullgate/cases"
-	"github.com/pullgate/pullgate/cmd/pullgate/exit"
 )
 
 func testCommand() *cobra.Command {
@@ -26,7 +25,8 @@ runs, and compares policy and outcome with what the case expects:
       reason: no signature found      # part of a denial's text; optional
 
 It prints every case that went otherwise and exits 0 when all went as expected,
-1 when one did not, 2 when one could not be told.`,
+1 when one did not, 2 when one could not be told, or the cases or the
+configuration could not be read.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l, err := load(cmd, file)
@@ -35,7 +35,7 @@ It prints every case that went otherwise and exits 0 when all went as expected,
 			}
 			list, err := cases.Read(args[0])
 			if err != nil {
-				return exit.With(exit.Denied, err)
+				return err
 			}
 
 			return cases.Run(cmd.Context(), l, list, cmd.OutOrStdout())

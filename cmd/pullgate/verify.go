@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -32,8 +33,9 @@ func verifyCommand() *cobra.Command {
 		Use:   "verify IMAGE [--config FILE | --key FILE]",
 		Short: "Say what the gate would decide about an image, and why",
 		Long: `verify asks the registry itself, finds the image's signatures and decides with the
-very code that serve runs. With --key it asks for a signature by that public
-key (cosign.pub); with --config it uses that file's upstreams and policies.
+very code that serve runs. It uses the upstreams and policies of --config, which
+is pullgate.yaml in this folder unless it is given; with --key it asks for a
+signature by that public key (cosign.pub), whatever the policies say.
 
 It exits 0 when the image would be admitted, 1 when it would be refused, 2 when
 that could not be told.`,
@@ -44,9 +46,14 @@ that could not be told.`,
 	}
 
 	f := cmd.Flags()
-	f.StringVarP(&flags.config, "config", "c", "", "the configuration `FILE`")
+	f.StringVarP(&flags.config, "config", "c", "", "the configuration `FILE` (default \"pullgate.yaml\")")
 	f.StringVar(&flags.key, "key", "", "a public key `FILE` in PEM")
-	f.BoolVar(&flags.plain, "plain-http", false, "with --key: speak http to the registry")
+	f.BoolVar(
+		&flags.plain,
+		"plain-http",
+		false,
+		"with --key: speak http to the registry; on this machine that is found out",
+	)
 	const recordUsage = "write what the registry answered into `FILE`, for the cases of pullgate test"
 	f.StringVar(&flags.record, "record", "", recordUsage)
 	f.BoolVar(&flags.asJSON, "json", false, "print the verdict as JSON")
@@ -54,8 +61,18 @@ that could not be told.`,
 }
 
 func verifyImage(cmd *cobra.Command, name string, flags verifyFlags) (err error) {
-	if (flags.config == "") == (flags.key == "") {
-		return errors.New("give either --config or --key")
+	switch {
+	case flags.config != "" && flags.key != "":
+		return errors.New("give --config or --key, not both")
+	case flags.key != "":
+		if name, err = pastGate(cmd, name); err != nil {
+			return err
+		}
+	case flags.config == "":
+		flags.config = usualConfig
+		if _, err := os.Stat(usualConfig); err != nil {
+			return fmt.Errorf("there is no %s here: give --config FILE or --key FILE", usualConfig)
+		}
 	}
 	image, err := imagename.Parse(name)
 	if err != nil {
@@ -71,21 +88,28 @@ func verifyImage(cmd *cobra.Command, name string, flags verifyFlags) (err error)
 	if err != nil {
 		return err
 	}
+	image = l.Config.Image(image)
+	record := func() error { return nil }
 	if flags.record != "" {
 		into := recording.New()
 		l = l.Through(into.Recorder)
-		defer func() { err = errors.Join(err, into.Write(flags.record)) }()
+		record = func() error { return into.Write(flags.record) }
 	}
 
 	v, err := verdict.Of(cmd.Context(), l, filepath.Join(dir, "state"), image, policy.Client{})
 	if err != nil {
 		return fmt.Errorf("could not tell about %s: %w", image.Repository, err)
 	}
+	defer func() { err = errors.Join(err, record()) }()
 
+	policies := l.Policies
+	if flags.key != "" {
+		policies = nil // nobody has written where they stand
+	}
 	if flags.asJSON {
 		err = verdict.JSON(cmd.OutOrStdout(), v)
 	} else {
-		_, err = io.WriteString(cmd.OutOrStdout(), verdict.Text(v, l.Policies))
+		_, err = io.WriteString(cmd.OutOrStdout(), verdict.Text(v, policies))
 	}
 	if err != nil {
 		return fmt.Errorf("print the verdict: %w", err)
@@ -97,13 +121,14 @@ func verifyImage(cmd *cobra.Command, name string, flags verifyFlags) (err error)
 }
 
 // loadForVerify loads the configuration that --config names, or makes one in dir
-// for --key, over which the environment does not lie.
+// for --key, over which the environment does not lie. Nobody has written that one,
+// so that no problem names it.
 func loadForVerify(cmd *cobra.Command, dir string, image policy.Image, flags verifyFlags) (*server.Loaded, error) {
 	if flags.key == "" {
 		return load(cmd, flags.config)
 	}
 
-	url := ""
+	url := registryURL(cmd.Context(), image.Host)
 	if flags.plain {
 		url = "http://" + image.Host
 	}
@@ -113,8 +138,16 @@ func loadForVerify(cmd *cobra.Command, dir string, image policy.Image, flags ver
 	}
 
 	l, problems := server.Load(file, nil, telemetry.None())
-	if len(problems) > 0 {
-		return nil, refuse(cmd.ErrOrStderr(), problems)
+	var failed error
+	for _, p := range problems {
+		_, says, ok := strings.Cut(p.Message, "authority 1: ")
+		if !ok {
+			says = p.Message
+		}
+		failed = errors.Join(failed, errors.New(says))
+	}
+	if failed != nil {
+		return nil, fmt.Errorf("--key %s: %w", flags.key, failed)
 	}
 	return l, nil
 }

@@ -40,7 +40,7 @@ func Documents(text []byte) iter.Seq2[*yaml.Node, error] {
 				return
 			}
 
-			if !yield(&document, err) || err != nil {
+			if !yield(&document, explain(text, err)) || err != nil {
 				return
 			}
 		}

@@ -170,3 +170,53 @@ func TestPosition(t *testing.T) {
 		})
 	}
 }
+
+func TestTab(t *testing.T) {
+	for name, c := range map[string]struct {
+		text string
+		want string // "": no error
+		tab  bool
+	}{
+		"in the first line":  {"\ta: 1\n", "line 1: ", true},
+		"for an item":        {"a:\n\t- b\n", "line 2: ", true},
+		"after spaces":       {"a:\n  - b: 1\n  \tc: 2\n", "line 3: ", true},
+		"in a later one":     {"a: 1\nb:\n  c: 2\n\td: 3\n", "line 4: ", true},
+		"in a value":         {"a: \"x\ty\"\n", "", false},
+		"behind a colon":     {"a:\t1\n", "", false},
+		"and another fault":  {"a: |\n  x\n  \ty\nb: [\n", "", false},
+		"in a second":        {"a: 1\n---\nb:\n\t- c\n", "line 4: ", true},
+		"an empty line only": {"a: 1\n\t\nb: 2\n", "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got error
+			for _, err := range Documents([]byte(c.text)) {
+				got = err
+			}
+			if errors.Is(got, ErrTab) != c.tab || c.want != "" && !strings.HasPrefix(fmt.Sprint(got), c.want) {
+				t.Errorf("error %v", got)
+			}
+		})
+	}
+}
+
+func TestNearest(t *testing.T) {
+	names := []string{"policies", "policyFiles", "key", "keys", "mode", "admin", "listen"}
+	for unknown, want := range map[string]string{
+		"polices":                 "policies",
+		"Policies":                "policies",
+		"plocies":                 "policies",
+		"policyfile":              "policyFiles",
+		"kye":                     "key",
+		"KEYS":                    "keys",
+		"moed":                    "mode",
+		"rules":                   "",
+		"x":                       "",
+		"":                        "",
+		"md":                      "",
+		strings.Repeat("k", 5000): "",
+	} {
+		if got, ok := Nearest(unknown, names); got != want || ok != (want != "") {
+			t.Errorf("%.20q: %q", unknown, got)
+		}
+	}
+}

@@ -2,12 +2,14 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // Blob implements verify.Registry.
@@ -36,13 +38,15 @@ type BlobResponse struct {
 	Status        int    // 200 or 206
 	ContentLength int64  // of this answer in bytes; -1 if the registry does not say
 	Size          int64  // of the whole blob in bytes; -1 if the registry does not say
-	ContentRange  string // of a 206, well-formed
+	ContentRange  string // of a 206, well-formed; its size is * if the registry does not say
+	Last          int64  // position of a 206's last byte in the blob
 	Body          io.ReadCloser
 }
 
 // OpenBlob starts to stream a blob from the registry, or from the store that it
-// redirects to. method is GET or HEAD; byteRange is one byte range or empty. A
-// range outside the blob is an oci.UpstreamError with Status 416. The caller
+// redirects to. method is GET or HEAD; byteRange is one byte range or empty. A HEAD
+// that is refused is asked as a GET, whose body is not read: many a store's
+// redirect is signed for GET alone. A range outside the blob is an oci.UpstreamError with Status 416. The caller
 // closes Body.
 func (u *Upstream) OpenBlob(
 	ctx context.Context,
@@ -55,13 +59,21 @@ func (u *Upstream) OpenBlob(
 		wanted = append(wanted, http.StatusPartialContent)
 	}
 
-	resp, err := u.send(ctx, call{
+	c := call{
 		method:    method,
 		url:       u.at(repo, "blobs", d.String()),
 		operation: "blobs",
 		byteRange: byteRange,
 		repo:      repo,
-	}, wanted...)
+	}
+	resp, err := u.send(ctx, c, wanted...)
+	if method == http.MethodHead && headSaysNothing(err) {
+		c.method = http.MethodGet
+		if resp, err = u.send(ctx, c, wanted...); err == nil {
+			_ = resp.Body.Close() // at once: the blob may be large
+			resp.Body = http.NoBody
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -76,12 +88,25 @@ func (u *Upstream) OpenBlob(
 		return b, nil
 	}
 
-	b.ContentRange = resp.Header.Get("Content-Range")
-	b.ContentLength, b.Size, err = checkRange(byteRange, b.ContentRange, b.ContentLength)
+	part, err := checkRange(byteRange, resp.Header.Get("Content-Range"), b.ContentLength)
 	if err != nil {
 		discard(resp)
 		return nil, u.broken("%w", err)
 	}
+	b.ContentRange, b.ContentLength, b.Size, b.Last = part.String(), part.length(), part.total, part.last
 
 	return b, nil
+}
+
+// headSaysNothing reports an error of a HEAD that GET need not have: any answer,
+// but that there is no such blob, that the registry may not be asked so often, or
+// that the range is outside the blob.
+func headSaysNothing(err error) bool {
+	var answered *oci.UpstreamError
+	if !errors.As(err, &answered) || !answered.Answered {
+		return false
+	}
+	return answered.Status != http.StatusNotFound &&
+		answered.Status != http.StatusTooManyRequests &&
+		answered.Status != http.StatusRequestedRangeNotSatisfiable
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -89,11 +90,10 @@ func TestOpenBlob(t *testing.T) {
 		{"more bytes than said", "GET", "bytes=2-5", 206, "bytes 2-5/10", "23456", 0, 502},
 		{"end before start", "GET", "bytes=5-2", 206, "bytes 5-2/10", "", 0, 502},
 		{"end at the size", "GET", "bytes=2-10", 206, "bytes 2-10/10", "23456789x", 0, 502},
-		{"unknown size", "GET", "bytes=2-5", 206, "bytes 2-5/*", "2345", 0, 502},
+		{"unknown size of a suffix", "GET", "bytes=-4", 206, "bytes 6-9/*", "6789", 0, 502},
 		{"size of nothing", "GET", "bytes=0-0", 206, "bytes 0-0/0", "0", 0, 502},
 		{"suffix of nothing", "GET", "bytes=-0", 206, "bytes 9-9/10", "9", 0, 502},
 		{"other unit", "GET", "bytes=2-5", 206, "items 2-5/10", "2345", 0, 502},
-		{"unit in upper case", "GET", "bytes=2-5", 206, "BYTES 2-5/10", "2345", 0, 502},
 		{"no size", "GET", "bytes=2-5", 206, "bytes 2-5", "2345", 0, 502},
 		{"no end", "GET", "bytes=2-5", 206, "bytes 2-/10", "2345", 0, 502},
 		{"unsatisfied", "GET", "bytes=2-5", 206, "bytes */10", "2345", 0, 502},
@@ -124,7 +124,11 @@ func TestOpenBlob(t *testing.T) {
 			})
 			b, err := openBare(t, s.url, Auth{}).OpenBlob(t.Context(), repo, someHash, tt.method, tt.byteRange)
 			q := s.requests()
-			if len(q) != 1 || q[0].method != tt.method || q[0].header.Get("Range") != tt.byteRange ||
+			asked := 1
+			if tt.method == http.MethodHead && tt.wantStatus == 0 && tt.refused != 404 { // and then by GET
+				asked = 2
+			}
+			if len(q) != asked || q[0].method != tt.method || q[0].header.Get("Range") != tt.byteRange ||
 				q[0].uri != "/v2/acme/app/blobs/"+someHash.String() {
 				t.Errorf("asked %+v", q)
 			}
@@ -156,6 +160,27 @@ func TestOpenBlob(t *testing.T) {
 				t.Errorf("%q, %v", got, err)
 			}
 		})
+	}
+}
+
+// A part is passed on in one spelling, also where the registry does not say how
+// large the whole is.
+func TestContentRangeSpellings(t *testing.T) {
+	t.Parallel()
+	for said, want := range map[string]BlobResponse{
+		"BYTES 2-5/10": {ContentRange: "bytes 2-5/10", Size: 10, Last: 5},
+		"bytes 2-5/*":  {ContentRange: "bytes 2-5/*", Size: -1, Last: 5},
+	} {
+		s := serve(t, "http", "", always(206, map[string]string{"Content-Range": said}, "2345"))
+		b, err := openBare(t, s.url, Auth{}).OpenBlob(t.Context(), repo, someHash, http.MethodGet, "bytes=2-5")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = b.Body.Close()
+		if b.Status != 206 || b.ContentLength != 4 || b.ContentRange != want.ContentRange || b.Size != want.Size ||
+			b.Last != want.Last {
+			t.Errorf("%s: %+v", said, b)
+		}
 	}
 }
 
@@ -270,6 +295,14 @@ func TestCheckRange(t *testing.T) {
 			999999999999999998,
 			999999999999999998,
 		},
+		{"bytes=2-5", "Bytes 2-5/10", 4, 10},
+		{"bytes=2-5", "bytes 2-5/*", 4, -1},
+		{"bytes=2-", "bytes 2-9/*", 8, -1},
+		{"bytes=-3", "bytes 7-9/*", 0, 0},
+		{"bytes=2-5", "bytes 2-6/*", 0, 0},
+		{"bytes=2-5", "bytes 1-5/*", 0, 0},
+		{"bytes=2-5", "bytes */10", 0, 0},
+		{"bytes=2-5", "bytes 2-5/**", 0, 0},
 		{"bytes=5-2", "bytes 5-2/10", 0, 0},
 		{"bytes=5-", "bytes 5-4/10", 0, 0},
 		{"bytes=10-", "bytes 10-10/10", 0, 0},
@@ -281,9 +314,59 @@ func TestCheckRange(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(fmt.Sprintf("%q for %q", tt.got, tt.asked), func(t *testing.T) {
-			part, size, err := checkRange(tt.asked, tt.got, -1)
-			if part != tt.part || size != tt.size || (err == nil) != (tt.part != 0) {
-				t.Errorf("asked %q, got %q: %d of %d, %v", tt.asked, tt.got, part, size, err)
+			p, err := checkRange(tt.asked, tt.got, -1)
+			if (err == nil) != (tt.part != 0) || err == nil && (p.length() != tt.part || p.total != tt.size) {
+				t.Errorf("asked %q, got %q: %d of %d, %v", tt.asked, tt.got, p.length(), p.total, err)
+			}
+		})
+	}
+}
+
+// A HEAD that is not answered as a GET is asked as one, whose body is not read.
+func TestHeadOfBlob(t *testing.T) {
+	t.Parallel()
+	content := strings.Repeat("0123456789", 1<<17)
+	for _, status := range []int{400, 401, 403, 405, 406, 410, 500, 501, 502, 503, 307, 301, 206, 204} {
+		for _, get := range []int{200, 404, 429} {
+			t.Run(fmt.Sprintf("HEAD %d, GET %d", status, get), func(t *testing.T) {
+				t.Parallel()
+				s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
+					switch {
+					case q.Method == http.MethodHead && strings.HasPrefix(q.URL.Path, "/store"):
+						w.WriteHeader(http.StatusForbidden)
+					case q.Method == http.MethodHead:
+						if status/100 == 3 {
+							w.Header().Set("Location", "/store/x?signature=for-GET")
+						}
+						w.WriteHeader(status)
+					case get != http.StatusOK:
+						w.WriteHeader(get)
+					default:
+						w.Header().Set("Content-Length", strconv.Itoa(len(content)))
+						_, _ = io.WriteString(w, content)
+					}
+				})
+				b, err := openBare(t, s.url, Auth{}).OpenBlob(t.Context(), repo, someHash, http.MethodHead, "")
+				if get != http.StatusOK {
+					wantUpstream(t, err, get)
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if rest, err := io.ReadAll(b.Body); err != nil || len(rest) > 0 || b.Size != int64(len(content)) {
+					t.Errorf("%d bytes of %d, %v", len(rest), b.Size, err)
+				}
+			})
+		}
+	}
+	for _, status := range []int{404, 429, 416} {
+		t.Run(fmt.Sprintf("HEAD %d, which says it all", status), func(t *testing.T) {
+			s := serve(t, "http", "", always(status, nil, ""))
+			_, err := openBare(t, s.url, Auth{}).OpenBlob(t.Context(), repo, someHash, http.MethodHead, "")
+			wantUpstream(t, err, status)
+			if n := len(s.requests()); n != 1 {
+				t.Errorf("%d requests", n)
 			}
 		})
 	}

@@ -12,7 +12,7 @@ func TestBasicChallenge(t *testing.T) {
 	registry := func(word string) http.HandlerFunc {
 		return func(w http.ResponseWriter, q *http.Request) {
 			if q.Header.Get("Authorization") != basicHeaderOf(testUser, testPassword) {
-				challenge(w, word+` realm="Registry"`)
+				wants(w, word+` realm="Registry"`)
 				return
 			}
 			sendManifest(w, someBytes)
@@ -91,8 +91,12 @@ func TestOtherChallenges(t *testing.T) {
 					want = http.StatusUnauthorized
 				}
 				wantUpstream(t, err, want)
-				if n := len(s.requests()); n != 1 {
-					t.Errorf("%d requests; want 1", n)
+				requests := 1
+				if tt.challenge == "" { // then /v2/ is asked for one
+					requests = 2
+				}
+				if n := len(s.requests()); n != requests {
+					t.Errorf("%d requests; want %d", n, requests)
 				}
 				if got := s.credentialsSeen(); len(got) != 0 {
 					t.Errorf("credentials were shown: %q", got)
@@ -102,41 +106,119 @@ func TestOtherChallenges(t *testing.T) {
 	}
 }
 
-func TestChallengeParameters(t *testing.T) {
+func TestParseChallenges(t *testing.T) {
 	t.Parallel()
+	type params = map[string]string
 	tests := []struct {
-		name, in string
-		want     map[string]string
+		name string
+		in   []string
+		want []challenge
 	}{
-		{"quoted", `realm="https://a/t",service="b"`, map[string]string{"realm": "https://a/t", "service": "b"}},
-		{"tokens", `realm=https://a/t, service=b`, map[string]string{"realm": "https://a/t", "service": "b"}},
-		{"spaces", ` realm = "a" ,  service="b c" `, map[string]string{"realm": "a", "service": "b c"}},
-		{"names without case", `Realm="a",SERVICE="b"`, map[string]string{"realm": "a", "service": "b"}},
-		{"the first counts", `realm="a",realm="b",Realm="c"`, map[string]string{"realm": "a"}},
+		{"quoted", []string{`Bearer realm="https://a/t",service="b"`}, []challenge{
+			{"bearer", params{"realm": "https://a/t", "service": "b"}},
+		}},
+		{"tokens", []string{`Bearer realm=https://a/t, service=b`}, []challenge{
+			{"bearer", params{"realm": "https://a/t", "service": "b"}},
+		}},
+		{"spaces", []string{`  BEARER   realm = "a" ,  service="b c" `}, []challenge{
+			{"bearer", params{"realm": "a", "service": "b c"}},
+		}},
+		{"names without case", []string{`bEARER Realm="a",SERVICE="b"`}, []challenge{
+			{"bearer", params{"realm": "a", "service": "b"}},
+		}},
 		{
-			"a comma inside quotes",
-			`scope="repository:a:pull,push",realm="x"`,
-			map[string]string{"scope": "repository:a:pull,push", "realm": "x"},
+			"the first counts",
+			[]string{`Bearer realm="a",realm="b",Realm="c"`},
+			[]challenge{{"bearer", params{"realm": "a"}}},
 		},
+		{"a comma inside quotes", []string{`Bearer scope="repository:a:pull,push",realm="x"`}, []challenge{
+			{"bearer", params{"scope": "repository:a:pull,push", "realm": "x"}},
+		}},
+		{"a parameter inside quotes is none", []string{`Bearer scope="realm=evil",realm="good"`}, []challenge{
+			{"bearer", params{"scope": "realm=evil", "realm": "good"}},
+		}},
 		{
-			"a parameter inside quotes is none",
-			`scope="realm=evil",realm="good"`,
-			map[string]string{"scope": "realm=evil", "realm": "good"},
+			"quotes inside quotes",
+			[]string{`Bearer error_description="say \"x\", Basic realm=\"y\"",realm="z"`},
+			[]challenge{
+				{"bearer", params{"error_description": `say "x", Basic realm="y"`, "realm": "z"}},
+			},
 		},
-		{"nothing", ``, map[string]string{}},
-		{"rubbish", `,,,=,"`, map[string]string{}},
+		{"two in one field", []string{`Basic realm="a", Bearer realm="b",service="c"`}, []challenge{
+			{"basic", params{"realm": "a"}}, {"bearer", params{"realm": "b", "service": "c"}},
+		}},
+		{"without parameters", []string{`Negotiate, Basic realm="a"`}, []challenge{
+			{"negotiate", params{}}, {"basic", params{"realm": "a"}},
+		}},
+		{"token68", []string{`NTLM TlRMTVNT==, Bearer realm="b"`}, []challenge{
+			{"ntlm", params{"tlrmtvnt": "="}}, {"bearer", params{"realm": "b"}},
+		}},
+		{"two fields", []string{`Basic realm="a"`, `Bearer realm="b"`}, []challenge{
+			{"basic", params{"realm": "a"}}, {"bearer", params{"realm": "b"}},
+		}},
+		{"a field that begins with a parameter", []string{`Basic realm="a"`, `realm="b"`}, []challenge{
+			{"basic", params{"realm": "a"}},
+		}},
+		{"nothing", nil, nil},
+		{"empty", []string{""}, nil},
+		{"rubbish", []string{`,,,=,"`}, nil},
+		{"open quotes", []string{`Bearer realm="a`, `Basic realm="b"`}, []challenge{
+			{"bearer", params{}}, {"basic", params{"realm": "b"}},
+		}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got := challengeParams(tt.in)
+			got := parseChallenges(tt.in)
 			if fmt.Sprint(got) != fmt.Sprint(tt.want) {
 				t.Errorf("got %v; want %v", got, tt.want)
 			}
 		})
 	}
-	if n := len(challengeParams(strings.Repeat(`a`+"=1,", 1<<20))); n > 1 {
-		t.Errorf("%d parameters", n)
+	for _, hostile := range []string{
+		"Bearer " + strings.Repeat("a=1,", 1<<20),
+		strings.Repeat("a ", 1<<20),
+		strings.Repeat(`"`, 1<<20),
+	} {
+		got := parseChallenges([]string{hostile, hostile})
+		if len(got) > maxChallenges {
+			t.Errorf("%d challenges", len(got))
+		}
+		for _, c := range got {
+			if len(c.params) > maxChallengeParams {
+				t.Errorf("%d parameters", len(c.params))
+			}
+		}
+	}
+}
+
+// What the challenge names is asked for, and never more than pull.
+func TestPullScope(t *testing.T) {
+	t.Parallel()
+	for scope, want := range map[string]string{
+		"repository:acme/app:pull":                                "repository:acme/app:pull",
+		"repository:tenant/acme/app:pull":                         "repository:tenant/acme/app:pull",
+		"repository(helm):acme/app:pull":                          "repository(helm):acme/app:pull",
+		"repository:host:5000/app:pull":                           "repository:host:5000/app:pull",
+		"repository:acme/app:pull,push":                           "repository:acme/app:pull",
+		"repository:acme/app:push,pull":                           "repository:acme/app:pull",
+		"repository:acme/app:*":                                   "repository:acme/app:pull",
+		"repository:acme/app:pull repository:acme/base:pull,push": "repository:acme/app:pull repository:acme/base:pull",
+		"repository:acme/app:pull registry:catalog:*":             "repository:acme/app:pull",
+		"repository:acme/app:push":                                "",
+		"registry:catalog:*":                                      "",
+		"aws":                                                     "",
+		"":                                                        "",
+		"repository::pull":                                        "",
+		"repository:pull":                                         "",
+		"repositoryx:a:pull":                                      "",
+		"repository:a:pull\x00":                                   "",
+		"repository:" + strings.Repeat("a", maxScope) + ":pull": "",
+	} {
+		c := challenge{scheme: "bearer", params: map[string]string{"scope": scope}}
+		if got := c.pullScope(); got != want {
+			t.Errorf("%.80q: %q; want %q", scope, got, want)
+		}
 	}
 }
 
@@ -164,9 +246,9 @@ func TestSeveralChallenges(t *testing.T) {
 	}
 }
 
-// Only the registry's own challenge counts. A host that it redirects to gets nothing
-// for a challenge: no credentials, no token made for the registry, and no request to
-// a realm that it names.
+// A host that the registry redirects to gets nothing for a challenge: no
+// credentials, no token made for the registry, and a request to a realm of its own
+// domain only. A token for anybody it may give.
 func TestForeignChallenge(t *testing.T) {
 	t.Parallel()
 	auths := map[string]func(*testing.T) Auth{
@@ -178,40 +260,77 @@ func TestForeignChallenge(t *testing.T) {
 			return a
 		},
 	}
-	challenges := map[string]string{
-		"Basic":                  `Basic realm="registry.example"`,
-		"Bearer of the registry": bearer("https://registry.example/token"),
-		"Bearer of the store":    bearer("https://cdn.elsewhere.test/token"),
-		"Bearer of another host": bearer("https://auth.elsewhere.test/token"),
+	challenges := map[string]struct {
+		text  string
+		realm string // that may be asked; empty: none
+	}{
+		"Basic":                         {`Basic realm="registry.example"`, ""},
+		"Bearer of the registry":        {bearer("https://registry.example/token"), ""},
+		"Bearer of the store":           {bearer("https://cdn.elsewhere.test/token"), "cdn.elsewhere.test"},
+		"Bearer of a sibling":           {bearer("https://auth.elsewhere.test/token"), "auth.elsewhere.test"},
+		"Bearer of another host":        {bearer("https://auth.other.test/token"), ""},
+		"Bearer of a realm without TLS": {bearer("http://cdn.elsewhere.test/token"), ""},
+		"Basic and Bearer in one, others": {
+			`Basic realm="x", ` + bearer("https://auth.elsewhere.test/token"),
+			"auth.elsewhere.test",
+		},
 	}
 	for name, auth := range auths {
-		for kind, text := range challenges {
+		for kind, c := range challenges {
 			t.Run(name+", "+kind, func(t *testing.T) {
 				t.Parallel()
+				other := serve(t, "https", "auth.other.test", orToken(http.NotFound))
 				realm := serve(t, "https", "auth.elsewhere.test", orToken(http.NotFound))
-				store := serve(t, "https", "cdn.elsewhere.test", orToken(func(w http.ResponseWriter, _ *http.Request) {
-					challenge(w, text)
+				store := serve(t, "https", "cdn.elsewhere.test", orToken(func(w http.ResponseWriter, q *http.Request) {
+					if q.Header.Get("Authorization") == "Bearer token-"+mark {
+						sendBlob(w, someBytes)
+						return
+					}
+					wants(w, c.text)
 				}))
 				registry := serve(t, "https", "registry.example", orToken(func(w http.ResponseWriter, q *http.Request) {
 					http.Redirect(w, q, store.url+"/data", http.StatusFound)
 				}))
-				_, err := blob(open(t, registry.url, auth(t), registry, store, realm), t.Context())
-				for _, s := range []*site{registry, store, realm} {
-					if got := s.credentialsSeen(); len(got) != 0 {
-						t.Errorf("%s got %q", s.name, got)
+				_, err := blob(open(t, registry.url, auth(t), registry, store, realm, other), t.Context())
+
+				for _, s := range []*site{registry, store, realm, other} {
+					for _, got := range s.credentialsSeen() {
+						if s != store || c.realm == "" || got != "Bearer token-"+mark {
+							t.Errorf("%s got %q", s.name, got)
+						}
 					}
-					if n := len(s.to("/token")); n != 0 {
+					if n := len(s.to("/token")); n > 0 && s.name != c.realm || n > 1 {
 						t.Errorf("%s was asked for a token %d times", s.name, n)
 					}
+				}
+				if c.realm != "" {
+					if err != nil {
+						t.Error(err)
+					}
+					return
 				}
 				if n := len(registry.requests()) + len(store.requests()); n != 2 {
 					t.Errorf("%d requests; want one, and one to where it is redirected", n)
 				}
 				wantUpstream(t, err, http.StatusBadGateway)
-				wantText(t, err, "the host it redirects to wants credentials")
 			})
 		}
 	}
+	t.Run("a token that it does not take", func(t *testing.T) {
+		t.Parallel()
+		store := serve(t, "https", "cdn.elsewhere.test", orToken(func(w http.ResponseWriter, _ *http.Request) {
+			wants(w, bearer("https://cdn.elsewhere.test/token"))
+		}))
+		registry := serve(t, "https", "registry.example", func(w http.ResponseWriter, q *http.Request) {
+			http.Redirect(w, q, store.url+"/data", http.StatusFound)
+		})
+		_, err := blob(open(t, registry.url, Auth{}, registry, store), t.Context())
+		wantUpstream(t, err, http.StatusBadGateway)
+		wantText(t, err, "the host it redirects to wants credentials")
+		if n := len(store.requests()); n != 3 {
+			t.Errorf("%d requests; want 3", n)
+		}
+	})
 }
 
 // A redirect's target can answer with a challenge too. It must neither get the
@@ -224,11 +343,11 @@ func TestChallengeOfRedirectTarget(t *testing.T) {
 			store := serve(t, "https", "cdn.elsewhere.test", func(w http.ResponseWriter, q *http.Request) {
 				switch kind {
 				case "Basic":
-					challenge(w, `Basic realm="give"`)
+					wants(w, `Basic realm="give"`)
 				case "Bearer":
-					challenge(w, bearer("https://cdn.elsewhere.test/token"))
+					wants(w, bearer("https://cdn.other.test/token"))
 				default:
-					challenge(w, bearer("https://registry.example/token"))
+					wants(w, bearer("https://registry.example/token"))
 				}
 			})
 			registry := serve(t, "https", "registry.example", func(w http.ResponseWriter, q *http.Request) {

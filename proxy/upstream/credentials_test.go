@@ -102,7 +102,7 @@ func TestIdentityToken(t *testing.T) {
 // An identity token does not meet a Basic challenge.
 func TestIdentityTokenForBasic(t *testing.T) {
 	t.Parallel()
-	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { challenge(w, `Basic realm="x"`) })
+	s := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { wants(w, `Basic realm="x"`) })
 	config := file(t, fmt.Sprintf(`{"auths":{%q:{"identitytoken":"identity-%s"}}}`, s.name, mark))
 	u := openBare(t, s.url, dockerFrom(t, s.name, config))
 	e := wantUpstream(t, manifestOf(t, u), http.StatusUnauthorized)
@@ -129,7 +129,7 @@ func TestPasswordRotation(t *testing.T) {
 					case kind == "Basic" && ok:
 						sendManifest(w, someBytes)
 					case kind == "Basic":
-						challenge(w, `Basic realm="x"`)
+						wants(w, `Basic realm="x"`)
 					case q.URL.Path == "/token" && !ok:
 						w.WriteHeader(http.StatusUnauthorized)
 					default:

@@ -23,6 +23,14 @@ func (u *Upstream) failure(status int, err error) *oci.UpstreamError {
 	}
 }
 
+// refusal is the error for what the registry, or its token realm, refuses.
+func (u *Upstream) refusal(status int, err error) *oci.UpstreamError {
+	e := u.failure(status, err)
+	e.Answered = true
+
+	return e
+}
+
 // refused turns an answer with an unwanted status into an error.
 func (u *Upstream) refused(c call, resp *http.Response) error {
 	status := http.StatusBadGateway
@@ -35,13 +43,14 @@ func (u *Upstream) refused(c call, resp *http.Response) error {
 
 	e := u.failure(status, fmt.Errorf("%s %s: %s", c.method, c.url.Path, statusText(resp)))
 	e.RetryAfter = retryAfter(resp)
+	e.Answered = true
 
 	return e
 }
 
 // broken is the error for an answer that no healthy registry gives.
 func (u *Upstream) broken(format string, args ...any) error {
-	return u.failure(http.StatusBadGateway, fmt.Errorf(format, args...))
+	return u.refusal(http.StatusBadGateway, fmt.Errorf(format, args...))
 }
 
 // fail turns any other error into that of an upstream that could not be asked.

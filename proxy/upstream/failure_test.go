@@ -38,35 +38,34 @@ func TestErrorsWithoutHelper(t *testing.T) {
 	}
 
 	tests := []struct {
-		name  string
-		h     http.HandlerFunc
-		want  int
-		asked int // how often credentials are needed for each request
+		name string
+		h    http.HandlerFunc
+		want int
 	}{
-		{"404", always(404, nil, ""), 404, 0},
-		{"403", always(403, nil, ""), 403, 0},
-		{"429", always(429, nil, ""), 429, 0},
-		{"500", always(500, nil, ""), 503, 0},
-		{"401 without a challenge", always(401, nil, ""), 401, 0},
-		{"redirect without a target", always(307, nil, ""), 502, 0},
-		{"other bytes", always(200, map[string]string{"Docker-Content-Digest": "sha256:short"}, "{}"), 502, 0},
-		{"hangs up", func(w http.ResponseWriter, _ *http.Request) { cut(w, "") }, 503, 0},
-		{"hangs up in the body", func(w http.ResponseWriter, _ *http.Request) { cut(w, "{") }, 503, 0},
-		{"password refused", always(401, map[string]string{"Www-Authenticate": `Basic realm="x"`}, ""), 401, 1},
+		{"404", always(404, nil, ""), 404},
+		{"403", always(403, nil, ""), 403},
+		{"429", always(429, nil, ""), 429},
+		{"500", always(500, nil, ""), 503},
+		{"401 without a challenge", always(401, nil, ""), 401},
+		{"redirect without a target", always(307, nil, ""), 502},
+		{"other bytes", always(200, map[string]string{"Docker-Content-Digest": "sha256:short"}, "{}"), 502},
+		{"hangs up", func(w http.ResponseWriter, _ *http.Request) { cut(w, "") }, 503},
+		{"hangs up in the body", func(w http.ResponseWriter, _ *http.Request) { cut(w, "{") }, 503},
+		{"password refused", always(401, map[string]string{"Www-Authenticate": `Basic realm="x"`}, ""), 401},
 		{"realm refused", func(w http.ResponseWriter, q *http.Request) {
 			if q.URL.Path == "/token" {
 				w.WriteHeader(http.StatusForbidden)
 				return
 			}
-			challenge(w, bearer("http://"+q.Host+"/token"))
-		}, 401, 1},
+			wants(w, bearer("http://"+q.Host+"/token"))
+		}, 403},
 		{"realm is busy", func(w http.ResponseWriter, q *http.Request) {
 			if q.URL.Path == "/token" {
 				w.WriteHeader(http.StatusTooManyRequests)
 				return
 			}
-			challenge(w, bearer("http://"+q.Host+"/token"))
-		}, 429, 1},
+			wants(w, bearer("http://"+q.Host+"/token"))
+		}, 429},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -80,8 +79,8 @@ func TestErrorsWithoutHelper(t *testing.T) {
 					t.Error("HadAuth is not set")
 				}
 			}
-			if n := runs() - before; n != failures*tt.asked {
-				t.Errorf("%d runs of the helper for %d failures; want %d", n, failures, failures*tt.asked)
+			if n := runs() - before; n != 0 {
+				t.Errorf("%d runs of the helper for %d failures", n, failures)
 			}
 		})
 	}
@@ -142,7 +141,7 @@ func TestStatuses(t *testing.T) {
 					header["Retry-After"] = tt.header
 				}
 				s := serve(t, "http", "", always(tt.status, header, ""))
-				u := openBare(t, s.url, auth)
+				fresh := func() *Upstream { return openBare(t, s.url, auth) } // a 429 pauses what comes after
 				check := func(err error) {
 					t.Helper()
 					e := wantUpstream(t, err, tt.want)
@@ -156,15 +155,19 @@ func TestStatuses(t *testing.T) {
 						t.Error("IsNotFound is wrong")
 					}
 				}
-				_, err := u.Manifest(t.Context(), repo.Tagged("latest"), plenty)
+				_, err := fresh().Manifest(t.Context(), repo.Tagged("latest"), plenty)
 				check(err)
-				_, err = u.Blob(t.Context(), repo, someHash, plenty)
+				_, err = fresh().Blob(t.Context(), repo, someHash, plenty)
 				check(err)
-				_, _, err = u.Resolve(t.Context(), repo, "latest")
+				_, ok, err := fresh().Resolve(t.Context(), repo, "latest")
+				if tt.status == 429 {
+					check(err)
+				} else if err != nil || ok { // asked by HEAD alone it says nothing
+					t.Errorf("Resolve: %v, %v", ok, err)
+				}
+				_, _, err = fresh().Tags(t.Context(), repo, "", plenty)
 				check(err)
-				_, _, err = u.Tags(t.Context(), repo, "", "", plenty)
-				check(err)
-				b, err := u.OpenBlob(t.Context(), repo, someHash, http.MethodGet, "")
+				b, err := fresh().OpenBlob(t.Context(), repo, someHash, http.MethodGet, "")
 				check(err)
 				if b != nil {
 					t.Error("a body beside the error")
@@ -214,7 +217,7 @@ func TestStalledServer(t *testing.T) {
 				stall()
 				return
 			}
-			challenge(w, bearer("http://"+q.Host+"/token"))
+			wants(w, bearer("http://"+q.Host+"/token"))
 		},
 		"in a redirect": func(w http.ResponseWriter, q *http.Request, stall func()) {
 			if q.URL.Path == "/stall" {
@@ -235,7 +238,7 @@ func TestStalledServer(t *testing.T) {
 			return err
 		},
 		"Tags": func(u *Upstream, ctx context.Context) error {
-			_, _, err := u.Tags(ctx, repo, "", "", plenty)
+			_, _, err := u.Tags(ctx, repo, "", plenty)
 			return err
 		},
 	}
@@ -394,9 +397,9 @@ func TestErrorsWithoutSecrets(t *testing.T) {
 					case q.Header.Get("Authorization") != "":
 						failure(w, q)
 					case kind == "Basic":
-						challenge(w, `Basic realm="x"`)
+						wants(w, `Basic realm="x"`)
 					default:
-						challenge(w, bearer("http://"+q.Host+"/token"))
+						wants(w, bearer("http://"+q.Host+"/token"))
 					}
 				})
 				u := openBare(t, s.url, basicCredentials(t))
@@ -404,7 +407,7 @@ func TestErrorsWithoutSecrets(t *testing.T) {
 				_, _, errResolve := u.Resolve(t.Context(), repo, "latest")
 				_, errBlob := u.Blob(t.Context(), repo, someHash, plenty)
 				_, errReferrers := u.Referrers(t.Context(), repo, someHash, plenty)
-				_, _, errTags := u.Tags(t.Context(), repo, "", "", plenty)
+				_, _, errTags := u.Tags(t.Context(), repo, "", plenty)
 				if errManifest == nil || errBlob == nil {
 					t.Errorf("a failure went unnoticed: %v, %v", errManifest, errBlob)
 				}

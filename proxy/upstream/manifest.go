@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"mime"
 	"net/http"
 
@@ -50,20 +51,32 @@ func (u *Upstream) Manifest(ctx context.Context, image policy.Image, limit int64
 	return m, nil
 }
 
-// Resolve implements verify.Registry.
+// Resolve implements verify.Registry. Registries, and the stores that they
+// redirect to, answer HEAD in ways of their own: with an error, without a digest,
+// or by a redirect that is signed for GET. None of that says anything about the
+// tag. An error means that the registry could not be asked at all, or that it
+// limits how often it may be asked.
 func (u *Upstream) Resolve(ctx context.Context, repo policy.Repository, tag string) (digest.Digest, bool, error) {
-	resp, err := u.send(ctx, call{
+	c := call{
 		method:    http.MethodHead,
 		url:       u.at(repo, "manifests", tag),
 		operation: "manifests",
 		accept:    acceptManifests,
 		repo:      repo,
-	}, http.StatusOK, http.StatusMethodNotAllowed)
-	if err != nil {
+	}
+	resp, err := u.ask(ctx, c)
+	var answered *oci.UpstreamError
+	switch {
+	case errors.As(err, &answered) && answered.Answered:
+		return "", false, nil
+	case err != nil:
 		return "", false, err
 	}
 	discard(resp)
 
+	if resp.StatusCode == http.StatusTooManyRequests {
+		return "", false, u.refused(c, resp)
+	}
 	d := digest.Digest(resp.Header.Get("Docker-Content-Digest"))
 
 	return d, resp.StatusCode == http.StatusOK && oci.CheckDigest(d) == nil, nil

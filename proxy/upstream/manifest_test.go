@@ -206,6 +206,17 @@ func TestResolve(t *testing.T) {
 		{"an entity tag's quotes", 200, `"` + someHash.String() + `"`, false},
 		{"HEAD is not allowed there", 405, "", false},
 		{"HEAD is not allowed there, though a digest is said", 405, someHash.String(), false},
+		{"not asked right", 400, "", false},
+		{"unauthorized", 401, "", false},
+		{"forbidden", 403, "", false},
+		{"not found", 404, "", false},
+		{"not acceptable", 406, "", false},
+		{"broken", 500, someHash.String(), false},
+		{"not implemented", 501, "", false},
+		{"bad gateway", 502, "", false},
+		{"away", 503, "", false},
+		{"moved without saying where", 301, "", false},
+		{"another success", 204, someHash.String(), false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -222,10 +233,28 @@ func TestResolve(t *testing.T) {
 			if ok != tt.ok || ok && d.String() != tt.digest {
 				t.Errorf("%s, %v", d, ok)
 			}
-			if q := s.requests(); len(q) != 1 || q[0].method != http.MethodHead ||
+			if q := s.to("/v2/acme/"); len(q) != 1 || q[0].method != http.MethodHead ||
 				q[0].uri != "/v2/acme/app/manifests/v1.0" {
 				t.Errorf("asked %+v", q)
 			}
 		})
+	}
+}
+
+// A redirect that is signed for GET refuses a HEAD: that says nothing of the tag.
+func TestResolveRedirected(t *testing.T) {
+	t.Parallel()
+	for _, location := range []string{"/store?signature=for-GET", "http://cdn.elsewhere.test/x", ""} {
+		s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
+			if q.URL.Path == "/store" {
+				w.WriteHeader(http.StatusForbidden)
+				return
+			}
+			w.Header().Set("Location", location)
+			w.WriteHeader(http.StatusTemporaryRedirect)
+		})
+		if _, ok, err := openBare(t, s.url, Auth{}).Resolve(t.Context(), repo, "v1"); ok {
+			t.Errorf("%q: %v, %v", location, ok, err)
+		}
 	}
 }

@@ -122,7 +122,7 @@ func TestPlainRealm(t *testing.T) {
 				_, _ = w.Write([]byte(`{"token":"abc"}`))
 			})
 			registry := serve(t, "https", "registry.example", func(w http.ResponseWriter, _ *http.Request) {
-				challenge(w, bearer("http://registry.example/token"))
+				wants(w, bearer("http://registry.example/token"))
 			})
 			err := manifestOf(t, open(t, registry.url, auth, registry, plain))
 			wantUpstream(t, err, http.StatusBadGateway)

@@ -250,7 +250,7 @@ func TestRedirectedOperations(t *testing.T) {
 	if r, err := u.Referrers(t.Context(), repo, someHash, plenty); err != nil || !r.Supported {
 		t.Errorf("Referrers: %+v, %v", r, err)
 	}
-	if tags, _, err := u.Tags(t.Context(), repo, "", "", plenty); err != nil || len(tags) != 1 {
+	if tags, _, err := u.Tags(t.Context(), repo, "", plenty); err != nil || len(tags) != 1 {
 		t.Errorf("Tags: %q, %v", tags, err)
 	}
 	if got := store.credentialsSeen(); len(got) != 0 {

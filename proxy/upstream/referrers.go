@@ -2,11 +2,10 @@ package upstream
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
-	"regexp"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -15,8 +14,9 @@ import (
 )
 
 const (
-	maxPages  = 4
-	indexType = "application/vnd.oci.image.index.v1+json"
+	maxPages      = 4  // that list something
+	maxEmptyPages = 12 // a registry that filters may have any number of them
+	indexType     = "application/vnd.oci.image.index.v1+json"
 
 	operationReferrers = "referrers"
 )
@@ -33,54 +33,105 @@ func (u *Upstream) Referrers(
 	d digest.Digest,
 	limit int64,
 ) (oci.Referrers, error) {
-	var list oci.Referrers
+	list, next, err := u.ReferrersFrom(ctx, repo, d, "", limit)
+	list.Truncated = list.Truncated || next != ""
+
+	return list, err
+}
+
+// ReferrersFrom is Referrers from the page that query asks for, which is empty
+// for the first one or the registry's own. next asks for what is left after so
+// many pages or bytes as are read at once, and is empty when nothing is.
+func (u *Upstream) ReferrersFrom(
+	ctx context.Context,
+	repo policy.Repository,
+	d digest.Digest,
+	query string,
+	limit int64,
+) (list oci.Referrers, next string, err error) {
 	at := u.at(repo, "referrers", d.String())
-	for page := 0; ; page++ {
-		if page == maxPages || limit <= 0 {
+	at.RawQuery = query
+	seen := map[string]bool{}
+	for full, empty := 0, 0; ; {
+		if full == maxPages || empty == maxEmptyPages || limit <= 0 {
+			list.Truncated = query == "" && full+empty == 0
+			return list, at.RawQuery, nil
+		}
+		if seen[at.RawQuery] { // a circle: all that it holds has been read
 			list.Truncated = true
-			return list, nil
+			return list, "", nil
+		}
+		seen[at.RawQuery] = true
+
+		page, err := u.referrers(ctx, repo, at, limit)
+		switch first := at.RawQuery == ""; {
+		case first && (noReferrers(err) || errors.Is(err, errNoIndex)):
+			return oci.Referrers{}, "", nil
+		case !first && full+empty > 0 && errors.Is(err, oci.ErrTooLarge):
+			return list, at.RawQuery, nil
+		case err != nil:
+			return oci.Referrers{}, "", err
 		}
 
-		resp, err := u.send(ctx, call{
-			method:    http.MethodGet,
-			url:       at,
-			operation: operationReferrers,
-			accept:    indexType,
-			repo:      repo,
-		}, http.StatusOK)
-		if page == 0 && noReferrers(err) {
-			return oci.Referrers{}, nil
-		}
-		if err != nil {
-			return oci.Referrers{}, err
-		}
-
-		if page == 0 && mediaType(resp) != indexType { // an old registry's front page, or an error page with a 200
-			discard(resp)
-			return oci.Referrers{}, nil
-		}
-
-		found, size, err := u.descriptors(ctx, resp, limit)
-		if page == 0 && errors.Is(err, errNoIndex) {
-			return oci.Referrers{}, nil
-		}
-		if err != nil {
-			return oci.Referrers{}, err
-		}
-
-		limit -= size
 		list.Supported = true
-		list.Descriptors = append(list.Descriptors, found...)
+		list.Descriptors = append(list.Descriptors, page.found...)
+		if limit -= page.size; len(page.found) > 0 {
+			full++
+		} else {
+			empty++
+		}
 
-		next, more, err := u.next(at, resp)
-		if err != nil {
-			return oci.Referrers{}, err
+		if page.next == "" {
+			list.Truncated = page.circle
+			return list, "", nil
 		}
-		if !more {
-			return list, nil
-		}
-		at = next
+		at.RawQuery = page.next
 	}
+}
+
+// referrersPage is one page of referrers.
+type referrersPage struct {
+	found []oci.Descriptor
+	size  int64  // in bytes
+	next  string // empty: the last one
+
+	circle bool // the list would begin anew
+}
+
+// referrers asks for one page. The error for a page that is no index wraps
+// errNoIndex.
+func (u *Upstream) referrers(
+	ctx context.Context,
+	repo policy.Repository,
+	at *url.URL,
+	limit int64,
+) (page referrersPage, err error) {
+	resp, err := u.send(ctx, call{
+		method:    http.MethodGet,
+		url:       at,
+		operation: operationReferrers,
+		accept:    indexType,
+		repo:      repo,
+	}, http.StatusOK)
+	if err != nil {
+		return referrersPage{}, err
+	}
+
+	if at.RawQuery == "" && mediaType(resp) != indexType { // an old registry's front page, or an error page with a 200
+		discard(resp)
+		return referrersPage{}, u.broken("%w", errNoIndex)
+	}
+
+	page.found, page.size, err = u.descriptors(ctx, resp, limit)
+	if err != nil {
+		return referrersPage{}, err
+	}
+	page.next, err = u.next(at, resp)
+	if errors.Is(err, errCircle) {
+		page.circle, err = true, nil
+	}
+
+	return page, err
 }
 
 // descriptors reads a page of referrers, and returns its size in bytes with them.
@@ -100,17 +151,29 @@ func (u *Upstream) descriptors(
 	}
 
 	var index struct {
-		Manifests *[]oci.Descriptor `json:"manifests"`
+		Manifests listed `json:"manifests"`
 	}
 	err = u.decode(ctx, b, &index)
 	if ctx.Err() != nil {
 		return nil, 0, err
 	}
-	if err != nil || index.Manifests == nil {
+	if err != nil || !index.Manifests.given {
 		return nil, 0, u.broken("%w", errNoIndex)
 	}
 
-	return *index.Manifests, int64(len(b)), nil
+	return index.Manifests.descriptors, int64(len(b)), nil
+}
+
+// listed is the list of an index. Programs in Go write an empty one as null.
+type listed struct {
+	given       bool
+	descriptors []oci.Descriptor
+}
+
+// UnmarshalJSON notes that the field is there, also as null.
+func (l *listed) UnmarshalJSON(b []byte) error {
+	l.given = true
+	return json.Unmarshal(b, &l.descriptors)
 }
 
 // noReferrers reports whether err is the answer of a registry without the API.
@@ -126,39 +189,4 @@ func noReferrers(err error) bool {
 	}
 
 	return false
-}
-
-// linkNext is a Link header to the next page (RFC 8288, as far as registries use
-// it).
-var linkNext = regexp.MustCompile(`^\s*<([^<>\s]{1,1000})>\s*;\s*rel="?next"?\s*$`)
-
-// next is the URL of the following page, which is on the same origin and under
-// the same path. A registry that links to anything else is broken.
-func (u *Upstream) next(at *url.URL, resp *http.Response) (*url.URL, bool, error) {
-	link := ""
-	for _, l := range resp.Header.Values("Link") {
-		if strings.Contains(l, "next") { // there are other links, such as a CDN's preload
-			link = l
-		}
-	}
-	if link == "" {
-		return nil, false, nil
-	}
-
-	match := linkNext.FindStringSubmatch(link)
-	if match == nil {
-		return nil, false, u.broken("its Link header is malformed")
-	}
-
-	next, err := at.Parse(match[1])
-	if err != nil || !sameOrigin(next, u.base) || next.Path != at.Path || next.User != nil {
-		return nil, false, u.broken("its next page is somewhere else")
-	}
-
-	return &url.URL{
-		Scheme:   at.Scheme,
-		Host:     at.Host,
-		Path:     at.Path,
-		RawQuery: next.RawQuery,
-	}, true, nil
 }

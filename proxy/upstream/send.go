@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -28,9 +29,9 @@ type call struct {
 // redirects. The caller closes the body. Errors are *oci.UpstreamError; an
 // answer whose status is not among the wanted ones is an error.
 func (u *Upstream) send(ctx context.Context, c call, wanted ...int) (*http.Response, error) {
-	resp, err := u.authorized(ctx, c)
+	resp, err := u.ask(ctx, c)
 	if err != nil {
-		return nil, u.fail(ctx, err)
+		return nil, err
 	}
 
 	if !slices.Contains(wanted, resp.StatusCode) {
@@ -38,12 +39,40 @@ func (u *Upstream) send(ctx context.Context, c call, wanted ...int) (*http.Respo
 		return nil, u.refused(c, resp)
 	}
 
-	if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" {
+	if e, plain := plainEncoding(resp.Header); !plain {
 		discard(resp)
 		return nil, u.broken("it answered with Content-Encoding %.20q, which was not asked for", e)
 	}
 
 	return resp, nil
+}
+
+// ask is send for every status. It begins the pause that a 429 asks for.
+func (u *Upstream) ask(ctx context.Context, c call) (*http.Response, error) {
+	if err := u.paused(c.lane()); err != nil {
+		return nil, err
+	}
+
+	resp, err := u.authorized(ctx, c)
+	if err != nil {
+		return nil, u.fail(ctx, err)
+	}
+	return resp, nil
+}
+
+// plainEncoding reports whether an answer's bytes are what they stand for. S3
+// keeps aws-chunked of an upload, whose framing is gone long since, for what it
+// sends.
+func plainEncoding(h http.Header) (encoding string, plain bool) {
+	encoding = strings.Join(h.Values("Content-Encoding"), ",")
+	for one := range strings.SplitSeq(encoding, ",") {
+		switch strings.ToLower(strings.TrimSpace(one)) {
+		case "", "identity", "aws-chunked":
+		default:
+			return encoding, false
+		}
+	}
+	return encoding, true
 }
 
 // authorized sends c with the header that worked last, and once more when the
@@ -55,30 +84,97 @@ func (u *Upstream) authorized(ctx context.Context, c call) (*http.Response, erro
 	}
 
 	resp, err := u.follow(ctx, c, header)
-	if err != nil || resp.StatusCode != http.StatusUnauthorized {
-		return resp, err
-	}
-
-	challenges := resp.Header.Values("WWW-Authenticate")
-	discard(resp)
-
-	header, err = u.tokens.respond(ctx, c.repo, challenges, header)
 	if err != nil {
 		return nil, err
 	}
-
-	resp, err = u.follow(ctx, c, header)
-	if err == nil && resp.StatusCode != http.StatusUnauthorized {
-		u.tokens.worked(header)
+	if resp.StatusCode == http.StatusUnauthorized {
+		if resp, header, err = u.meet(ctx, c, resp, header); err != nil {
+			return nil, err
+		}
 	}
 
-	return resp, err
+	// An expired password is refused with 403 by some (Amazon's), and with 401 by
+	// others. Where the source has a newer one, it is shown once.
+	refused := resp.StatusCode == http.StatusForbidden || resp.StatusCode == http.StatusUnauthorized
+	if refused && strings.HasPrefix(header, "Basic ") {
+		if fresh, ok := u.tokens.renewed(ctx, c.repo, header); ok {
+			discard(resp)
+			header = fresh
+			if resp, err = u.follow(ctx, c, header); err != nil {
+				return nil, err
+			}
+		}
+	}
+
+	if resp.StatusCode != http.StatusUnauthorized {
+		u.tokens.worked(header)
+	}
+	return resp, nil
+}
+
+// meet answers the challenge of a 401, and returns the answer to that with the
+// header it was given. tried was refused, if it is not empty.
+func (u *Upstream) meet(
+	ctx context.Context,
+	c call,
+	resp *http.Response,
+	tried string,
+) (answer *http.Response, header string, err error) {
+	challenges := parseChallenges(resp.Header.Values("WWW-Authenticate"))
+	discard(resp)
+
+	if tried != "" {
+		u.tokens.forget(c.repo, tried)
+	}
+	if tried != "" && !asksFor(challenges, tried) {
+		// Harbor asks for a password whoever shows a token that has ended, and for a
+		// token whoever shows nothing.
+		resp, err := u.follow(ctx, c, "")
+		if err != nil || resp.StatusCode != http.StatusUnauthorized {
+			return resp, "", err
+		}
+		challenges = parseChallenges(resp.Header.Values("WWW-Authenticate"))
+		discard(resp)
+	}
+	if len(challenges) == 0 {
+		challenges = u.ping(ctx)
+	}
+
+	header, err = u.tokens.respond(ctx, c.repo, challenges, tried)
+	if err != nil {
+		return nil, "", err
+	}
+	answer, err = u.follow(ctx, c, header)
+	return answer, header, err
+}
+
+// asksFor reports whether the challenges can be met by another header of the same
+// kind as tried, or by a token.
+func asksFor(challenges []challenge, tried string) bool {
+	_, bearer := challengeOf(challenges, "bearer")
+	_, basic := challengeOf(challenges, "basic")
+	return bearer || basic && strings.HasPrefix(tried, "Basic ")
+}
+
+// ping learns from /v2/ what a registry wants that refuses without a challenge
+// (distribution, "API Version Check").
+func (u *Upstream) ping(ctx context.Context) []challenge {
+	resp, err := u.follow(ctx, call{method: http.MethodGet, url: u.front(), operation: "ping"}, "")
+	if err != nil { // the refusal stands as it is
+		return nil
+	}
+	defer discard(resp)
+
+	if resp.StatusCode != http.StatusUnauthorized {
+		return nil
+	}
+	return parseChallenges(resp.Header.Values("WWW-Authenticate"))
 }
 
 // follow sends c and follows redirects. The Authorization header goes to the
 // registry's own origin, and to no other.
 func (u *Upstream) follow(ctx context.Context, c call, authorization string) (*http.Response, error) {
-	at := c.url
+	at, guest := c.url, guest{}
 	for range maxRedirects {
 		req, err := u.request(ctx, c, at)
 		if err != nil {
@@ -86,8 +182,11 @@ func (u *Upstream) follow(ctx context.Context, c call, authorization string) (*h
 		}
 
 		home := sameOrigin(at, u.base)
-		if home && authorization != "" {
+		switch {
+		case home && authorization != "":
 			req.Header.Set("Authorization", authorization)
+		case !home && guest.at != nil && sameOrigin(at, guest.at):
+			req.Header.Set("Authorization", guest.header)
 		}
 
 		resp, err := u.roundTrip(ctx, u.transport(at), req, c.operation)
@@ -95,10 +194,14 @@ func (u *Upstream) follow(ctx context.Context, c call, authorization string) (*h
 			return nil, err
 		}
 
-		// The challenge of another host is not the registry's, and gets none of its credentials.
 		if resp.StatusCode == http.StatusUnauthorized && !home {
-			discard(resp)
-			return nil, u.broken("the host it redirects to wants credentials")
+			if guest, err = u.asGuest(ctx, at, resp, guest); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if resp.StatusCode == http.StatusTooManyRequests && home {
+			u.pauses.note(c.lane(), retryAfter(resp), u.now())
 		}
 
 		if !isRedirect(resp.StatusCode) {
@@ -119,6 +222,31 @@ func (u *Upstream) follow(ctx context.Context, c call, authorization string) (*h
 	}
 
 	return nil, u.broken("it redirects more than %d times", maxRedirects)
+}
+
+// guest is what the gate shows a host to which the registry redirects and which
+// gives tokens to anybody.
+type guest struct {
+	at     *url.URL // nil: nothing
+	header string
+}
+
+// asGuest meets the challenge of a host to which the registry redirects: with a
+// token for anybody, never with the registry's credentials, and once.
+func (u *Upstream) asGuest(ctx context.Context, at *url.URL, resp *http.Response, before guest) (guest, error) {
+	challenges := parseChallenges(resp.Header.Values("WWW-Authenticate"))
+	discard(resp)
+
+	c, ok := challengeOf(challenges, "bearer")
+	if !ok || before.at != nil {
+		return guest{}, u.broken("the host it redirects to wants credentials")
+	}
+	fresh, err := u.guestToken(ctx, at, c)
+	var refused *realmRefusal
+	if errors.As(err, &refused) {
+		return guest{}, u.broken("the host it redirects to wants credentials")
+	}
+	return guest{at: at, header: fresh.header}, err
 }
 
 // request builds the request that c is at one stage of its redirects. No header

@@ -35,7 +35,7 @@ func TestRequestHeaders(t *testing.T) {
 			if _, err := u.Referrers(t.Context(), repo, someHash, plenty); err != nil {
 				t.Fatal(err)
 			}
-			if _, _, err := u.Tags(t.Context(), repo, "5", "", plenty); err != nil {
+			if _, _, err := u.Tags(t.Context(), repo, "n=5", plenty); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := blob(u, t.Context()); err != nil {

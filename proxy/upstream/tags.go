@@ -2,31 +2,26 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"net/http"
-	"net/url"
 
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify/oci"
 )
 
-// Tags returns a page of repo's tags in the registry's order. n and last are the
-// paging parameters of distribution's specification, empty if not given; next
-// holds those of the following page and is nil after the last one. At most limit
-// bytes are read.
+// Tags returns a page of repo's tags in the registry's order. query asks for one
+// page: it is empty for the first, or holds n and last of distribution's
+// specification, or is next of the page before, which is the registry's own and
+// handed back as it came. next is empty after the last page. At most limit bytes
+// are read.
 func (u *Upstream) Tags(
 	ctx context.Context,
 	repo policy.Repository,
-	n, last string,
+	query string,
 	limit int64,
-) (tags []string, next url.Values, err error) {
+) (tags []string, next string, err error) {
 	at := u.at(repo, "tags", "list")
-	query := url.Values{}
-	for key, value := range map[string]string{"n": n, "last": last} {
-		if value != "" {
-			query.Set(key, value)
-		}
-	}
-	at.RawQuery = query.Encode()
+	at.RawQuery = query
 
 	resp, err := u.send(ctx, call{
 		method:    http.MethodGet,
@@ -36,24 +31,19 @@ func (u *Upstream) Tags(
 		repo:      repo,
 	}, http.StatusOK)
 	if err != nil {
-		return nil, nil, err
+		return nil, "", err
 	}
 
 	tags, err = u.tags(ctx, resp, limit)
 	if err != nil {
-		return nil, nil, err
+		return nil, "", err
 	}
-
-	page, more, err := u.next(at, resp)
-	if err != nil || !more {
-		return tags, nil, err
+	next, err = u.next(at, resp)
+	if errors.Is(err, errCircle) && len(tags) == 0 { // so some end a list
+		return nil, "", nil
 	}
-
-	next = url.Values{}
-	for _, key := range []string{"n", "last"} {
-		if v := page.Query().Get(key); v != "" {
-			next.Set(key, v)
-		}
+	if err != nil {
+		return nil, "", err
 	}
 
 	return tags, next, nil
@@ -71,7 +61,7 @@ func (u *Upstream) tags(ctx context.Context, resp *http.Response, limit int64) (
 	}
 
 	var list struct {
-		Tags []string `json:"tags"`
+		Tags []*string `json:"tags"`
 	}
 	if err := u.decode(ctx, b, &list); err != nil {
 		if ctx.Err() != nil {
@@ -81,5 +71,12 @@ func (u *Upstream) tags(ctx context.Context, resp *http.Response, limit int64) (
 		return nil, u.broken("its list of tags is not JSON")
 	}
 
-	return list.Tags, nil
+	var tags []string
+	for _, tag := range list.Tags {
+		if tag != nil { // Nexus lists null now and then
+			tags = append(tags, *tag)
+		}
+	}
+
+	return tags, nil
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,63 +12,32 @@ import (
 func TestTags(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
-		name, n, last, body, link string
-		asked, want               string
-		next                      url.Values
+		name, query, body, link string
+		want, next              string
 	}{
-		{"all", "", "", `{"name":"acme/app","tags":["b","a"]}`, "", "/v2/acme/app/tags/list", "[b a]", nil},
-		{
-			"n and last are passed on",
-			"2",
-			"v1.0",
-			`{"tags":["x"]}`,
-			"",
-			"/v2/acme/app/tags/list?last=v1.0&n=2",
-			"[x]",
-			nil,
-		},
-		{
-			"they cannot add to the query",
-			"2&x=1",
-			"a=b&n=3#f",
-			`{"tags":[]}`,
-			"",
-			"/v2/acme/app/tags/list?last=a%3Db%26n%3D3%23f&n=2%26x%3D1",
-			"[]",
-			nil,
-		},
+		{"all", "", `{"name":"acme/app","tags":["b","a"]}`, "", "[b a]", ""},
+		{"a page", "last=v1.0&n=2", `{"tags":["x"]}`, "", "[x]", ""},
 		{
 			"next",
-			"2",
-			"",
+			"n=2",
 			`{"tags":["a","b"]}`,
 			`</v2/acme/app/tags/list?last=b&n=2>; rel="next"`,
-			"/v2/acme/app/tags/list?n=2",
 			"[a b]",
-			url.Values{"last": {"b"}, "n": {"2"}},
+			"last=b&n=2",
 		},
 		{
-			"next, only the spec's own parameters",
-			"2",
-			"",
+			"the registry's own token",
+			"n=2",
 			`{"tags":["a"]}`,
-			`<?last=b&n=2&next_page=zzz&token=` + mark + `>; rel="next"`,
-			"/v2/acme/app/tags/list?n=2",
+			`<?last=b&n=2&next_page=zzz%3D&token=` + mark + `>; rel="next"`,
 			"[a]",
-			url.Values{"last": {"b"}, "n": {"2"}},
+			"last=b&n=2&next_page=zzz%3D&token=" + mark,
 		},
-		{
-			"next after an escaped tag",
-			"1",
-			"",
-			`{"tags":["a"]}`,
-			`<?last=a%26b&n=1>; rel="next"`,
-			"/v2/acme/app/tags/list?n=1",
-			"[a]",
-			url.Values{"last": {"a&b"}, "n": {"1"}},
-		},
-		{"null", "", "", `{"tags":null}`, "", "/v2/acme/app/tags/list", "[]", nil},
-		{"none", "", "", `{}`, "", "/v2/acme/app/tags/list", "[]", nil},
+		{"after an escaped tag", "n=1", `{"tags":["a"]}`, `<?last=a%26b&n=1>; rel="next"`, "[a]", "last=a%26b&n=1"},
+		{"odd tokens", "a;b=%zz", `{"tags":["a"]}`, `<?a;b=%zz&x>; rel="next"`, "[a]", "a;b=%zz&x"},
+		{"null", "", `{"tags":null}`, "", "[]", ""},
+		{"null among them", "", `{"tags":["a",null,"b"]}`, "", "[a b]", ""},
+		{"none", "", `{}`, "", "[]", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -80,22 +48,26 @@ func TestTags(t *testing.T) {
 				}
 				_, _ = io.WriteString(w, tt.body)
 			})
-			tags, next, err := openBare(t, s.url, Auth{}).Tags(t.Context(), repo, tt.n, tt.last, plenty)
+			tags, next, err := openBare(t, s.url, Auth{}).Tags(t.Context(), repo, tt.query, plenty)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if fmt.Sprint(tags) != tt.want || next.Encode() != tt.next.Encode() || (next == nil) != (tt.next == nil) {
+			if fmt.Sprint(tags) != tt.want || next != tt.next {
 				t.Errorf("%q, next %v", tags, next)
 			}
-			if got := s.requests()[0].uri; got != tt.asked {
-				t.Errorf("asked for %s; want %s", got, tt.asked)
+			want := "/v2/acme/app/tags/list"
+			if tt.query != "" {
+				want += "?" + tt.query
+			}
+			if got := s.requests()[0].uri; got != want {
+				t.Errorf("asked for %s; want %s", got, want)
 			}
 		})
 	}
 	for _, body := range []string{``, `<html>`, `[]`, `{"tags":"a"}`, `{"tags":[1]}`, `{"tags":["a"`} {
 		t.Run(fmt.Sprintf("refused: %s", body), func(t *testing.T) {
 			s := serve(t, "http", "", always(200, nil, body))
-			tags, _, err := openBare(t, s.url, Auth{}).Tags(t.Context(), repo, "", "", plenty)
+			tags, _, err := openBare(t, s.url, Auth{}).Tags(t.Context(), repo, "", plenty)
 			wantUpstream(t, err, http.StatusBadGateway)
 			if len(tags) != 0 {
 				t.Errorf("%s: %q", body, tags)
@@ -122,14 +94,14 @@ func TestTagsPages(t *testing.T) {
 	})
 	u := openBare(t, s.url+"/hub", Auth{})
 	var got []string
-	query := url.Values{"n": {"2"}}
+	query := "n=2"
 	for range 10 {
-		tags, next, err := u.Tags(t.Context(), repo, query.Get("n"), query.Get("last"), plenty)
+		tags, next, err := u.Tags(t.Context(), repo, query, plenty)
 		if err != nil {
 			t.Fatal(err)
 		}
 		got = append(got, tags...)
-		if next == nil {
+		if next == "" {
 			break
 		}
 		query = next

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"net/http"
@@ -18,17 +19,24 @@ import (
 const (
 	maxTokens    = 4096 // repositories whose token is cached
 	tokenTimeout = 15 * time.Second
+
+	// basicFor is how long a registry that took a password is taken for one that
+	// wants no token: some change their mind with what they are shown.
+	basicFor = 5 * time.Minute
 )
 
 // tokens caches the Authorization headers that a registry accepts, one for each
-// repository.
+// repository and for what the gate had to show for it.
 type tokens struct {
 	up      *Upstream
 	flights singleflight.Group
 
-	mu    sync.Mutex
-	byKey map[string]token
-	basic bool // the registry itself takes Basic, for every repository
+	mu         sync.Mutex
+	byKey      map[string]token
+	latest     map[string]string // repository → the key of its newest token
+	basicUntil time.Time         // the registry itself takes Basic, for every repository
+	proven     credentials.Credentials
+	provenTill time.Time // a realm took them no longer ago than a token may live
 }
 
 type token struct {
@@ -36,22 +44,43 @@ type token struct {
 	until  time.Time
 }
 
-func newTokens(u *Upstream) *tokens { return &tokens{up: u, byKey: map[string]token{}} }
+func newTokens(u *Upstream) *tokens {
+	return &tokens{up: u, byKey: map[string]token{}, latest: map[string]string{}}
+}
+
+// key is whose token it is: of a repository, for what is shown for it. Of
+// credentials there is only a hash.
+func key(repo policy.Repository, shown credentials.Credentials) string {
+	if shown.Empty() {
+		return repo.Path
+	}
+	hash := sha256.Sum256([]byte(shown.Username + "\x00" + shown.Password + "\x00" + shown.IdentityToken))
+	return repo.Path + "\x00" + string(hash[:])
+}
 
 // cached is the Authorization header that worked last for repo, if there is one.
+// A token outlives credentials that cannot be read for the moment.
 func (t *tokens) cached(ctx context.Context, repo policy.Repository) (string, error) {
+	shown, err := t.up.auth.Get(ctx, repo)
+
 	t.mu.Lock()
-	known, basic := t.byKey[repo.Path], t.basic
-	t.mu.Unlock()
+	defer t.mu.Unlock()
 
-	if basic {
-		return t.basicHeader(ctx, repo)
+	now := time.Now()
+	at := t.latest[repo.Path]
+	if err == nil {
+		at = key(repo, shown)
 	}
+	known := t.byKey[at]
 
-	if time.Now().Before(known.until) {
+	switch {
+	case now.Before(t.basicUntil):
+		return basicOf(shown), err
+	case now.Before(known.until):
 		return known.header, nil
+	case err != nil && ctx.Err() != nil:
+		return "", err
 	}
-
 	return "", nil
 }
 
@@ -61,15 +90,20 @@ func (t *tokens) cached(ctx context.Context, repo policy.Repository) (string, er
 func (t *tokens) respond(
 	ctx context.Context,
 	repo policy.Repository,
-	challenges []string,
+	challenges []challenge,
 	tried string,
 ) (string, error) {
-	if params, ok := challengeOf(challenges, "Bearer"); ok {
-		return t.bearer(ctx, repo, params, tried)
+	if c, ok := challengeOf(challenges, "bearer"); ok {
+		return t.bearer(ctx, repo, c, tried)
 	}
 
-	if _, ok := challengeOf(challenges, "Basic"); ok {
+	if _, ok := challengeOf(challenges, "basic"); ok {
 		header, err := t.basicHeader(ctx, repo)
+		if err == nil && header != "" && header == tried {
+			if fresh, ok := t.renewed(ctx, repo, header); ok {
+				return fresh, nil
+			}
+		}
 		if err != nil || header == "" || header == tried {
 			return "", t.unauthorized(err)
 		}
@@ -84,9 +118,32 @@ func (t *tokens) respond(
 func (t *tokens) worked(header string) {
 	if strings.HasPrefix(header, "Basic ") {
 		t.mu.Lock()
-		t.basic = true
+		t.basicUntil = time.Now().Add(basicFor)
 		t.mu.Unlock()
 	}
+}
+
+// forget drops a header that the registry refuses: the token of repo, or that it
+// takes a password.
+func (t *tokens) forget(repo policy.Repository, header string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+
+	if strings.HasPrefix(header, "Basic ") {
+		t.basicUntil = time.Time{}
+	}
+	if at := t.latest[repo.Path]; t.byKey[at].header == header {
+		delete(t.byKey, at)
+		delete(t.latest, repo.Path)
+	}
+}
+
+// renewed is what is shown for repo once the source knows that header, a
+// password, was refused. ok is false when it is the same again.
+func (t *tokens) renewed(ctx context.Context, repo policy.Repository, header string) (fresh string, ok bool) {
+	t.up.auth.Refused()
+	fresh, err := t.basicHeader(ctx, repo)
+	return fresh, err == nil && fresh != "" && fresh != header
 }
 
 // unauthorized is the registry's 401 when there is nothing, or nothing else, to
@@ -96,43 +153,54 @@ func (t *tokens) unauthorized(err error) error {
 		err = errors.New("it wants credentials that the gate does not have")
 	}
 
-	return t.up.failure(http.StatusUnauthorized, err)
+	return t.up.refusal(http.StatusUnauthorized, err)
 }
 
 func (t *tokens) basicHeader(ctx context.Context, repo policy.Repository) (string, error) {
 	c, err := t.up.auth.Get(ctx, repo)
-	if err != nil || c.Username == "" {
-		return "", err
-	}
-
-	return basicAuth(c), nil
+	return basicOf(c), err
 }
 
-func basicAuth(c credentials.Credentials) string {
-	return "Basic " + base64.StdEncoding.EncodeToString([]byte(c.Username+":"+c.Password))
+// basicOf is the header that shows c, empty when c holds no password.
+func basicOf(c credentials.Credentials) string {
+	if c.Username == "" {
+		return ""
+	}
+	return basicAuth(c.Username, c.Password)
+}
+
+func basicAuth(user, password string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
 }
 
 // bearer returns a token for repo. Requests for one repository that arrive
 // meanwhile share one fetch, which the first caller's leaving does not end.
-func (t *tokens) bearer(ctx context.Context, repo policy.Repository, params, tried string) (string, error) {
+func (t *tokens) bearer(ctx context.Context, repo policy.Repository, c challenge, tried string) (string, error) {
+	shown, err := t.up.auth.Get(ctx, repo)
+	if err != nil {
+		return "", err
+	}
+	at := key(repo, shown)
+
 	t.mu.Lock()
-	known := t.byKey[repo.Path]
+	known := t.byKey[at]
 	t.mu.Unlock()
 
 	if known.header != "" && known.header != tried && time.Now().Before(known.until) {
 		return known.header, nil // another request has fetched it since
 	}
 
-	fetched := t.flights.DoChan(repo.Path, func() (any, error) {
+	fetched := t.flights.DoChan(at, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tokenTimeout)
 		defer cancel()
 
-		fresh, err := t.fetch(ctx, repo, params)
+		fresh, err := t.fetch(ctx, repo, c, shown)
 		if err != nil {
-			return "", err
+			return "", t.refusal(err, shown, tried != "")
 		}
 
-		t.keep(repo, fresh)
+		t.keep(repo, at, fresh)
+		t.prove(shown)
 
 		return fresh.header, nil
 	})
@@ -150,13 +218,46 @@ func (t *tokens) bearer(ctx context.Context, repo policy.Repository, params, tri
 }
 
 // keep caches a token. A full cache starts anew.
-func (t *tokens) keep(repo policy.Repository, fresh token) {
+func (t *tokens) keep(repo policy.Repository, at string, fresh token) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 
-	if len(t.byKey) >= maxTokens {
+	if len(t.byKey) >= maxTokens || len(t.latest) >= maxTokens {
 		clear(t.byKey)
+		clear(t.latest)
 	}
 
-	t.byKey[repo.Path] = fresh
+	t.byKey[at] = fresh
+	t.latest[repo.Path] = at
+}
+
+// prove notes credentials that a realm has taken.
+func (t *tokens) prove(shown credentials.Credentials) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+
+	t.proven, t.provenTill = shown, time.Now().Add(maxTokenTTL)
+}
+
+// refusal is a realm's 401 for what it means: credentials that were good for
+// another repository have no right to this one (403). When they were good for
+// this very repository before, they are good no longer.
+func (t *tokens) refusal(err error, shown credentials.Credentials, before bool) error {
+	var refused *realmRefusal
+	if !errors.As(err, &refused) {
+		return err
+	}
+
+	t.mu.Lock()
+	defer t.mu.Unlock()
+
+	proven := !shown.Empty() && t.proven == shown && time.Now().Before(t.provenTill)
+	if before {
+		t.proven, proven = credentials.Credentials{}, false
+	}
+	if refused.status == http.StatusForbidden || proven {
+		return t.up.refusal(http.StatusForbidden, err)
+	}
+	t.up.auth.Refused()
+	return t.unauthorized(err)
 }

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -15,38 +16,49 @@ import (
 	"github.com/pullgate/pullgate/policy"
 )
 
-// The scope is always pull of this repository, whatever the challenge says: a
-// registry cannot make the gate ask for push, or for another repository's token.
+// The scope is the challenge's where it names what to pull from, and otherwise
+// this repository's. It is never more than pull: a registry cannot make the gate
+// ask for the right to push.
 func TestTokenScope(t *testing.T) {
 	t.Parallel()
-	for _, scheme := range []string{"http", "https"} {
-		t.Run(scheme, func(t *testing.T) {
-			t.Parallel()
-			r := &tokenRegistry{}
-			s := serve(t, scheme, "", r.ServeHTTP)
-			u := openBare(t, s.url, basicCredentials(t))
-			mustManifest(t, u)
-			asked := s.to("/token")
-			if len(asked) != 1 {
-				t.Fatalf("%d token requests; want 1", len(asked))
-			}
-			at, err := url.ParseRequestURI(asked[0].uri)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got, want := at.Query()["scope"], "repository:acme/app:pull"; len(got) != 1 || got[0] != want {
-				t.Errorf("scope %q; want %q", got, want)
-			}
-			if got := at.Query()["service"]; len(got) != 1 || got[0] != "registry.example" {
-				t.Errorf("service %q", got)
-			}
-			if got := asked[0].header.Get("Authorization"); got != basicHeaderOf(testUser, testPassword) {
-				t.Errorf("Authorization %q", got)
-			}
-			if asked[0].method != http.MethodGet {
-				t.Errorf("method %s", asked[0].method)
-			}
-		})
+	for scope, want := range map[string]string{
+		"":                                      "repository:acme/app:pull",
+		"aws":                                   "repository:acme/app:pull",
+		"repository:acme/app:push":              "repository:acme/app:pull",
+		"repository:acme/app:pull,push":         "repository:acme/app:pull",
+		"repository:tenant/acme/app:pull":       "repository:tenant/acme/app:pull",
+		"repository(helm):acme/app:pull":        "repository(helm):acme/app:pull",
+		"repository:a:pull repository:b:pull,*": "repository:a:pull repository:b:pull",
+	} {
+		for _, scheme := range []string{"http", "https"} {
+			t.Run(scheme+" "+scope, func(t *testing.T) {
+				t.Parallel()
+				r := &tokenRegistry{scope: scope}
+				s := serve(t, scheme, "", r.ServeHTTP)
+				u := openBare(t, s.url, basicCredentials(t))
+				mustManifest(t, u)
+				asked := s.to("/token")
+				if len(asked) != 1 {
+					t.Fatalf("%d token requests; want 1", len(asked))
+				}
+				at, err := url.ParseRequestURI(asked[0].uri)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := at.Query()["scope"]; strings.Join(got, " ") != want {
+					t.Errorf("scope %q; want %q", got, want)
+				}
+				if got := at.Query()["service"]; len(got) != 1 || got[0] != "registry.example" {
+					t.Errorf("service %q", got)
+				}
+				if got := asked[0].header.Get("Authorization"); got != basicHeaderOf(testUser, testPassword) {
+					t.Errorf("Authorization %q", got)
+				}
+				if asked[0].method != http.MethodGet {
+					t.Errorf("method %s", asked[0].method)
+				}
+			})
+		}
 	}
 }
 
@@ -236,9 +248,46 @@ func TestTokenLifetime(t *testing.T) {
 		name, answer string
 		least, most  time.Duration // until it is not used any more
 	}{
-		{"not said: 60 s by the specification", `{"token":"t"}`, 40 * time.Second, 60 * time.Second},
-		{"zero", `{"token":"t","expires_in":0}`, 40 * time.Second, 60 * time.Second},
-		{"negative", `{"token":"t","expires_in":-5}`, 40 * time.Second, 60 * time.Second},
+		{"not said", `{"token":"t"}`, 4 * time.Minute, 5 * time.Minute},
+		{"null", `{"token":"t","expires_in":null}`, 4 * time.Minute, 5 * time.Minute},
+		{"zero", `{"token":"t","expires_in":0}`, 4 * time.Minute, 5 * time.Minute},
+		{"negative", `{"token":"t","expires_in":-5}`, 4 * time.Minute, 5 * time.Minute},
+		{"no number", `{"token":"t","expires_in":"soon"}`, 4 * time.Minute, 5 * time.Minute},
+		{"a list", `{"token":"t","expires_in":[1]}`, 4 * time.Minute, 5 * time.Minute},
+		{"not a number", `{"token":"t","expires_in":"NaN"}`, 4 * time.Minute, 5 * time.Minute},
+		{"infinite", `{"token":"t","expires_in":"+Inf"}`, 59 * time.Minute, time.Hour},
+		{"a text", `{"token":"t","expires_in":"300"}`, 280 * time.Second, 300 * time.Second},
+		{"a fraction", `{"token":"t","expires_in":300.75}`, 280 * time.Second, 301 * time.Second},
+		{"with an exponent", `{"token":"t","expires_in":3e2}`, 280 * time.Second, 300 * time.Second},
+		{"a fraction of a second", `{"token":"t","expires_in":0.5}`, 0, time.Second},
+		{
+			"issued long ago by another clock",
+			`{"token":"t","expires_in":300,"issued_at":"1999-01-01T00:00:00Z"}`,
+			280 * time.Second,
+			300 * time.Second,
+		},
+		{"a JWT of an hour", `{"token":"` + jwt(`{"iat":1000,"exp":4600}`) + `"}`, 4 * time.Minute, 5 * time.Minute},
+		{
+			"a JWT of a minute",
+			`{"access_token":"` + jwt(`{"iat":1000,"exp":1060}`) + `"}`,
+			40 * time.Second,
+			time.Minute,
+		},
+		{
+			"a JWT that ends before its answer says",
+			`{"token":"` + jwt(`{"iat":1000,"exp":1060}`) + `","expires_in":3600}`,
+			40 * time.Second,
+			time.Minute,
+		},
+		{
+			"a JWT without a beginning",
+			`{"token":"` + jwt(fmt.Sprintf(`{"exp":%d}`, time.Now().Unix()+60)) + `"}`,
+			40 * time.Second,
+			time.Minute,
+		},
+		{"a JWT that ended long ago", `{"token":"` + jwt(`{"exp":1060}`) + `"}`, 0, time.Second},
+		{"a JWT without an end", `{"token":"` + jwt(`{}`) + `"}`, 4 * time.Minute, 5 * time.Minute},
+		{"no JWT", `{"token":"a.b.c"}`, 4 * time.Minute, 5 * time.Minute},
 		{"300 s", `{"token":"t","expires_in":300}`, 280 * time.Second, 300 * time.Second},
 		{"1 s is kept less than that", `{"token":"t","expires_in":1}`, 0, time.Second},
 		{"a year is kept an hour", `{"token":"t","expires_in":31536000}`, 59 * time.Minute, time.Hour},
@@ -266,6 +315,11 @@ func TestTokenLifetime(t *testing.T) {
 			}
 		})
 	}
+}
+
+// jwt is an unsigned token with these claims.
+func jwt(claims string) string {
+	return "eyJhbGciOiJub25lIn0." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".c2ln"
 }
 
 func TestExpiredToken(t *testing.T) {
@@ -339,7 +393,8 @@ func TestTokenAnswers(t *testing.T) {
 		{"token is an object", `{"token":{"token":"` + mark + `"}}`, ""},
 		{"not JSON, a page", `<html>` + mark + `</html>`, ""},
 		{"cut short", `{"token":"` + mark, ""},
-		{"expires_in is a string", `{"token":"` + mark + `","expires_in":"soon"}`, ""},
+		{"expires_in is a string", `{"token":"abc","expires_in":"soon"}`, "Bearer abc"},
+		{"token is null, access_token not", `{"token":null,"access_token":"xyz"}`, "Bearer xyz"},
 		{"line break: a header of the registry's making", `{"token":"` + mark + `\r\nX-Evil: 1"}`, ""},
 		{"lone LF", `{"token":"` + mark + `\n"}`, ""},
 		{"NUL", `{"token":"` + mark + `\u0000"}`, ""},
@@ -406,7 +461,7 @@ func TestRealmStatuses(t *testing.T) {
 		want          string
 	}{
 		{realm: 401, status: 401},
-		{realm: 403, status: 401},
+		{realm: 403, status: 403},
 		{realm: 404, status: 503},
 		{realm: 429, status: 429, retryAfter: "30", want: "30"},
 		{realm: 429, status: 429, retryAfter: "soon\x00", want: ""},
@@ -423,7 +478,7 @@ func TestRealmStatuses(t *testing.T) {
 				t.Parallel()
 				s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
 					if q.URL.Path != "/token" {
-						challenge(w, bearer("http://"+q.Host+"/token"))
+						wants(w, bearer("http://"+q.Host+"/token"))
 						return
 					}
 					if tt.retryAfter != "" {
@@ -460,7 +515,7 @@ func TestRealmRedirect(t *testing.T) {
 					http.Redirect(w, q, thief.url+"/token", status)
 					return
 				}
-				challenge(w, bearer("http://"+q.Host+"/token"))
+				wants(w, bearer("http://"+q.Host+"/token"))
 			})
 			wantUpstream(t, manifestOf(t, openBare(t, s.url, basicCredentials(t))), http.StatusServiceUnavailable)
 			if n := len(thief.requests()); n != 0 {

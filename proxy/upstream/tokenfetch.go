@@ -2,12 +2,15 @@ package upstream
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,23 +19,28 @@ import (
 )
 
 const (
-	maxTokenAnswer  = 64 << 10         // bytes
-	defaultTokenTTL = 60 * time.Second // distribution's token specification
-	maxTokenTTL     = time.Hour
-	tokenMargin     = 10 * time.Second // a token is not used up to its very end
+	maxTokenAnswer = 64 << 10 // bytes
+	maxTokenTTL    = time.Hour
+	tokenMargin    = 10 * time.Second // a token is not used up to its very end
+
+	// defaultTokenTTL is for answers that do not say how long a token lives, as
+	// those of Quay, Azure and GitHub. Distribution's specification means 60 s; a
+	// token that ends sooner is refused, and then replaced.
+	defaultTokenTTL = 5 * time.Minute
 )
 
 // fetch gets a token for repo (distribution, "Token Authentication"). The
-// challenge names the realm; the scope is always pull of this repository,
-// whatever the challenge says.
-func (t *tokens) fetch(ctx context.Context, repo policy.Repository, params string) (token, error) {
-	values := challengeParams(params)
-	realm, err := t.realm(values["realm"])
-	if err != nil {
-		return token{}, err
-	}
-
-	shown, err := t.up.auth.Get(ctx, repo)
+// challenge names the realm and, where it names a repository to pull from, the
+// scope: behind a gateway only the token service knows the name by which it
+// knows the repository. Without one it is the repository that the gate asks for.
+// Whatever the challenge says, the token is for pulling.
+func (t *tokens) fetch(
+	ctx context.Context,
+	repo policy.Repository,
+	c challenge,
+	shown credentials.Credentials,
+) (token, error) {
+	realm, err := t.up.realm(t.up.base, c)
 	if err != nil {
 		return token{}, err
 	}
@@ -43,79 +51,150 @@ func (t *tokens) fetch(ctx context.Context, repo policy.Repository, params strin
 			realm.Host,
 		)
 	}
+	if err := t.up.paused(tokenLane); err != nil {
+		return token{}, err
+	}
 
-	req, err := tokenRequest(ctx, realm, values["service"], "repository:"+t.up.path(repo)+":pull", shown)
+	ask := tokenQuestion{
+		realm:   realm,
+		service: c.params["service"],
+		scope:   c.pullScope(),
+		shown:   shown,
+		lane:    tokenLane,
+	}
+	if ask.scope == "" {
+		ask.scope = "repository:" + t.up.path(repo) + ":pull"
+	}
+
+	fresh, err := t.up.askToken(ctx, ask)
+	if shown.IdentityToken != "" && ask.wantsGet(err) {
+		ask.byGet = true
+		fresh, err = t.up.askToken(ctx, ask)
+	}
+	return fresh, err
+}
+
+// guestToken is a token for anybody, of the realm that a host names to which the
+// registry redirects. The realm is on that host's own domain, and is shown none
+// of the registry's credentials.
+func (u *Upstream) guestToken(ctx context.Context, at *url.URL, c challenge) (token, error) {
+	realm, err := u.realm(at, c)
+	if err != nil {
+		return token{}, err
+	}
+	if !(realms{base: at}).allow(realm) {
+		return token{}, u.broken("the host it redirects to names a token realm on another domain, %s", realm.Host)
+	}
+
+	return u.askToken(ctx, tokenQuestion{
+		realm:   realm,
+		service: c.params["service"],
+		scope:   c.pullScope(),
+		lane:    "guest of " + realm.Host,
+	})
+}
+
+// tokenQuestion is what a realm is asked.
+type tokenQuestion struct {
+	realm          *url.URL
+	service, scope string // empty: left out
+	shown          credentials.Credentials
+	byGet          bool   // an identity token goes as a password
+	lane           string // that a 429 pauses
+}
+
+// realmRefusal is a realm's 401 or 403.
+type realmRefusal struct{ status int }
+
+func (r *realmRefusal) Error() string {
+	return fmt.Sprintf("its token realm answered %d %s", r.status, http.StatusText(r.status))
+}
+
+// wantsGet reports the answers of token services that take an identity token as
+// a password only: Google's says 404 to a POST, Artifactory's 401.
+func (q tokenQuestion) wantsGet(err error) bool {
+	var answered *realmStatus
+	var refused *realmRefusal
+	switch {
+	case errors.As(err, &refused):
+		return refused.status == http.StatusUnauthorized
+	case errors.As(err, &answered):
+		return slices.Contains([]int{
+			http.StatusBadRequest,
+			http.StatusNotFound,
+			http.StatusMethodNotAllowed,
+		}, answered.status)
+	}
+	return false
+}
+
+// realmStatus is a realm's answer that says nothing about credentials.
+type realmStatus struct {
+	realm  string
+	status int
+}
+
+func (r *realmStatus) Error() string {
+	return fmt.Sprintf("token realm %s answered %d %s", r.realm, r.status, http.StatusText(r.status))
+}
+
+// askToken sends one request to a realm. A round trip follows no redirect, so
+// that no other host gets the credentials.
+func (u *Upstream) askToken(ctx context.Context, q tokenQuestion) (token, error) {
+	req, err := q.request(ctx)
 	if err != nil {
 		return token{}, fmt.Errorf("build token request: %w", err)
 	}
 
-	req.Header.Set("User-Agent", t.up.agent)
+	req.Header.Set("User-Agent", u.agent)
 	req.Header.Set("Accept-Encoding", "identity")
 
-	// A round trip follows no redirect, so that no other host gets the credentials.
-	resp, err := t.up.obs.roundTrip(t.up.transport(realm), req, "token")
+	resp, err := u.obs.roundTrip(u.transport(q.realm), req, "token")
 	if err != nil {
 		return token{}, err
 	}
 	defer discard(resp)
 
-	if err := t.refusedToken(realm, resp); err != nil {
-		return token{}, err
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return parseToken(resp.Body)
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return token{}, &realmRefusal{status: resp.StatusCode}
+	case http.StatusTooManyRequests:
+		return token{}, u.limited(q.lane, resp, fmt.Errorf("its token realm answered %s", statusText(resp)))
 	}
-
-	return parseToken(resp.Body)
+	return token{}, &realmStatus{realm: q.realm.Host, status: resp.StatusCode}
 }
 
-// realm parses a challenge's realm. A registry with TLS has a realm with TLS.
-func (t *tokens) realm(text string) (*url.URL, error) {
-	realm, err := url.Parse(text)
+// realm parses the realm of a challenge that came from at. What speaks TLS has a
+// realm with TLS.
+func (u *Upstream) realm(at *url.URL, c challenge) (*url.URL, error) {
+	realm, err := url.Parse(c.params["realm"])
 	if err != nil || realm.Host == "" || realm.Scheme != "https" && realm.Scheme != "http" || realm.User != nil {
-		return nil, t.up.broken("its token realm is no URL")
+		return nil, u.broken("its token realm is no URL")
 	}
 
-	if realm.Scheme != "https" && t.up.base.Scheme == "https" {
-		return nil, t.up.broken("its token realm is not https")
+	if realm.Scheme != "https" && at.Scheme == "https" {
+		return nil, u.broken("its token realm is not https")
 	}
 
 	return realm, nil
 }
 
-// refusedToken turns a realm's answer into an error, unless its status is 200.
-func (t *tokens) refusedToken(realm *url.URL, resp *http.Response) error {
-	switch resp.StatusCode {
-	case http.StatusOK:
-		return nil
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return t.unauthorized(fmt.Errorf("its token realm answered %s", statusText(resp)))
-	case http.StatusTooManyRequests:
-		e := t.up.failure(resp.StatusCode, fmt.Errorf("its token realm answered %s", statusText(resp)))
-		e.RetryAfter = retryAfter(resp)
-
-		return e
-	}
-
-	return fmt.Errorf("token realm %s answered %s", realm.Host, statusText(resp))
-}
-
-// tokenRequest asks realm for a token: an identity token is posted as OAuth 2
-// wants it (what `docker login` stores for some registries), and everything else
-// is a GET, with a password if there is one.
-func tokenRequest(
-	ctx context.Context,
-	realm *url.URL,
-	service, scope string,
-	shown credentials.Credentials,
-) (*http.Request, error) {
-	if shown.IdentityToken != "" {
+// request asks a realm for a token: an identity token is posted as OAuth 2 wants
+// it (what `docker login` stores for some registries), and everything else is a
+// GET, with a password if there is one.
+func (q tokenQuestion) request(ctx context.Context) (*http.Request, error) {
+	if q.shown.IdentityToken != "" && !q.byGet {
 		form := url.Values{
 			"grant_type":    {"refresh_token"},
-			"refresh_token": {shown.IdentityToken},
-			"service":       {service},
-			"scope":         {scope},
+			"refresh_token": {q.shown.IdentityToken},
+			"service":       {q.service},
+			"scope":         {q.scope},
 			"client_id":     {"pullgate"},
 		}
 
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, realm.String(), strings.NewReader(form.Encode()))
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, q.realm.String(), strings.NewReader(form.Encode()))
 		if err != nil {
 			return nil, err
 		}
@@ -125,12 +204,14 @@ func tokenRequest(
 		return req, nil
 	}
 
-	at := *realm
+	at := *q.realm
 	query := at.Query()
-	if service != "" {
-		query.Set("service", service)
+	if q.service != "" {
+		query.Set("service", q.service)
 	}
-	query.Set("scope", scope)
+	if q.scope != "" {
+		query["scope"] = strings.Fields(q.scope) // several are parameters of their own
+	}
 	at.RawQuery = query.Encode()
 
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
@@ -138,19 +219,32 @@ func tokenRequest(
 		return nil, err
 	}
 
-	if shown.Username != "" {
-		req.Header.Set("Authorization", basicAuth(shown))
+	if header := q.password(); header != "" {
+		req.Header.Set("Authorization", header)
 	}
 
 	return req, nil
 }
 
+// password is how a realm is shown the credentials by GET; empty: there are none.
+func (q tokenQuestion) password() string {
+	if q.shown.IdentityToken == "" {
+		return basicOf(q.shown)
+	}
+
+	user := q.shown.Username
+	if user == "" {
+		user = "<token>" // what Docker's helpers call such a secret
+	}
+	return basicAuth(user, q.shown.IdentityToken)
+}
+
 // parseToken reads a realm's answer. No error quotes it: it may hold the token.
 func parseToken(body io.Reader) (token, error) {
 	var answer struct {
-		Token       string `json:"token"`
-		AccessToken string `json:"access_token"`
-		ExpiresIn   int64  `json:"expires_in"` // seconds
+		Token       string          `json:"token"`
+		AccessToken string          `json:"access_token"`
+		ExpiresIn   json.RawMessage `json:"expires_in"` // seconds
 	}
 	if err := json.NewDecoder(io.LimitReader(body, maxTokenAnswer)).Decode(&answer); err != nil {
 		return token{}, errors.New("the token answer is not JSON")
@@ -165,10 +259,47 @@ func parseToken(body io.Reader) (token, error) {
 		return token{}, errors.New("the token answer holds no token")
 	}
 
-	ttl := defaultTokenTTL
-	if answer.ExpiresIn > 0 {
-		ttl = time.Duration(min(answer.ExpiresIn, int64(maxTokenTTL/time.Second))) * time.Second
+	ttl := min(statedTTL(answer.ExpiresIn), ownTTL(text))
+	return token{header: "Bearer " + text, until: time.Now().Add(max(ttl-tokenMargin, ttl/2))}, nil
+}
+
+// statedTTL is how long a token lives by its answer's expires_in, which services
+// leave out, or send as a text or a fraction.
+func statedTTL(expiresIn json.RawMessage) time.Duration {
+	seconds, err := strconv.ParseFloat(strings.Trim(string(expiresIn), `"`), 64)
+	if err != nil || !(seconds > 0) {
+		return defaultTokenTTL
+	}
+	if seconds > maxTokenTTL.Seconds() {
+		return maxTokenTTL
+	}
+	return time.Duration(seconds * float64(time.Second))
+}
+
+// ownTTL is how long a token lives by its own word, where it is a JWT. It is not
+// verified: it can only make the gate ask for a new one sooner.
+func ownTTL(text string) time.Duration {
+	parts := strings.Split(text, ".")
+	if len(parts) != 3 {
+		return maxTokenTTL
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(parts[1], "="))
+	if err != nil {
+		return maxTokenTTL
 	}
 
-	return token{header: "Bearer " + text, until: time.Now().Add(max(ttl-tokenMargin, ttl/2))}, nil
+	var claims struct {
+		Expires float64 `json:"exp"` // seconds since 1970
+		Issued  float64 `json:"iat"`
+	}
+	if json.Unmarshal(payload, &claims) != nil || claims.Expires <= 0 {
+		return maxTokenTTL
+	}
+
+	from := claims.Issued // the service's clock, which may not be this machine's
+	if from <= 0 || from > claims.Expires {
+		from = float64(time.Now().Unix())
+	}
+	seconds := min(max(claims.Expires-from, 1), maxTokenTTL.Seconds())
+	return time.Duration(seconds * float64(time.Second))
 }

@@ -6,13 +6,13 @@ import (
 	"sync"
 )
 
-func challenge(w http.ResponseWriter, text string) {
+func wants(w http.ResponseWriter, text string) {
 	w.Header().Set("WWW-Authenticate", text)
 	w.WriteHeader(http.StatusUnauthorized)
 }
 
 func bearer(realm string) string {
-	return fmt.Sprintf(`Bearer realm="%s",service="registry.example",scope="repository:other/thing:pull,push"`, realm)
+	return fmt.Sprintf(`Bearer realm="%s",service="registry.example"`, realm)
 }
 
 // tokenRegistry is a registry that wants the token a realm hands out. realm ""
@@ -23,6 +23,7 @@ type tokenRegistry struct {
 	issued int
 	answer func(n int) string // the token answer's body; nil: a plain one
 	realm  string
+	scope  string // of its challenge
 }
 
 func (r *tokenRegistry) issue(w http.ResponseWriter) {
@@ -68,7 +69,11 @@ func (r *tokenRegistry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 			}
 			realm = scheme + "://" + q.Host + "/token"
 		}
-		challenge(w, bearer(realm))
+		text := bearer(realm)
+		if r.scope != "" {
+			text += `,scope="` + r.scope + `"`
+		}
+		wants(w, text)
 		return
 	}
 	sendManifest(w, someBytes)
@@ -86,7 +91,7 @@ func withToken(next http.HandlerFunc) http.HandlerFunc {
 		case q.URL.Path == "/token":
 			_, _ = w.Write([]byte(`{"token":"token-` + mark + `"}`))
 		case q.Header.Get("Authorization") != "Bearer token-"+mark:
-			challenge(w, bearer(scheme+"://"+q.Host+"/token"))
+			wants(w, bearer(scheme+"://"+q.Host+"/token"))
 		default:
 			next(w, q)
 		}

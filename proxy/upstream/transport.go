@@ -68,7 +68,38 @@ var errInternal = errors.New("refusing to follow the registry to an internal add
 
 // metadata are clouds' metadata services outside link-local space. With an HTTP
 // proxy (HTTPS_PROXY) it is the proxy that connects and has to refuse these.
-var metadata = []netip.Addr{netip.MustParseAddr("fd00:ec2::254"), netip.MustParseAddr("100.100.100.200")}
+var metadata = []netip.Addr{
+	netip.MustParseAddr("fd00:ec2::254"),   // Amazon
+	netip.MustParseAddr("100.100.100.200"), // Alibaba
+	netip.MustParseAddr("168.63.129.16"),   // Azure's wire server
+}
+
+// translated are prefixes whose addresses stand for an IPv4 address, by the
+// position of its first byte: NAT64 (RFC 6052, RFC 8215), 6to4 (RFC 3056), and
+// addresses that hold one for compatibility (RFC 4291).
+var translated = []struct {
+	prefix netip.Prefix
+	at     int
+}{
+	{netip.MustParsePrefix("64:ff9b::/96"), 12},
+	{netip.MustParsePrefix("64:ff9b:1::/48"), 12},
+	{netip.MustParsePrefix("2002::/16"), 2},
+	{netip.MustParsePrefix("::/96"), 12},
+}
+
+// reached are the addresses that a connection to ip reaches, or may reach through
+// a translator on its way.
+func reached(ip netip.Addr) []netip.Addr {
+	ip = ip.Unmap().WithZone("")
+	list := []netip.Addr{ip}
+	for _, t := range translated {
+		if t.prefix.Contains(ip) && ip != netip.IPv6Loopback() {
+			b := ip.As16()
+			list = append(list, netip.AddrFrom4([4]byte(b[t.at:t.at+4])))
+		}
+	}
+	return list
+}
 
 // refuseInternal returns errInternal for an address that a registry may not lead
 // the gate to, and for anything that is no ip:port.
@@ -78,10 +109,11 @@ func refuseInternal(address string, loopbackAllowed bool) error {
 		return errInternal
 	}
 
-	ip := at.Addr().Unmap().WithZone("")
-	if ip.IsLinkLocalUnicast() || slices.Contains(metadata, ip) || ip.IsUnspecified() || ip.IsMulticast() ||
-		ip.IsLoopback() && !loopbackAllowed {
-		return errInternal
+	for _, ip := range reached(at.Addr()) {
+		if ip.IsLinkLocalUnicast() || slices.Contains(metadata, ip) || ip.IsUnspecified() || ip.IsMulticast() ||
+			ip.IsLoopback() && !loopbackAllowed {
+			return errInternal
+		}
 	}
 
 	return nil

@@ -39,6 +39,19 @@ func TestRefuseInternal(t *testing.T) {
 		{"224.0.0.1:443", false, false},
 		{"100.100.100.200:80", false, false}, // metadata elsewhere than in link-local space
 		{"[::ffff:100.100.100.200]:80", false, false},
+		{"168.63.129.16:80", false, false},
+		{"168.63.129.16:32526", false, false},
+		{"[::ffff:168.63.129.16]:80", false, false},
+		{"[64:ff9b::169.254.169.254]:80", false, false}, // by the translator of an IPv6 network
+		{"[64:ff9b::a83f:8110]:80", false, false},
+		{"[64:ff9b::100.100.100.200]:80", false, false},
+		{"[64:ff9b::127.0.0.1]:80", false, true},
+		{"[64:ff9b::]:80", false, false},
+		{"[64:ff9b:1::169.254.169.254]:80", false, false},
+		{"[2002:a9fe:a9fe::1]:80", false, false},
+		{"[::169.254.169.254]:80", false, false},
+		{"[64:ff9b::93.184.216.34]:443", true, true}, // how such a network reaches every store without IPv6
+		{"[2002:5db8:d822::1]:443", true, true},
 		{"[fd00:ec2::254]:80", false, false},
 		{"[fd00:ec2::254%eth0]:80", false, false}, // the kernel ignores the zone of such an address
 		{"[::1%lo]:80", false, true},
@@ -114,7 +127,7 @@ func TestInternalAddresses(t *testing.T) {
 						http.Redirect(w, q, target+"/data", http.StatusFound)
 						return
 					}
-					challenge(w, bearer(target+"/token"))
+					wants(w, bearer(target+"/token"))
 				})
 				u := openBare(t, registry.url, Auth{})
 				u.direct.(*http.Transport).DialContext = finder(registry) // only the way to the registry is redirected

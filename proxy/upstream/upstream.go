@@ -12,7 +12,9 @@ import (
 	"net/http"
 	"net/url"
 	"runtime"
+	"slices"
 	"strings"
+	"time"
 
 	"go.opentelemetry.io/otel/metric"
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
@@ -26,12 +28,14 @@ import (
 // Config is the configuration of an Upstream.
 type Config struct {
 	Host      string      // familiar host, as image names carry it
-	URL       *url.URL    // nil: https://Host; its path is put before every repository
+	URL       *url.URL    // nil: https://Host; its path is put before every repository, from behind a segment v2 on
 	TLS       *tls.Config // nil: the system's roots
 	Auth      Auth
 	UserAgent string
 	Tracer    trace.TracerProvider // nil: no spans
 	Meter     metric.MeterProvider // nil: no metrics
+
+	Now func() time.Time // of the pauses that a registry asks for; nil: time.Now
 }
 
 // Auth is what the registry is shown, and which other hosts may see it.
@@ -63,6 +67,16 @@ func (c Config) Address() (*url.URL, error) {
 	return address, nil
 }
 
+// Prefix is what is put before every repository, without slashes at its ends.
+func (c Config) Prefix() string {
+	if c.URL == nil {
+		return ""
+	}
+
+	_, prefix := root(c.URL.Path)
+	return prefix
+}
+
 // maxReads bounds the answers of one registry that are held in memory at once.
 // Blobs that stream are not among them.
 const maxReads = 64
@@ -72,10 +86,14 @@ const maxReads = 64
 type Upstream struct {
 	host   string
 	base   *url.URL
+	api    string // path at which the API begins, ending in /v2/
+	prefix string // put before every repository, without slashes at its ends
 	agent  string
 	auth   credentials.Source
 	realms realms
 	tokens *tokens
+	pauses pauses
+	now    func() time.Time
 	direct http.RoundTripper // to the registry itself
 	away   http.RoundTripper // to hosts that the registry names: token realms, blob stores
 	obs    *observer
@@ -105,6 +123,10 @@ func New(c Config) (*Upstream, error) {
 		c.Meter = metricnoop.NewMeterProvider()
 	}
 
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+
 	obs, err := newObserver(c.Host, c.Tracer, c.Meter)
 	if err != nil {
 		return nil, err
@@ -117,16 +139,22 @@ func New(c Config) (*Upstream, error) {
 		auth:      c.Auth.Source,
 		realms:    realms{base: base, listed: c.Auth.Realms},
 		obs:       obs,
+		now:       c.Now,
 		reads:     make(chan struct{}, maxReads),
 		parses:    make(chan struct{}, runtime.GOMAXPROCS(0)),
 		lingering: make(chan struct{}, maxLingering),
 	}
 	u.open, u.shut = context.WithCancel(context.Background())
 	u.direct, u.away = transports(c.TLS, base)
+	u.api, u.prefix = root(base.Path)
 	u.tokens = newTokens(u)
 
 	return u, nil
 }
+
+// ImpliedPort is the port that the registry's name means when none is written:
+// that of its URL's scheme.
+func (u *Upstream) ImpliedPort() string { return policy.ImpliedPort(u.base.Scheme) }
 
 // Close closes idle connections and ends the requests whose answer is not needed
 // any more. Other requests that are under way go on.
@@ -139,10 +167,28 @@ func (u *Upstream) Close() {
 	}
 }
 
+// root parts the path of a registry's URL at its segment v2, where there is one:
+// that is where the API begins (…/api/docker/repo/v2/). Without one the API begins
+// at the host, and the whole path is put before every repository.
+func root(path string) (api, prefix string) {
+	path = strings.Trim(path, "/")
+	segments := strings.Split(path, "/")
+	if i := slices.Index(segments, "v2"); i >= 0 {
+		return "/" + strings.Join(segments[:i+1], "/") + "/", strings.Join(segments[i+1:], "/")
+	}
+
+	return "/v2/", path
+}
+
+// front is the URL of the API itself.
+func (u *Upstream) front() *url.URL {
+	return &url.URL{Scheme: u.base.Scheme, Host: u.base.Host, Path: u.api}
+}
+
 // path is the repository's path on this registry.
 func (u *Upstream) path(repo policy.Repository) string {
-	if prefix := strings.Trim(u.base.Path, "/"); prefix != "" {
-		return prefix + "/" + repo.Path
+	if u.prefix != "" {
+		return u.prefix + "/" + repo.Path
 	}
 
 	return repo.Path
@@ -151,11 +197,9 @@ func (u *Upstream) path(repo policy.Repository) string {
 // at is the URL of a part of repo, such as kind "manifests" with reference
 // "latest".
 func (u *Upstream) at(repo policy.Repository, kind, reference string) *url.URL {
-	return &url.URL{
-		Scheme: u.base.Scheme,
-		Host:   u.base.Host,
-		Path:   "/v2/" + u.path(repo) + "/" + kind + "/" + reference,
-	}
+	at := u.front()
+	at.Path += u.path(repo) + "/" + kind + "/" + reference
+	return at
 }
 
 // String names the upstream without the password that its URL may hold.

@@ -64,8 +64,8 @@ func TestBadKeys(t *testing.T) {
 		"folder":  {dir, "a password", "is a folder"},
 	} {
 		out, err := runEnv(t, row.password, binary(t), "sign", "--key", row.key, registry+"/team/app:v1")
-		if exitCode(t, err) != 1 || !strings.Contains(out, row.want) || !strings.Contains(out, filepath.Base(row.key)) {
-			t.Errorf("%s: exit %d, want 1 and %q:\n%s", name, exitCode(t, err), row.want, out)
+		if exitCode(t, err) != 2 || !strings.Contains(out, row.want) || !strings.Contains(out, filepath.Base(row.key)) {
+			t.Errorf("%s: exit %d, want 2 and %q:\n%s", name, exitCode(t, err), row.want, out)
 		}
 	}
 	t.Run("somebody else's", func(t *testing.T) {
@@ -76,11 +76,11 @@ func TestBadKeys(t *testing.T) {
 		}
 		n.write(t, "/var/lib/team.key", string(text)) // root's, mode 0600
 		out, err := n.as(t, "65534").run(t, binary(t), "sign", "--key", "/var/lib/team.key", registry+"/team/app:v1")
-		if exitCode(t, err) != 1 || !strings.Contains(out, "sign as who may read it") {
+		if exitCode(t, err) != 2 || !strings.Contains(out, "sign as who may read it") {
 			t.Errorf("exit %d:\n%s", exitCode(t, err), out)
 		}
 		out, err = n.as(t, "65534").run(t, binary(t), "generate-key-pair", "--output", "/var/lib/mine")
-		if exitCode(t, err) != 1 || !strings.Contains(out, "choose another --output") {
+		if exitCode(t, err) != 2 || !strings.Contains(out, "choose another --output") {
 			t.Errorf("exit %d:\n%s", exitCode(t, err), out)
 		}
 	})
@@ -228,8 +228,8 @@ func TestBadNodes(t *testing.T) {
 		{[]string{"podman", "--gate", gate, "--write", hosts}, "write node configuration"},
 	} {
 		out, err := run(t, binary(t), append([]string{"node-config"}, row.args...)...)
-		if exitCode(t, err) != 1 || !strings.Contains(out, row.want) {
-			t.Errorf("%v: exit %d, want 1 and %q:\n%s", row.args, exitCode(t, err), row.want, out)
+		if exitCode(t, err) != 2 || !strings.Contains(out, row.want) {
+			t.Errorf("%v: exit %d, want 2 and %q:\n%s", row.args, exitCode(t, err), row.want, out)
 		}
 	}
 	if text, err := os.ReadFile(hosts); err != nil || strings.Contains(string(text), gate) {

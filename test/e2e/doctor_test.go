@@ -92,11 +92,11 @@ func TestDoctorCannotTell(t *testing.T) {
 			},
 			{
 				[]string{"rkt", "--gate", "http://" + g.addr, "--canary", shelfCanary},
-				1,
+				2,
 				`"rkt" is not known; doctor knows`,
 			},
-			{[]string{"podman"}, 1, "give --gate and --canary, or --config"},
-			{[]string{"podman", "--gate", g.addr, "--canary", shelfCanary}, 1, "write http://127.0.0.1:5000"},
+			{[]string{"podman"}, 2, "give --gate and --canary, or --config"},
+			{[]string{"podman", "--gate", g.addr, "--canary", shelfCanary}, 2, "write http://127.0.0.1:5000"},
 		} {
 			out, err := run(t, binary(t), append([]string{"doctor"}, row.args...)...)
 			if exitCode(t, err) != row.exit || !strings.Contains(out, row.want) {

@@ -174,11 +174,14 @@ type Layer struct {
 
 // Artifact is what PushArtifact makes.
 type Artifact struct {
+	MediaType  string // default: an OCI image manifest's
 	Type       string // artifactType
 	ConfigType string // default: the empty type
 	Config     []byte // default: {}
 	Layers     []Layer
 	Subject    digest.Digest // what the referrers API lists it for; empty: nothing
+
+	Annotations map[string]string // which the referrers API lists, too
 }
 
 // PushArtifact pushes an artifact and, if it has a subject, lists it in the
@@ -190,11 +193,15 @@ func (r *Registry) PushArtifact(repo, tag string, a Artifact) digest.Digest {
 	if a.Config == nil {
 		a.Config = []byte("{}")
 	}
+	if a.MediaType == "" {
+		a.MediaType = ImageType
+	}
 	m := Manifest{
 		SchemaVersion: 2,
-		MediaType:     ImageType,
+		MediaType:     a.MediaType,
 		ArtifactType:  a.Type,
 		Layers:        []Descriptor{},
+		Annotations:   a.Annotations,
 	}
 	m.Config = Descriptor{MediaType: a.ConfigType, Digest: r.PushBlob(repo, a.Config), Size: len(a.Config)}
 	for _, l := range a.Layers {
@@ -216,16 +223,17 @@ func (r *Registry) PushArtifact(repo, tag string, a Artifact) digest.Digest {
 		m.Subject = &Descriptor{MediaType: of.mediaType, Digest: a.Subject, Size: len(of.body)}
 	}
 	body := encode(m)
-	d := r.PushRaw(repo, tag, ImageType, body)
+	d := r.PushRaw(repo, tag, a.MediaType, body)
 	if a.Subject != "" {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		key := repo + "@" + a.Subject.String()
 		r.attached[key] = append(r.attached[key], reference{
-			MediaType:    ImageType,
+			MediaType:    a.MediaType,
 			Digest:       d,
 			Size:         len(body),
 			ArtifactType: a.Type,
+			Annotations:  a.Annotations,
 		})
 	}
 	return d

@@ -56,6 +56,12 @@ func change(name string, where Match, how func(q Request, a *Answer)) Trick {
 	}}
 }
 
+// Change is a trick of a test's own: how changes the answers to requests of one
+// kind.
+func Change(kind Kind, how func(q Request, a *Answer)) Trick {
+	return change("a test's own", Is(kind), how)
+}
+
 var zeroDigest = "sha256:" + strings.Repeat("0", 64)
 
 // The tricks that need nothing to be told. Each names where it is played by
@@ -77,6 +83,10 @@ var (
 		content,
 		func(_ Request, a *Answer) { a.Header.Del("Docker-Content-Digest") },
 	)
+	// HangUp closes the connection without an answer.
+	HangUp = Trick{"hang up", Any, func(*Registry, http.ResponseWriter, *http.Request, Request, *Answer) bool {
+		panic(http.ErrAbortHandler)
+	}}
 	// FlipBlob changes one bit of a blob.
 	FlipBlob = change("flip a blob's bit", Is(Blobs), func(_ Request, a *Answer) {
 		if len(a.Body) > 0 && a.Status < 300 {

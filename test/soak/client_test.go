@@ -352,7 +352,7 @@ func (c *clients) holdDenied(a *answer, possible []revision) {
 				Code   string
 				Detail struct {
 					Digest  digest.Digest
-					Reasons []struct{ Reason string }
+					Reasons []string
 				}
 			}
 		}
@@ -371,7 +371,7 @@ func (c *clients) holdDenied(a *answer, possible []revision) {
 				return
 			}
 		}
-		if len(detail.Reasons) > 0 && detail.Reasons[0].Reason == "unknown_part" {
+		if len(detail.Reasons) > 0 && detail.Reasons[0] == "unknown_part" {
 			c.counts.unknown.Add(1)
 		}
 	} else if a.moves() {

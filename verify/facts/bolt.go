@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync/atomic"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -22,13 +23,22 @@ import (
 type Bolt struct {
 	db       *bolt.DB
 	maxBytes int64
-	rotated  atomic.Uint64 // generations begun by this process
+	held     *holdings
+
+	asked   chan asked    // of what is to be forgotten soon, to be kept for longer
+	closing chan struct{} // closed by Close
+	close   sync.Once
+	keeping sync.WaitGroup
 }
 
 var _ Store = (*Bolt)(nil)
 
 // stateVersion names the format of the file: its buckets, keys and records.
-const stateVersion = "2"
+const stateVersion = "3"
+
+// formerVersion had two generations of all repositories together. What it holds
+// is dropped: it is learned again.
+const formerVersion = "2"
 
 // fileName is the state file in its folder.
 const fileName = "facts.db"
@@ -57,10 +67,21 @@ func OpenBolt(dir string, maxBytes int64) (*Bolt, error) {
 	}
 	db.MaxBatchDelay = time.Millisecond // a lone pull waits no longer for company
 
+	b := &Bolt{
+		db:       db,
+		maxBytes: maxBytes,
+		asked:    make(chan asked, maxAsked),
+		closing:  make(chan struct{}),
+	}
 	if err := prepare(db, file); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &Bolt{db: db, maxBytes: maxBytes}, nil
+	if b.held, err = readHoldings(db); err != nil {
+		return nil, errors.Join(fmt.Errorf("read state %s: %w", file, err), db.Close())
+	}
+
+	b.keeping.Go(b.keepAsked)
+	return b, nil
 }
 
 // prepare checks the version of the state and creates what is missing.
@@ -70,45 +91,86 @@ func prepare(db *bolt.DB, file string) error {
 		if err != nil {
 			return err
 		}
-		if v := meta.Get(versionKey); v != nil && string(v) != stateVersion {
+		version := string(meta.Get(versionKey))
+		switch version {
+		case "", stateVersion:
+		case formerVersion:
+			for _, g := range []string{"generation-0", "generation-1"} {
+				err := tx.DeleteBucket([]byte(g))
+				if err != nil && !errors.Is(err, bolterrors.ErrBucketNotFound) {
+					return err
+				}
+			}
+		default:
 			return fmt.Errorf(
-				"state %s has format %q, this pullgate knows %q; move it away to start afresh", file, v, stateVersion)
+				"state %s has format %q, this pullgate knows %q; move it away to start afresh",
+				file, version, stateVersion)
 		}
 
-		for _, g := range generations {
-			if err := createGeneration(tx, g); err != nil {
-				return err
-			}
+		if _, err := tx.CreateBucketIfNotExists(repositoriesBucket); err != nil {
+			return err
 		}
 		return meta.Put(versionKey, []byte(stateVersion))
 	})
 }
 
-// Close releases the state file.
-func (b *Bolt) Close() error { return b.db.Close() }
+// readHoldings reads how much of the state each repository holds.
+func readHoldings(db *bolt.DB) (*holdings, error) {
+	h := &holdings{by: map[policy.Repository]*holding{}}
+	err := db.View(func(tx *bolt.Tx) error {
+		all := tx.Bucket(repositoriesBucket)
+		return all.ForEachBucket(func(name []byte) error {
+			host, path, _ := strings.Cut(string(name), "/")
+			repo := policy.Repository{Host: host, Path: path}
+			r := repository{bucket: all.Bucket(name)}
+			h.set(repo, r.size())
+			h.use(repo, time.Unix(int64(r.number(usedKey)), 0))
+			return nil
+		})
+	})
+	return h, err
+}
 
-// Epoch implements Store: it counts generations.
-func (b *Bolt) Epoch(context.Context) uint64 { return b.rotated.Load() + 1 }
+// Close releases the state file.
+func (b *Bolt) Close() error {
+	b.close.Do(func() { close(b.closing) })
+	b.keeping.Wait()
+	return b.db.Close()
+}
+
+// Epoch implements Store.
+func (b *Bolt) Epoch(_ context.Context, repo policy.Repository) uint64 {
+	return b.held.use(repo, time.Now())
+}
 
 // Learn implements Store. Facts that are learned at once share a write.
-func (b *Bolt) Learn(ctx context.Context, f Fact) (Learned, error) {
+func (b *Bolt) Learn(_ context.Context, f Fact) (Learned, error) {
 	var wrote *writer
 	err := b.db.Batch(func(tx *bolt.Tx) error { // which may run this more than once
-		w, err := newWriter(tx, b.maxBytes)
-		if err != nil {
-			return err
+		wrote = &writer{
+			tx:    tx,
+			limit: b.maxBytes / fill,
+			held:  b.held,
+			now:   time.Now(),
 		}
-		wrote = w
-		return w.fact(f)
+		return wrote.fact(f)
 	})
 	if err != nil {
 		return Learned{}, err
 	}
+	return Learned{Epoch: wrote.epoch, PushedOut: wrote.pushedOut}, nil
+}
 
-	if wrote.rotated {
-		b.rotated.Add(1)
-	}
-	return Learned{Epoch: b.Epoch(ctx), PushedOut: wrote.pushedOut}, nil
+// Indexes implements Store.
+func (b *Bolt) Indexes(_ context.Context, repo policy.Repository) (list []digest.Digest, err error) {
+	err = b.db.View(func(tx *bolt.Tx) error {
+		r, ok, err := repositoryIn(tx, repo)
+		if ok {
+			list = r.indexes()
+		}
+		return err
+	})
+	return list, err
 }
 
 // Parents implements Store.
@@ -119,9 +181,13 @@ func (b *Bolt) Parents(
 	d digest.Digest,
 ) ([]digest.Digest, error) {
 	var list []digest.Digest
-	err := b.read(parentsBucket, partKey(repo, kind, d), func(record []byte) {
+	elder, err := b.read(repo, partKey(kind, d), func(record []byte) {
 		list = decodeDigests(record)
 	})
+	b.held.use(repo, time.Now())
+	if elder {
+		b.keep(asked{repo, kind, d})
+	}
 	return list, err
 }
 
@@ -131,10 +197,16 @@ func (b *Bolt) Manifest(
 	repo policy.Repository,
 	d digest.Digest,
 ) (m oci.Manifest, ok bool, err error) {
-	err = b.read(manifestsBucket, imageKey(repo, d), func(record []byte) {
+	_, err = b.read(repo, imageKey(manifestRecord, d), func(record []byte) {
 		m, ok = decodeManifest(record, d)
 	})
 	return m, ok, err
+}
+
+// Seen implements Store.
+func (b *Bolt) Seen(_ context.Context, repo policy.Repository, d digest.Digest) (at time.Time, err error) {
+	_, err = b.read(repo, imageKey(seenRecord, d), func(record []byte) { at = decodeTime(record) })
+	return at, err
 }
 
 // Evidence implements Store.
@@ -146,11 +218,32 @@ func (b *Bolt) Evidence(
 	maxAge time.Duration,
 ) ([]Signature, error) {
 	var e Evidence
-	err := b.read(signaturesBucket, imageKey(repo, d), func(record []byte) {
+	_, err := b.read(repo, imageKey(signaturesRecord, d), func(record []byte) {
 		e = decodeEvidence(record)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return e.within(now, maxAge), nil
+}
+
+// read hands the record under key to use; nil when there is none. The bytes are
+// good only inside use. elder means that the record will be forgotten first.
+func (b *Bolt) read(repo policy.Repository, key []byte, use func(record []byte)) (elder bool, err error) {
+	err = b.db.View(func(tx *bolt.Tx) error {
+		r, ok, err := repositoryIn(tx, repo)
+		if err != nil {
+			return err
+		}
+
+		var record []byte
+		if ok {
+			if record, elder, err = r.find(key); err != nil {
+				return err
+			}
+		}
+		use(record)
+		return nil
+	})
+	return elder, err
 }

@@ -52,10 +52,14 @@ func (b *Bolt) mustLearn(t *testing.T, f Fact) Learned {
 }
 
 // write puts a record into the younger generation of a fresh state.
-func (b *Bolt) write(t *testing.T, bucket, key, record []byte) {
+func (b *Bolt) write(t *testing.T, key, record []byte) {
 	t.Helper()
 	err := b.db.Update(func(tx *bolt.Tx) error {
-		return tx.Bucket(generations[0]).Bucket(bucket).Put(key, record)
+		r, err := createRepository(tx, testRepo)
+		if err != nil {
+			return err
+		}
+		return r.bucket.Bucket(generations[0]).Put(key, record)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -126,6 +130,14 @@ func TestClosed(t *testing.T) {
 			_, err := b.Learn(t.Context(), indexOf(0, d))
 			return err
 		},
+		"indexes": func() error {
+			_, err := b.Indexes(t.Context(), testRepo)
+			return err
+		},
+		"seen": func() error {
+			_, err := b.Seen(t.Context(), testRepo, d)
+			return err
+		},
 		"parents": func() error {
 			_, err := b.Parents(t.Context(), testRepo, PartManifest, d)
 			return err
@@ -179,6 +191,34 @@ func TestForeignVersion(t *testing.T) {
 	}
 }
 
+// TestFormerVersion: a state of the version before is begun afresh. What it held
+// is learned again.
+func TestFormerVersion(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	b := openBolt(t, dir, 1<<20)
+	err := b.db.Update(func(tx *bolt.Tx) error {
+		if _, err := tx.CreateBucket([]byte("generation-0")); err != nil {
+			return err
+		}
+		return tx.Bucket(metaBucket).Put(versionKey, []byte(formerVersion))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	for range 2 { // and is of this version then
+		b = openBolt(t, dir, 1<<20)
+		b.mustLearn(t, indexOf(0, digest.FromString("child")))
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestPoisonedManifest: a state that holds other bytes under a digest returns
 // none.
 func TestPoisonedManifest(t *testing.T) {
@@ -193,7 +233,7 @@ func TestPoisonedManifest(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := digest.FromString(row.truth)
-			b.write(t, manifestsBucket, imageKey(testRepo, d), []byte(row.record))
+			b.write(t, imageKey(manifestRecord, d), []byte(row.record))
 			if m, ok, err := b.Manifest(t.Context(), testRepo, d); ok || err != nil || m.Bytes != nil {
 				t.Fatalf("%q, ok=%v err=%v", m.Bytes, ok, err)
 			}
@@ -205,11 +245,14 @@ func TestPoisonedManifest(t *testing.T) {
 func TestMissingBuckets(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]func(tx *bolt.Tx) error{
-		"generation": func(tx *bolt.Tx) error { return tx.DeleteBucket(generations[0]) },
-		"records":    func(tx *bolt.Tx) error { return tx.Bucket(generations[0]).DeleteBucket(parentsBucket) },
+		"repositories": func(tx *bolt.Tx) error { return tx.DeleteBucket(repositoriesBucket) },
+		"generation": func(tx *bolt.Tx) error {
+			return tx.Bucket(repositoriesBucket).Bucket(repositoryKey(testRepo)).DeleteBucket(generations[0])
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := openBolt(t, t.TempDir(), 1<<20)
+			b.mustLearn(t, indexOf(0, digest.FromString("known")))
 			if err := b.db.Update(damage); err != nil {
 				t.Fatal(err)
 			}
@@ -265,7 +308,7 @@ func TestGenerations(t *testing.T) {
 	if got, err := b.Parents(t.Context(), testRepo, PartManifest, first); err != nil || len(got) != 0 {
 		t.Errorf("what was used once long ago is still there: %v %v", got, err)
 	}
-	if now := b.Epoch(t.Context()); now == before.Epoch {
+	if now := b.Epoch(t.Context(), testRepo); now == before.Epoch {
 		t.Errorf("the epoch is %d still, though facts were forgotten", now)
 	}
 }
@@ -294,5 +337,173 @@ func TestElderParents(t *testing.T) {
 	}
 	if _, ok, err := b.Manifest(t.Context(), testRepo, elder.Manifest.Digest); !ok || err != nil {
 		t.Errorf("a manifest of the elder generation: %v, %v; want it", ok, err)
+	}
+}
+
+// junkOf is a fact of another repository, of about 10 KiB.
+func junkOf(repo string, i int) Fact {
+	f := indexOf(10<<10, digest.FromString(fmt.Sprint(repo, i)))
+	f.Repository = policy.Repository{Host: "r.example", Path: repo}
+	return f
+}
+
+// TestJunk: what one repository learns does not push out what another has, and
+// many do not push out what is asked for.
+func TestJunk(t *testing.T) {
+	t.Parallel()
+	const limit = 1 << 20
+	child := digest.FromString("child")
+	open := func(t *testing.T) *Bolt {
+		t.Helper()
+		b := openBolt(t, t.TempDir(), limit)
+		b.db.NoSync = true // nothing here survives a crash
+		b.mustLearn(t, indexOf(0, child))
+		return b
+	}
+	known := func(t *testing.T, b *Bolt) bool {
+		t.Helper()
+		got, err := b.Parents(t.Context(), testRepo, PartManifest, child)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(got) == 1
+	}
+
+	t.Run("one repository", func(t *testing.T) { // the other is not even asked for
+		t.Parallel()
+		b := open(t)
+		epoch := b.Epoch(t.Context(), testRepo)
+		for i := range 500 {
+			b.mustLearn(t, junkOf("junk", i))
+		}
+		if !known(t, b) || b.Epoch(t.Context(), testRepo) != epoch {
+			t.Error("what one repository learned has pushed out another's")
+		}
+	})
+
+	t.Run("many repositories", func(t *testing.T) {
+		t.Parallel()
+		b := open(t)
+		for i := range 500 {
+			b.mustLearn(t, junkOf(fmt.Sprint("junk", i), i))
+			if i%10 == 0 && !known(t, b) {
+				t.Fatalf("what is asked for is forgotten after %d repositories", i)
+			}
+		}
+		got, err := b.Indexes(t.Context(), policy.Repository{Host: "r.example", Path: "junk1"})
+		if err != nil || len(got) > 0 {
+			t.Errorf("500 repositories fit into %d bytes: %v, %v", limit, got, err)
+		}
+	})
+
+	t.Run("many repositories, forgotten", func(t *testing.T) {
+		t.Parallel()
+		b := open(t)
+		epoch := b.Epoch(t.Context(), testRepo)
+		for i := range 500 {
+			b.mustLearn(t, junkOf(fmt.Sprint("junk", i), i))
+		}
+		if !known(t, b) && b.Epoch(t.Context(), testRepo) == epoch {
+			t.Error("facts are forgotten, and the epoch is the same")
+		}
+		again := b.mustLearn(t, indexOf(0, child))
+		if !known(t, b) || again.Epoch == epoch || again.Epoch != b.Epoch(t.Context(), testRepo) {
+			t.Errorf("learned again in epoch %d, after %d", again.Epoch, epoch)
+		}
+	})
+
+	t.Run("size", func(t *testing.T) {
+		t.Parallel()
+		dir := t.TempDir()
+		b := openBolt(t, dir, limit)
+		b.db.NoSync = true
+		for i := range 600 {
+			b.mustLearn(t, junkOf(fmt.Sprint("junk", i%7), i))
+			b.mustLearn(t, junkOf(fmt.Sprint("other", i), i))
+		}
+		info, err := os.Stat(filepath.Join(dir, fileName))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Size() > 2*limit {
+			t.Errorf("the file has %d bytes, %d are allowed", info.Size(), limit)
+		}
+	})
+
+	t.Run("reopened", func(t *testing.T) { // it knows what each repository holds
+		t.Parallel()
+		dir := t.TempDir()
+		b := openBolt(t, dir, limit)
+		for i := range 30 {
+			b.mustLearn(t, junkOf(fmt.Sprint("junk", i%3), i))
+		}
+		want := map[policy.Repository]int64{}
+		for repo, held := range b.held.by {
+			want[repo] = held.bytes
+		}
+		total := b.held.total
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+
+		b = openBolt(t, dir, limit)
+		if len(want) != 3 || len(b.held.by) != len(want) || b.held.total != total {
+			t.Errorf("%d repositories of %d bytes, want %d of %d", len(b.held.by), b.held.total, len(want), total)
+		}
+		for repo, bytes := range want {
+			if got := b.held.by[repo]; got == nil || got.bytes != bytes {
+				t.Errorf("%s holds %+v, want %d bytes", repo, got, bytes)
+			}
+		}
+	})
+}
+
+// TestAskedFor: a part that is asked for outlives the generation it was learned
+// in, with the manifests that admit it.
+func TestAskedFor(t *testing.T) {
+	t.Parallel()
+	b := openBolt(t, t.TempDir(), 256<<10)
+	b.db.NoSync = true
+	layer := digest.FromString("layer")
+	image := indexOf(0)
+	image.Manifest.Bytes = []byte("an image")
+	image.Manifest.Digest = digest.FromBytes(image.Manifest.Bytes)
+	image.Parts = oci.Structure{Kind: oci.Image, Blobs: []digest.Digest{layer}}
+	image.SeenAt = time.Unix(1_800_000_000, 0)
+	index := indexOf(0, image.Manifest.Digest)
+	index.Evidence = &Evidence{FetchedAt: time.Now(), Signatures: []Signature{{Format: Bundle}}}
+	unasked := indexOf(0, digest.FromString("unasked"))
+	for _, f := range []Fact{index, image, unasked} {
+		b.mustLearn(t, f)
+	}
+
+	for i := range 300 {
+		b.mustLearn(t, indexOf(5<<10, digest.FromString(fmt.Sprint("child", i))))
+		if got, err := b.Parents(t.Context(), testRepo, PartBlob, layer); err != nil || len(got) != 1 {
+			t.Fatalf("after %d others: %v, %v", i, got, err)
+		}
+		if i%5 == 0 {
+			time.Sleep(2 * time.Millisecond) // what is asked for is moved in the background
+		}
+	}
+
+	got, err := b.Parents(t.Context(), testRepo, PartManifest, image.Manifest.Digest)
+	if err != nil || !slices.Equal(got, []digest.Digest{index.Manifest.Digest}) {
+		t.Errorf("what lists the image: %v, %v", got, err)
+	}
+	for _, f := range []Fact{image, index} {
+		if _, ok, err := b.Manifest(t.Context(), testRepo, f.Manifest.Digest); !ok || err != nil {
+			t.Errorf("a manifest that admits it: %v, %v", ok, err)
+		}
+	}
+	if seen, err := b.Seen(t.Context(), testRepo, image.Manifest.Digest); err != nil || !seen.Equal(image.SeenAt) {
+		t.Errorf("seen %s, %v", seen, err)
+	}
+	signatures, err := b.Evidence(t.Context(), testRepo, index.Manifest.Digest, time.Now(), time.Hour)
+	if err != nil || len(signatures) != 1 {
+		t.Errorf("signatures: %v, %v", signatures, err)
+	}
+	if _, ok, err := b.Manifest(t.Context(), testRepo, unasked.Manifest.Digest); ok || err != nil {
+		t.Errorf("what nothing asked for is kept: %v", err)
 	}
 }

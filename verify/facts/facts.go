@@ -22,6 +22,9 @@ const (
 	// MaxParents bounds the parents that a store keeps of one part. The newest
 	// stay.
 	MaxParents = 64
+	// MaxIndexes bounds the indexes that a store lists for one repository. The
+	// newest stay.
+	MaxIndexes = 64
 	// MaxManifestBytes is the largest manifest that a store keeps. The gate
 	// fetches larger ones again by digest.
 	MaxManifestBytes = 256 << 10
@@ -40,19 +43,27 @@ type Store interface {
 	// known at least until Epoch changes from what Learned says.
 	Learn(ctx context.Context, f Fact) (Learned, error)
 
-	// Epoch changes whenever the store may have begun to forget what it learned
-	// before; then the gate writes again what it uses. It is never 0. The gate
-	// asks on every pull, so Epoch answers from memory.
-	Epoch(ctx context.Context) uint64
+	// Epoch changes whenever the store may have begun to forget what it learned of
+	// repo before; then the gate writes again what it uses. It is never 0. The
+	// gate asks on every pull, so Epoch answers from memory.
+	Epoch(ctx context.Context, repo policy.Repository) uint64
+
+	// Indexes lists the manifests of repo that list manifests, the one that was
+	// learned last first and at most MaxIndexes.
+	Indexes(ctx context.Context, repo policy.Repository) ([]digest.Digest, error)
 
 	// Parents lists the manifests of repo that list the part d, newest first and
-	// at most MaxParents.
+	// at most MaxParents. The store keeps for longer what is asked for.
 	Parents(ctx context.Context, repo policy.Repository, kind PartKind, d digest.Digest) ([]digest.Digest, error)
 
 	// Manifest returns the bytes kept of d, which the caller may change. It
 	// hashes them: ok is false when they are not kept or do not match d. The
 	// media type is the store's word, and proves nothing.
 	Manifest(ctx context.Context, repo policy.Repository, d digest.Digest) (m oci.Manifest, ok bool, err error)
+
+	// Seen returns when a registry last had the manifest d; the zero time when
+	// that is not known.
+	Seen(ctx context.Context, repo policy.Repository, d digest.Digest) (time.Time, error)
 
 	// Evidence returns the signatures kept of d, if a registry had them at most
 	// maxAge before now. What it had only after now is not returned: a clock was
@@ -71,6 +82,7 @@ type Fact struct {
 	Repository policy.Repository
 	Manifest   oci.Manifest  // kept beside the fact up to MaxManifestBytes
 	Parts      oci.Structure // whose Manifests and Blobs are recorded
+	SeenAt     time.Time     // when a registry last had it, to the second; zero leaves what is kept as it is
 	Evidence   *Evidence     // what made it count; nil leaves what is kept as it is
 }
 

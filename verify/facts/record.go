@@ -8,7 +8,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify/oci"
 )
 
@@ -129,14 +128,4 @@ func decodeNumber(record []byte) uint64 {
 		return 0
 	}
 	return n
-}
-
-func partKey(repo policy.Repository, kind PartKind, d digest.Digest) []byte {
-	key := append([]byte(repo.String()), 0, byte(kind))
-	return append(key, d...)
-}
-
-func imageKey(repo policy.Repository, d digest.Digest) []byte {
-	key := append([]byte(repo.String()), 0)
-	return append(key, d...)
 }

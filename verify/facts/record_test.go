@@ -52,7 +52,7 @@ func TestForeignEvidence(t *testing.T) {
 		"empty":        "",
 	} {
 		t.Run(name, func(t *testing.T) {
-			b.write(t, signaturesBucket, imageKey(testRepo, f.Manifest.Digest), []byte(record))
+			b.write(t, imageKey(signaturesRecord, f.Manifest.Digest), []byte(record))
 			got, err := b.Evidence(t.Context(), testRepo, f.Manifest.Digest, at, time.Hour)
 			if err != nil || len(got) != 0 {
 				t.Errorf("%v, %v; want none", got, err)

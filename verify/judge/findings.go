@@ -151,7 +151,7 @@ func (t *tally) nothing(notes []reason.Reason) []reason.Reason {
 	}
 	lookedFor := fmt.Sprintf("(looked for: %s)", strings.Join(names, ", "))
 
-	if len(notes) > 0 {
+	if somethingThere(notes) {
 		return []reason.Reason{{
 			Code: reason.NotExamined,
 			Text: "no signature that could be examined " + lookedFor,

@@ -43,6 +43,10 @@ type Config struct {
 	// Kept returns the signatures that were kept for image, while they may still
 	// stand in for a registry that cannot be asked. They are verified again.
 	Kept func(ctx context.Context, image policy.Image) ([]sigs.Candidate, error)
+
+	// EveryLookup lets each look-up end, also when the policy is satisfied
+	// already: what the registries answered is recorded, and must be whole.
+	EveryLookup bool
 }
 
 // Judge judges under one set of policies. It is immutable and safe for
@@ -51,6 +55,7 @@ type Judge struct {
 	limits Limits
 	slot   func(ctx context.Context, work func() error) error
 	kept   func(ctx context.Context, image policy.Image) ([]sigs.Candidate, error)
+	every  bool // EveryLookup
 
 	authorities map[string][]*sigs.Authority // by the policy's hash, in the policy's order
 	generations map[string]string            // by the policy's hash
@@ -63,6 +68,7 @@ func New(c Config) (*Judge, error) {
 		limits:      c.Limits,
 		slot:        c.Slot,
 		kept:        c.Kept,
+		every:       c.EveryLookup,
 		authorities: map[string][]*sigs.Authority{},
 		generations: map[string]string{},
 	}
@@ -128,7 +134,7 @@ type Place struct {
 }
 
 // Image judges image, which is named by digest, by its own signatures under p.
-// It ends as soon as p is satisfied. A denial needs an answer from every place,
+// It ends as soon as p is satisfied, unless every look-up is to end. A denial needs an answer from every place,
 // and every root and key that could have admitted the image.
 func (j *Judge) Image(
 	parent context.Context,
@@ -148,8 +154,9 @@ func (j *Judge) Image(
 		place:        place,
 		image:        image.Digest,
 		attestations: wantsAttestations(p),
-		found: func(c sigs.Candidate) {
-			if t.examine(ctx, c) {
+		tally:        t,
+		found: func(c sigs.Candidate, r *sigs.Reading) {
+			if t.examine(ctx, c, r) && !j.every {
 				enough(oci.ErrEnough) // the other look-ups need not end
 			}
 		},
@@ -164,6 +171,9 @@ func (j *Judge) Image(
 
 	if s.err == nil {
 		s.err = ctx.Err()
+	}
+	if s.err == nil && s.withheld != nil {
+		s.err = j.unreadable(ctx, image, place, s.withheld)
 	}
 	if s.err != nil {
 		if oci.IsUnavailable(s.err) && j.satisfiedByKept(parent, t) {
@@ -181,8 +191,26 @@ func (j *Judge) Image(
 	return Judgement{
 		Reasons:      t.reasons(s.notes),
 		Findings:     t.conclusions(),
-		NothingFound: t.examined == 0 && len(s.notes) == 0,
+		NothingFound: t.examined == 0 && !somethingThere(s.notes),
 	}, nil
+}
+
+// unreadable tells a registry that refuses to show signatures from one that
+// refuses everything, as with credentials that have ended: nil when it lets the
+// image itself be read. withheld is how it refused the signatures; another registry
+// than the image's cannot be told by the image.
+func (j *Judge) unreadable(ctx context.Context, image policy.Image, place Place, withheld error) error {
+	if place.Repository.Host != image.Host {
+		return withheld
+	}
+
+	_, err := place.Registry.Manifest(ctx, image, j.limits.ManifestBytes)
+	return err
+}
+
+// somethingThere reports whether the notes are about something that was found.
+func somethingThere(notes []reason.Reason) bool {
+	return slices.ContainsFunc(notes, func(n reason.Reason) bool { return n.Code != reason.NotShown })
 }
 
 // satisfiedByKept verifies the signatures that were kept, under today's policy
@@ -193,7 +221,7 @@ func (j *Judge) satisfiedByKept(ctx context.Context, t *tally) bool {
 		return false
 	}
 	for _, c := range list {
-		if t.examine(ctx, c) {
+		if t.examine(ctx, c, nil) {
 			return true
 		}
 	}

@@ -46,6 +46,9 @@ func (s *source) manifest(ctx context.Context, ref policy.Reference, limit int64
 		return nil, nil
 	case none(err):
 		return nil, nil
+	case ref.Tag != "" && isWithheld(err):
+		s.withhold(err)
+		return nil, nil
 	case err != nil:
 		return nil, err
 	}
@@ -76,32 +79,51 @@ func none(err error) bool {
 func (s *source) attachedOnes(ctx context.Context, list []oci.Descriptor) error {
 	// The artifact type is a hint that registries get wrong: likely ones go
 	// first, none is skipped for it.
-	slices.SortStableFunc(list, func(a, b oci.Descriptor) int { return unlikely(a) - unlikely(b) })
-	if limit := s.limits.Signatures; len(list) > limit {
+	newest := slices.Clone(list)
+	slices.Reverse(newest)
+	slices.SortStableFunc(newest, func(a, b oci.Descriptor) int { return s.unlikely(a) - s.unlikely(b) })
+
+	var all errgroup.Group
+	all.SetLimit(fetchesPerSource)
+	read := 0
+	bundles, others := s.limits.Signatures*hintsPerSignature, s.limits.Signatures
+	for _, d := range newest {
+		left := &others
+		if sigs.IsBundle(d.ArtifactType) {
+			left = &bundles
+		}
+		if *left--; *left < 0 {
+			continue
+		}
+		at := read
+		read++
+		all.Go(func() error {
+			return Guard(func() error { return s.referrer(ctx, d, at) })
+		})
+	}
+	if read < len(list) {
 		s.note(
 			reason.Limit,
 			"%s lists %d artifacts; only %d were examined (limits.signatures)",
 			s.where,
 			len(list),
-			limit,
+			read,
 		)
-		list = list[:limit]
-	}
-
-	var all errgroup.Group
-	all.SetLimit(fetchesPerSource)
-	for _, d := range list {
-		all.Go(func() error {
-			return Guard(func() error { return s.referrer(ctx, d) })
-		})
 	}
 	return all.Wait()
 }
 
-// unlikely is how little d looks like a signature, 0 for one that does.
-func unlikely(d oci.Descriptor) int {
+// predicateHint is where cosign says what a bundle attests to.
+const predicateHint = "dev.sigstore.bundle.predicateType"
+
+// unlikely is how little d looks like a signature that can count, 0 for one that
+// does.
+func (s *source) unlikely(d oci.Descriptor) int {
 	switch {
 	case sigs.IsBundle(d.ArtifactType), d.ArtifactType == sigs.ArtifactTypeSignature:
+		if hint := d.Annotations[predicateHint]; hint != "" && !s.tally.wants(hint) {
+			return 1
+		}
 		return 0
 	case d.ArtifactType == "", strings.HasPrefix(d.ArtifactType, "application/vnd.oci."):
 		return 1
@@ -109,7 +131,7 @@ func unlikely(d oci.Descriptor) int {
 	return 2
 }
 
-func (s *source) referrer(ctx context.Context, d oci.Descriptor) error {
+func (s *source) referrer(ctx context.Context, d oci.Descriptor, at int) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -125,80 +147,60 @@ func (s *source) referrer(ctx context.Context, d oci.Descriptor) error {
 	if err != nil || m == nil {
 		return err
 	}
-	return s.attached(ctx, m)
+	return s.attached(ctx, m, at)
 }
 
-// attached examines a manifest that says whose referrer it is.
-func (s *source) attached(ctx context.Context, m *listing) error {
+// attached examines a manifest that says whose referrer it is. It is the at-th
+// of its list, from the newest.
+func (s *source) attached(ctx context.Context, m *listing, at int) error {
 	if m.Subject == nil || m.Subject.Digest != s.image {
 		return nil // the list is the registry's word, the subject the author's
 	}
-	return s.layers(ctx, m, 0)
+	return s.layers(ctx, m, at, 0)
 }
 
 // layers examines the layers of a signature manifest: of one kind, or, with 0,
 // of every kind that can count.
-func (s *source) layers(ctx context.Context, m *listing, only sigs.Kind) error {
+func (s *source) layers(ctx context.Context, m *listing, at int, only sigs.Kind) error {
 	var all errgroup.Group
 	all.SetLimit(fetchesPerSource)
-	for _, l := range m.Layers {
-		kind := sigs.KindOf(l.MediaType)
-		if kind == 0 || only != 0 && kind != only || kind == sigs.Envelope && !s.attestations {
-			continue
-		}
-
-		if s.candidates.Add(-1) < 0 {
-			s.note(
-				reason.Limit,
-				"%s holds more than %d signatures; the rest was not examined (limits.signatures)",
-				s.where,
-				s.limits.Signatures,
-			)
-			break
-		}
+	for _, p := range s.payloads(m, at, only) {
 		all.Go(func() error {
-			return Guard(func() error { return s.candidate(ctx, l, kind) })
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return Guard(func() error { return s.offer(ctx, p) })
 		})
 	}
 	return all.Wait()
 }
 
-// candidate fetches what one layer holds and hands it to found.
-func (s *source) candidate(ctx context.Context, l oci.Descriptor, kind sigs.Kind) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-
+// fetch fetches what one layer holds. ok is false when there is nothing that can
+// be examined, which is noted.
+func (s *source) fetch(ctx context.Context, l oci.Descriptor, kind sigs.Kind) (content []byte, ok bool, err error) {
 	limit := s.limits.PayloadBytes
 	if kind == sigs.Legacy || !s.attestations {
 		limit = min(limit, sigs.MaxPayload)
 	}
 	if !s.fits(l, limit) {
-		return nil
+		return nil, false, nil
 	}
 
 	// Whatever the size that is listed, the digest decides: a registry that sends
 	// more than it has has not said that there is no signature.
 	most := max(l.Size, min(limit, sigs.MaxPayload))
-	payload, err := s.place.Registry.Blob(ctx, s.place.Repository, l.Digest, most)
+	content, err = s.place.Registry.Blob(ctx, s.place.Repository, l.Digest, most)
 	switch {
 	case errors.Is(err, oci.ErrTooLarge):
 		s.note(reason.Limit, "%s lists a signature that is larger than any is", s.where)
-		return nil
+		return nil, false, nil
 	case oci.IsNotFound(err):
 		s.note(reason.Missing, "%s lists a signature that the registry does not have", s.where)
-		return nil
+		return nil, false, nil
 	case err != nil:
-		return err
+		return nil, false, err
 	}
-
-	s.found(sigs.Candidate{
-		Kind:        kind,
-		Source:      s.where,
-		Payload:     payload,
-		Annotations: l.Annotations,
-	})
-	return nil
+	return content, true, nil
 }
 
 // fits reports whether a layer may be fetched, and takes its bytes from the

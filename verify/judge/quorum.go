@@ -95,14 +95,14 @@ func (t *tally) incomplete() error {
 	}
 	var missing error
 	for i, a := range t.authorities {
-		if !t.open[i] {
+		if !t.unloaded[i] {
 			continue
 		}
 		if missing == nil {
 			missing = fmt.Errorf("authority %q: %w", a.Name(), a.Incomplete())
 		}
 
-		// What is open would count, as the work of a signer who is new.
+		// What is not loaded would count, as the work of a signer who is new.
 		hoped.passes[i] = append(slices.Clone(t.passes[i]), len(hoped.signers))
 		hoped.signers = append(hoped.signers, sigs.Signer{})
 		for n, want := range t.policy.Attestations {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"sync/atomic"
 
@@ -24,23 +25,35 @@ type search struct {
 	limits Limits
 	place  Place
 	image  digest.Digest
-	found  func(sigs.Candidate)
+
+	// tally says how likely a candidate counts. found examines it; r is nil
+	// where it has not been read yet.
+	tally *tally
+	found func(c sigs.Candidate, r *sigs.Reading)
 
 	attestations bool // look for them as well
 
 	mu    sync.Mutex
 	notes []reason.Reason // what was there and was not examined, for the refusal
 	err   error           // the first look-up that could not be answered
+
+	withheld error // the first look-up that the registry refused
 }
 
 // source is one place where signatures are looked for. Limits count per source,
 // so that a flood in one starves no other.
 type source struct {
 	*search
-	where      string
-	share      int64 // bytes that may be fetched from here
-	budget     *Budget
-	candidates atomic.Int64 // that may still be examined
+	where  string
+	share  int64 // bytes that may be fetched from here
+	budget *Budget
+
+	candidates  atomic.Int64 // that may still be examined
+	bundles     atomic.Int64 // that may still be fetched
+	overPayload atomic.Int64 // signatures over payloads at hand that may still be examined
+	hashed      *Budget      // bytes of those payloads that may still be hashed
+
+	held []held // what is examined at last; under mu
 }
 
 const (
@@ -64,8 +77,11 @@ func (s *search) source(where string) *source {
 		where:  where,
 		share:  share,
 		budget: NewBudget(share),
+		hashed: NewBudget(share),
 	}
 	src.candidates.Store(int64(s.limits.Signatures))
+	src.bundles.Store(int64(s.limits.Signatures) * hintsPerSignature)
+	src.overPayload.Store(maxOverPayload)
 	return src
 }
 
@@ -74,7 +90,13 @@ func (s *search) run(ctx context.Context) {
 	var all sync.WaitGroup
 	ask := func(where string, look func(context.Context, *source) error) {
 		all.Go(func() {
-			s.fail(Guard(func() error { return look(ctx, s.source(where)) }))
+			s.fail(Guard(func() error {
+				src := s.source(where)
+				if err := look(ctx, src); err != nil {
+					return err
+				}
+				return src.examineHeld(ctx)
+			}))
 		})
 	}
 
@@ -107,6 +129,42 @@ func (s *search) note(code reason.Code, format string, args ...any) {
 	s.notes = append(s.notes, reason.Reason{Code: code, Text: fmt.Sprintf(format, args...)})
 }
 
+// isWithheld reports the answers of registries that do not say whether there is
+// something: Artifactory's 403 for a tag that does not exist, 401 of others, and
+// what some have instead of a referrers API. Where the image itself can be read
+// they mean that nothing is here; what is not shown admits nothing.
+func isWithheld(err error) bool {
+	var u *oci.UpstreamError
+	if !errors.As(err, &u) {
+		return false
+	}
+	switch u.Status {
+	case http.StatusUnauthorized,
+		http.StatusForbidden,
+		http.StatusNotAcceptable,
+		http.StatusGone,
+		http.StatusUnsupportedMediaType,
+		http.StatusUnprocessableEntity:
+		return true
+	}
+	return false
+}
+
+// withhold notes that the registry refuses to show what is in this place.
+func (s *source) withhold(err error) {
+	var u *oci.UpstreamError
+	if errors.As(err, &u) {
+		s.note(reason.NotShown, "the registry answered %d (%s) for %s: what it does not show cannot count",
+			u.Status, http.StatusText(u.Status), s.where)
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.withheld == nil {
+		s.withheld = err
+	}
+}
+
 // tooMuch notes that the budget of this place is spent.
 func (s *source) tooMuch() {
 	s.note(
@@ -125,7 +183,7 @@ func (s *source) legacyTag(ctx context.Context, suffix string, kind sigs.Kind) e
 	if err != nil || m == nil {
 		return err
 	}
-	return s.layers(ctx, m, kind)
+	return s.layers(ctx, m, 0, kind)
 }
 
 // referrers reads the referrers API, where the registry has one.
@@ -134,6 +192,10 @@ func (s *source) referrers(ctx context.Context) error {
 	r, err := s.place.Registry.Referrers(ctx, s.place.Repository, s.image, limit)
 	if errors.Is(err, oci.ErrTooLarge) {
 		s.note(reason.Limit, "the registry lists more referrers than can be read")
+		return nil
+	}
+	if isWithheld(err) {
+		s.withhold(err)
 		return nil
 	}
 	if err != nil {
@@ -160,7 +222,7 @@ func (s *source) fallbackTag(ctx context.Context) error {
 	}
 
 	if m.Manifests == nil {
-		return s.attached(ctx, m)
+		return s.attached(ctx, m, 0)
 	}
 	return s.attachedOnes(ctx, *m.Manifests)
 }

@@ -27,7 +27,7 @@ type tally struct {
 	signers  []sigs.Signer    // different ones, of signatures that count
 	passes   [][]int          // by authority: positions in signers
 	attested []string         // by attestation: who signed one that is as demanded
-	open     []bool           // by authority: something might have counted, had all been loaded
+	unloaded []bool           // by authority: something might have counted, had all been loaded
 	evidence []sigs.Candidate // what counted for something
 	ends     time.Time        // the first end of what counted; zero: none
 
@@ -43,18 +43,24 @@ func (j *Judge) newTally(p *policy.Policy, image policy.Image) *tally {
 		authorities: j.authorities[p.Hash],
 		image:       image,
 		passes:      make([][]int, len(p.Authorities)),
-		open:        make([]bool, len(p.Authorities)),
+		unloaded:    make([]bool, len(p.Authorities)),
 		findings:    make([]finding, len(p.Authorities)),
 		attested:    make([]string, len(p.Attestations)),
 		lacking:     make([]finding, len(p.Attestations)),
 	}
 }
 
-// examine reports whether the policy is satisfied, with c.
-func (t *tally) examine(ctx context.Context, c sigs.Candidate) bool {
+// examine reports whether the policy is satisfied, with c. r is c taken apart; nil:
+// it has not been yet.
+func (t *tally) examine(ctx context.Context, c sigs.Candidate, r *sigs.Reading) bool {
 	err := t.judge.slot(ctx, func() error {
 		return Guard(func() error {
-			t.ask(ctx, c)
+			if r == nil {
+				r = t.open(c)
+			}
+			if r != nil {
+				t.ask(ctx, c, r)
+			}
 			return nil
 		})
 	})
@@ -68,8 +74,26 @@ func (t *tally) examine(ctx context.Context, c sigs.Candidate) bool {
 	return t.enough()
 }
 
-// ask puts one candidate to every authority, until the policy is satisfied.
-func (t *tally) ask(ctx context.Context, c sigs.Candidate) {
+// read takes c apart. Nil without an error means that it cannot be read and has
+// been examined with that; an error, that ctx has ended.
+func (t *tally) read(ctx context.Context, c sigs.Candidate) (r *sigs.Reading, err error) {
+	err = t.judge.slot(ctx, func() error {
+		r = t.open(c)
+		return nil
+	})
+	if err != nil || r != nil {
+		return r, err
+	}
+
+	t.mu.Lock()
+	defer t.mu.Unlock()
+
+	t.examined++
+	return nil, nil
+}
+
+// open takes c apart, or notes why it cannot be read.
+func (t *tally) open(c sigs.Candidate) *sigs.Reading {
 	var reading *sigs.Reading
 	err := survive(func() (err error) {
 		reading, err = sigs.Read(c, t.image.Digest)
@@ -77,9 +101,42 @@ func (t *tally) ask(ctx context.Context, c sigs.Candidate) {
 	})
 	if err != nil {
 		t.unreadable(err)
-		return
+		return nil
 	}
+	return reading
+}
 
+// likelihood is how likely it is that what was read counts for an authority.
+func (t *tally) likelihood(r *sigs.Reading) sigs.Likelihood {
+	return t.likeliest(func(a *sigs.Authority) sigs.Likelihood { return a.Likelihood(r) })
+}
+
+// layerLikelihood is likelihood of a layer whose blob has not been fetched.
+func (t *tally) layerLikelihood(annotations map[string]string) sigs.Likelihood {
+	return t.likeliest(func(a *sigs.Authority) sigs.Likelihood { return a.LayerLikelihood(annotations) })
+}
+
+func (t *tally) likeliest(of func(*sigs.Authority) sigs.Likelihood) sigs.Likelihood {
+	most := sigs.Never
+	err := survive(func() error {
+		for _, a := range t.authorities {
+			most = max(most, of(a))
+		}
+		return nil
+	})
+	if err != nil {
+		return sigs.Unlikely // what cannot be looked at is examined at last, and says why
+	}
+	return most
+}
+
+// wants reports whether a predicate type counts for something.
+func (t *tally) wants(predicateType string) bool {
+	return slices.ContainsFunc(t.authorities, func(a *sigs.Authority) bool { return a.Wants(predicateType) })
+}
+
+// ask puts one candidate to every authority, until the policy is satisfied.
+func (t *tally) ask(ctx context.Context, c sigs.Candidate, reading *sigs.Reading) {
 	counted := false
 	for i, a := range t.authorities {
 		var signer sigs.Signer
@@ -134,7 +191,7 @@ func (t *tally) refuse(i int, err error) {
 	defer t.mu.Unlock()
 
 	t.findings[i].add(sigs.CodeOf(err), err)
-	t.open[i] = t.open[i] || errors.Is(err, sigs.ErrNotLoaded)
+	t.unloaded[i] = t.unloaded[i] || errors.Is(err, sigs.ErrNotLoaded)
 }
 
 // signs notes that signer's statement counts as authority i's signature, and

@@ -27,8 +27,8 @@ const (
 type Structure struct {
 	Kind      Kind
 	MediaType string
-	Manifests []digest.Digest
-	Blobs     []digest.Digest // config first
+	Manifests []digest.Digest // entries of an index
+	Blobs     []digest.Digest // of an image, config first; of an index, the entries that are no manifests
 	Sizes     []int64         // of Blobs, as listed
 	Inline    bool            // a part's content stands in the manifest itself (data)
 	Platforms bool            // an entry of an index names a platform: it is there to be run
@@ -111,10 +111,18 @@ func (m *document) check(mediaType, contentType string) error {
 
 // entry is one part that a manifest lists.
 type entry struct {
-	Digest   digest.Digest    `json:"digest"`
-	Size     int64            `json:"size"`
-	Platform *json.RawMessage `json:"platform"`
-	Data     *json.RawMessage `json:"data"`
+	MediaType string           `json:"mediaType"`
+	Digest    digest.Digest    `json:"digest"`
+	Size      int64            `json:"size"`
+	Platform  *json.RawMessage `json:"platform"`
+	Data      *json.RawMessage `json:"data"`
+}
+
+// isBlob reports whether an entry of an index is no manifest. BuildKit's cache
+// and containerd's checkpoints are indexes of layers, which clients ask for as
+// blobs (image spec, "Image Index": other media types must not be an error).
+func (e entry) isBlob() bool {
+	return e.MediaType != "" && kindOf(e.MediaType) == 0 && !strings.HasPrefix(e.MediaType, schema1)
 }
 
 // list reads the parts that m lists, at most limit besides an image's config.
@@ -135,20 +143,18 @@ func (s *Structure) list(m *document, limit int) error {
 		config := entry{Digest: m.Config.Digest, Size: m.Config.Size}
 		parts = append([]entry{config}, parts...)
 	}
-	digests := make([]digest.Digest, 0, len(parts))
 	for _, p := range parts {
 		if err := CheckDigest(p.Digest); err != nil {
 			return err
 		}
-		digests, s.Sizes = append(digests, p.Digest), append(s.Sizes, p.Size)
+
 		s.Platforms = s.Platforms || p.Platform != nil
 		s.Inline = s.Inline || p.Data != nil
-	}
-
-	if s.Kind == Index {
-		s.Manifests, s.Sizes = digests, nil
-	} else {
-		s.Blobs = digests
+		if s.Kind == Index && !p.isBlob() {
+			s.Manifests = append(s.Manifests, p.Digest)
+			continue
+		}
+		s.Blobs, s.Sizes = append(s.Blobs, p.Digest), append(s.Sizes, p.Size)
 	}
 	return nil
 }

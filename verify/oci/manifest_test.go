@@ -24,7 +24,10 @@ func TestParseManifest(t *testing.T) {
 	) + `,` + desc(
 		3,
 	) + `]}`
-	index := `{"schemaVersion":2,"mediaType":"` + ociIndex + `","manifests":[` + desc(4) + `]}`
+	child := func(mediaType string) string {
+		return strings.Replace(desc(4), "application/octet-stream", mediaType, 1)
+	}
+	index := `{"schemaVersion":2,"mediaType":"` + ociIndex + `","manifests":[` + child(ociImage) + `]}`
 	for name, c := range map[string]struct {
 		body, contentType string
 		blobs, manifests  int
@@ -32,6 +35,27 @@ func TestParseManifest(t *testing.T) {
 	}{
 		"image": {body: image, contentType: ociImage, blobs: 3},
 		"index": {body: index, contentType: ociIndex, manifests: 1},
+		"index of layers": {
+			body:        strings.Replace(index, child(ociImage), desc(4)+","+desc(5), 1),
+			contentType: ociIndex,
+			blobs:       2,
+		},
+		"index of a manifest and a layer": {
+			body:        strings.Replace(index, child(ociImage), child(ociIndex)+","+desc(5), 1),
+			contentType: ociIndex,
+			blobs:       1,
+			manifests:   1,
+		},
+		"index without media types": {
+			body:        strings.Replace(index, `"mediaType":"`+ociImage+`",`, "", 1),
+			contentType: ociIndex,
+			manifests:   1,
+		},
+		"index of schema 1": {
+			body:        strings.Replace(index, ociImage, "application/vnd.docker.distribution.manifest.v1+json", 1),
+			contentType: ociIndex,
+			manifests:   1,
+		},
 		"media type only in header": {
 			body:        strings.Replace(image, `"mediaType":"`+ociImage+`",`, "", 1),
 			contentType: ociImage,
@@ -119,7 +143,7 @@ func TestParseManifest(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(s.Blobs) != c.blobs || len(s.Manifests) != c.manifests {
+			if len(s.Blobs) != c.blobs || len(s.Manifests) != c.manifests || len(s.Sizes) != c.blobs {
 				t.Fatalf(
 					"got %d blobs and %d manifests, want %d and %d",
 					len(s.Blobs),
@@ -134,13 +158,15 @@ func TestParseManifest(t *testing.T) {
 
 func FuzzParseManifest(f *testing.F) {
 	f.Add([]byte(`{"schemaVersion":2,"mediaType":"`+ociIndex+`","manifests":[`+desc(4)+`]}`), ociIndex)
+	f.Add([]byte(`{"schemaVersion":2,"mediaType":"`+ociIndex+`","manifests":[{"digest":"sha256:`+
+		strings.Repeat("a", 64)+`"},`+desc(4)+`]}`), ociIndex)
 	f.Add([]byte(`{"schemaVersion":2,"config":`+desc(1)+`,"layers":[]}`), ociImage)
 	f.Fuzz(func(t *testing.T, body []byte, contentType string) {
 		s, err := ParseManifest(body, contentType, 50)
 		if err != nil {
 			return
 		}
-		if (s.Kind == Index) == (s.Kind == Image) || s.Kind == Index && len(s.Blobs) > 0 ||
+		if (s.Kind == Index) == (s.Kind == Image) || len(s.Blobs) != len(s.Sizes) ||
 			s.Kind == Image && len(s.Manifests) > 0 {
 			t.Fatalf("ambiguous: %+v", s)
 		}

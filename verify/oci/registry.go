@@ -38,6 +38,7 @@ type UpstreamError struct {
 	// a 4xx or 501 as the upstream said; 502: broken or lying; 503: unreachable, timed out, any other 5xx
 	Status     int
 	RetryAfter string // the upstream's Retry-After, when it sent one
+	Answered   bool   // the upstream sent an answer, whatever it was
 	HadAuth    bool   // credentials were configured for this upstream
 	Host       string // familiar host of the upstream
 	Err        error  // what happened, for logs

@@ -38,6 +38,8 @@ const (
 	OnlyAtGitHub Code = "only_at_github"
 	// Limit means that something is larger, or more, than the limits allow.
 	Limit Code = "limit"
+	// NotShown means that the registry refuses to show where signatures would be, although the image can be read.
+	NotShown Code = "not_shown"
 	// Missing means that a signature is listed that the registry does not have.
 	Missing Code = "missing"
 )

@@ -26,15 +26,15 @@ func (e *entity) annotated() error {
 	}
 
 	if text := annotations[annotationCertificate]; text != "" {
-		leaf, err := pemCertificates(text)
-		if err != nil || len(leaf) != 1 {
-			return errors.New("its certificate annotation is not one PEM certificate")
+		own, err := pemCertificates(text) // the leaf, and often its chain
+		if err != nil || len(own) == 0 {
+			return errors.New("its certificate annotation is not PEM certificates")
 		}
 		chain, err := pemCertificates(annotations[annotationChain])
 		if err != nil {
 			return errors.New("its chain annotation is not PEM certificates")
 		}
-		e.certificates = append(leaf, chain...)
+		e.certificates = append(own, chain...)
 	}
 
 	if text := annotations[annotationLogEntry]; text != "" {

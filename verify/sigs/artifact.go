@@ -1,12 +1,12 @@
 package sigs
 
 import (
-	"archive/tar"
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -32,6 +32,9 @@ type Artifact struct {
 const (
 	configEmpty = "application/vnd.oci.empty.v1+json"
 	configImage = "application/vnd.oci.image.config.v1+json"
+	// configDocker is configImage for registries that take Docker's media types
+	// alone (COSIGN_DOCKER_MEDIA_TYPES).
+	configDocker = "application/vnd.docker.container.image.v1+json"
 )
 
 // ParseArtifact reports whether a manifest, by its labels alone, is a signature
@@ -49,7 +52,7 @@ func ParseArtifact(manifest []byte) (*Artifact, bool) {
 	}
 
 	switch m.Config.MediaType {
-	case configEmpty, configImage, ArtifactTypeSignature:
+	case configEmpty, configImage, configDocker, ArtifactTypeSignature:
 	default:
 		return nil, false
 	}
@@ -128,14 +131,62 @@ func CheckLayer(l Blob, blob []byte, image digest.Digest) error {
 
 // isTar reports whether some block of b is a tar header: a document can be an
 // archive too (a V7 header needs no byte that JSON forbids), and some clients
-// unpack a layer whatever its media type says.
+// unpack a layer whatever its media type says. A header is one to them by its
+// checksum alone: GNU tar unpacks what Go's reader refuses, for a mode or a time
+// that is no number.
 func isTar(b []byte) bool {
 	for ; len(b) >= tarBlock; b = b[tarBlock:] {
-		if _, err := tar.NewReader(bytes.NewReader(b[:tarBlock])).Next(); !errors.Is(err, tar.ErrHeader) {
+		if isTarHeader(b[:tarBlock]) {
 			return true
 		}
 	}
 	return false
 }
 
-const tarBlock = 512
+const (
+	tarBlock       = 512
+	tarChecksum    = 148 // where it stands in a header
+	tarChecksumEnd = 156
+)
+
+// isTarHeader reports whether a block's checksum is right. It is the sum of the
+// block's bytes, unsigned or, by some old programs, signed, with blanks for the
+// checksum itself.
+func isTarHeader(block []byte) bool {
+	var unsigned, signed int64
+	for _, c := range block {
+		unsigned += int64(c)
+		signed += int64(int8(c))
+	}
+	field := block[tarChecksum:tarChecksumEnd]
+	for _, c := range field {
+		unsigned += ' ' - int64(c)
+		signed += ' ' - int64(int8(c))
+	}
+
+	return slices.ContainsFunc(tarNumbers(field), func(n int64) bool { return n == unsigned || n == signed })
+}
+
+// tarNumbers are the numbers that a header's field may be read as, whatever
+// stands behind them: in octal, and in the base 64 of an old GNU tar.
+func tarNumbers(field []byte) []int64 {
+	const octal = "01234567"
+	const base64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	number := func(text []byte, digits string) (n int64) {
+		for _, c := range text {
+			digit := strings.IndexByte(digits, c)
+			if digit < 0 {
+				break
+			}
+			n = n*int64(len(digits)) + int64(digit)
+		}
+		return n
+	}
+
+	text := bytes.TrimLeft(field, " \t\n\v\f\r\x00")
+	list := []int64{number(text, octal)}
+	if len(text) > 0 && text[0] == '+' {
+		list = append(list, number(text[1:], base64))
+	}
+	return list
+}

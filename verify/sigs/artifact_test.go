@@ -132,6 +132,14 @@ func TestParseArtifact(t *testing.T) {
 		"config of another type": {manifest("application/vnd.oci.image.config.v2+json", signature, ""), false},
 		"config of Docker's type": {
 			manifest("application/vnd.docker.container.image.v1+json", signature, ""),
+			true,
+		},
+		"config of Docker's type, with a layer of Docker's": {
+			manifest(
+				"application/vnd.docker.container.image.v1+json",
+				signature+","+layer("application/vnd.docker.image.rootfs.diff.tar.gzip"),
+				"",
+			),
 			false,
 		},
 		"config without a type": {manifest("", signature, ""), false},
@@ -500,8 +508,20 @@ func tarHeader(t *testing.T, kind byte, before, after string) string {
 	}
 	// The sum is taken with blanks in its own field.
 	copy(b[148:], fmt.Sprintf("%07o", sum))
-	if _, err := tar.NewReader(bytes.NewReader(b)).Next(); kind == '0' && err != nil {
-		t.Fatalf("no tar header: %v", err)
+	return string(b)
+}
+
+// checksummed writes the checksum of archive's first block anew, with more added.
+func checksummed(t *testing.T, archive, format string, more int) string {
+	t.Helper()
+	b := []byte(archive)
+	copy(b[148:156], "        ")
+	sum := more
+	for _, c := range b[:512] {
+		sum += int(c)
+	}
+	if n := copy(b[148:], fmt.Sprintf(format, sum)); n != 8 {
+		t.Fatalf("a field of %d bytes", n)
 	}
 	return string(b)
 }
@@ -515,6 +535,9 @@ func TestTarPolyglot(t *testing.T) {
 	if err := oci.CheckStrict([]byte(archive), maxDepth, maxTokens); err != nil {
 		t.Fatalf("the archive is no document: %v", err)
 	}
+	if _, err := tar.NewReader(strings.NewReader(archive)).Next(); err != nil {
+		t.Fatalf("the document is no archive: %v", err)
+	}
 	spoilt := strings.Replace(archive, `"x"`, `"y"`, 1) // another checksum
 	for name, tt := range map[string]struct {
 		blob string
@@ -526,6 +549,19 @@ func TestTarPolyglot(t *testing.T) {
 			false,
 		},
 		"the checksum is wrong": {spoilt, true},
+		"a mode that is no number": {
+			tarHeader(t, '0', `{"optional":{"x":"`+strings.Repeat("a", 82)+"zzzzzzzz", critical),
+			false,
+		},
+		"a size that is no number": {
+			tarHeader(t, '0', `{"optional":{"x":"`+strings.Repeat("a", 106)+"zzzzzzzzzzzz", critical),
+			false,
+		},
+		"a checksum behind blanks": {checksummed(t, archive, "  %05o ", 0), false},
+		"a checksum of six digits": {checksummed(t, archive, "%06o  ", 0), false},
+		"a signed checksum":        {checksummed(t, strings.Replace(archive, "  ", "é", 1), "%07o ", -512), false},
+		"a checksum one more":      {checksummed(t, archive, "%07o ", 1), true},
+		"a checksum in decimal":    {checksummed(t, archive, "%07d ", 0), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := oci.CheckStrict([]byte(tt.blob), maxDepth, maxTokens); err != nil {

@@ -78,6 +78,10 @@ func (a *Authority) Name() string { return a.policy.Name }
 // Accepts reports whether what s says counts as the authority's signature.
 func (a *Authority) Accepts(s Signer) bool { return slices.Contains(a.policy.Accept, s.PredicateType) }
 
+// Wants reports whether what is of this predicate type counts for something when
+// the authority signed it.
+func (a *Authority) Wants(predicateType string) bool { return slices.Contains(a.types, predicateType) }
+
 // ErrNotLoaded is wrapped by Verify's errors about what might have counted, had
 // a root or a key been loaded that is not. Any other error is final.
 var ErrNotLoaded = errors.New("not loaded")
@@ -107,7 +111,7 @@ func (a *Authority) undecided(refused error) error {
 // untrusted text only shortened and escaped. The caller decides what the
 // statement is good for.
 func (a *Authority) Verify(r *Reading) (Signer, error) {
-	if predicate := r.says.PredicateType; !slices.Contains(a.types, predicate) {
+	if predicate := r.says.PredicateType; !a.Wants(predicate) {
 		if predicate == signPredicate {
 			return Signer{}, because(
 				reason.WrongType,
@@ -129,7 +133,7 @@ func (e *entity) verify(a *Authority, image digest.Digest, says Signer) (Signer,
 	case len(a.policy.Identities) > 0:
 		return a.byIdentity(e, image, says)
 	case a.pki != nil:
-		return a.byPKI(e, image, says)
+		return a.byPKI(e, says)
 	}
 	return a.byKey(e, image, says)
 }

@@ -1,20 +1,24 @@
 package sigs
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/verify"
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
 
+	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify/reason"
 )
 
-// pki is a PKI of the policy's own.
+// pki is a PKI of the policy's own. Its verifiers say what evidence is there
+// and which times it proves.
 type pki struct {
+	roots   pkiRoots
 	stamped *verify.Verifier // time is proven by a timestamp; nil: no trust root for it
 	current *verify.Verifier // the chain is valid now; nil: a timestamp is demanded
 }
@@ -31,8 +35,8 @@ func (a *Authority) forPKI(roots []*Root) error {
 }
 
 func (a *Authority) newPKI(roots []*Root) (*pki, error) {
-	p := &pki{}
-	material := a.pkiMaterial()
+	p := &pki{roots: a.pkiRoots()}
+	material := &root.BaseTrustedMaterial{} // the verifiers look at evidence alone
 	if len(roots) == 0 {
 		if a.needsRoot() {
 			return p, nil
@@ -64,30 +68,68 @@ func (a *Authority) newPKI(roots []*Root) (*pki, error) {
 	return p, nil
 }
 
-// pkiMaterial holds the certificate authorities of a PKI of the policy's own,
-// and nothing that proves a time.
-type pkiMaterial struct {
-	*root.BaseTrustedMaterial
-	authorities []root.CertificateAuthority
-}
+// pkiRoots are the certificate authorities of a PKI of the policy's own. They
+// prove no time.
+type pkiRoots []*root.FulcioCertificateAuthority
 
-func (a *Authority) pkiMaterial() pkiMaterial {
-	m := pkiMaterial{BaseTrustedMaterial: &root.BaseTrustedMaterial{}}
+func (a *Authority) pkiRoots() pkiRoots {
+	var list pkiRoots
 	for _, c := range a.policy.PKI.Roots {
-		m.authorities = append(m.authorities, &root.FulcioCertificateAuthority{
+		list = append(list, &root.FulcioCertificateAuthority{
 			Root:          c,
 			Intermediates: a.policy.PKI.Intermediates,
 		})
 	}
-	return m
+	return list
 }
 
-func (m pkiMaterial) FulcioCertificateAuthorities() []root.CertificateAuthority {
-	return m.authorities
+// verify verifies all of e: the evidence, the certificate at every time that is
+// proven, and the signature in any way in which the certificate's key signs.
+// sigstore-go's own order is kept; it knows one way for each kind of key, and
+// not the one in which cosign signs with Ed25519.
+func (p *pki) verify(e *entity, evidence *verify.Verifier) error {
+	logged, err := evidence.VerifyTransparencyLogInclusion(e)
+	if err != nil {
+		return stepLog.failed(err.Error())
+	}
+	times, err := evidence.VerifyObserverTimestamps(e, logged)
+	if err != nil || len(times) == 0 {
+		return stepTimestamp.failed(fmt.Sprint(err))
+	}
+
+	for _, at := range times {
+		if !p.roots.issued(e.leaf, e.chain, at.Timestamp) {
+			return stepCertificate.failed("")
+		}
+	}
+
+	k, err := newKey(policy.Key{Public: e.leaf.PublicKey, Source: "of its certificate"})
+	if err != nil {
+		return because(reason.Certificate, errors.New("its certificate's key is of an unknown kind"))
+	}
+	_, err = keyring{k}.signed(e)
+	return err
+}
+
+// issued reports whether one of the roots issued leaf, which was valid at
+// this time, with every certificate above it. What may be above it is chain.
+func (r pkiRoots) issued(leaf *x509.Certificate, chain []*x509.Certificate, at time.Time) bool {
+	readable := *leaf // Go does not read every form of name; those are not compared
+	readable.UnhandledCriticalExtensions = slices.DeleteFunc(
+		slices.Clone(leaf.UnhandledCriticalExtensions),
+		cryptoutils.SANOID.Equal,
+	)
+
+	return slices.ContainsFunc(r, func(known *root.FulcioCertificateAuthority) bool {
+		with := *known
+		with.Intermediates = slices.Concat(known.Intermediates, chain)
+		_, err := with.Verify(&readable, at)
+		return err == nil
+	})
 }
 
 // byPKI adds to s which certificate of the PKI signed e.
-func (a *Authority) byPKI(e *entity, image digest.Digest, s Signer) (Signer, error) {
+func (a *Authority) byPKI(e *entity, s Signer) (Signer, error) {
 	if !e.certified {
 		return Signer{}, because(
 			reason.WrongScheme,
@@ -99,10 +141,10 @@ func (a *Authority) byPKI(e *entity, image digest.Digest, s Signer) (Signer, err
 	}
 
 	authorities := slices.Concat(e.chain, a.policy.PKI.Intermediates, a.policy.PKI.Roots)
-	names := namesOf(e.leaf, authorities)
+	names := namesOf(e.leaf, authorities, a.policy.PKI)
 	i := slices.IndexFunc(names, a.policy.PKI.Subject.Match)
 	if i < 0 {
-		return Signer{}, because(reason.WrongIdentity, unlike(e.leaf, names, a.policy.PKI.Subject))
+		return Signer{}, because(reason.WrongIdentity, unlike(e.leaf, names, a.policy.PKI))
 	}
 	s.Subject = names[i]
 
@@ -111,12 +153,12 @@ func (a *Authority) byPKI(e *entity, image digest.Digest, s Signer) (Signer, err
 	}
 	refused := because(reason.Timestamp, errors.New("no timestamp proves when it was made"))
 	if a.pki.stamped != nil && len(e.stamps) > 0 {
-		if refused = run(a.pki.stamped, e, image, verify.WithoutIdentitiesUnsafe()); refused == nil {
+		if refused = a.pki.verify(e, a.pki.stamped); refused == nil {
 			return s.certifiedBy(e.leaf), nil
 		}
 	}
 	if a.pki.current != nil {
-		if refused = run(a.pki.current, e, image, verify.WithoutIdentitiesUnsafe()); refused == nil {
+		if refused = a.pki.verify(e, a.pki.current); refused == nil {
 			s.Until = soonest(e.leaf, authorities)
 			return s.certifiedBy(e.leaf), nil
 		}

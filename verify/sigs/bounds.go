@@ -52,9 +52,9 @@ func boundLogEntry(t *protorekor.TransparencyLogEntry) error {
 var errSeveralKeys = errors.New("its log entry names several keys")
 
 // boundLogBody looks at the key in a log entry's body: the entry's signature is
-// checked while it is parsed. A log keeps what was signed as a digest; an entry
-// that brings the signed document itself is only proposed to a log, and all
-// its keys would be tried on all its signatures.
+// checked while it is parsed. An entry that is only proposed to a log would have
+// all its keys tried on all its signatures. A log keeps what was signed as a
+// digest; one of its own may keep the payload, too (intoto 0.0.2).
 func boundLogBody(body []byte) error {
 	if len(body) > maxLogBody {
 		return fmt.Errorf("its log entry is larger than %d KiB", maxLogBody>>10)
@@ -97,8 +97,11 @@ func boundValue(v any) (keys int, err error) {
 
 	case map[string]any:
 		for name, one := range v {
-			if strings.EqualFold(name, "proposedContent") || strings.EqualFold(name, "payload") {
-				return 0, errors.New("its log entry is no log's: it holds what was signed")
+			if strings.EqualFold(name, "proposedContent") {
+				return 0, errors.New("its log entry is no log's: it is only proposed to one")
+			}
+			if _, ok := one.(string); ok && strings.EqualFold(name, "payload") {
+				continue // what was signed, as large as the body may be, and no key
 			}
 			more, err := boundValue(one)
 			if err != nil {

@@ -86,6 +86,7 @@ func (e *entity) attach(m *protobundle.VerificationMaterial) error {
 
 	switch signer := m.GetContent().(type) {
 	case *protobundle.VerificationMaterial_PublicKey:
+		e.hint = signer.PublicKey.GetHint()
 	case *protobundle.VerificationMaterial_Certificate:
 		e.certified = true
 		e.certificates = [][]byte{signer.Certificate.GetRawBytes()}

@@ -45,5 +45,10 @@ func claimsOf(c *x509.Certificate) (policy.Claims, error) {
 		"githubWorkflowRepository":            e.GithubWorkflowRepository,
 		"githubWorkflowRef":                   e.GithubWorkflowRef,
 	}
-	return policy.Claims{Issuer: e.Issuer, Subject: s.SubjectAlternativeName, Values: values}, nil
+	return policy.Claims{
+		Issuer:  e.Issuer,
+		Subject: s.SubjectAlternativeName,
+		IsEmail: len(c.EmailAddresses) == 1, // its only name, see above
+		Values:  values,
+	}, nil
 }

@@ -33,7 +33,8 @@ type entity struct {
 	signature []byte
 	envelope  bool // the payload is a statement in a DSSE envelope
 
-	certified bool // it says that a certificate's owner signed
+	certified bool   // it says that a certificate's owner signed
+	hint      string // which key a bundle says it was made with
 
 	// Evidence. A key's signature needs none, so broken evidence is no reason to
 	// refuse it. prove reads it.

@@ -82,23 +82,30 @@ func (e *entity) checkVersion() error {
 // readCertificates parses the certificates within their bounds: the leaf, and of
 // the others those that lead upwards from it.
 func (e *entity) readCertificates() error {
-	if e.certified && len(e.certificates) == 0 {
-		return errors.New("it says that a certificate's owner signed, and brings none")
+	if len(e.certificates) == 0 {
+		if e.certified {
+			return errors.New("it says that a certificate's owner signed, and brings none")
+		}
+		return nil
 	}
 
-	var chain []*x509.Certificate
-	for i, raw := range e.certificates {
+	var all []*x509.Certificate
+	for _, raw := range e.certificates {
 		c, err := parseCertificate(raw)
 		if err != nil {
 			return err
 		}
+		all = append(all, c)
+	}
+	leaf := e.leafOf(all)
+	if err := maySign(leaf); err != nil {
+		return err
+	}
 
+	var chain []*x509.Certificate
+	for _, c := range all {
 		switch {
-		case i == 0:
-			if err := maySign(c); err != nil {
-				return err
-			}
-			e.leaf = c
+		case c.Equal(leaf): // a chain file often begins with the leaf
 		case !c.IsCA:
 			return errors.New("its certificate chain holds a certificate that is no CA's")
 		default:
@@ -106,10 +113,23 @@ func (e *entity) readCertificates() error {
 		}
 	}
 
-	if e.leaf != nil {
-		e.chain = upwards(e.leaf, chain)
-	}
+	e.leaf, e.chain = leaf, upwards(leaf, chain)
 	return nil
+}
+
+// leafOf is the signer's certificate. In a bundle it is the first (sigstore
+// bundle specification). What was attached to a legacy signature are files, in
+// which it may stand anywhere: it is the first that is no CA's.
+func (e *entity) leafOf(all []*x509.Certificate) *x509.Certificate {
+	if !e.bundled {
+		for _, c := range all {
+			if !c.IsCA {
+				return c
+			}
+		}
+	}
+
+	return all[0]
 }
 
 // costly reports evidence beyond what a signature brings as a rule: one log

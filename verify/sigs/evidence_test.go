@@ -131,11 +131,17 @@ func TestEvidenceBounds(t *testing.T) {
 			altered(good, func(s *signing) { s.body = func(b map[string]any) { b["x"] = deep(maxDepth) } }),
 			"log entry",
 		},
-		"log entry with what was signed": {
+		"log entry that is proposed": {
 			altered(good, func(s *signing) {
-				s.body = func(b map[string]any) { b["Spec"] = map[string]any{"PAYLOAD": "eA=="} }
+				s.body = func(b map[string]any) { b["Spec"] = map[string]any{"PROPOSEDCONTENT": "eA=="} }
 			}),
-			"holds what was signed",
+			"only proposed",
+		},
+		"log entry with another large text": {
+			altered(good, func(s *signing) {
+				s.body = func(b map[string]any) { b["payload"] = []any{strings.Repeat("x", maxLogField+1)} }
+			}),
+			"larger than any key",
 		},
 	} {
 		for format, c := range test.s.formats(t, k.image) {
@@ -220,7 +226,7 @@ func TestEvidenceBounds(t *testing.T) {
 				}}
 			}
 		})
-		denied(t, a, s.bundle(t, statement), k.image, "holds what was signed")
+		denied(t, a, s.bundle(t, statement), k.image, "only proposed")
 	})
 	for name, edit := range map[string]func(*protobundle.VerificationMaterial){
 		"32 log entries": func(m *protobundle.VerificationMaterial) {
@@ -352,6 +358,58 @@ func TestLogEntryKinds(t *testing.T) {
 			if who, err := check(a, bundled(t, b), k.image); err == nil && who.Subject != somebody {
 				t.Errorf("%+v", who)
 			}
+		})
+	}
+}
+
+// TestLogEntryPayload: a log of its own may keep the signed statement in its
+// entry. It counts where it is the very one, within the bound of an entry.
+func TestLogEntryPayload(t *testing.T) {
+	t.Parallel()
+	k := newKeyless(t)
+	a := k.trust(t)
+	s := k.signed(t)
+	statement := statementOf(k.image.Encoded())
+	large := strings.Replace(statement, `"predicate":{}`, `"predicate":{"x":"`+strings.Repeat("x", 25_000)+`"}`, 1)
+	larger := strings.Replace(statement, `"predicate":{}`, `"predicate":{"x":"`+strings.Repeat("x", 40_000)+`"}`, 1)
+	envelope := func(body map[string]any) map[string]any {
+		return body["spec"].(map[string]any)["content"].(map[string]any)["envelope"].(map[string]any)
+	}
+
+	for name, test := range map[string]struct {
+		statement, logged string
+		edit              func(envelope map[string]any)
+		want              string // empty: allowed
+	}{
+		"the statement":                         {statement, statement, nil, ""},
+		"a large statement":                     {large, large, nil, ""},
+		"a statement larger than a log's entry": {larger, larger, nil, "log entry is larger"},
+		"another statement":                     {statement, statement + " ", nil, "no transparency log entry"},
+		"signatures by several keys": {statement, statement, func(envelope map[string]any) {
+			one := envelope["signatures"].([]any)[0]
+			envelope["signatures"] = []any{one, one}
+		}, "names several keys"},
+		"a large key": {statement, statement, func(envelope map[string]any) {
+			der := must(x509.MarshalPKIXPublicKey(oversized()))
+			text := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+			envelope["signatures"].([]any)[0].(map[string]any)["publicKey"] = text
+		}, "brings an RSA key"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := s.bundle(t, test.statement, func(b *protobundle.Bundle) {
+				body := s.intotoBody(t, test.logged, b.GetDsseEnvelope().GetSignatures()[0].GetSig())
+				envelope(body)["payload"] = []byte(base64.StdEncoding.EncodeToString([]byte(test.logged)))
+				if test.edit != nil {
+					test.edit(envelope(body))
+				}
+				payload, promise := s.log(t, body)
+				b.VerificationMaterial.TlogEntries = []*protorekor.TransparencyLogEntry{entryOf(t, payload, promise)}
+			})
+			if test.want != "" {
+				denied(t, a, c, k.image, test.want)
+				return
+			}
+			allowed(t, a, c, k.image)
 		})
 	}
 }

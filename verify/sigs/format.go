@@ -47,6 +47,9 @@ type content interface {
 	// verify returns says with who of the authority signed it, or the reason why
 	// none of them did.
 	verify(a *Authority, image digest.Digest, says Signer) (Signer, error)
+
+	// likelihood is how likely it is that a trusts who made it, by its own word.
+	likelihood(a *Authority) Likelihood
 }
 
 // formats lists every format that is read here. Another one is another row.

@@ -445,16 +445,16 @@ func TestAttestationConfusion(t *testing.T) {
 	})
 	twoTypes := strings.Replace(statement, `"predicate"`, `"predicateType":"`+slsa+`","predicate"`, 1)
 	for name, c := range map[string]Candidate{
-		"payload as bundle":                          {Kind: Bundle, Payload: []byte(payload(k.image.String()))},
-		"envelope as bundle":                         change(sign, func(c *Candidate) { c.Kind = Bundle }),
-		"envelope as payload":                        change(sign, func(c *Candidate) { c.Kind = Legacy }),
-		"payload as envelope":                        change(s.legacy(t, payload(k.image.String())), func(c *Candidate) { c.Kind = Envelope }),
-		"bundle as envelope":                         change(s.bundle(t, provenance), func(c *Candidate) { c.Kind = Envelope }),
-		"of no kind":                                 change(sign, func(c *Candidate) { c.Kind = 0 }),
-		"without subject":                            s.bundle(t, statementWith("", policy.SignaturePredicate, "{}")),
-		"subject in capitals":                        s.bundle(t, statementOf(strings.ToUpper(k.image.Encoded()))),
-		"no statement":                               s.bundle(t, `{"critical":{}}`),
-		"statement twice":                            s.bundle(t, statementOf(k.image.Encoded())+statementOf(k.image.Encoded())),
+		"payload as bundle":   {Kind: Bundle, Payload: []byte(payload(k.image.String()))},
+		"envelope as bundle":  change(sign, func(c *Candidate) { c.Kind = Bundle }),
+		"envelope as payload": change(sign, func(c *Candidate) { c.Kind = Legacy }),
+		"payload as envelope": change(s.legacy(t, payload(k.image.String())), func(c *Candidate) { c.Kind = Envelope }),
+		"bundle as envelope":  change(s.bundle(t, provenance), func(c *Candidate) { c.Kind = Envelope }),
+		"of no kind":          change(sign, func(c *Candidate) { c.Kind = 0 }),
+		"without subject":     s.bundle(t, statementWith("", policy.SignaturePredicate, "{}")),
+		"subject in capitals": s.bundle(t, statementOf(strings.ToUpper(k.image.Encoded()))),
+		"no statement":        s.bundle(t, `{"critical":{}}`),
+		"statement twice":     s.bundle(t, statementOf(k.image.Encoded())+statementOf(k.image.Encoded())),
 		"unparsable statement (GHSA-w6c6-c85g-mmv6)": s.bundle(t, `{"_type`),
 		"two predicate types":                        s.bundle(t, twoTypes),
 	} {

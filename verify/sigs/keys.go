@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
@@ -35,9 +36,11 @@ func newKey(p policy.Key) (key, error) {
 	return key{p, verifiers}, nil
 }
 
-// verifiersOf lists how a key of this type signs. cosign hashes with SHA-256
-// whatever the curve, other clients with the curve's own; cosign 2 signs with
-// Ed25519ph where cosign 3 signs with pure Ed25519.
+// verifiersOf lists how a key of this type signs, the usual way first. cosign
+// hashes with SHA-256 whatever the curve, other clients with the curve's own;
+// cosign 2 signs with Ed25519ph where cosign 3 signs with pure Ed25519. A key
+// service fixes the padding and the hash of an RSA key, and the key does not
+// say which.
 func verifiersOf(public crypto.PublicKey) ([]signature.Verifier, error) {
 	switch p := public.(type) {
 	case ed25519.PublicKey:
@@ -69,13 +72,33 @@ func verifiersOf(public crypto.PublicKey) ([]signature.Verifier, error) {
 			list = append(list, v)
 		}
 		return list, nil
+
+	case *rsa.PublicKey:
+		return rsaVerifiers(p)
 	}
 
-	v, err := signature.LoadVerifier(public, crypto.SHA256)
-	if err != nil {
-		return nil, fmt.Errorf("load key: %w", err)
+	return nil, fmt.Errorf("a %T is no key to verify with", public)
+}
+
+// rsaVerifiers lists the ways in which an RSA key signs: PKCS #1 v1.5 or PSS,
+// over SHA-256, SHA-384 or SHA-512.
+func rsaVerifiers(public *rsa.PublicKey) ([]signature.Verifier, error) {
+	var pkcs1, pss []signature.Verifier
+	for _, h := range []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512} {
+		v, err := signature.LoadRSAPKCS1v15Verifier(public, h)
+		if err != nil {
+			return nil, fmt.Errorf("load RSA key: %w", err)
+		}
+		pkcs1 = append(pkcs1, v)
+
+		salted, err := signature.LoadRSAPSSVerifier(public, h, nil) // a salt of any length
+		if err != nil {
+			return nil, fmt.Errorf("load RSA key: %w", err)
+		}
+		pss = append(pss, salted)
 	}
-	return []signature.Verifier{v}, nil
+
+	return append(pkcs1, pss...), nil
 }
 
 var errOtherKey = because(reason.OtherKey, errors.New("it was made by another key, or altered"))

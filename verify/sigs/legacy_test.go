@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 
 	"github.com/pullgate/pullgate/test/fixtures"
 )
@@ -303,7 +304,9 @@ func TestRSASignatureLength(t *testing.T) {
 		"one, of full length": append(make([]byte, 255), 1),
 		"zero":                make([]byte, 256),
 		"modulus":             key.Public().(*rsa.PublicKey).N.Bytes(),
-		"of PSS":              pss(t, key, good.Payload),
+		"of PSS, other bytes": signRSA(t, key, []byte("other bytes"), pssOf(crypto.SHA256)),
+		"of SHA-1":            signRSA(t, key, good.Payload, crypto.SHA1),
+		"of PSS over SHA-1":   signRSA(t, key, good.Payload, pssOf(crypto.SHA1)),
 	} {
 		c := change(
 			good,
@@ -313,19 +316,58 @@ func TestRSASignatureLength(t *testing.T) {
 	}
 }
 
-// pss signs with RSA-PSS, which cosign never does.
-func pss(t *testing.T, key crypto.Signer, message []byte) []byte {
+// signRSA signs message as opts says, which cosign does for a key that it does
+// not hold itself.
+func signRSA(t testing.TB, key crypto.Signer, message []byte, opts crypto.SignerOpts) []byte {
 	t.Helper()
-	h := crypto.SHA256.New()
+	h := opts.HashFunc().New()
 	h.Write(message)
-	sig, err := key.Sign(rand.Reader, h.Sum(nil), &rsa.PSSOptions{
-		SaltLength: rsa.PSSSaltLengthEqualsHash,
-		Hash:       crypto.SHA256,
-	})
+	sig, err := key.Sign(rand.Reader, h.Sum(nil), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return sig
+}
+
+func pssOf(h crypto.Hash) *rsa.PSSOptions {
+	return &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: h}
+}
+
+// rsaWays are the paddings and hashes that key services offer for RSA keys.
+var rsaWays = map[string]crypto.SignerOpts{
+	"PKCS1v15 SHA-256":      crypto.SHA256,
+	"PKCS1v15 SHA-384":      crypto.SHA384,
+	"PKCS1v15 SHA-512":      crypto.SHA512,
+	"PSS SHA-256":           pssOf(crypto.SHA256),
+	"PSS SHA-384":           pssOf(crypto.SHA384),
+	"PSS SHA-512":           pssOf(crypto.SHA512),
+	"PSS SHA-256, any salt": &rsa.PSSOptions{SaltLength: 20, Hash: crypto.SHA256},
+}
+
+func TestRSAWays(t *testing.T) {
+	t.Parallel()
+	key := newKeys(t)["RSA"]
+	k := authority(t, policyKey(t, key.Public(), "k"))
+	image := digest.FromString("an image")
+	text, statement := payload(image.String()), statementOf(image.Encoded())
+
+	for name, opts := range rsaWays {
+		t.Run(name+"/legacy", func(t *testing.T) {
+			c := legacy(t, key, text)
+			signature := signRSA(t, key, []byte(text), opts)
+			c.Annotations[AnnotationSignature] = base64.StdEncoding.EncodeToString(signature)
+			allowed(t, k, c, image)
+
+			c.Payload = []byte(payloadWith(image.String(), "{}"))
+			denied(t, k, c, image, "another key, or altered")
+		})
+		t.Run(name+"/bundle", func(t *testing.T) {
+			b := &protobundle.Bundle{}
+			unmarshal(t, bundleOf(t, key, statement).Payload, b)
+			b.GetDsseEnvelope().GetSignatures()[0].Sig = signRSA(t, key, pae(inToto, statement), opts)
+			allowed(t, k, bundled(t, b), image)
+		})
+	}
 }
 
 func TestLegacySHA512(t *testing.T) {

@@ -7,14 +7,17 @@ import (
 	"strings"
 
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
+
+	"github.com/pullgate/pullgate/policy"
 )
 
 // namesOf are the leaf's names that may be compared with a policy's subject. The
 // comparison sees text and not what kind of name it was, while name constraints
 // bind each kind by itself: an authority limited to some addresses could write
 // any other address as a name of another kind. So of what a limited authority
-// issued, only names of the kinds it is limited in count.
-func namesOf(leaf *x509.Certificate, others []*x509.Certificate) []string {
+// issued, only names of the kinds it is limited in count. A policy that asks for
+// an e-mail name is compared with these alone.
+func namesOf(leaf *x509.Certificate, others []*x509.Certificate, pki *policy.Certificate) []string {
 	limited := false
 	dns, email, ip, uri := true, true, true, true
 	for _, c := range above(leaf, others) {
@@ -29,7 +32,12 @@ func namesOf(leaf *x509.Certificate, others []*x509.Certificate) []string {
 		limited = true
 		dns, email, ip, uri = dns && onDNS, email && onEmail, ip && onIP, uri && onURI
 	}
-	if !limited { // other names, too
+	switch {
+	case pki.SubjectEmail && !email:
+		return nil
+	case pki.SubjectEmail:
+		return leaf.EmailAddresses
+	case !limited: // other names, too
 		return cryptoutils.GetSubjectAlternateNames(leaf)
 	}
 
@@ -54,9 +62,13 @@ func namesOf(leaf *x509.Certificate, others []*x509.Certificate) []string {
 }
 
 // unlike says that none of the leaf's names is the one a policy trusts.
-func unlike(leaf *x509.Certificate, counted []string, want fmt.Stringer) error {
+func unlike(leaf *x509.Certificate, counted []string, pki *policy.Certificate) error {
 	all := cryptoutils.GetSubjectAlternateNames(leaf)
-	text := strings.Join(all, ", ")
+	text, want := strings.Join(all, ", "), pki.Subject
+
+	if pki.SubjectEmail {
+		return fmt.Errorf("its certificate is for %.150q, not the e-mail name %s", text, want)
+	}
 
 	for _, name := range all {
 		if !slices.Contains(counted, name) {

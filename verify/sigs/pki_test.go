@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 
 	"github.com/pullgate/pullgate/policy"
@@ -402,11 +404,52 @@ func TestSameSigner(t *testing.T) {
 	s.leaf, s.chain = nil, nil
 	key := allowed(t, authority(t, policyKey(t, s.key.Public(), "k")), s.legacy(t, payload(c.image.String())), c.image)
 	identity := allowed(t, c.keyless.trust(t), c.keyless.signed(t).legacy(t, payload(c.image.String())), c.image)
+	workflow := func(name string) Signer {
+		k := c.keyless
+		a := k.trust(t, func(p *policy.Authority) {
+			p.Identities = []policy.Identity{{Issuer: policy.Exactly(someIssuer), Subject: pattern(t, ".*")}}
+		})
+		return allowed(t, a, k.signed(t, uri(name), by(someIssuer)).legacy(t, payload(k.image.String())), k.image)
+	}
+	const release = "https://github.com/acme/app/.github/workflows/release.yml"
+	onMain := workflow(release + "@refs/heads/main")
+	service := func(name string) Signer {
+		a := c.trusts(t, func(p *policy.Authority) { p.PKI.Subject = pattern(t, `https://.*`) })
+		return allowed(t, a, c.signed(t, uri(name)).legacy(t, payload(c.image.String())), c.image)
+	}
+
 	for _, test := range []struct {
 		name     string
 		one, two Signer
 		want     bool
 	}{
+		{"a workflow on two branches", onMain, workflow(release + "@refs/heads/next"), true},
+		{"a workflow on a branch and a tag", onMain, workflow(release + "@refs/tags/v1@2"), true},
+		{"a workflow on a commit", onMain, workflow(release + "@0123456789abcdef0123456789abcdef01234567"), true},
+		{
+			"two workflows on one branch",
+			onMain,
+			workflow("https://github.com/acme/app/.github/workflows/test.yml@refs/heads/main"),
+			false,
+		},
+		{
+			"two repositories' workflows",
+			onMain,
+			workflow("https://github.com/acme/lib/.github/workflows/release.yml@refs/heads/main"),
+			false,
+		},
+		{
+			"two hosts' workflows",
+			workflow("https://a@gitlab.example/acme/app//.gitlab-ci.yml@refs/heads/main"),
+			workflow("https://a@gitlab.other.example/acme/app//.gitlab-ci.yml@refs/heads/main"),
+			false,
+		},
+		{
+			"names of a PKI's own",
+			service("https://acme.example/signer@a"),
+			service("https://acme.example/signer@b"),
+			false,
+		},
 		{"two people", first, second, false},
 		{"one with two keys", first, again, true},
 		{"one of two names", first, both, true},
@@ -707,5 +750,100 @@ func TestUnconstrainedName(t *testing.T) {
 	own := c.trusts(t, func(p *policy.Authority) { p.PKI.Subject = policy.Exactly("someone@branch.example") })
 	for _, candidate := range c.signed(t, email("someone@branch.example")).formats(t, c.image) {
 		allowed(t, own, candidate, c.image)
+	}
+}
+
+// TestCertificateFiles: what people attach to a signature are files, with the
+// leaf and its chain in one or in two, and in any order.
+func TestCertificateFiles(t *testing.T) {
+	t.Parallel()
+	c := newCorporate(t)
+	s := c.signed(t)
+	other := c.signed(t, email(release))
+	leaf, chain := string(pemOf(s.leaf)), string(pemOf(c.intermediate.cert))
+	root, stranger := string(pemOf(c.root.cert)), string(pemOf(other.leaf))
+	trusted := c.trusts(t)
+	text := payload(c.image.String())
+
+	for name, test := range map[string]struct {
+		certificate, chain string
+		want               string // empty: allowed
+	}{
+		"leaf and chain in one file":          {leaf + chain, "", ""},
+		"leaf, chain and root in one file":    {leaf + chain + root, "", ""},
+		"leaf last in one file":               {root + chain + leaf, "", ""},
+		"leaf and chain, and the chain again": {leaf + chain, chain + root, ""},
+		"chain begins with the leaf":          {leaf, leaf + chain + root, ""},
+		"chain ends with the leaf":            {leaf, root + chain + leaf, ""},
+		"leaf in the chain's file":            {chain, leaf + root, ""},
+		"two signers in one file":             {leaf + stranger + chain, "", "that is no CA's"},
+		"another signer in the chain":         {leaf, stranger + chain, "that is no CA's"},
+		"another signer's certificate first":  {stranger + leaf + chain, "", "that is no CA's"},
+		"another's certificate":               {stranger, chain, "another key, or altered"},
+		"authorities alone":                   {chain + root, "", "authority's"},
+		"something behind the certificates":   {leaf + chain + "x", "", "not PEM certificates"},
+		"more than are read":                  {leaf, strings.Repeat(chain, 8), "more than 8 certificates"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			candidate := change(s.legacy(t, text), func(c *Candidate) {
+				c.Annotations[annotationCertificate], c.Annotations[annotationChain] = test.certificate, test.chain
+			})
+			if test.want != "" {
+				denied(t, trusted, candidate, c.image, test.want)
+				return
+			}
+			allowed(t, trusted, candidate, c.image)
+		})
+	}
+
+	t.Run("leaf second in a bundle", func(t *testing.T) {
+		candidate := s.bundle(t, statementOf(c.image.Encoded()), func(b *protobundle.Bundle) {
+			slices.Reverse(b.VerificationMaterial.GetX509CertificateChain().Certificates)
+		})
+		denied(t, trusted, candidate, c.image, "authority's")
+	})
+}
+
+// TestCertifiedKeys: a certificate's key signs in every way in which a key of a
+// policy may.
+func TestCertifiedKeys(t *testing.T) {
+	t.Parallel()
+	c := newCorporate(t)
+	text, statement := payload(c.image.String()), statementOf(c.image.Encoded())
+	stamped := c.trusts(t, mustBeStamped)
+
+	for name, key := range newKeys(t) {
+		s := altered(c.signed(t), func(s *signing) {
+			s.key, s.unstamped = key, false
+			s.leaf = c.intermediate.leaf(t, key.Public(), email(release))
+		})
+		other := altered(s, func(s *signing) { s.key = newKeys(t)[name] })
+		for format, candidate := range s.formats(t, c.image) {
+			t.Run(name+"/"+format, func(t *testing.T) {
+				allowed(t, c.trusts(t), candidate, c.image)
+				allowed(t, stamped, candidate, c.image)
+			})
+		}
+		for format, candidate := range other.formats(t, c.image) {
+			t.Run(name+"/"+format+" by another key", func(t *testing.T) {
+				denied(t, c.trusts(t), candidate, c.image, "another key, or altered")
+			})
+		}
+	}
+
+	key := newKeys(t)["RSA"]
+	s := altered(c.signed(t), func(s *signing) {
+		s.key, s.leaf = key, c.intermediate.leaf(t, key.Public(), email(release))
+	})
+	for name, opts := range rsaWays {
+		t.Run(name, func(t *testing.T) {
+			allowed(t, c.trusts(t), change(s.legacy(t, text), func(c *Candidate) {
+				signature := signRSA(t, key, []byte(text), opts)
+				c.Annotations[AnnotationSignature] = base64.StdEncoding.EncodeToString(signature)
+			}), c.image)
+			allowed(t, c.trusts(t), s.bundle(t, statement, func(b *protobundle.Bundle) {
+				b.GetDsseEnvelope().GetSignatures()[0].Sig = signRSA(t, key, pae(inToto, statement), opts)
+			}), c.image)
+		})
 	}
 }

@@ -30,12 +30,13 @@ type Signer struct {
 	Until time.Time
 
 	key   string   // SHA-256 of the public key that made the signature, hex
-	names []string // of the certificate, all of them
+	names []string // of the certificate, all of them; a workflow's without its ref
 }
 
 // Same reports whether two signatures are one signer's: made with one key,
 // whether a policy knows it as such or by a certificate, or with certificates
-// that share a name.
+// that share a name. A workflow is one signer, whichever ref it ran on: who may
+// push one branch may push another.
 func (s Signer) Same(other Signer) bool {
 	if s.key == other.key {
 		return true
@@ -49,9 +50,27 @@ func (s Signer) Same(other Signer) bool {
 func (s Signer) certifiedBy(c *x509.Certificate) Signer {
 	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
 	s.key = hex.EncodeToString(sum[:])
-	s.names = cryptoutils.GetSubjectAlternateNames(c)
-
+	for _, name := range cryptoutils.GetSubjectAlternateNames(c) {
+		if s.Issuer != "" { // of a build service's identity, not of a PKI's own names
+			name = withoutRef(name)
+		}
+		s.names = append(s.names, name)
+	}
 	return s
+}
+
+// withoutRef cuts the ref off a workflow's name, as GitHub and GitLab write it:
+// https://host/path/to/workflow@ref.
+func withoutRef(name string) string {
+	const scheme = "https://"
+	rest, ok := strings.CutPrefix(name, scheme)
+	if !ok {
+		return name
+	}
+
+	host, path, _ := strings.Cut(rest, "/")
+	path, _, _ = strings.Cut(path, "@")
+	return scheme + host + "/" + path
 }
 
 // String names the signer for logs and reasons, on one printable line.

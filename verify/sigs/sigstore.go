@@ -32,30 +32,45 @@ func run(v *verify.Verifier, e *entity, image digest.Digest, who verify.PolicyOp
 	return nil
 }
 
+// step is one step of sigstore-go's verification.
+type step struct {
+	prefix string // of sigstore-go's error
+	code   reason.Code
+	words  string
+}
+
+var (
+	stepLog       = step{"failed to verify log inclusion", reason.LogEntry, "no transparency log entry proves it"}
+	stepTimestamp = step{
+		"failed to verify timestamps",
+		reason.Timestamp,
+		"no trusted timestamp proves when it was made",
+	}
+	stepCertificate = step{
+		"failed to verify leaf certificate",
+		reason.Certificate,
+		"its certificate was not issued by the trusted authority, or was not valid when it was made",
+	}
+	stepCertificateLog = step{
+		"failed to verify signed certificate timestamp",
+		reason.Certificate,
+		"its certificate is in no trusted certificate log",
+	}
+	stepSignature = step{"failed to verify signature", reason.OtherKey, "it was made by another key, or altered"}
+)
+
+// failed says that the step failed, for a person. text is sigstore-go's error
+// without the step's own prefix.
+func (s step) failed(text string) error {
+	return because(s.code, fmt.Errorf("%s%s", s.words, detail(text)))
+}
+
 // plainly says which step of sigstore-go's verification failed, for a person.
 func plainly(err error) error {
 	text := err.Error()
-	for _, step := range []struct {
-		prefix string
-		code   reason.Code
-		words  string
-	}{
-		{"failed to verify log inclusion", reason.LogEntry, "no transparency log entry proves it"},
-		{"failed to verify timestamps", reason.Timestamp, "no trusted timestamp proves when it was made"},
-		{
-			"failed to verify leaf certificate",
-			reason.Certificate,
-			"its certificate was not issued by the trusted authority, or was not valid when it was made",
-		},
-		{
-			"failed to verify signed certificate timestamp",
-			reason.Certificate,
-			"its certificate is in no trusted certificate log",
-		},
-		{"failed to verify signature", reason.OtherKey, "it was made by another key, or altered"},
-	} {
-		if rest, ok := strings.CutPrefix(text, step.prefix); ok {
-			return because(step.code, fmt.Errorf("%s%s", step.words, detail(rest)))
+	for _, s := range []step{stepLog, stepTimestamp, stepCertificate, stepCertificateLog, stepSignature} {
+		if rest, ok := strings.CutPrefix(text, s.prefix); ok {
+			return s.failed(rest)
 		}
 	}
 

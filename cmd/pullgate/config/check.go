@@ -1,31 +1,49 @@
 package config
 
 import (
+	"fmt"
 	"net"
+	"net/netip"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
 	"github.com/pullgate/pullgate/policy"
 )
 
+// writeAddress is what to do about an address to listen on.
+const writeAddress = "write host:port, e.g. 127.0.0.1:5000"
+
 const (
+	maxPort          = 65535
 	maxVerdicts      = 100_000_000 // entries; each takes some hundred bytes
 	maxDecisionFiles = 1000
+	maxHelp          = 300 // bytes: clients print it after every refusal
+
+	maxMinRate = 1 << 20 // bytes per second
 
 	leastMessage = 64 << 10 // bytes of one manifest or payload
 	leastTotal   = 1 << 20  // bytes of everything that is read or kept together
 )
 
+// hostname is a host's name, without a port.
+var hostname = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$`)
+
 // checks collects what is wrong with a configuration beyond types.
 type checks struct {
 	*Config
+	unread   []string // keys whose values could not be read
 	problems []policy.Problem
 }
 
-// check returns everything that is wrong beyond types.
-func (c *Config) check() []policy.Problem {
-	k := &checks{Config: c}
+// check returns everything that is wrong beyond types. unread are the keys whose
+// values could not be read: what is wrong with them has been said.
+func (c *Config) check(unread []string) []policy.Problem {
+	k := &checks{Config: c, unread: unread}
 
 	k.gate()
 	k.clients()
@@ -39,7 +57,13 @@ func (c *Config) check() []policy.Problem {
 	return k.problems
 }
 
+// add reports a problem, unless the value at path could not be read anyway.
 func (k *checks) add(path, format string, args ...any) {
+	for _, u := range k.unread {
+		if path == u || strings.HasPrefix(path, u+".") {
+			return
+		}
+	}
 	k.problems = append(k.problems, k.Problem(path, format, args...))
 }
 
@@ -50,8 +74,12 @@ func (k *checks) oneOf(path, got string, allowed ...string) {
 }
 
 func (k *checks) address(path, addr string) {
-	if _, _, err := net.SplitHostPort(addr); err != nil {
-		k.add(path, "%s is %q; write host:port, e.g. 127.0.0.1:5000", path, addr)
+	_, port, err := net.SplitHostPort(addr)
+	if n, nerr := strconv.Atoi(port); err == nil && nerr == nil && (n < 0 || n > maxPort) {
+		err = fmt.Errorf("a port is at most %d", maxPort)
+	}
+	if err != nil {
+		k.add(path, "%s is %q; %s", path, addr, writeAddress)
 	}
 }
 
@@ -60,15 +88,23 @@ func (k *checks) gate() {
 	k.oneOf("defaultAction", k.DefaultAction, "deny", "warn", "allow")
 	k.address("listen", k.Listen)
 	k.address("admin.listen", k.Admin.Listen)
+	for i, name := range k.Admin.Hostnames {
+		if _, err := netip.ParseAddr(name); err != nil && !hostname.MatchString(name) {
+			k.add("admin.hostnames."+strconv.Itoa(i),
+				"admin.hostnames: %.100q is no host: write a name or an address, without scheme and port", name)
+		}
+	}
 
 	if k.Canary == "" {
 		return
 	}
 	image, err := imagename.Parse(k.Canary)
+	image = k.Image(image)
+	_, known := k.UpstreamHost(image.Host)
 	switch {
 	case err != nil:
 		k.add("canary", "canary: %v", err)
-	case !k.hasUpstream(image.Host):
+	case !known:
 		k.add("canary", "canary %s is on %s, which is not among the upstreams", k.Canary, image.Host)
 	}
 }
@@ -83,6 +119,10 @@ func (k *checks) clients() {
 	}
 	if k.Clients.HtpasswdFile != "" {
 		k.add("clients.htpasswdFile", "clients.htpasswdFile is not supported yet")
+	}
+
+	if help := k.Clients.Help; len(help) > maxHelp || !isPrintable(help) {
+		k.add("clients.help", "clients.help must be one line of at most %d bytes, without control characters", maxHelp)
 	}
 
 	if k.TLS.ClientCAFile != "" {
@@ -123,6 +163,9 @@ func (k *checks) state() {
 	if k.Manifests.TagTTL < 0 {
 		k.add("manifests.tagTTL", "manifests.tagTTL must not be negative")
 	}
+	if k.Manifests.Recheck <= 0 {
+		k.add("manifests.recheck", "manifests.recheck must be positive")
+	}
 }
 
 // positive checks what would stop the gate, or bound nothing, at zero.
@@ -136,6 +179,8 @@ func (k *checks) positive() {
 		{"limits.verdictsInFlight", int64(k.Limits.VerdictsInFlight)},
 		{"limits.verifyTimeout", int64(k.Limits.VerifyTimeout)},
 		{"limits.clientMisses", int64(k.Limits.ClientMisses)},
+		{"limits.blobStreams", int64(k.Limits.BlobStreams)},
+		{"limits.clientBlobStreams", int64(k.Limits.ClientBlobStreams)},
 		{"verdicts.ttl", int64(k.Verdicts.TTL)},
 		{"verdicts.denyTTL", int64(k.Verdicts.DenyTTL)},
 		{"verdicts.maxEntries", k.Verdicts.MaxEntries},
@@ -143,6 +188,10 @@ func (k *checks) positive() {
 		{"decisions.keep", int64(k.Decisions.Keep)},
 	}
 
+	if k.Limits.BlobMinRate > maxMinRate {
+		k.add("limits.blobMinRate", "limits.blobMinRate must be at most %d MiB, or it would cut off real clients",
+			maxMinRate>>20)
+	}
 	for _, n := range numbers {
 		if n.value <= 0 {
 			k.add(n.path, "%s must be more than zero", n.path)
@@ -169,9 +218,7 @@ func (k *checks) sizes() {
 	}
 }
 
-// hasUpstream reports whether a registry, by its familiar name, is an upstream.
-func (c *Config) hasUpstream(host string) bool {
-	return slices.ContainsFunc(c.Upstreams, func(u Upstream) bool {
-		return policy.FamiliarHost(u.Host) == host
-	})
+// isPrintable reports whether every character of s can stand in a line.
+func isPrintable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }

@@ -16,19 +16,26 @@ func (k *checks) upstreams() {
 		k.add("upstreams", "upstreams is empty: list at least one registry, e.g. `- host: docker.io`")
 	}
 
-	hosts, names := map[string]bool{}, map[string]bool{}
+	hosts, names := map[string]string{}, map[string]bool{}
 	for i, u := range k.Upstreams {
 		at := "upstreams." + strconv.Itoa(i)
 		host := policy.FamiliarHost(u.Host)
-		if host == "" || strings.ContainsAny(host, "/@ ") {
-			k.add(at, "an upstream needs host: the registry's name as images carry it, e.g. ghcr.io")
+		if !policy.ValidHost(host) {
+			k.add(
+				at,
+				"an upstream needs host: the registry's name as images carry it, e.g. ghcr.io or nexus.example:5001",
+			)
 			continue
 		}
 
-		if hosts[host] {
+		whole := withPort(host, u)
+		switch before, listed := hosts[whole]; {
+		case listed && before == host:
 			k.add(at+".host", "upstream %s is listed twice", host)
+		case listed:
+			k.add(at+".host", "upstream %s is listed twice: %s is the same registry", host, before)
 		}
-		hosts[host] = true
+		hosts[whole] = host
 
 		for _, n := range u.Hostnames {
 			if names[strings.ToLower(n)] {
@@ -41,7 +48,7 @@ func (k *checks) upstreams() {
 		k.upstreamAuth(at+".auth", u.Auth)
 	}
 
-	if k.DefaultUpstream != "" && !hosts[policy.FamiliarHost(k.DefaultUpstream)] {
+	if _, ok := k.UpstreamHost(k.DefaultUpstream); k.DefaultUpstream != "" && !ok {
 		k.add("defaultUpstream", "defaultUpstream %s is not among the upstreams", k.DefaultUpstream)
 	}
 	if k.ExposesCredentials(k.Listen) {
@@ -51,6 +58,39 @@ func (k *checks) upstreams() {
 				"image; write `clients: {auth: anonymous}` if that is meant",
 		)
 	}
+}
+
+// withPort is a familiar host with the port that it means: the one written, or
+// the one that its URL implies.
+func withPort(host string, u Upstream) string {
+	if bare, port := policy.SplitPort(host); port != "" {
+		return policy.FamiliarHost(bare) + ":" + port
+	}
+	return host + ":" + u.impliedPort()
+}
+
+// impliedPort is the port that the upstream's name means when none is written.
+func (u Upstream) impliedPort() string {
+	address, err := url.Parse(u.URL)
+	if err != nil { // which is a problem of its own
+		return ""
+	}
+	return policy.ImpliedPort(address.Scheme)
+}
+
+// UpstreamHost finds the upstream that a registry's name means, and returns the
+// familiar name that it is configured by. The gate and every command agree on it.
+func (c *Config) UpstreamHost(host string) (string, bool) {
+	return policy.ConfiguredHost(host, c.impliedPort)
+}
+
+func (c *Config) impliedPort(host string) (string, bool) {
+	for _, u := range c.Upstreams {
+		if policy.FamiliarHost(u.Host) == host {
+			return u.impliedPort(), true
+		}
+	}
+	return "", false
 }
 
 // upstreamURL checks a URL, which the problem does not repeat: it may hold a

@@ -43,7 +43,8 @@ type Config struct {
 
 // Admin is the port for probes, scrapes and questions about decisions.
 type Admin struct {
-	Listen string `mapstructure:"listen"`
+	Listen    string   `mapstructure:"listen"`
+	Hostnames []string `mapstructure:"hostnames"` // Host headers it answers, besides loopback's and its own address
 }
 
 // TLS is the certificate of the port for pulls; without one it speaks http.
@@ -53,10 +54,11 @@ type TLS struct {
 	ClientCAFile string `mapstructure:"clientCAFile"`
 }
 
-// Clients says who may pull.
+// Clients says who may pull, and what those read who are refused.
 type Clients struct {
 	Auth         string `mapstructure:"auth"`
 	HtpasswdFile string `mapstructure:"htpasswdFile"`
+	Help         string `mapstructure:"help"` // after every refusal
 }
 
 // Log is how serve logs.
@@ -98,6 +100,7 @@ type Verdicts struct {
 type Manifests struct {
 	MaxBytes Size          `mapstructure:"maxBytes"`
 	TagTTL   time.Duration `mapstructure:"tagTTL"`
+	Recheck  time.Duration `mapstructure:"recheck"`
 }
 
 // State is where the gate keeps what it has learned.
@@ -125,6 +128,10 @@ type Limits struct {
 	VerdictsInFlight int           `mapstructure:"verdictsInFlight"`
 	VerifyTimeout    time.Duration `mapstructure:"verifyTimeout"`
 	ClientMisses     int           `mapstructure:"clientMisses"`
+
+	BlobStreams       int  `mapstructure:"blobStreams"`       // at once
+	ClientBlobStreams int  `mapstructure:"clientBlobStreams"` // at once, of one client
+	BlobMinRate       Size `mapstructure:"blobMinRate"`       // per second
 }
 
 // File is the file that c was read from.
@@ -169,11 +176,12 @@ func (c *Config) PolicyInput() policy.Input {
 		FilesLine:         c.line("policyFiles"),
 		DefaultAction:     c.DefaultAction,
 		DefaultActionLine: c.line("defaultAction"),
+		ImpliedPort:       c.impliedPort,
 	}
 
 	// A canary that is no image name has been reported by check.
 	if canary, err := imagename.Parse(c.Canary); c.Canary != "" && err == nil {
-		in.Canary, in.CanaryLine = canary.Repository, c.line("canary")
+		in.Canary, in.CanaryLine = c.Image(canary).Repository, c.line("canary")
 	}
 	return in
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ func TestExampleDefaults(t *testing.T) {
 		{"state.path", example.State.Path, bare.State.Path},
 		{"state.maxBytes", example.State.MaxBytes, bare.State.MaxBytes},
 	} {
-		if row.is != row.want {
+		if !reflect.DeepEqual(row.is, row.want) {
 			t.Errorf("%s: the example says %+v, the default is %+v", row.name, row.is, row.want)
 		}
 	}
@@ -79,10 +80,46 @@ func TestEnvironment(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Setenv("PULLGATE_SERVICE_HOST", "10.0.0.1") // as Kubernetes sets it for a service of this name
-	t.Setenv("PULLGATE_PORT_5000_TCP", "tcp://10.0.0.1:5000")
-	if _, problems := Read(writeConfig(t, "upstreams: [{host: a.example}]\n"), os.Environ()); len(problems) > 0 {
-		t.Error(problems)
+}
+
+// TestKubernetesEnvironment: what Kubernetes sets for a Service whose name begins
+// with pullgate is no setting and no mistake.
+func TestKubernetesEnvironment(t *testing.T) {
+	t.Parallel()
+	file := writeConfig(t, "upstreams: [{host: a.example}]\n")
+	for _, service := range []string{"PULLGATE", "PULLGATE_ADMIN", "PULLGATE_MIRROR_EU_1"} {
+		t.Run(service, func(t *testing.T) {
+			t.Parallel()
+			_, problems := Read(file, []string{
+				service + "_SERVICE_HOST=10.0.0.1",
+				service + "_SERVICE_PORT=5000",
+				service + "_SERVICE_PORT_PULLS=5000",
+				service + "_PORT=tcp://10.0.0.1:5000",
+				service + "_PORT_5000_TCP=tcp://10.0.0.1:5000",
+				service + "_PORT_5000_TCP_PROTO=tcp",
+				service + "_PORT_5000_TCP_PORT=5000",
+				service + "_PORT_5000_TCP_ADDR=10.0.0.1",
+				service + "_PORT_53_UDP=udp://[fd00::1]:53",
+			})
+			if len(problems) > 0 {
+				t.Error(problems)
+			}
+		})
+	}
+
+	for _, mistake := range []string{
+		"PULLGATE_ADMIN_PORT=5001",
+		"PULLGATE_PORT=5000",
+		"PULLGATE_SERVICE=x",
+		"PULLGATE_PORT_X=5000",
+		"PULLGATE_SERVICE_HOSTS=x",
+	} {
+		t.Run(mistake, func(t *testing.T) {
+			t.Parallel()
+			if _, problems := Read(file, []string{mistake}); len(problems) != 1 {
+				t.Errorf("%v", problems)
+			}
+		})
 	}
 }
 
@@ -111,4 +148,55 @@ func TestSizes(t *testing.T) {
 	if len(problems) > 0 || c.Limits.ManifestBytes != 1<<20 {
 		t.Errorf("a bare number of bytes: %v %v", c.Limits.ManifestBytes, problems)
 	}
+}
+
+// A port is part of a registry's name; the one that its URL implies may be
+// written out.
+func TestPorts(t *testing.T) {
+	t.Parallel()
+	t.Run("twice", func(t *testing.T) {
+		for name, list := range map[string]string{
+			"implied": "[{host: a.example}, {host: 'a.example:443'}]",
+			"plain http": "[{host: a.example, url: 'http://b.example'}, {host: 'a.example:80', url: " +
+				"'http://b.example'}]",
+			"case":          "[{host: 'a.example:5000'}, {host: 'A.example:5000'}]",
+			"Hub":           "[{host: docker.io}, {host: 'index.docker.io:443'}]",
+			"written first": "[{host: 'a.example:443'}, {host: a.example}]",
+		} {
+			_, problems := Read(writeConfig(t, "upstreams: "+list+"\n"), nil)
+			if len(problems) != 1 || !strings.Contains(problems[0].Message, "listed twice") {
+				t.Errorf("%s: %v", name, problems)
+			}
+		}
+	})
+	t.Run("no host", func(t *testing.T) {
+		for _, host := range []string{"a..b", "-x", "a.example:0", "a.example:65536", "a/b", "http://a.example"} {
+			if _, problems := Read(writeConfig(t, "upstreams: [{host: '"+host+"'}]\n"), nil); len(problems) == 0 {
+				t.Errorf("%s is taken", host)
+			}
+		}
+	})
+	t.Run("meant", func(t *testing.T) {
+		c, problems := Read(writeConfig(t, `
+upstreams: [{host: a.example}, {host: "a.example:5000"}, {host: b.example, url: "http://mirror.example"}]
+defaultUpstream: "b.example:80"
+canary: "a.example:443/canary"
+`), nil)
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		for host, want := range map[string]string{
+			"a.example:443":  "a.example",
+			"a.example:5000": "a.example:5000",
+			"b.example:80":   "b.example",
+			"a.example:80":   "",
+		} {
+			if got, ok := c.UpstreamHost(host); ok != (want != "") || ok && got != want {
+				t.Errorf("%s is %s, %v; want %s", host, got, ok, want)
+			}
+		}
+		if got := c.PolicyInput().Canary.String(); got != "a.example/canary" {
+			t.Errorf("the canary is %s", got)
+		}
+	})
 }

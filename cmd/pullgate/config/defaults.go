@@ -13,6 +13,7 @@ var defaults = []struct {
 	{"tls::clientCAFile", ""},
 	{"clients::auth", "none"},
 	{"clients::htpasswdFile", ""},
+	{"clients::help", ""},
 	{"log::level", "info"},
 	{"log::format", "text"},
 	{"drain", "30s"},
@@ -25,6 +26,7 @@ var defaults = []struct {
 	{"verdicts::staleIfError", "24h"},
 	{"manifests::maxBytes", "256MiB"},
 	{"manifests::tagTTL", "0s"},
+	{"manifests::recheck", "24h"},
 	{"state::path", "./pullgate-state"},
 	{"state::maxBytes", "1GiB"},
 	{"decisions::to", "file"},
@@ -39,4 +41,7 @@ var defaults = []struct {
 	{"limits::verdictsInFlight", 64},
 	{"limits::verifyTimeout", "15s"},
 	{"limits::clientMisses", 600},
+	{"limits::blobStreams", 1024},
+	{"limits::clientBlobStreams", 128},
+	{"limits::blobMinRate", "4KiB"},
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 
@@ -27,7 +28,7 @@ func overlayOf(environ []string) (map[string]string, []policy.Problem) {
 	for _, variable := range environ {
 		name, value, _ := strings.Cut(variable, "=")
 		rest, ours := strings.CutPrefix(name, environmentPrefix)
-		if !ours || isForeign(rest) {
+		if !ours || isForeign(rest, value) {
 			continue
 		}
 
@@ -47,11 +48,20 @@ func overlayOf(environ []string) (map[string]string, []policy.Problem) {
 	return overlay, problems
 }
 
-// isForeign reports whether a variable, given without its prefix, is not meant
-// as a setting: Kubernetes sets such ones for a service called pullgate.
-func isForeign(name string) bool {
-	return name == "PORT" ||
-		strings.HasPrefix(name, "PORT_") ||
-		strings.HasPrefix(name, "SERVICE_") ||
+// These match the variables that Kubernetes sets in every container for a Service
+// whose name begins with pullgate, such as pullgate-mirror. The prefix is left out.
+// PULLGATE_MIRROR_PORT holds a URL there; with a number it is a mistaken setting.
+var (
+	kubernetes = regexp.MustCompile(`^(?:.*_)?(?:` +
+		`SERVICE_HOST|SERVICE_PORT(?:_.+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_.+)?)$`)
+	kubernetesPort  = regexp.MustCompile(`^(?:.*_)?PORT$`)
+	kubernetesValue = regexp.MustCompile(`^(?:tcp|udp|sctp)://`)
+)
+
+// isForeign reports whether a variable, whose name is given without its prefix, is
+// not meant as a setting.
+func isForeign(name, value string) bool {
+	return kubernetes.MatchString(name) ||
+		kubernetesPort.MatchString(name) && kubernetesValue.MatchString(value) ||
 		slices.Contains(testVariables, name)
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"regexp"
 	"slices"
@@ -38,99 +39,116 @@ func keysOf(t reflect.Type) keySet {
 	return keys
 }
 
-// unknownKeys lists keys that are mistyped, of another case, or written twice;
-// viper would take them or drop them without a word.
-func unknownKeys(v strictyaml.Value, known keySet) []policy.Problem {
+// keyCheck finds what viper would bend or drop without a word.
+type keyCheck struct {
+	problems []policy.Problem
+	bad      map[*yaml.Node]bool // names and values that cannot be decoded
+	missing  []string            // keys that were meant by unknown ones
+}
+
+func (k *keyCheck) add(node *yaml.Node, p policy.Problem) {
+	k.problems = append(k.problems, p)
+	k.bad[node] = true
+}
+
+// unknown finds keys that are mistyped, of another case, or written twice.
+func (k *keyCheck) unknown(v strictyaml.Value, known keySet) {
 	if known == nil {
-		return nil
+		return
 	}
 	if v.Node.Kind == yaml.AliasNode {
-		return []policy.Problem{v.At().Problem("aliases are not read here; write the value out")}
+		k.add(v.Node, v.At().Problem("aliases are not read here; write the value out"))
+		return
 	}
 
-	var list []policy.Problem
 	for _, item := range v.Items() {
 		item.Path = v.Path
-		list = append(list, unknownKeys(item, known)...)
+		k.unknown(item, known)
 	}
 
 	for _, f := range v.Fields() {
 		children, ok := known[f.Name]
 		switch {
 		case !ok:
-			list = append(list, f.NameAt().Problem("unknown key %q%s", f.Path, suggest(f.Name, known)))
+			meant, says := suggest(f.Name, known)
+			k.add(f.Key, f.NameAt().Problem("unknown key %q%s", f.Path, says))
+			if meant != "" {
+				k.missing = append(k.missing, strings.TrimSuffix(f.Path, f.Name)+meant)
+			}
 		case f.First > 0:
-			list = append(list, f.NameAt().Problem("key %q is written twice", f.Path))
+			k.add(f.Key, f.NameAt().Problem("key %q is written twice", f.Path))
 		default:
-			list = append(list, unknownKeys(f.Value, children)...)
+			k.unknown(f.Value, children)
 		}
 	}
-	return list
 }
 
 // suggest says what may have been meant by an unknown key.
-func suggest(key string, known keySet) string {
-	var names []string
-	for name := range known {
+func suggest(key string, known keySet) (meant, says string) {
+	names := slices.Sorted(maps.Keys(known))
+	for _, name := range names {
 		if strings.EqualFold(name, key) {
-			return fmt.Sprintf("; it is spelt %q", name)
+			return name, fmt.Sprintf("; it is spelt %q", name)
 		}
-		names = append(names, name)
 	}
 
-	slices.Sort(names)
-	return "; known here: " + strings.Join(names, ", ")
+	if meant, ok := strictyaml.Nearest(key, names); ok {
+		return meant, fmt.Sprintf("; did you mean %q?", meant)
+	}
+	return "", "; known here: " + strings.Join(names, ", ")
 }
 
-// mistyped lists values of another type than their setting's. viper would bend
+// mistyped finds values of another type than their setting's. viper would bend
 // them: 3600 into 3.6 microseconds, true into 1, 0100 into 64.
-func mistyped(v strictyaml.Value, t reflect.Type) []policy.Problem {
+func (k *keyCheck) mistyped(v strictyaml.Value, t reflect.Type) {
 	switch {
 	case isScalar(t):
 		if says := mistypedScalar(v, t); says != "" {
-			return []policy.Problem{v.At().Problem("%s %s", v.Path, says)}
+			k.add(v.Node, v.At().Problem("%s %s", v.Path, says))
 		}
-		return nil
 	case t.Kind() == reflect.Struct:
-		return mistypedMapping(v, t)
+		k.mistypedMapping(v, t)
 	case t.Kind() == reflect.Slice && t.Elem().Kind() != reflect.Interface:
-		return mistypedList(v, t)
+		k.mistypedList(v, t)
 	}
-	return nil
 }
 
-func mistypedMapping(v strictyaml.Value, t reflect.Type) []policy.Problem {
-	if v.Is(yaml.MappingNode, "") != nil {
-		return []policy.Problem{v.At().Problem("%s must be a mapping", v.Path)}
-	}
-
+func (k *keyCheck) mistypedMapping(v strictyaml.Value, t reflect.Type) {
 	types := map[string]reflect.Type{}
+	var names []string
 	for i := range t.NumField() {
 		if name := t.Field(i).Tag.Get("mapstructure"); name != "" {
 			types[name] = t.Field(i).Type
+			names = append(names, name)
 		}
 	}
 
-	var list []policy.Problem
+	if v.Is(yaml.MappingNode, "") != nil {
+		const must = "%s must be a mapping: write {%s: …}; known there: %s"
+		k.add(v.Node, v.At().Problem(must, v.Path, names[0], strings.Join(names, ", ")))
+		return
+	}
 	for _, f := range v.Fields() {
 		if of, known := types[f.Name]; known {
-			list = append(list, mistyped(f.Value, of)...)
+			k.mistyped(f.Value, of)
 		}
 	}
-	return list
 }
 
-func mistypedList(v strictyaml.Value, t reflect.Type) []policy.Problem {
+func (k *keyCheck) mistypedList(v strictyaml.Value, t reflect.Type) {
 	if v.Is(yaml.SequenceNode, "") != nil {
-		return []policy.Problem{v.At().Problem("%s must be a list", v.Path)}
+		const must = "%s must be a list: each item in a line of its own after a dash, or all in brackets"
+		k.add(v.Node, v.At().Problem(must, v.Path))
+		return
 	}
 
-	var list []policy.Problem
 	for _, item := range v.Items() {
 		item.Path = v.Path
-		list = append(list, mistyped(item, t.Elem())...)
+		if item.Is(yaml.MappingNode, "") != nil {
+			item.Path = "an item of " + v.Path
+		}
+		k.mistyped(item, t.Elem())
 	}
-	return list
 }
 
 func isScalar(t reflect.Type) bool {
@@ -159,6 +177,8 @@ func mistypedScalar(v strictyaml.Value, t reflect.Type) string {
 	}
 
 	switch {
+	case strings.HasSuffix(v.Path, "listen") && !text:
+		return fmt.Sprintf("is %.20q; %s", written, writeAddress)
 	case t.Kind() == reflect.String && !text:
 		return fmt.Sprintf("is no text: put it in quotes if %.20q is meant", written)
 	case t.Kind() != reflect.String && (!number || !decimal.MatchString(written)):

@@ -39,16 +39,24 @@ func Read(file string, environ []string) (*Config, []policy.Problem) {
 	}
 
 	c := &Config{file: file, nodes: nodes}
-	problems := c.checkKeys()
+	keys := c.checkKeys()
+	problems := keys.problems
 	overlay, more := overlayOf(environ)
-	if problems = append(problems, more...); len(problems) > 0 {
-		return c, problems
-	}
+	problems = append(problems, more...)
 
-	if problems := c.decode(text, overlay); len(problems) > 0 {
-		return nil, problems
+	// What is wrong is left out, so that all else is looked at too.
+	unread := keys.missing
+	if len(keys.bad) > 0 {
+		part := &readable{bad: keys.bad}
+		if text, problem = part.text(file, nodes); problem != nil {
+			return c, append(problems, *problem)
+		}
+		unread = append(unread, part.unread...)
 	}
-	return c, c.check()
+	if more := c.decode(text, overlay); len(more) > 0 {
+		return c, append(problems, more...)
+	}
+	return c, append(problems, c.check(unread)...)
 }
 
 func readFile(file string) ([]byte, *policy.Problem) {
@@ -71,7 +79,7 @@ func parse(file string, text []byte) (*yaml.Node, *policy.Problem) {
 	var documents []*yaml.Node
 	for document, err := range strictyaml.Documents(text) {
 		if err != nil {
-			return nil, problemIn(file, 0, "%v", err)
+			return nil, syntaxProblem(file, text, err)
 		}
 		documents = append(documents, document)
 	}
@@ -91,10 +99,13 @@ func problemIn(file string, line int, format string, args ...any) *policy.Proble
 	return &p
 }
 
-// checkKeys reports what viper would bend or drop without a word.
-func (c *Config) checkKeys() []policy.Problem {
-	all := strictyaml.Value{Node: c.nodes, File: c.file, Line: c.nodes.Line}
-	return append(unknownKeys(all, knownKeys()), mistyped(all, reflect.TypeFor[Config]())...)
+// checkKeys finds what viper would bend or drop without a word.
+func (c *Config) checkKeys() *keyCheck {
+	k := &keyCheck{bad: map[*yaml.Node]bool{}}
+	root := strictyaml.Value{Node: c.nodes, File: c.file}
+	k.unknown(root, knownKeys())
+	k.mistyped(root, reflect.TypeFor[Config]())
+	return k
 }
 
 // decode fills c from the text, the defaults and the overlay.

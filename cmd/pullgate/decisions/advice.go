@@ -36,6 +36,9 @@ func (r *Record) Advice() []string {
 // errorAdvice is for a request that ended without a verdict.
 func (r *Record) errorAdvice(now string) []string {
 	switch {
+	case r.Path != "":
+		return []string{"Add the registry under upstreams, or correct what names it: the image's name, or the mirror " +
+			"that the client is configured with."}
 	case r.Status == http.StatusNotFound:
 		return []string{"Check the name: the registry says that there is no such image, or asks for credentials " +
 			"that the gate has not."}

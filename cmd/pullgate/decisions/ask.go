@@ -55,7 +55,12 @@ func (q Query) Ask(ctx context.Context, admin string) ([]Record, error) {
 // encode writes q as the query of a URL.
 func (q Query) encode() string {
 	values := url.Values{"limit": {strconv.Itoa(q.Limit)}}
-	for key, value := range map[string]string{"id": q.ID, "image": q.Image.String(), "outcome": q.Outcome} {
+	for key, value := range map[string]string{
+		"id":      q.ID,
+		"image":   q.Image.String(),
+		"outcome": q.Outcome,
+		"kind":    q.Kind,
+	} {
 		if value != "" {
 			values.Set(key, value)
 		}

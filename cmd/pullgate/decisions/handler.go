@@ -81,8 +81,8 @@ func parseQuery(u *url.URL) (Query, error) {
 		return Query{}, errors.New("the query is malformed")
 	}
 	for key, list := range values {
-		if !slices.Contains([]string{"id", "image", "outcome", "limit"}, key) || len(list) != 1 {
-			return Query{}, fmt.Errorf("%.40q: ask with id, image, outcome and limit, each once at most", key)
+		if !slices.Contains([]string{"id", "image", "outcome", "kind", "limit"}, key) || len(list) != 1 {
+			return Query{}, fmt.Errorf("%.40q: ask with id, image, outcome, kind and limit, each once at most", key)
 		}
 	}
 
@@ -92,5 +92,10 @@ func parseQuery(u *url.URL) (Query, error) {
 			return Query{}, fmt.Errorf("limit must be between 1 and %d", maxLimit)
 		}
 	}
-	return NewQuery(values.Get("id"), values.Get("image"), values.Get("outcome"), limit)
+
+	q, err := NewQuery(values.Get("id"), values.Get("image"), values.Get("outcome"), limit)
+	if q.Kind = values.Get("kind"); err == nil && q.Kind != "" && q.Kind != KindManifest && q.Kind != KindBlob {
+		err = fmt.Errorf("kind %.40q must be %s or %s", q.Kind, KindManifest, KindBlob)
+	}
+	return q, err
 }

@@ -63,6 +63,7 @@ func appendFields(b []byte, r *Record) []byte {
 	b = appendText(append(b, `,"kind":`...), r.Kind)
 	b = appendText(append(b, `,"image":`...), r.Image)
 	b = appendText(append(b, `,"reference":`...), r.Reference)
+	b = appendOptional(b, `,"path":`, r.Path)
 	b = appendOptional(b, `,"digest":`, r.Digest)
 	b = appendOptional(b, `,"parent":`, r.Parent)
 

@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/go-containerregistry/pkg/name"
-
 	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
 	"github.com/pullgate/pullgate/cmd/pullgate/show"
 	"github.com/pullgate/pullgate/policy"
@@ -35,6 +33,7 @@ type Query struct {
 	ID      string
 	Image   policy.Image // with a reference or without
 	Outcome string
+	Kind    string
 	Limit   int // records that are found at most
 }
 
@@ -72,9 +71,8 @@ func parseImage(image string) (policy.Image, error) {
 		return policy.Image{}, fmt.Errorf("%.40q is no image name", image)
 	}
 
-	if bare, err := name.NewRepository(image); err == nil {
-		repo, err := policy.ParseRepository(bare.RegistryStr() + "/" + bare.RepositoryStr())
-		return policy.Image{Repository: repo}, err
+	if repo, ok := imagename.ParseRepository(image); ok {
+		return policy.Image{Repository: repo}, nil
 	}
 	return imagename.Parse(image)
 }
@@ -84,6 +82,7 @@ func (q Query) matches(r *Record) bool {
 	return (q.ID == "" || r.ID == q.ID) &&
 		(repo == "" || r.Image == repo) &&
 		(q.Outcome == "" || r.Outcome == q.Outcome) &&
+		(q.Kind == "" || r.Kind == q.Kind) &&
 		(reference == "" || r.Reference == reference || r.Digest == reference)
 }
 
@@ -100,7 +99,7 @@ type match struct {
 // q.Limit is. It yields ErrUnreadable for each line that it looked at and that is
 // no record. It ends with an error when ctx ends.
 func (q Query) scan(ctx context.Context, lines iter.Seq2[[]byte, error]) iter.Seq2[match, error] {
-	repo, reference := q.Image.Repository.String(), q.Image.Reference.String()
+	needles := q.needles()
 
 	return func(yield func(match, error) bool) {
 		for line, err := range lines {
@@ -115,11 +114,7 @@ func (q Query) scan(ctx context.Context, lines iter.Seq2[[]byte, error]) iter.Se
 				continue
 			}
 
-			// Each of these stands in its line as it is, and to look for it is
-			// cheaper than to decode every line.
-			if !bytes.Contains(line, []byte(q.ID)) ||
-				!bytes.Contains(line, []byte(repo)) ||
-				!bytes.Contains(line, []byte(reference)) {
+			if !q.mayMatch(line, needles) {
 				continue
 			}
 
@@ -135,6 +130,47 @@ func (q Query) scan(ctx context.Context, lines iter.Seq2[[]byte, error]) iter.Se
 			}
 		}
 	}
+}
+
+// needles are texts that stand as they are in the line of every record that q
+// matches.
+func (q Query) needles() [][]byte {
+	var needles [][]byte
+	for _, text := range []string{q.ID, q.Image.Repository.String(), q.Image.Reference.String()} {
+		if text != "" {
+			needles = append(needles, []byte(text))
+		}
+	}
+	return needles
+}
+
+// How two fields begin in a line of ours. In a text, the quotes would have
+// backslashes before them.
+var (
+	outcomeKey = []byte(`"outcome":"`)
+	kindKey    = []byte(`"kind":"`)
+)
+
+// mayMatch reports whether the record in a line may be one that q matches. To look
+// at the text costs a tenth of decoding it, so that a search through all that is
+// kept ends in time.
+func (q Query) mayMatch(line []byte, needles [][]byte) bool {
+	for _, n := range needles {
+		if !bytes.Contains(line, n) {
+			return false
+		}
+	}
+	return mayHold(line, outcomeKey, q.Outcome) && mayHold(line, kindKey, q.Kind)
+}
+
+// mayHold reports whether the field that begins with key may have the value want.
+// Another program may have written the line otherwise.
+func mayHold(line, key []byte, want string) bool {
+	if want == "" {
+		return true
+	}
+	_, rest, ours := bytes.Cut(line, key)
+	return !ours || bytes.HasPrefix(rest, []byte(want+`"`))
 }
 
 // find returns the first records that q matches among lines; more means that

@@ -82,3 +82,36 @@ func TestMalformedQuery(t *testing.T) {
 		}
 	}
 }
+
+// TestSearchWithoutDecoding: a line that cannot match a query is not decoded: a
+// search through all that is kept would not end in time.
+func TestSearchWithoutDecoding(t *testing.T) {
+	t.Parallel()
+	lines := func(yield func([]byte, error) bool) {
+		for _, outcome := range []string{`:"allowed"`, `:"denied"`, ` : "allowed"`} {
+			if !yield([]byte(`{"image":"ghcr.io/acme/app","error":"error","outcome"`+outcome+`, cut off`), nil) {
+				return
+			}
+		}
+	}
+
+	for name, row := range map[string]struct {
+		query Query
+		want  int // lines that are decoded
+	}{
+		"all":           {Query{}, 3},
+		"outcome":       {Query{Outcome: "denied"}, 2}, // one of them written by another program
+		"other outcome": {Query{Outcome: "error"}, 1},
+		"id":            {Query{ID: strings.Repeat("A", 26)}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			decoded := 0
+			for range row.query.scan(t.Context(), lines) {
+				decoded++
+			}
+			if decoded != row.want {
+				t.Errorf("%d lines were decoded, want %d", decoded, row.want)
+			}
+		})
+	}
+}

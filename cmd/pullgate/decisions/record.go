@@ -15,17 +15,23 @@ import (
 	"github.com/pullgate/pullgate/verify/reason"
 )
 
-// OutcomeError is the outcome of a request that ended without a verdict. The
-// other outcomes are those of verify.Outcome.
-const OutcomeError = "error"
+// The outcomes beside those of verify.Outcome.
+const (
+	OutcomeError   = "error"   // the request ended without a verdict
+	OutcomeUnknown = "unknown" // refused: a part of no image that the gate has admitted
+)
 
-// KindManifest is the kind of a record about a manifest.
-const KindManifest = "manifest"
+// The kinds of records: about a manifest, or a config or a layer.
+const (
+	KindManifest = "manifest"
+	KindBlob     = "blob"
+)
 
 // Outcomes returns every outcome that a record may have.
 func Outcomes() []string {
 	return []string{
 		OutcomeError,
+		OutcomeUnknown,
 		verify.Allowed.String(),
 		verify.Denied.String(),
 		verify.Warned.String(),
@@ -45,6 +51,7 @@ type Record struct {
 	Kind       string    `json:"kind"`
 	Image      string    `json:"image"`
 	Reference  string    `json:"reference"`
+	Path       string    `json:"path,omitempty"` // of a request that names no known upstream
 	Digest     string    `json:"digest,omitempty"`
 	Parent     string    `json:"parent,omitempty"`
 	Outcome    string    `json:"outcome"`
@@ -101,6 +108,7 @@ func newRecord(d *proxy.Decision) Record {
 		Kind:       d.Kind,
 		Image:      d.Image,
 		Reference:  d.Reference,
+		Path:       d.Path,
 		Digest:     d.Digest,
 		Parent:     d.Parent,
 		Outcome:    d.Outcome,
@@ -147,7 +155,7 @@ func (r *Record) sanitize() {
 }
 
 // texts returns the texts of r outside its lists.
-func (r *Record) texts() [14]*string {
+func (r *Record) texts() [15]*string {
 	return [...]*string{
 		&r.ID,
 		&r.Client,
@@ -156,6 +164,7 @@ func (r *Record) texts() [14]*string {
 		&r.Kind,
 		&r.Image,
 		&r.Reference,
+		&r.Path,
 		&r.Digest,
 		&r.Parent,
 		&r.Outcome,
@@ -166,9 +175,19 @@ func (r *Record) texts() [14]*string {
 	}
 }
 
+// Refused reports whether r is a refusal. Lines of older versions say denied of a
+// part of nothing known, too.
+func (r *Record) Refused() bool {
+	return r.Outcome == verify.Denied.String() || r.Outcome == OutcomeUnknown
+}
+
 // Name returns what r is about as an image is written: by its digest, or by what
-// was asked for where no digest is known.
+// was asked for where no digest is known. Where no image is known, it is the path.
 func (r *Record) Name() string {
+	if r.Image == "" {
+		return r.Path
+	}
+
 	said := r.Reference
 	if r.Digest != "" {
 		said = r.Digest

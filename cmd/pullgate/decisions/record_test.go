@@ -28,6 +28,7 @@ func someDecision(n int) proxy.Decision {
 		Kind:       "manifest",
 		Image:      "ghcr.io/acme/app",
 		Reference:  "v1",
+		Path:       "/v2/other.example/app/manifests/v1",
 		Digest:     "sha256:" + strings.Repeat("a", 64),
 		Parent:     "sha256:" + strings.Repeat("b", 64),
 		Outcome:    "denied",

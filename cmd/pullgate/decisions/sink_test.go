@@ -40,6 +40,7 @@ func evilDecision(text string, n int) proxy.Decision {
 		Kind:       text,
 		Image:      text,
 		Reference:  text,
+		Path:       text,
 		Digest:     text,
 		Parent:     text,
 		Outcome:    text,

@@ -4,6 +4,7 @@ package imagename
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 
@@ -17,7 +18,11 @@ const maxError = 500
 // Parse reads one image name. A name without a registry is on Docker Hub, one
 // without a tag or a digest has the tag "latest". Its errors are printable.
 func Parse(image string) (policy.Image, error) {
-	ref, err := name.ParseReference(image)
+	if scheme, _, written := strings.Cut(image, "://"); written {
+		const message = "%.300q is no image name: leave out %.20q, as in ghcr.io/acme/app:v1"
+		return policy.Image{}, fmt.Errorf(message, image, scheme+"://")
+	}
+	ref, err := name.ParseReference(pastGate(image))
 	if err != nil {
 		// The parser repeats the name as it is.
 		why := show.Printable(show.Shorten(err.Error(), maxError))
@@ -31,4 +36,16 @@ func Parse(image string) (policy.Image, error) {
 
 	reference, err := policy.ParseReference(ref.Identifier())
 	return policy.Image{Repository: repo, Reference: reference}, err
+}
+
+// ParseRepository is Parse for a name that has neither a tag nor a digest. It
+// returns false for any other name.
+func ParseRepository(image string) (policy.Repository, bool) {
+	bare, err := name.NewRepository(pastGate(image))
+	if err != nil {
+		return policy.Repository{}, false
+	}
+
+	repo, err := policy.ParseRepository(bare.RegistryStr() + "/" + bare.RepositoryStr())
+	return repo, err == nil
 }

@@ -10,10 +10,13 @@ import (
 func TestParse(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{
-		"nginx":                       "docker.io/library/nginx:latest",
-		"ghcr.io/acme/app:v1":         "ghcr.io/acme/app:v1",
-		"localhost:5000/a/b":          "localhost:5000/a/b:latest",
-		"index.docker.io/library/a:b": "docker.io/library/a:b",
+		"nginx":                                       "docker.io/library/nginx:latest",
+		"ghcr.io/acme/app:v1":                         "ghcr.io/acme/app:v1",
+		"localhost:5000/a/b":                          "localhost:5000/a/b:latest",
+		"index.docker.io/library/a:b":                 "docker.io/library/a:b",
+		"gate:5000/ghcr.io/acme/app:v1":               "gate:5000/ghcr.io/acme/app:v1",
+		"gate.example/nexus.example:5001/acme/a:v1":   "nexus.example:5001/acme/a:v1",
+		"127.0.0.1:5000/localhost:5001/a":             "localhost:5001/a:latest",
 		"ghcr.io/a@sha256:" + strings.Repeat("0", 64): "ghcr.io/a@sha256:" + strings.Repeat("0", 64),
 	} {
 		image, err := Parse(name)
@@ -33,5 +36,27 @@ func TestHostileName(t *testing.T) {
 	}
 	if show.Printable(err.Error()) != err.Error() {
 		t.Errorf("%q", err)
+	}
+}
+
+func TestThrough(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{
+		"gate:5000/ghcr.io/acme/app:v1":   "ghcr.io/acme/app:v1",
+		"gate:5000/docker.io/nginx":       "docker.io/library/nginx:latest",
+		"gate.example/localhost/app":      "localhost/app:latest",
+		"ghcr.io/acme/app":                "",
+		"ghcr.io/acme":                    "",
+		"ghcr.io/acme.example":            "", // a path of one component
+		"nginx":                           "",
+		"registry.example/my-project/app": "",
+	} {
+		image, err := Parse(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if inner, ok := Through(image); ok != (want != "") || ok && inner.String() != want {
+			t.Errorf("%s means %s, %t; want %q", name, inner, ok, want)
+		}
 	}
 }

@@ -1,11 +1,10 @@
 package imports
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
-
-	"github.com/pullgate/pullgate/policy"
 )
 
 // asking turns needs into the authorities of a policy and their threshold.
@@ -21,6 +20,10 @@ type asking struct {
 // ask turns needs, all of which must hold, into authorities with a threshold.
 func (p *native) ask(needs []need, at []value) {
 	a := asking{native: p, needs: needs, at: at}
+	a.takeApart()
+	a.dropImplied()
+
+	needs = a.needs
 	for i, n := range needs {
 		if n.kind == "" && !a.signatures(i) {
 			return
@@ -39,6 +42,7 @@ func (p *native) ask(needs []need, at []value) {
 			p.authorities[i].required = false // the threshold says so
 		}
 	}
+	p.countOnce(at)
 }
 
 // signatures asks for those of the i-th need; false means that it cannot.
@@ -136,15 +140,51 @@ func (p *native) sign(a authority) {
 	p.authorities = append(p.authorities, a)
 }
 
+// countOnce lists what is stricter here where one signer could do for two
+// authorities there: a threshold counts different signers.
+func (p *native) countOnce(at []value) {
+	if p.threshold < 2 {
+		return
+	}
+
+	compare := &at[0].r.compare
+	for i, a := range p.authorities {
+		for _, b := range p.authorities[i+1:] {
+			if !compare.oneSigner(a, b) {
+				continue
+			}
+			p.lose(
+				at[len(at)-1],
+				"is stricter here: one signer may satisfy both %s and %s there; here a signer counts once, and %d "+
+					"different ones must sign",
+				a.words(),
+				b.words(),
+				p.threshold,
+			)
+			return
+		}
+	}
+}
+
+// words name an authority in a message.
+func (a authority) words() string {
+	switch {
+	case a.name != "":
+		return fmt.Sprintf("%.100q", a.name)
+	case a.pki != nil:
+		return fmt.Sprintf("%.100q", a.pki.subject)
+	case len(a.identities) > 0:
+		return fmt.Sprintf("%.100q", cmp.Or(a.identities[0].subject, a.identities[0].subjectRegExp))
+	}
+	return "a key"
+}
+
 // distinct refuses a key that two authorities have: its signature would count once.
 func (p *native) distinct(at []value) {
 	var keys []string
 	for _, a := range p.authorities {
 		for _, key := range a.keys {
-			id := key
-			if parsed, err := policy.ParseKey([]byte(key)); err == nil {
-				id = parsed.ID
-			}
+			id := keyID(key)
 			if slices.Contains(keys, id) {
 				at[0].refuse(
 					"the same key is asked for twice by what applies to %q: remove one, a key counts once",

@@ -10,23 +10,15 @@ type cipAuthority struct {
 	attestations []string
 	repository   string
 
-	kinds    int    // how many fields say who signs
-	fallback string // names a trust root that the source does not name
-	evidence cipEvidence
+	kinds      int  // how many fields say who signs
+	formatSaid bool // signatureFormat is written
+	evidence   cipEvidence
 }
 
-// cipEvidence is what an authority says of CA, logs and timestamps.
-type cipEvidence struct {
-	keyless bool
-	ca      string // host of another CA than Sigstore's, or a trust root
-	log     string // address or trust root; "": the public log
-	stamp   string // trust root; "": none is asked for
-	noLog   *value // ctlog: {}
-	noSCT   *value // insecureIgnoreSCT
-}
-
+// readCIPAuthority reads an authority; fallback names a trust root that the
+// source does not name.
 func readCIPAuthority(v value, fallback string) cipAuthority {
-	c := cipAuthority{at: v, fallback: fallback}
+	c := cipAuthority{at: v}
 	before := len(v.r.problems)
 	v.object(fields{
 		"name":             func(f value) { c.name = f.text() },
@@ -36,7 +28,7 @@ func readCIPAuthority(v value, fallback string) cipAuthority {
 		"source":           c.readSource,
 		"ctlog":            c.evidence.readLog,
 		"rfc3161timestamp": c.evidence.readTimestamp,
-		"signatureFormat":  lost("signatures count in either format"),
+		"signatureFormat":  c.readFormat,
 		"attestations":     c.readAttestations,
 	})
 
@@ -46,12 +38,15 @@ func readCIPAuthority(v value, fallback string) cipAuthority {
 	if c.evidence.keyless && len(c.identities) == 0 && len(v.r.problems) == before {
 		v.refuse("has no identities: anyone could sign; add keyless.identities")
 	}
+	if c.static == "" && !c.formatSaid {
+		v.lose(bundlesCount, "policy-controller")
+	}
 	if c.evidence.noSCT != nil {
 		c.evidence.noSCT.lose("is stricter here: a trust root with CT logs demands an SCT")
 	}
 
 	if c.evidence.keyless {
-		c.evidence.ofIdentities(v, &c.authority)
+		c.evidence.ofIdentities(v, &c.authority, fallback)
 	} else {
 		c.evidence.ofKeys(v, &c.authority)
 	}
@@ -89,8 +84,8 @@ func (c *cipAuthority) readKeyless(v value) {
 
 	v.object(fields{
 		"url": func(f value) {
-			if !isAt(f.text(), publicFulcio) {
-				e.ca = hostOf(f.text())
+			if e.ca.ref == "" && !isAt(f.text(), publicFulcio) {
+				e.ca.address = f.text()
 			}
 		},
 		"identities": func(f value) { c.identities = append(c.identities, f.identities()...) },
@@ -101,16 +96,28 @@ func (c *cipAuthority) readKeyless(v value) {
 				"kms":           carried,
 				"hashAlgorithm": carried,
 			})
-			e.ca = c.fallback
+			e.ca.written = f.words()
 			f.lose("the certificate has to be put into a trust root: see trustRoots")
 		},
-		"trustRootRef": func(f value) { e.ca = f.text() },
+		"trustRootRef": e.ca.refer,
 		"insecureIgnoreSCT": func(f value) {
 			if f.flag() {
 				e.noSCT = &f
 			}
 		},
 	})
+}
+
+func (c *cipAuthority) readFormat(v value) {
+	c.formatSaid = true
+	switch v.text() {
+	case "legacy", "":
+		v.lose(bundlesCount, "policy-controller")
+	case "bundle":
+		v.lose(legacyCounts)
+	default:
+		v.refuse("must be legacy or bundle")
+	}
 }
 
 func (c *cipAuthority) readStatic(v value) {
@@ -154,74 +161,4 @@ func (c *cipAuthority) readAttestations(v value) {
 			"policy":        refused(writeCEL),
 		})
 	})
-}
-
-func (e *cipEvidence) readLog(v value) {
-	v.object(fields{
-		"url": func(f value) {
-			if e.log == "" {
-				e.log = f.text()
-			}
-		},
-		"trustRootRef": func(f value) { e.log = f.text() },
-	})
-	if e.log == "" {
-		e.noLog = &v
-	}
-}
-
-func (e *cipEvidence) readTimestamp(v value) {
-	v.object(fields{"trustRootRef": func(f value) { e.stamp = f.text() }})
-}
-
-// inPublicLog reports whether the log is Sigstore's public one.
-func (e *cipEvidence) inPublicLog() bool { return e.log == "" || isAt(e.log, publicRekor) }
-
-// ofKeys settles what signatures by keys must bring. In policy-controller a
-// timestamp takes the place of the log's entry.
-func (e *cipEvidence) ofKeys(v value, a *authority) {
-	switch {
-	case e.stamp != "":
-		a.stamp, a.root = true, v.r.trust(e.stamp, e.stamp, makeRoot)
-	case e.log != "":
-		a.log = true
-		if !e.inPublicLog() {
-			a.root = v.r.trust(hostOf(e.log), hostOf(e.log), makeRoot)
-		}
-	}
-}
-
-// ofIdentities settles the trust root of keyless signatures, and what they must
-// bring.
-func (e *cipEvidence) ofIdentities(v value, a *authority) {
-	if e.noLog != nil {
-		e.noLog.lose("is stricter here: a trust root with transparency logs demands an entry")
-	}
-	if e.ca == "" && e.inPublicLog() && e.stamp == "" {
-		return // Sigstore's public instance, the default
-	}
-
-	name := e.ca
-	switch {
-	case name != "":
-	case e.inPublicLog():
-		name = e.stamp
-	default:
-		name = hostOf(e.log)
-	}
-	root := v.r.trust(name, name, makeRoot)
-	a.roots = []string{root}
-	a.log = e.stamp == "" && e.noLog == nil
-	a.stamp = e.stamp != ""
-
-	for _, other := range []string{e.log, e.stamp} {
-		if other != "" && other != e.ca && v.r.trust(hostOf(other), hostOf(other), makeRoot) != root {
-			v.refuse(
-				"names %s and %s: an authority has one trust root, which holds CA, logs and timestamp authority; "+
-					"give all of them that name",
-				name,
-				other,
-			)
-		}
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/policy/foreign"
 )
 
 // writeCEL is what to do about conditions in another language.
@@ -14,15 +15,26 @@ const writeCEL = "CUE and Rego cannot be carried: take it out, import, and write
 // readClusterImagePolicies reads sigstore policy-controller's policies: an
 // image must satisfy every policy that matches it, by any of its authorities.
 func readClusterImagePolicies(r *report, files []File) []rule {
+	objects := r.objects(files)
+	r.documented = map[string]bool{}
+	for _, o := range objects {
+		if o.isTrustRoot() {
+			r.documented[o.name] = true
+		}
+	}
+
 	var rules []rule
-	for _, o := range r.objects(files) {
-		group, version, _ := strings.Cut(o.version, "/")
+	for _, o := range objects {
+		_, version, _ := strings.Cut(o.version, "/")
 
 		switch {
-		case group == "policy.sigstore.dev" && o.kind == "TrustRoot":
-			o.lose("TrustRoot %q is not read: the output names a file where a policy refers to it", o.name)
-		case group != "policy.sigstore.dev" || o.kind != "ClusterImagePolicy":
-			o.refuse("a %q of %q is no ClusterImagePolicy: take it out of the file", o.kind, o.version)
+		case o.isTrustRoot():
+			o.lose(
+				"TrustRoot %q is not read: the output names a file where a policy refers to it%s",
+				o.name,
+				o.mirrored(),
+			)
+		case o.isForeign(foreign.ClusterImagePolicy):
 		case version != "v1alpha1" && version != "v1beta1":
 			o.refuse("version %q is not known: v1alpha1 or v1beta1", version)
 		default:
@@ -30,6 +42,26 @@ func readClusterImagePolicies(r *report, files []File) []rule {
 		}
 	}
 	return rules
+}
+
+func (o kubernetes) isTrustRoot() bool {
+	return strings.HasPrefix(o.version, "policy.sigstore.dev/") && o.kind == "TrustRoot"
+}
+
+// mirrored says where a TrustRoot is kept up to date, if it is.
+func (o kubernetes) mirrored() string {
+	for _, spec := range o.Fields() {
+		for _, f := range (value{spec.Value, o.r}).Fields() {
+			mirror := value{f.Value, o.r}.peek("mirror")
+			if spec.Name == "spec" && f.Name == "remote" && mirror != "" {
+				return fmt.Sprintf(
+					"; its mirror can be written as tuf: {mirror: %s, root: FILE} in place of file",
+					mirror,
+				)
+			}
+		}
+	}
+	return ""
 }
 
 func readClusterImagePolicy(r *report, o kubernetes) rule {
@@ -163,5 +195,8 @@ func (a *rule) decide(authorities []cipAuthority) {
 		a.needs[0].who[0].accept = ""
 	default:
 		a.needs = []need{{count: 1, who: signers}}
+	}
+	if len(a.needs) > 0 {
+		a.lose(childrenByIndex, "policy-controller")
 	}
 }

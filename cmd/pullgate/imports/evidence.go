@@ -16,7 +16,11 @@ type evidence struct {
 // root asks for the trust root that is not Sigstore's public one.
 func (e *evidence) root(v value) string {
 	slices.Sort(e.of)
-	return v.r.trust(e.own, strings.Join(e.of, ""), makeRoot)
+	return v.trust(
+		e.own,
+		strings.Join(e.of, ""),
+		"the logs, certificates and timestamp authorities that the source names",
+	)
 }
 
 // made says that a field becomes a part of the trust root of that name.

@@ -59,6 +59,10 @@ func readImageValidatingPolicy(r *report, o kubernetes) []rule {
 		validations.Path = "spec.validations"
 		validations.refuse("say nothing about signatures: add one that does")
 	}
+	if len(a.needs) > 0 {
+		o.lose(bundlesCount, "Kyverno before 1.19")
+		o.lose(childrenByIndex, "Kyverno")
+	}
 	return []rule{a.rule}
 }
 

@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/pullgate/pullgate/policy/foreign"
 )
 
 // kubernetes is one object of a cluster.
@@ -87,4 +89,30 @@ func (o kubernetes) read(spec func(value)) {
 	if o.name == "" {
 		o.refuse("has no metadata.name: add one, it names the policy")
 	}
+}
+
+// isForeign reports whether v is a document that the format does not read, and
+// the problem, which says what it is.
+func (v value) isForeign(format string) bool {
+	document, ok := foreign.Recognize(v.Node)
+	switch {
+	case document.Format == format:
+		return false
+	case document.Format != "":
+		v.refuse("is %s: import it as %s, or take it out of the file", document.What, document.Format)
+	case document.Advice != "":
+		v.refuse("is %s, which is not imported: %s", document.What, document.Advice)
+	case ok:
+		v.refuse("is %s, no policy about images: take it out of the file", document.What)
+	default:
+		v.refuse("has no kind: nothing says what this document is")
+	}
+	return true
+}
+
+// isElsewhere is isForeign of a document that is surely another program's; what
+// cannot be told is left to the reader of the format.
+func (v value) isElsewhere(format string) bool {
+	document, _ := foreign.Recognize(v.Node)
+	return document.Format+document.Advice != "" && v.isForeign(format)
 }

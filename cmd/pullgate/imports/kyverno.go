@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/pullgate/pullgate/policy/foreign"
 )
 
 // everyPull is said of what selects resources of a cluster.
@@ -28,13 +30,14 @@ func readKyverno(r *report, files []File) []rule {
 				o.refuse("version %q is not known: v1, v1beta1 or v1alpha1", version)
 			}
 			rules = append(rules, readImageValidatingPolicy(r, o)...)
-		case o.kind == "Policy" || o.kind == "NamespacedImageValidatingPolicy":
+		case group == "kyverno.io" && o.kind == "Policy",
+			group == "policies.kyverno.io" && o.kind == "NamespacedImageValidatingPolicy":
 			o.refuse(
 				"a policy of one namespace would hold for every pull here: make it a cluster's policy if it " +
 					"should, or take it out of the file",
 			)
 		default:
-			o.refuse("a %q of %q is no policy about images: take it out of the file", o.kind, o.version)
+			o.isForeign(foreign.Kyverno)
 		}
 	}
 	return rules

@@ -2,7 +2,6 @@ package imports
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/pullgate/pullgate/policy"
@@ -24,11 +23,13 @@ type authority struct {
 
 type identity struct {
 	issuer, issuerRegExp, subject, subjectRegExp string
+	email                                        bool // subject is compared with an e-mail name alone
 	claims                                       map[string]string
 }
 
 type pki struct {
 	roots, intermediates, subject string
+	email                         bool // subject is compared with e-mail names alone
 }
 
 // same identifies who an authority is, whatever its name.
@@ -46,12 +47,6 @@ type attestation struct {
 	kind, by string
 }
 
-// trustRoot is one that the policies name.
-type trustRoot struct {
-	name, file, note string
-	of               string // what the source makes it of
-}
-
 // native is one policy of pullgate.
 type native struct {
 	name         string
@@ -63,41 +58,8 @@ type native struct {
 	annotations  map[string]string
 	attestations []attestation
 	repository   string
+	ownChildren  bool // a platform image needs a signature of its own
 	notes        []string
-}
-
-// trust asks for a trust root that has to be made, and returns its name. of is
-// what the source makes it of: two that differ never share a root, in which one
-// CA could make the identities that are asked of the other.
-func (r *report) trust(name, of, note string) string {
-	name = strings.Map(func(c rune) rune {
-		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '.' {
-			return c
-		}
-		return '-'
-	}, strings.ToLower(name))
-	if name == "" || name == policy.PublicGood || name == policy.GitHubRoot {
-		name = "imported-" + name
-	}
-
-	unique := name
-	for n := 2; ; n++ {
-		i := slices.IndexFunc(r.roots, func(t trustRoot) bool { return t.name == unique })
-		if i < 0 {
-			r.roots = append(r.roots, trustRoot{
-				name: unique,
-				file: unique + ".trusted_root.json",
-				note: note,
-				of:   of,
-			})
-			return unique
-		}
-
-		if r.roots[i].of == of {
-			return unique
-		}
-		unique = fmt.Sprintf("%s-%d", name, n)
-	}
 }
 
 // defaultName is what pullgate calls its default action; no policy may be called so.

@@ -105,6 +105,9 @@ func (p native) node() *yaml.Node {
 	}
 
 	m.putText("signatureRepository", p.repository)
+	if p.ownChildren && p.static == policy.Verify {
+		m.putText("children", "own")
+	}
 	m.HeadComment = comment(p.notes)
 	return &m.Node
 }
@@ -139,7 +142,7 @@ func (a authority) node() *yaml.Node {
 		c := newMapping()
 		c.putText("rootsFile", a.pki.roots)
 		c.putText("intermediatesFile", a.pki.intermediates)
-		c.putText("subject", a.pki.subject)
+		c.putText(subjectField(a.pki.email), a.pki.subject)
 		m.put("certificate", &c.Node)
 	default:
 		m.put("keyless", a.keyless())
@@ -179,8 +182,16 @@ func (id identity) node() *yaml.Node {
 	m := newMapping()
 	m.putText("issuer", id.issuer)
 	m.putText("issuerRegExp", id.issuerRegExp)
-	m.putText("subject", id.subject)
+	m.putText(subjectField(id.email), id.subject)
 	m.putText("subjectRegExp", id.subjectRegExp)
 	m.putTable("claims", id.claims)
 	return &m.Node
+}
+
+// subjectField is the field for a subject that is a text.
+func subjectField(email bool) string {
+	if email {
+		return "subjectEmail"
+	}
+	return "subject"
 }

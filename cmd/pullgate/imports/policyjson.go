@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/policy/foreign"
 )
 
 // policyJSON gathers what the files say.
@@ -36,6 +37,7 @@ func readPolicyJSON(r *report, files []File) []native {
 	for _, a := range p.rules {
 		n := together([]rule{a})
 		n.places = a.places
+		n.ownChildren = true
 		policies = append(policies, n)
 	}
 	return policies
@@ -56,6 +58,10 @@ func specificity(a rule) int {
 }
 
 func (p *policyJSON) readDocument(doc value) {
+	if doc.isElsewhere(foreign.PolicyJSON) {
+		return
+	}
+
 	given := false
 	doc.object(fields{
 		"default": func(v value) {
@@ -128,6 +134,13 @@ func readRequirements(v value, scope string) rule {
 		default:
 			e.refuse("type %.40q is not known: sigstoreSigned, insecureAcceptAnything or reject", kind)
 		}
+	}
+	if a.static == policy.Verify {
+		v.lose(bundlesCount, "containers/image")
+		v.lose(
+			"is stricter here: an index has to be signed as well as the platform images it lists (cosign sign " +
+				"--recursive); containers/image asks for the signature of the platform image alone",
+		)
 	}
 	return a
 }

@@ -15,10 +15,12 @@ import (
 
 // report gathers what is found on the way.
 type report struct {
-	losses   []policy.Problem
-	problems []policy.Problem
-	roots    []trustRoot
-	notes    *[]string // where the losses of the rule being read go as well
+	losses     []policy.Problem
+	problems   []policy.Problem
+	roots      []trustRoot
+	notes      *[]string // where the losses of the rule being read go as well
+	compare    comparing
+	documented map[string]bool // names of the TrustRoots whose documents are among the files
 
 	// visit, when set, is told which fields are known where: a test holds that
 	// each has a case.

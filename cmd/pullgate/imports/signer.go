@@ -16,10 +16,6 @@ const (
 	publicFulcio = "https://fulcio.sigstore.dev"
 )
 
-// makeRoot says how a trust root is made that a source spread over its fields.
-const makeRoot = "make this file: cosign trusted-root create, with --fulcio, --rekor, --ctfe and --tsa for each " +
-	"the source names; until it is there nothing is admitted by it"
-
 // isAt compares an address with a public one.
 func isAt(address, public string) bool { return strings.TrimSuffix(address, "/") == public }
 

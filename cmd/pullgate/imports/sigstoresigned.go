@@ -36,7 +36,11 @@ func readSigstoreSigned(v value, scope string) need {
 
 	if s.rekor || s.fulcio {
 		slices.Sort(s.of)
-		root := v.r.trust("policy-json-"+scope, scope+"\n"+strings.Join(s.of, ""), makeRoot)
+		root := v.trust(
+			"policy-json-"+scope,
+			scope+"\n"+strings.Join(s.of, ""),
+			"the CA and the log's keys that the source names",
+		)
 		s.log = true
 		if s.fulcio {
 			s.roots = []string{root}
@@ -110,10 +114,10 @@ func (s *sigstoreSigned) readFulcio(v value) {
 		"caPath":       ca,
 		"caData":       ca,
 		"oidcIssuer":   func(f value) { id.issuer, id.issuerRegExp = exactly(f.text()) },
-		"subjectEmail": func(f value) { id.subject, id.subjectRegExp = exactly(f.text()) },
+		"subjectEmail": func(f value) { id.subject, id.email = f.email(), true },
 	})
 
-	if id.issuer+id.issuerRegExp == "" || id.subject+id.subjectRegExp == "" {
+	if id.issuer+id.issuerRegExp == "" || id.subject == "" {
 		v.refuse("must have oidcIssuer and subjectEmail")
 	}
 	s.identities = []identity{id}
@@ -122,19 +126,24 @@ func (s *sigstoreSigned) readFulcio(v value) {
 func (s *sigstoreSigned) readPKI(v value) {
 	s.pki = &pki{}
 	data := refused("certificates are read from files: write them into one, and its name as Path")
-	subject := func(f value) {
-		if s.pki.subject != "" {
-			f.refuse("a certificate's subject is one name here: write subjectEmail or subjectHostname")
+	subject := func(read func(value) string) func(value) {
+		return func(f value) {
+			if s.pki.subject != "" {
+				f.refuse("a certificate's subject is one name here: write subjectEmail or subjectHostname")
+			}
+			s.pki.subject = read(f)
 		}
-		s.pki.subject = f.text()
 	}
 	v.object(fields{
 		"caRootsPath":         func(f value) { s.pki.roots = f.path() },
 		"caRootsData":         data,
 		"caIntermediatesPath": func(f value) { s.pki.intermediates = f.path() },
 		"caIntermediatesData": data,
-		"subjectEmail":        subject,
-		"subjectHostname":     subject,
+		"subjectEmail": func(f value) {
+			s.pki.email = true
+			subject(value.email)(f)
+		},
+		"subjectHostname": subject(value.hostname),
 	})
 
 	if s.pki.subject == "" || s.pki.roots == "" {
@@ -146,6 +155,31 @@ func (s *sigstoreSigned) readLog(v value) {
 	s.rekor = true
 	s.of = append(s.of, v.words())
 	v.lose("the log's key has to be put into a trust root: see trustRoots")
+}
+
+// email reads an address, which is compared with the e-mail names of a
+// certificate alone.
+func (v value) email() string {
+	local, domain, ok := strings.Cut(v.text(), "@")
+	if !ok || local == "" || !isHostname(domain) || strings.ContainsAny(local, ":/ *") {
+		v.refuse(
+			"%.80q is no e-mail address, and no other name of a certificate is compared there: write one",
+			v.text(),
+		)
+	}
+	return v.text()
+}
+
+// hostname reads the name of a host, which is compared with DNS names.
+func (v value) hostname() string {
+	if !isHostname(v.text()) {
+		v.refuse("%.80q is no host, and no other name of a certificate is compared there: write one", v.text())
+	}
+	return v.text()
+}
+
+func isHostname(s string) bool {
+	return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") == ""
 }
 
 // path reads the name of a file.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/policy/foreign"
 )
 
 // readTalos reads Talos Linux's ImageVerificationConfig: a list of rules of
@@ -22,6 +23,10 @@ func readTalos(r *report, files []File) []native {
 
 // readTalosDocument reads one document, which has so many rules before it.
 func readTalosDocument(doc value, before int) []native {
+	if doc.isElsewhere(foreign.Talos) {
+		return nil
+	}
+
 	var policies []native
 	kind := ""
 	doc.object(fields{
@@ -122,6 +127,7 @@ func readTalosRule(v value) (native, []place) {
 		p.static = policy.Allow
 	default:
 		p.authorities = t.signers
+		v.lose(childrenByIndex, "Talos")
 	}
 
 	if t.never != nil {

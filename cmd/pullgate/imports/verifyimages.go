@@ -20,11 +20,12 @@ func readVerifyImages(r *report, a *rule) (said bool) {
 
 	a.annotations = map[string]string{}
 	before := len(r.problems)
+	typed := false
 	old := refused("is deprecated in Kyverno: write it under attestors")
 	var attestations []value
 	a.object(fields{
 		"failureAction":   func(v value) { a.warn, said = v.auditing(), true },
-		"type":            signatureType,
+		"type":            func(v value) { typed = v.signatureType() },
 		"image":           a.references,
 		"imageReferences": func(v value) { v.items(a.references) },
 		"skipImageReferences": lost(
@@ -55,6 +56,10 @@ func readVerifyImages(r *report, a *rule) (said bool) {
 	for _, e := range attestations {
 		a.attested(e)
 	}
+	if !typed {
+		a.lose(bundlesCount, "Kyverno's type Cosign, the default,")
+	}
+	a.lose(childrenByIndex, "Kyverno")
 
 	switch {
 	case len(r.problems) > before:
@@ -66,12 +71,22 @@ func readVerifyImages(r *report, a *rule) (said bool) {
 	return said
 }
 
-func signatureType(v value) {
-	if v.text() == "Notary" {
+// signatureType reads which signatures count there; false means that it says
+// nothing.
+func (v value) signatureType() bool {
+	switch v.text() {
+	case "":
+		return false
+	case "Cosign":
+		v.lose(bundlesCount, "Kyverno's type Cosign")
+	case "SigstoreBundle":
+		v.lose(legacyCounts)
+	case "Notary":
 		v.refuse("Notary's signatures are not verified: sign with cosign")
-		return
+	default:
+		v.refuse("must be Cosign or SigstoreBundle")
 	}
-	v.lose("signatures count in either format")
+	return true
 }
 
 // references adds a pattern over image names, in which * crosses "/".

@@ -1,10 +1,12 @@
-// Package lint says what a configuration allows but is weak: for `check
-// --strict`. What is wrong is said by the rooms that read it.
+// Package lint says what a configuration allows but is hardly meant: what has no
+// effect, for `check`, and what is weak, for `check --strict`. What is wrong is
+// said by the rooms that read it.
 package lint
 
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,13 +15,35 @@ import (
 )
 
 // Check returns what is weak in a configuration and the policies loaded from it,
-// neither of which has a problem.
+// neither of which has a problem, and what Idle returns.
 func Check(c *config.Config, set *policy.Set) []policy.Problem {
 	list := checkGate(c)
 
 	for _, p := range set.Policies() {
 		list = append(list, checkPolicy(p)...)
+	}
+	return append(list, Idle(c, set)...)
+}
+
+// Idle returns what has no effect: a list without policies, and patterns for
+// registries that are not asked. It is a mistake more often than not, and weakens
+// nothing.
+func Idle(c *config.Config, set *policy.Set) []policy.Problem {
+	var list []policy.Problem
+	own := 0
+	for _, p := range set.Policies() {
+		if p.Name != policy.CanaryName {
+			own++
+		}
 		list = append(list, checkHosts(c, p)...)
+	}
+
+	if own == 0 {
+		list = append(list, c.Problem(
+			"policies",
+			"there are no policies: defaultAction (%s) decides about every image",
+			c.DefaultAction,
+		))
 	}
 	return list
 }
@@ -56,20 +80,36 @@ func isPlain(text string) bool {
 
 // checkHosts reports patterns for registries that are not asked.
 func checkHosts(c *config.Config, p *policy.Policy) []policy.Problem {
-	asked := map[string]bool{}
-	for _, u := range c.Upstreams {
-		asked[policy.FamiliarHost(u.Host)] = true
-	}
-
-	var list []policy.Problem
+	var never []policy.Glob
 	for _, g := range p.Images {
 		host, _, _ := strings.Cut(g.String(), "/")
-		if !strings.Contains(host, "*") && !asked[host] {
-			const never = "policy %q: %s never matches: %s is not among the upstreams"
-			list = append(list, p.Where.Problem(never, p.Name, g, host))
+		if _, asked := c.UpstreamHost(host); !strings.Contains(host, "*") && !asked {
+			never = append(never, g)
 		}
 	}
+
+	if len(never) > 0 && len(never) == len(p.Images) {
+		const nothing = "policy %q never decides: none of its registries is among the upstreams (%s)"
+		return []policy.Problem{p.Where.Problem(nothing, p.Name, hostsOf(never))}
+	}
+	var list []policy.Problem
+	for _, g := range never {
+		const text = "policy %q: %s never matches: %s is not among the upstreams"
+		list = append(list, p.Where.Problem(text, p.Name, g, hostsOf([]policy.Glob{g})))
+	}
 	return list
+}
+
+// hostsOf are the registries of patterns, each once.
+func hostsOf(globs []policy.Glob) string {
+	var hosts []string
+	for _, g := range globs {
+		host, _, _ := strings.Cut(g.String(), "/")
+		if !slices.Contains(hosts, host) {
+			hosts = append(hosts, host)
+		}
+	}
+	return strings.Join(hosts, ", ")
 }
 
 // weaknesses collects what is weak in one policy.

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -58,7 +59,7 @@ type Doctor struct {
 func (d *Doctor) Check() error {
 	if d.Gate == "" || d.Canary == "" {
 		return errors.New("give --gate and --canary, or --config; an admin sets `canary: IMAGE` in the gate's " +
-			"configuration")
+			"configuration, and `pullgate doctor --make-canary IMAGE` makes one")
 	}
 	u, err := url.Parse(d.Gate)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -68,6 +69,9 @@ func (d *Doctor) Check() error {
 
 	if d.image, err = imagename.Parse(d.Canary); err != nil {
 		return err
+	}
+	if inner, ok := imagename.Through(d.image); ok && d.image.Host == u.Host {
+		d.image, d.Canary = inner, inner.String() // pulled past the gate, if that is possible
 	}
 	if d.client, err = newClient(d.CA); err != nil {
 		return fmt.Errorf("--ca: %w", err)
@@ -102,19 +106,30 @@ func newClient(file string) (*http.Client, error) {
 // CheckGate asks the gate for the canary itself: without a refusal there, nothing
 // that a runtime does would mean anything.
 func (d *Doctor) CheckGate(ctx context.Context) error {
-	if _, err := d.timesAsked(ctx); err != nil {
+	if _, err := d.timesAsked(ctx, d.image); err != nil {
 		return fmt.Errorf("the gate at %s: %w", d.Gate, err)
 	}
 	return nil
 }
 
-// timesAsked returns how often this node has asked for the canary, this time
-// included.
-func (d *Doctor) timesAsked(ctx context.Context) (int, error) {
+// nonce returns an image of the canary's repository that only this examination
+// asks for. The gate refuses it as it does the canary, and counts it by itself,
+// so that another node behind the same address counts elsewhere. No registry has
+// it: that a pull of it fails proves nothing.
+func (d *Doctor) nonce() policy.Image {
+	return policy.Image{
+		Repository: d.image.Repository,
+		Reference:  policy.Reference{Tag: policy.CanaryNonce + strings.ToLower(rand.Text())},
+	}
+}
+
+// timesAsked returns how often the gate was asked for an image of the canary's
+// repository, this time included.
+func (d *Doctor) timesAsked(ctx context.Context, image policy.Image) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	at := fmt.Sprintf("%s/v2/%s/manifests/%s", d.Gate, d.image.Path, d.image.Reference)
-	at += "?ns=" + url.QueryEscape(d.image.Host)
+	at := fmt.Sprintf("%s/v2/%s/manifests/%s", d.Gate, image.Path, image.Reference)
+	at += "?ns=" + url.QueryEscape(image.Host)
 	req, err := http.NewRequestWithContext(ctx, http.MethodHead, at, nil)
 	if err != nil {
 		return 0, fmt.Errorf("ask for the canary: %w", err)
@@ -139,55 +154,89 @@ func (d *Doctor) timesAsked(ctx context.Context) (int, error) {
 }
 
 // Examine reads one runtime's configuration and pulls the canary through the
-// runtime. What it cannot find out is a finding too.
+// runtime: first the canary itself, which must not come, then an image that only
+// this examination asks for, of which the gate must know. What it cannot find out
+// is a finding too.
 func (d *Doctor) Examine(ctx context.Context, r Runtime) Finding {
 	f := Finding{Runtime: r.name, Outcome: Unknown}
 	if r.lint != nil {
 		f.Advice = r.lint(d)
 	}
-	before, err := d.timesAsked(ctx)
-	if err != nil {
-		f.Says = err.Error()
-		return f
-	}
 
-	pull := d.try(ctx, r, d.Canary)
-	f.Command, f.Output = pull.command, pull.output
-	switch {
-	case pull.succeeded:
-		f.Outcome, f.Says = Bypassed, "it pulled the canary, which the gate never serves: what runs here is not "+
-			"what the gate has admitted"
-		return f
-	case pull.unusable != "":
-		f.Says = pull.unusable
-		return f
-	}
-
-	if r.byName { // where no file holds it, images are named through the gate
+	names := []string{""} // what stands before an image's own name
+	if r.byName {         // where no file holds it, images are named through the gate
 		gate, err := url.Parse(d.Gate)
 		if err != nil {
 			f.Says = err.Error()
 			return f
 		}
-		pull := d.try(ctx, r, gate.Host+"/"+d.image.String())
-		f.Command, f.Output = pull.command, pull.output
-		if pull.succeeded {
-			f.Outcome, f.Says = Bypassed, "it pulled the canary by the gate's own name: another registry answers there"
+		names = append(names, gate.Host+"/")
+	}
+
+	says := "it pulled the canary, which the gate never serves: what runs here is not what the gate has admitted"
+	image := d.Canary
+	for _, through := range names {
+		if through != "" {
+			says = "it pulled the canary by the gate's own name: another registry answers there"
+			image = through + d.image.String()
+		}
+		if done := d.mustNotCome(ctx, r, image, says, &f); done {
+			return f
+		}
+	}
+	for _, through := range names {
+		if done := d.mustAsk(ctx, r, through, &f); done {
 			return f
 		}
 	}
 
-	after, err := d.timesAsked(ctx)
+	f.Outcome, f.Says = NotAsked, "the pull failed, but the gate was not asked: admitted images cannot be "+
+		"pulled through it either"
+	return f
+}
+
+// mustNotCome pulls an image that no gate serves, and reports whether f says the
+// last word: says, if the image came.
+func (d *Doctor) mustNotCome(ctx context.Context, r Runtime, image, says string, f *Finding) (done bool) {
+	pull := d.try(ctx, r, image)
+	f.Command, f.Output = pull.command, pull.output
+
+	switch {
+	case pull.succeeded:
+		f.Outcome, f.Says = Bypassed, says
+	case pull.unusable != "":
+		f.Says = pull.unusable
+	default:
+		return false
+	}
+	return true
+}
+
+// mustAsk pulls an image of this examination's own, and reports whether f says
+// the last word: that the gate was asked for it by the runtime, or cannot tell.
+func (d *Doctor) mustAsk(ctx context.Context, r Runtime, through string, f *Finding) (done bool) {
+	image := d.nonce()
+	before, err := d.timesAsked(ctx, image)
+	if err != nil {
+		f.Says = err.Error()
+		return true
+	}
+
+	const says = "it pulled an image that does not exist: a registry that is not the gate answers to every name"
+	if done := d.mustNotCome(ctx, r, through+image.String(), says, f); done {
+		return true
+	}
+
+	after, err := d.timesAsked(ctx, image)
 	switch {
 	case err != nil:
 		f.Says = err.Error()
 	case after > before+1: // one more than this program's own question
 		f.Outcome, f.Says = Held, "the gate refused the canary, and the pull ended there"
 	default:
-		f.Outcome, f.Says = NotAsked, "the pull failed, but the gate was not asked: admitted images cannot be "+
-			"pulled through it either"
+		return false
 	}
-	return f
+	return true
 }
 
 // file returns the name of a node's file as this process sees it.

@@ -4,20 +4,33 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/pullgate/pullgate/cmd/pullgate/imagename"
+	"github.com/pullgate/pullgate/policy"
 )
 
-// newDoctor returns a doctor of a gate that refuses the canary and counts.
+// newDoctor returns a doctor of a gate that refuses the canary and counts: by the
+// doctor's own tags, and else by the address, which all have here.
 func newDoctor(t *testing.T) *Doctor {
 	t.Helper()
-	var asked atomic.Int64
-	gate := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Pullgate-Canary", strconv.FormatInt(asked.Add(1), 10))
+	var mu sync.Mutex
+	asked := map[string]int{}
+	gate := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		key := path.Base(r.URL.Path)
+		if !strings.HasPrefix(key, policy.CanaryNonce) {
+			key = ""
+		}
+		asked[key]++
+		w.Header().Set("Pullgate-Canary", strconv.Itoa(asked[key]))
 		w.WriteHeader(http.StatusForbidden)
 	}))
 	t.Cleanup(gate.Close)
@@ -39,6 +52,25 @@ func shell(script string) Runtime {
 		command: "sh",
 		pull:    func(_ *Doctor, image, _ string) []string { return []string{"-c", script, "sh", image} },
 	}
+}
+
+// asking returns a runtime whose pulls fail, while the gate is asked for what
+// instead says.
+func asking(t *testing.T, instead func(image policy.Image) policy.Image) Runtime {
+	t.Helper()
+	r := shell("exit 1")
+	pull := r.pull
+	r.pull = func(d *Doctor, name, scratch string) []string {
+		image, err := imagename.Parse(name)
+		if err != nil {
+			t.Error(err)
+		}
+		if _, err := d.timesAsked(t.Context(), instead(image)); err != nil {
+			t.Error(err)
+		}
+		return pull(d, name, scratch)
+	}
+	return r
 }
 
 // TestExamine: what each behaviour of a runtime comes to.
@@ -69,14 +101,33 @@ func TestExamine(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		t.Parallel()
 		d := newDoctor(t)
-		r := shell("exit 1")
-		pull := r.pull
-		r.pull = func(d *Doctor, image, scratch string) []string { // asks the gate, as a runtime would
-			if _, err := d.timesAsked(t.Context()); err != nil {
-				t.Error(err)
-			}
-			return pull(d, image, scratch)
+		r := asking(t, func(image policy.Image) policy.Image { return image })
+		if f := d.Examine(t.Context(), r); f.Outcome != Held {
+			t.Errorf("%+v", f)
 		}
+	})
+	t.Run("another node's", func(t *testing.T) { // behind the same address
+		t.Parallel()
+		d := newDoctor(t)
+		canary, other := d.image, d.nonce()
+		for _, image := range []policy.Image{canary, other} {
+			r := asking(t, func(policy.Image) policy.Image { return image })
+			if f := d.Examine(t.Context(), r); f.Outcome != NotAsked {
+				t.Errorf("%s: %+v", image, f)
+			}
+		}
+	})
+	t.Run("by name alone", func(t *testing.T) {
+		t.Parallel()
+		d := newDoctor(t)
+		r := asking(t, func(image policy.Image) policy.Image {
+			if strings.HasPrefix(image.Host, "127") {
+				image.Host, image.Path = "reg.example", "canary"
+				return image
+			}
+			return d.image
+		})
+		r.byName = true
 		if f := d.Examine(t.Context(), r); f.Outcome != Held {
 			t.Errorf("%+v", f)
 		}

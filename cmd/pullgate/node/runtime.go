@@ -110,13 +110,21 @@ func buildFrom(_ *Doctor, _, scratch string) []string {
 	}
 }
 
+// RuntimeNames returns the runtimes that doctor knows.
+func RuntimeNames() []string {
+	var names []string
+	for _, r := range runtimes() {
+		names = append(names, r.name)
+	}
+	return names
+}
+
 // ChooseRuntimes returns the runtimes that are named, or, without names, those
 // whose command is found.
 func ChooseRuntimes(names []string) ([]Runtime, error) {
 	var chosen []Runtime
-	var known []string
+	known := RuntimeNames()
 	for _, r := range runtimes() {
-		known = append(known, r.name)
 		_, err := exec.LookPath(r.command)
 		if slices.Contains(names, r.name) || len(names) == 0 && err == nil {
 			chosen = append(chosen, r)

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -100,29 +101,38 @@ func FindSetup(runtime string) (func(Plan) (Setup, error), error) {
 	return setup, nil
 }
 
-// Write makes the files below dir. It writes none of them if one of them is there
-// already and says something else.
-func (s Setup) Write(dir string) error {
+// Write makes the files below dir, and returns the names of those that it has
+// written, also when it fails half-way. It writes none of them if one of them is
+// there already and says something else, and leaves alone what says the same.
+func (s Setup) Write(dir string) (written []string, err error) {
+	var missing []File
 	for _, f := range s.Files {
 		name := filepath.Join(dir, f.Path)
 		old, err := os.ReadFile(name)
-		if err == nil && !bytes.Equal(old, []byte(f.Text)) {
+		switch {
+		case err != nil:
+			missing = append(missing, File{Path: name, Text: f.Text})
+		case !bytes.Equal(old, []byte(f.Text)):
 			const message = "%s is there already and says something else: bring the two together by hand; " +
 				"nothing was written"
-			return fmt.Errorf(message, name)
+			return nil, fmt.Errorf(message, name)
 		}
 	}
 
-	for _, f := range s.Files {
-		name := filepath.Join(dir, f.Path)
-		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-			return fmt.Errorf("write node configuration: %w", err)
+	for _, f := range missing {
+		err := os.MkdirAll(filepath.Dir(f.Path), 0o755)
+		if err == nil {
+			err = os.WriteFile(f.Path, []byte(f.Text), 0o644)
 		}
-		if err := os.WriteFile(name, []byte(f.Text), 0o644); err != nil {
-			return fmt.Errorf("write node configuration: %w", err)
+		if errors.Is(err, fs.ErrPermission) {
+			return written, fmt.Errorf("write node configuration: %w: run it as root", err)
 		}
+		if err != nil {
+			return written, fmt.Errorf("write node configuration: %w", err)
+		}
+		written = append(written, f.Path)
 	}
-	return nil
+	return written, nil
 }
 
 // parseVersion reads the numbers of a runtime's version, or of another one where

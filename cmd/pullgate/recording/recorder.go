@@ -3,6 +3,7 @@ package recording
 import (
 	"context"
 	"errors"
+	"net/http"
 
 	"github.com/opencontainers/go-digest"
 
@@ -57,9 +58,8 @@ func (r *recorder) Referrers(
 	return list, err
 }
 
-// add records an answer, or that there was none. An answer that says "not found"
-// is none to record, and no failure; neither is a look-up that was called off
-// because a signature counted already.
+// add records an answer, or that there was none. A registry that says for good
+// that it has nothing gives nothing to record, and that is no failure.
 func (r *Recording) add(err error, record func(f *file)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -67,7 +67,24 @@ func (r *Recording) add(err error, record func(f *file)) {
 	switch {
 	case err == nil:
 		record(&r.file)
-	case !oci.IsNotFound(err) && !errors.Is(err, context.Canceled) && r.failed == nil:
+	case !saysNone(err) && r.failed == nil:
 		r.failed = err
 	}
+}
+
+// saysNone reports whether err is a registry's final word that there is nothing:
+// asked for a signature, registries say so in many ways.
+func saysNone(err error) bool {
+	var u *oci.UpstreamError
+	if !errors.As(err, &u) {
+		return false
+	}
+
+	switch u.Status {
+	case http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return false
+	case http.StatusNotImplemented:
+		return true
+	}
+	return u.Status < http.StatusInternalServerError
 }

@@ -83,18 +83,18 @@ func (h *History) Images() int { return len(h.images) }
 
 // add reports whether r can be understood.
 func (h *History) add(r *decisions.Record) bool {
+	if r.Outcome == decisions.OutcomeError { // which may name no image at all
+		h.failed++
+		return true
+	}
 	repo, err := policy.ParseRepository(r.Image)
 	if err != nil {
 		return false
 	}
 
-	switch {
-	case r.Outcome == decisions.OutcomeError:
-		h.failed++
-		return true
-	case r.Kind != decisions.KindManifest:
+	if r.Kind != decisions.KindManifest {
 		// The image that a blob belongs to has records of its own.
-		if r.Unknown && r.Outcome != verify.Denied.String() {
+		if r.Unknown && !r.Refused() {
 			h.unknownParts++
 		}
 		return true
@@ -144,7 +144,7 @@ func (h *History) find(name policy.Image) *image {
 }
 
 func (i *image) add(r *decisions.Record) {
-	if r.Outcome == verify.Denied.String() {
+	if r.Refused() {
 		i.refused++
 	} else {
 		i.admitted++

@@ -169,3 +169,14 @@ func TestJSONKeys(t *testing.T) {
 		}
 	}
 }
+
+// TestUnknownUpstream: a request for a registry that the gate does not have names
+// no image to judge, and is a decision all the same.
+func TestUnknownUpstream(t *testing.T) {
+	t.Parallel()
+	h := &History{byName: map[policy.Image]*image{}}
+	r := decisions.Record{Kind: "unknown", Path: "/v2/other.example/app/manifests/v1", Outcome: "error", Status: 404}
+	if !h.add(&r) || h.failed != 1 || h.Images() != 0 {
+		t.Errorf("%d failed, %d images", h.failed, h.Images())
+	}
+}

@@ -6,7 +6,7 @@ import (
 )
 
 // adminHandler answers probes, scrapes and questions about decisions, on a port
-// that is not for pulls.
+// that is not for pulls, where it is asked for by its own name.
 func adminHandler(r *reloader) http.Handler {
 	mux := http.NewServeMux()
 
@@ -15,7 +15,7 @@ func adminHandler(r *reloader) http.Handler {
 	mux.Handle("GET /metrics", r.telemetry.Metrics)
 	mux.Handle("GET /decisions", r.recorder)
 
-	return mux
+	return r.onlyKnownHosts(mux)
 }
 
 func (r *reloader) ready(w http.ResponseWriter, _ *http.Request) {

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/verify"
 	"github.com/pullgate/pullgate/verify/facts"
@@ -72,7 +71,9 @@ func (l *Loaded) gate(e *engine) (*verify.Gate, error) {
 		TTL:          l.Config.Verdicts.TTL,
 		DenyTTL:      l.Config.Verdicts.DenyTTL,
 		TagTTL:       l.Config.Manifests.TagTTL,
+		Recheck:      l.Config.Manifests.Recheck,
 		StaleIfError: l.Config.Verdicts.StaleIfError,
+		EveryLookup:  l.wrap != nil,
 		Tracer:       l.telemetry.Tracer,
 		Meter:        l.telemetry.Meter,
 	})
@@ -107,13 +108,19 @@ func (l *Loaded) snapshot(gate *verify.Gate) *proxy.Snapshot {
 		Gate:      gate,
 		Upstreams: l.upstreams,
 		Hostnames: l.hostnames(),
+		Help:      l.Config.Clients.Help,
+		Streams: proxy.StreamLimits{
+			All:     l.Config.Limits.BlobStreams,
+			Client:  l.Config.Limits.ClientBlobStreams,
+			MinRate: int64(l.Config.Limits.BlobMinRate),
+		},
 		Listings: proxy.ListingLimits{
 			Timeout: limits.VerifyTimeout,
 			Bytes:   limits.ManifestBytes,
 		},
 	}
 	if l.Config.DefaultUpstream != "" {
-		s.DefaultUpstream = policy.FamiliarHost(l.Config.DefaultUpstream)
+		s.DefaultUpstream, _ = l.Config.UpstreamHost(l.Config.DefaultUpstream)
 	}
 	return s
 }

@@ -1,10 +1,13 @@
 package server
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
+	"math"
 	"path/filepath"
+	"slices"
 
 	"github.com/pullgate/pullgate/cmd/pullgate/config"
 	"github.com/pullgate/pullgate/cmd/pullgate/telemetry"
@@ -30,13 +33,21 @@ type Loaded struct {
 // the file as config.Read says; nil is for a configuration that this program has
 // written itself. With problems, what Load returns is good only for knowing which
 // files it looked at, or nil.
+//
+// What it returns is what the files held together at one moment: Load reads them
+// again while they change, and refuses those that never hold still.
 func Load(file string, environ []string, t *telemetry.SDK) (*Loaded, []policy.Problem) {
-	return load(file, environ, t, nil)
+	l, problems, ok := settled(func() (*Loaded, []policy.Problem) { return read(file, environ, t, nil) })
+	if !ok {
+		at := policy.Position{File: file}
+		problems = append(problems, at.Problem("its files change while they are read; try again when they hold still"))
+	}
+	return l, problems
 }
 
-// load is Load, and takes over the upstreams that are made of the same in before,
-// with their connections and tokens. before may be nil.
-func load(file string, environ []string, t *telemetry.SDK, before *Loaded) (*Loaded, []policy.Problem) {
+// read reads everything once. It takes over the upstreams that are made of the
+// same in before, with their connections and tokens. before may be nil.
+func read(file string, environ []string, t *telemetry.SDK, before *Loaded) (*Loaded, []policy.Problem) {
 	c, problems := config.Read(file, environ)
 	if c == nil {
 		return nil, problems
@@ -45,25 +56,41 @@ func load(file string, environ []string, t *telemetry.SDK, before *Loaded) (*Loa
 	set, more := policy.Load(c.PolicyInput())
 	problems = append(problems, more...)
 	l := &Loaded{Config: c, Policies: set, telemetry: t}
-	if len(problems) > 0 {
-		return l, problems
+	more = l.connect(before)
+	more = append(more, l.checkSignatureHosts()...)
+	more = append(more, l.checkTrust()...)
+	if _, err := l.certificate(); err != nil && c.TLS.KeyFile != "" {
+		more = append(more, c.Problem("tls", "%v", err))
 	}
+	problems = append(problems, notSaid(problems, more)...)
 
-	problems = l.connect(before)
-	problems = append(problems, l.checkSignatureHosts()...)
-	problems = append(problems, l.checkTrust()...)
-	if _, err := l.certificate(); err != nil {
-		problems = append(problems, c.Problem("tls", "%v", err))
-	}
-	if len(problems) > 0 {
-		return l, problems
-	}
-
-	l.sum = fingerprint(l.files())
-	return l, nil
+	return l, sorted(problems, file)
 }
 
-// Through returns l with every registry asked through wrap.
+// sorted puts the configuration's problems in the order of its lines, before those of
+// policy files, which have their order.
+func sorted(problems []policy.Problem, file string) []policy.Problem {
+	line := func(p policy.Problem) int {
+		if p.File == file {
+			return p.Line
+		}
+		return math.MaxInt
+	}
+
+	slices.SortStableFunc(problems, func(a, b policy.Problem) int { return cmp.Compare(line(a), line(b)) })
+	return problems
+}
+
+// notSaid returns the problems in more that stand at a line of their own: at one
+// that has a problem already, another mostly follows from it.
+func notSaid(problems, more []policy.Problem) []policy.Problem {
+	return slices.DeleteFunc(more, func(m policy.Problem) bool {
+		return slices.ContainsFunc(problems, func(p policy.Problem) bool { return p.Position == m.Position })
+	})
+}
+
+// Through returns l with every registry asked through wrap. Look-ups are not called
+// off when a verdict needs them no more, so that wrap sees every answer.
 func (l *Loaded) Through(wrap func(verify.Registry) verify.Registry) *Loaded {
 	wrapped := *l
 	wrapped.wrap = wrap

@@ -3,6 +3,7 @@ package server
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -55,6 +56,26 @@ func TestBadConfigurations(t *testing.T) {
 		"zero limits": {
 			"upstreams: [{host: a.example}]\nlimits: {signatures: 0, verifyTimeout: 0s}\n",
 			map[int]string{2: "must be more than zero"},
+		},
+		"help of two lines": {
+			"upstreams: [{host: a.example}]\nclients: {help: \"ask\\nus\"}\n",
+			map[int]string{2: "clients.help must be one line"},
+		},
+		"long help": {
+			"upstreams: [{host: a.example}]\nclients: {help: " + strings.Repeat("x", 301) + "}\n",
+			map[int]string{2: "clients.help must be one line of at most 300 bytes"},
+		},
+		"admin hostname with a port": {
+			"upstreams: [{host: a.example}]\nadmin:\n  hostnames: [gate.example, \"gate.example:5001\"]\n",
+			map[int]string{3: `"gate.example:5001" is no host`},
+		},
+		"no blob streams": {
+			"upstreams: [{host: a.example}]\nlimits:\n  blobStreams: 0\n  clientBlobStreams: 0\n",
+			map[int]string{3: "limits.blobStreams must be", 4: "limits.clientBlobStreams must be"},
+		},
+		"a rate for no client": {
+			"upstreams: [{host: a.example}]\nlimits:\n  blobMinRate: 1GiB\n",
+			map[int]string{3: "limits.blobMinRate must be at most 1 MiB"},
 		},
 		"no upstream": {"listen: 127.0.0.1:1\n", map[int]string{0: "upstreams is empty"}},
 		"upstream twice": {
@@ -162,7 +183,7 @@ func TestBadConfigurations(t *testing.T) {
 		},
 		"a broken second document": {
 			"upstreams: [{host: a.example}]\n---\n: [\n",
-			map[int]string{0: "line"},
+			map[int]string{3: "this is no YAML"},
 		},
 		"nothing": {"# only a comment\n", map[int]string{1: "must be a mapping"}},
 		"alias": {
@@ -170,7 +191,60 @@ func TestBadConfigurations(t *testing.T) {
 			map[int]string{2: "aliases"},
 		},
 		"not a mapping": {"- a\n", map[int]string{1: "must be a mapping"}},
-		"not YAML":      {"a: [\n", map[int]string{0: "line"}},
+		"not YAML":      {"a: [\n", map[int]string{1: "this is no YAML"}},
+		"not YAML below": {
+			"listen: 127.0.0.1:1\nupstreams: [{host: a.example}\nmode: warn\n",
+			map[int]string{2: "this is no YAML: did not find expected ',' or ']'"},
+		},
+		"a tab": {
+			"upstreams:\n  - host: a.example\n\t  url: http://b.example\n",
+			map[int]string{3: "a tab character indents the line: YAML wants spaces"},
+		},
+		"a tab for the indent": {"upstreams:\n\t- host: a.example\n", map[int]string{2: "a tab character indents"}},
+		"a port alone": {
+			"listen: 5000\nadmin: {listen: 5001}\nupstreams: [{host: a.example}]\n",
+			map[int]string{1: `listen is "5000"; write host:port`, 2: `admin.listen is "5001"; write host:port`},
+		},
+		"a port that is none": {
+			"listen: 127.0.0.1:50000000\nupstreams: [{host: a.example}]\n",
+			map[int]string{1: "write host:port"},
+		},
+		"mistyped keys": {
+			"upstraems: [{host: a.example}]\npolices: []\nlimits: {verifyTimout: 3s}\n",
+			map[int]string{
+				1: `did you mean "upstreams"?`,
+				2: `did you mean "policies"?`,
+				3: `unknown key "limits.verifyTimout"; did you mean "verifyTimeout"?`,
+			},
+		},
+		"nothing alike": {
+			"upstreams: [{host: a.example}]\nredis: x\n",
+			map[int]string{2: "known here: admin, canary"},
+		},
+		"a string for a mapping": {
+			"upstreams:\n  - a.example\nadmin: 127.0.0.1:5001\nlog: debug\n",
+			map[int]string{
+				2: "an item of upstreams must be a mapping: write {host: …}",
+				3: "admin must be a mapping: write {listen: …}",
+				4: "log must be a mapping: write {level: …}",
+			},
+		},
+		"all kinds at once": {
+			"mode: off\nupstreams:\n  - {host: a.example, caFile: none.pem}\n  - {host: b.example, uri: x}\n" +
+				"drain: long\nlisten: 5000\npolicies:\n  - {name: x}\ntrustRoots:\n  - {name: r, file: none.json}\n" +
+				"tls: {certFile: none.crt, keyFile: none.key}\nlimits: {signatures: 0}\n",
+			map[int]string{
+				1:  "mode is",
+				3:  "caFile none.pem",
+				4:  `unknown key "upstreams.uri"`,
+				5:  "drain is no duration",
+				6:  "listen is",
+				8:  "has no images",
+				10: "none.json",
+				11: "none.crt",
+				12: "limits.signatures must be more than zero",
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -183,6 +257,40 @@ func TestBadConfigurations(t *testing.T) {
 				if !found {
 					t.Errorf("no problem at line %d says %q; there are %v", line, want, problems)
 				}
+			}
+		})
+	}
+}
+
+// TestProblemsInOrder: what is wrong is said once, in the order of the lines; what
+// only follows from it is not said.
+func TestProblemsInOrder(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		text  string
+		lines []int
+	}{
+		"unknown for upstreams":  {"upstreem: x\nmode: off\n", []int{1, 2}},
+		"mistyped for upstreams": {"mode: off\nupstreams: a.example\n", []int{1, 2}},
+		"item of upstreams": {
+			"mode: off\nupstreams:\n  - a.example\n  - {host: b.example, url: x}\n",
+			[]int{1, 3, 4},
+		},
+		"number for an address": {"listen: 5000\nupstreams: [{host: a.example}]\n", []int{1}},
+		"policies and keys": {
+			"policies: [{name: x}]\nupstreams: [{host: a.example}]\nlogg: {}\n", []int{1, 1, 3},
+		},
+		"twice": {"mode: warn\nupstreams: [{host: a.example}]\nmode: off\n", []int{3}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, problems := Load(writeIn(t, t.TempDir(), "pullgate.yaml", row.text), nil, telemetry.None())
+			var lines []int
+			for _, p := range problems {
+				lines = append(lines, p.Line)
+			}
+			if !slices.Equal(lines, row.lines) {
+				t.Errorf("problems at lines %v, want %v: %v", lines, row.lines, problems)
 			}
 		})
 	}

@@ -104,27 +104,31 @@ func (r *reloader) Close() error {
 func (r *reloader) current() *Loaded { return r.inForce.Load() }
 
 // look loads the files if they are not what was last loaded or refused. It
-// returns true if they changed meanwhile: half a file may be a valid one.
+// returns true if they kept changing meanwhile: half a file may be a valid one.
 func (r *reloader) look() (again bool) {
-	if fingerprint(r.files()) == r.seen {
+	found := fingerprint(r.latest().files())
+	if found == r.seen {
 		return false
 	}
 
-	fresh, _ := r.load()
-	r.tried = fresh // its files count from here on, those that only it names too
-	before := fingerprint(r.files())
-	fresh, problems := r.load()
-	if fingerprint(r.files()) != before {
+	fresh, problems, ok := settled(r.read)
+	switch {
+	case !ok:
 		return true
+	case fresh != nil:
+		r.tried, r.seen = fresh, fresh.sum
+	case fingerprint(r.latest().files()) != found:
+		return true
+	default: // what cannot be understood at all names no other files
+		r.seen = found
 	}
 
-	r.seen = before
 	r.replace(fresh, problems)
 	return false
 }
 
-func (r *reloader) load() (*Loaded, []policy.Problem) {
-	return load(r.current().Config.File(), os.Environ(), r.telemetry, r.current())
+func (r *reloader) read() (*Loaded, []policy.Problem) {
+	return read(r.current().Config.File(), os.Environ(), r.telemetry, r.current())
 }
 
 // replace puts a configuration in force, or refuses it whole.

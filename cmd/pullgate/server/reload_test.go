@@ -284,6 +284,23 @@ func TestReloadUnsettledFile(t *testing.T) {
 	r.Until(t, "unsigned/manifests/latest", http.StatusOK)
 }
 
+// TestReloadQuickChanges: however changes fall between the reading of files, what
+// they hold at the end is in force.
+func TestReloadQuickChanges(t *testing.T) {
+	t.Parallel()
+	r := rig.Start(t, func(r *rig.Rig) string { return r.Keyed(t) })
+	file := filepath.Join(r.Dir, "pullgate.yaml")
+	denied := strings.Replace(r.Config, "authorities: [{name: k, key: key.pub}]", "static: deny", 1)
+
+	for range 150 {
+		rig.Replace(t, file, r.Config)
+		r.Hangup <- syscall.SIGHUP // reads now
+		time.Sleep(time.Millisecond)
+		rig.Replace(t, file, denied)
+	}
+	r.Until(t, "signed/manifests/latest", http.StatusForbidden)
+}
+
 // A policy folder that is gone is a mistake, not an empty list of denials.
 func TestReloadMissingFolder(t *testing.T) {
 	r := rig.Start(t, func(r *rig.Rig) string {

@@ -5,6 +5,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -29,7 +30,7 @@ import (
 // stderr; what hangup receives loads the configuration again, and nil leaves that
 // to changes of files. At the end it stops the telemetry that l was loaded with.
 func Serve(ctx context.Context, l *Loaded, stderr io.Writer, hangup <-chan os.Signal) error {
-	buffer := newLogBuffer(stderr)
+	buffer := newLogBuffer(stderr, func(lost int) []byte { return lostLines(l.Config.Log, lost) })
 	defer buffer.Close()
 	log, err := newLogger(l.Config.Log, buffer)
 	if err != nil {
@@ -103,6 +104,15 @@ func newLogger(c config.Log, w io.Writer) (*slog.Logger, error) {
 		return slog.New(slog.NewJSONHandler(w, options)), nil
 	}
 	return slog.New(slog.NewTextHandler(w, options)), nil
+}
+
+// lostLines is the log line about lines that could not be written.
+func lostLines(c config.Log, lost int) []byte {
+	var line bytes.Buffer
+	if log, err := newLogger(c, &line); err == nil {
+		log.Error("log lines were lost: standard error was not read", "lines", lost)
+	}
+	return line.Bytes()
 }
 
 // serve answers on both ports until ctx ends, then drains.

@@ -124,6 +124,43 @@ func TestSpans(t *testing.T) {
 	}
 }
 
+// A push asks for its own layers first: that the gate knows nothing of them is no
+// denial, in metrics or record.
+func TestPushedParts(t *testing.T) {
+	t.Parallel()
+	r := rig.Start(t, func(r *rig.Rig) string { return r.Keyed(t) })
+	blob := "http://" + r.Gate + "/v2/demo.example/signed/blobs/sha256:" + strings.Repeat("0", 64)
+	for range 2 {
+		resp, err := http.Head(blob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusForbidden {
+			t.Errorf("status %d", resp.StatusCode)
+		}
+	}
+
+	_, metrics := rig.Get(t, "http://"+r.Admin+"/metrics")
+	if !strings.Contains(metrics, `pullgate_requests_total{kind="blob",outcome="unknown"} 2`) ||
+		strings.Contains(metrics, `pullgate_requests_total{kind="blob",outcome="denied"}`) {
+		t.Errorf("metrics:\n%s", metrics)
+	}
+	count := func(outcome string) int {
+		_, body := rig.Get(t, "http://"+r.Admin+"/decisions?outcome="+outcome)
+		return strings.Count(body, `"id":`)
+	}
+	for range 200 {
+		if count("unknown") == 2 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if unknown, denied := count("unknown"), count("denied"); unknown != 2 || denied != 0 {
+		t.Errorf("recorded %d as unknown and %d as denied", unknown, denied)
+	}
+}
+
 // The list in docs/metrics.md and the metrics themselves are the same.
 func TestMetricsDocumented(t *testing.T) {
 	t.Parallel()

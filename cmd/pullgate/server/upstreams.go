@@ -113,7 +113,12 @@ func (l *Loaded) auth(a config.Auth, c upstream.Config) (upstream.Auth, error) {
 	case "basic":
 		source, err = credentials.NewBasic(a.Username, l.Config.Path(a.PasswordFile))
 	case "dockerConfig":
-		registry := credentials.Registry{Host: c.Host, Address: address.Host}
+		registry := credentials.Registry{
+			Host:        c.Host,
+			Address:     address.Host,
+			Path:        c.Prefix(),
+			ImpliedPort: policy.ImpliedPort(address.Scheme),
+		}
 		source, err = credentials.NewDockerConfig(l.Config.Path(a.File), registry)
 	default:
 		source = credentials.Anonymous{}

@@ -3,16 +3,12 @@ package server
 import (
 	"context"
 	"crypto/sha256"
-	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
-
-	"github.com/pullgate/pullgate/cmd/pullgate/config"
 )
 
 const (
@@ -73,6 +69,15 @@ func (r *reloader) watch(ctx context.Context, hangup <-chan os.Signal) error {
 		}
 		r.follow(changes)
 	}
+}
+
+// latest is what was last read: what is in force, or what was refused since. Only
+// the files that it was read from can change what loading them again comes to.
+func (r *reloader) latest() *Loaded {
+	if r.tried != nil {
+		return r.tried
+	}
+	return r.current()
 }
 
 // files are everything that the configuration in force, and one refused since,
@@ -136,29 +141,4 @@ func (r *reloader) folders() map[string]bool {
 		}
 	}
 	return dirs
-}
-
-// fingerprint is a hash of the files' names and contents. Empty names do not
-// count; what cannot be read counts as empty, and loading it says why.
-func fingerprint(files []string) (sum [sha256.Size]byte) {
-	h := sha256.New()
-	slices.Sort(files)
-
-	for _, name := range slices.Compact(files) {
-		if name == "" {
-			continue
-		}
-		fmt.Fprintf(h, "%d:%s", len(name), name)
-
-		f, err := os.Open(name)
-		if err != nil {
-			continue
-		}
-		n, _ := io.Copy(h, io.LimitReader(f, config.MaxBytes+1))
-		fmt.Fprintf(h, "|%d|", n)
-		_ = f.Close()
-	}
-
-	h.Sum(sum[:0])
-	return sum
 }

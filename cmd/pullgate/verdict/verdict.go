@@ -33,17 +33,22 @@ func Of(
 		return verify.Verdict{}, err
 	}
 
-	_, v, err := gate.Manifest(ctx, image, client)
+	_, v, err := gate.Manifest(ctx, l.Config.Image(image), client)
 	return v, errors.Join(err, gate.Close())
 }
 
-// Text says what was tried and found, authority by authority.
+// Text says what was tried and found, authority by authority, and where the policy
+// stands in set, which may be nil.
 func Text(v verify.Verdict, set *policy.Set) string {
 	var b strings.Builder
 
-	fmt.Fprintf(&b, "%s@%s\n  %s by policy %q", v.Image, v.Digest, v.Outcome, v.Policy)
-	for _, p := range set.Policies() {
-		if p.Name == v.Policy {
+	image := v.Image.String() + "@" + v.Digest.String()
+	if v.Digest == "" { // decided before the registry was asked
+		image = strings.TrimSuffix(v.Image.String()+":"+v.Tag, ":")
+	}
+	fmt.Fprintf(&b, "%s\n  %s by policy %q", image, v.Outcome, v.Policy)
+	for _, p := range policiesOf(set) {
+		if p.Name == v.Policy && !p.Where.IsZero() {
 			fmt.Fprintf(&b, " (%s)", p.Where)
 		}
 	}
@@ -70,6 +75,13 @@ func Text(v verify.Verdict, set *policy.Set) string {
 		}
 	}
 	return b.String()
+}
+
+func policiesOf(set *policy.Set) []*policy.Policy {
+	if set == nil {
+		return nil
+	}
+	return set.Policies()
 }
 
 // result is what verify prints as JSON.

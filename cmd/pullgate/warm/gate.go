@@ -22,8 +22,9 @@ const answerTime = 5 * time.Second
 // Gate is a gate that is asked for images: the running one, or one of this
 // process that opens the state itself.
 type Gate struct {
-	ask   asker
-	close func() error
+	config *config.Config // names the upstreams
+	ask    asker
+	close  func() error
 }
 
 // Close releases the state, if this process has opened it.
@@ -48,14 +49,14 @@ func Find(ctx context.Context, l *server.Loaded, url string) (*Gate, error) {
 		limit:  l.Config.Limits.ManifestBytes,
 	}
 	if given || running.answers(ctx) {
-		return &Gate{ask: running.manifest, close: func() error { return nil }}, nil
+		return &Gate{config: l.Config, ask: running.manifest, close: func() error { return nil }}, nil
 	}
 
 	own, err := server.NewStandaloneGate(ctx, l, l.Config.StatePath(), nil)
 	if err != nil {
 		return nil, err
 	}
-	return &Gate{ask: standalone(own.Gate), close: own.Close}, nil
+	return &Gate{config: l.Config, ask: standalone(own.Gate), close: own.Close}, nil
 }
 
 func standalone(gate *verify.Gate) asker {

@@ -52,6 +52,7 @@ func (g *Gate) Image(ctx context.Context, name string) (int, error) {
 		return 0, err
 	}
 
+	image = g.config.Image(image)
 	w := walk{ask: g.ask, known: map[digest.Digest]bool{}}
 	err = w.from(ctx, image, 0)
 	return len(w.known), err

@@ -16,3 +16,6 @@ func (Anonymous) Get(context.Context, policy.Repository) (Credentials, error) {
 
 // Configured is false.
 func (Anonymous) Configured() bool { return false }
+
+// Refused does nothing: nothing is cached.
+func (Anonymous) Refused() {}

@@ -58,3 +58,6 @@ func (b *Basic) password() (string, error) {
 
 	return password, nil
 }
+
+// Refused does nothing: nothing is cached.
+func (*Basic) Refused() {}

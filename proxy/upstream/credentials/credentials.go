@@ -24,12 +24,20 @@ type Source interface {
 	// Configured reports whether there are credentials for the registry, as far
 	// as is known without any I/O: errors and log lines are built with it.
 	Configured() bool
+
+	// Refused tells the source that the registry, or its token realm, did not take
+	// what the last Get returned: what was cached of it is asked for anew.
+	Refused()
 }
 
 // Registry is the registry that credentials are for.
 type Registry struct {
 	Host    string // as image names carry it, for example docker.io
 	Address string // host or host:port that requests go to, for example registry-1.docker.io
+
+	// Path is put before every repository there; ImpliedPort is the port that
+	// Address means when it has none. Either may be empty.
+	Path, ImpliedPort string
 }
 
 // Credentials are what a registry, or its token realm, is shown. The zero value

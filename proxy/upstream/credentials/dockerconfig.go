@@ -4,41 +4,30 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
+	"slices"
+	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/docker/cli/cli/config"
 	"github.com/docker/cli/cli/config/configfile"
-	"github.com/docker/docker-credential-helpers/client"
-	helpers "github.com/docker/docker-credential-helpers/credentials"
+	"github.com/docker/cli/cli/config/types"
 
 	"github.com/pullgate/pullgate/policy"
 )
 
-const (
-	// dockerHub is the name under which `docker login` stores Docker Hub's entry.
-	dockerHub = "https://index.docker.io/v1/"
+// dockerHub are the names under which programs store Docker Hub's entry, the one
+// of `docker login` first; the others are those of Podman, Skopeo, Helm and ORAS.
+var dockerHub = []string{"https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io"}
 
-	// helperPrefix begins the name of every credential helper's program.
-	helperPrefix = "docker-credential-"
-
-	// tokenUser is the user name with which a helper says that its secret is an
-	// identity token.
-	tokenUser = "<token>"
-
-	// helperGrace is how long the output of a helper that has ended, or has been
-	// stopped, is still waited for: a process that it started may hold it open.
-	helperGrace = time.Second
-)
-
-// DockerConfig is a Docker config.json with its credential helpers. The file is
-// read, and the helper run, at every Get, so that rotation needs no reload.
+// DockerConfig is a Docker config.json, or an auth.json of Podman, with its
+// credential helpers. The file is read at every Get, so that rotation needs no
+// reload; what a helper answered is believed for a minute.
 type DockerConfig struct {
-	file   string
-	server string // the registry's name in the file
+	file     string
+	registry Registry
+	names    []string // the registry's in the file; the first one is what a store is asked for
+	helpers  helpers
 
 	configured atomic.Bool // the last Get found an entry, or could not tell
 }
@@ -46,7 +35,7 @@ type DockerConfig struct {
 // NewDockerConfig checks that the file can be read and that the registry's
 // helper, if it has one, answers.
 func NewDockerConfig(file string, registry Registry) (*DockerConfig, error) {
-	d := &DockerConfig{file: file, server: dockerServer(registry)}
+	d := &DockerConfig{file: file, registry: registry, names: dockerNames(registry)}
 	if _, err := d.Get(context.Background(), policy.Repository{}); err != nil {
 		return nil, err
 	}
@@ -54,9 +43,9 @@ func NewDockerConfig(file string, registry Registry) (*DockerConfig, error) {
 	return d, nil
 }
 
-// dockerServer is the name of a registry in a Docker config. Docker Hub's entry
+// dockerNames are the names of a registry in a Docker config. Docker Hub's entry
 // is for Docker Hub itself: a mirror that serves docker.io is another party.
-func dockerServer(r Registry) string {
+func dockerNames(r Registry) []string {
 	switch {
 	case r.Host == "docker.io" && r.Address == "registry-1.docker.io",
 		r.Address == "docker.io",
@@ -64,15 +53,15 @@ func dockerServer(r Registry) string {
 		return dockerHub
 	}
 
-	return r.Address
+	return []string{r.Address}
 }
 
-// Get returns what the file, or the helper that it names, holds for the
-// registry now.
-func (d *DockerConfig) Get(ctx context.Context, _ policy.Repository) (Credentials, error) {
-	found, err := d.read(ctx)
+// Get returns what the file, or the helper that it names, holds for a repository
+// of the registry now.
+func (d *DockerConfig) Get(ctx context.Context, repository policy.Repository) (Credentials, error) {
+	found, configured, err := d.read(ctx, repository)
 	if ctx.Err() == nil { // a caller that left says nothing about the file
-		d.configured.Store(err != nil || !found.Empty())
+		d.configured.Store(err != nil || configured)
 	}
 
 	return found, err
@@ -82,84 +71,174 @@ func (d *DockerConfig) Get(ctx context.Context, _ policy.Repository) (Credential
 // Get that could not tell counts as one that did.
 func (d *DockerConfig) Configured() bool { return d.configured.Load() }
 
-func (d *DockerConfig) read(ctx context.Context) (Credentials, error) {
+// Refused has the helper asked again, however short the time since.
+func (d *DockerConfig) Refused() { d.helpers.refused() }
+
+// read is Get; configured says that there is an entry for the registry, also
+// when it is for other repositories.
+func (d *DockerConfig) read(
+	ctx context.Context,
+	repository policy.Repository,
+) (found Credentials, configured bool, err error) {
 	text, err := os.ReadFile(d.file)
 	if err != nil {
-		return Credentials{}, fmt.Errorf("read Docker config: %w", err)
+		return Credentials{}, false, fmt.Errorf("read Docker config: %w", err)
 	}
 
 	parsed, err := config.LoadFromReader(bytes.NewReader(text))
 	if err != nil { // not wrapped: the parser's errors may quote a password
-		return Credentials{}, fmt.Errorf("docker config %s is not valid", d.file)
+		return Credentials{}, false, fmt.Errorf("docker config %s is not valid", d.file)
 	}
 
-	helper := takeHelper(parsed, d.server)
-	entry, err := parsed.GetAuthConfig(d.server)
-	if err != nil {
-		return Credentials{}, fmt.Errorf("docker config %s cannot be searched for %s", d.file, d.server)
+	// DOCKER_AUTH_CONFIG comes before the file and its helpers. Docker's own code
+	// reads it, and would otherwise run a helper without a context.
+	of := dockerFile{entries: parsed.AuthConfigs, helpers: parsed.CredentialHelpers, store: parsed.CredentialsStore}
+	parsed.AuthConfigs, parsed.CredentialHelpers, parsed.CredentialsStore = nil, nil, ""
+	if entry, ok, err := d.environment(parsed); ok || err != nil {
+		return entry, true, err
 	}
 
-	if helper != "" && entry.ServerAddress == "" { // no entry comes before the helper
-		return d.ask(ctx, helper)
+	if helper, server := of.helper(d.names); helper != "" {
+		found, err = d.ask(ctx, helper, server)
+		return found, !found.Empty(), err
 	}
 
+	entry, configured := d.entry(of.entries, repository)
+	return credentialsOf(entry), configured, nil
+}
+
+// environment is the entry of DOCKER_AUTH_CONFIG, if there is one.
+func (d *DockerConfig) environment(empty *configfile.ConfigFile) (found Credentials, ok bool, err error) {
+	if os.Getenv(configfile.DockerEnvConfigKey) == "" {
+		return Credentials{}, false, nil
+	}
+
+	for _, name := range d.names {
+		entry, err := empty.GetAuthConfig(name)
+		if err != nil {
+			return Credentials{}, false, fmt.Errorf("docker config %s cannot be searched for %s", d.file, name)
+		}
+		if entry.ServerAddress != "" {
+			return credentialsOf(entry), true, nil
+		}
+	}
+
+	return Credentials{}, false, nil
+}
+
+func credentialsOf(entry types.AuthConfig) Credentials {
 	return Credentials{
 		Username:      entry.Username,
 		Password:      entry.Password,
 		IdentityToken: entry.IdentityToken,
-	}, nil
+	}
 }
 
-// takeHelper returns the name of the server's credential helper, if it has one,
-// and leaves in c what comes before the helper: the entries of
-// DOCKER_AUTH_CONFIG, not those of the file. Docker's own code would run the
-// helper without a context.
-func takeHelper(c *configfile.ConfigFile, server string) string {
-	helper, own := c.CredentialHelpers[server]
-	if !own {
-		helper = c.CredentialsStore
-	}
-
-	c.CredentialHelpers, c.CredentialsStore = nil, ""
-	if helper != "" {
-		c.AuthConfigs = nil
-	}
-
-	return helper
+// dockerFile is what a Docker config says.
+type dockerFile struct {
+	entries map[string]types.AuthConfig
+	helpers map[string]string // server → helper
+	store   string            // the helper of all other servers
 }
 
-// ask runs a credential helper. The output of a helper that fails may hold
-// secrets, so that no error quotes it.
-func (d *DockerConfig) ask(ctx context.Context, helper string) (Credentials, error) {
-	run := func(args ...string) client.Program {
-		cmd := exec.CommandContext(ctx, helperPrefix+helper, args...)
-		cmd.Stderr = os.Stderr
-		cmd.WaitDelay = helperGrace
-
-		return program{cmd}
+// helper is the credential helper of the registry with these names, and the name
+// that it knows the registry by.
+func (f dockerFile) helper(names []string) (helper, server string) {
+	for _, name := range names {
+		if helper := f.helpers[name]; helper != "" {
+			return helper, name
+		}
 	}
 
-	found, err := client.Get(run, d.server)
-	switch {
-	case err == nil && found.Username == tokenUser:
-		return Credentials{IdentityToken: found.Secret}, nil
-	case err == nil:
-		return Credentials{Username: found.Username, Password: found.Secret}, nil
-	case helpers.IsErrCredentialsNotFound(err):
-		return Credentials{}, nil
-	case ctx.Err() != nil:
-		return Credentials{}, fmt.Errorf(
-			"docker config %s: its credential helper was stopped before it answered for %s: %w",
-			d.file, d.server, context.Cause(ctx),
-		)
-	}
-
-	return Credentials{}, fmt.Errorf("docker config %s: its credential helper failed for %s", d.file, d.server)
+	return f.store, names[0]
 }
 
-// program is a helper's process as Docker's client of helpers wants it.
-type program struct{ cmd *exec.Cmd }
+// entry is the one for a repository: of several for its registry the one whose
+// path leads furthest towards it, as Podman and Skopeo choose.
+func (d *DockerConfig) entry(
+	entries map[string]types.AuthConfig,
+	repository policy.Repository,
+) (found types.AuthConfig, configured bool) {
+	path := strings.Trim(d.registry.Path+"/"+repository.Path, "/")
+	best := -1
+	for _, key := range d.sorted(entries) {
+		of := namespace(key)
+		configured = true
+		if len(of) > best && (of == "" || path == of || strings.HasPrefix(path, of+"/")) {
+			best, found = len(of), entries[key]
+		}
+	}
 
-func (p program) Output() ([]byte, error) { return p.cmd.Output() }
+	return found, configured
+}
 
-func (p program) Input(in io.Reader) { p.cmd.Stdin = in }
+// sorted are the keys of the registry's entries: by its names, then by the
+// alphabet, so that of two that say the same the same one counts at every reading.
+func (d *DockerConfig) sorted(entries map[string]types.AuthConfig) []string {
+	var own []string
+	for key := range entries {
+		if d.rank(key) >= 0 {
+			own = append(own, key)
+		}
+	}
+	slices.SortFunc(own, func(a, b string) int {
+		if by := d.rank(a) - d.rank(b); by != 0 {
+			return by
+		}
+		return strings.Compare(a, b)
+	})
+
+	return own
+}
+
+// rank is the position of the registry's name that a key begins with, those that
+// are spelled exactly so first; -1 when the key is another registry's.
+func (d *DockerConfig) rank(key string) int {
+	if i := slices.Index(d.names, key); i >= 0 {
+		return i
+	}
+
+	host := d.withPort(hostOf(key))
+	for i, name := range d.names {
+		if d.withPort(hostOf(name)) == host {
+			return len(d.names) + i
+		}
+	}
+	return -1
+}
+
+// withPort writes the port of a host out, where it is known.
+func (d *DockerConfig) withPort(host string) string {
+	host = strings.ToLower(host)
+	if _, port := policy.SplitPort(host); port == "" && d.registry.ImpliedPort != "" {
+		return host + ":" + d.registry.ImpliedPort
+	}
+
+	return host
+}
+
+// hostOf is the host of a key, which may be a URL.
+func hostOf(key string) string {
+	host, _, _ := strings.Cut(withoutScheme(key), "/")
+	return host
+}
+
+// namespace is the path of a key below its host, without slashes at its ends;
+// the API's version in older keys is none.
+func namespace(key string) string {
+	_, path, _ := strings.Cut(withoutScheme(key), "/")
+	switch path = strings.Trim(path, "/"); path {
+	case "v1", "v2":
+		return ""
+	}
+
+	return path
+}
+
+func withoutScheme(key string) string {
+	if _, rest, ok := strings.Cut(key, "://"); ok {
+		return rest
+	}
+
+	return key
+}

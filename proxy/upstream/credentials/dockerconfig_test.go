@@ -47,7 +47,7 @@ func TestDockerConfigEntries(t *testing.T) {
 		want       Credentials
 	}{
 		{"its own", entry("registry.example"), registry, whole},
-		{"a port", entry("reg.example:5000"), Registry{"reg.example", "reg.example:5000"}, whole},
+		{"a port", entry("reg.example:5000"), Registry{Host: "reg.example", Address: "reg.example:5000"}, whole},
 		{"a URL", entry("https://registry.example/v1/"), registry, whole},
 		{
 			"an identity token", `{"auths":{"registry.example":{"identitytoken":"identity-` + mark + `"}}}`, registry,
@@ -56,10 +56,25 @@ func TestDockerConfigEntries(t *testing.T) {
 		{"none", `{}`, registry, Credentials{}},
 		{"another's", entry("other.example"), registry, Credentials{}},
 		{"another port's", entry("registry.example:5000"), registry, Credentials{}},
-		{"Docker Hub", entry(dockerHub), Registry{"docker.io", "registry-1.docker.io"}, whole},
-		{"Docker Hub by its old name", entry(dockerHub), Registry{"docker.io", "index.docker.io"}, whole},
-		{"a mirror of Docker Hub", entry(dockerHub), Registry{"docker.io", "mirror.example"}, Credentials{}},
-		{"Docker Hub's address", entry(dockerHub), Registry{"hub.example", "registry-1.docker.io"}, Credentials{}},
+		{"Docker Hub", entry(dockerHub[0]), Registry{Host: "docker.io", Address: "registry-1.docker.io"}, whole},
+		{
+			"Docker Hub by its old name",
+			entry(dockerHub[0]),
+			Registry{Host: "docker.io", Address: "index.docker.io"},
+			whole,
+		},
+		{
+			"a mirror of Docker Hub",
+			entry(dockerHub[0]),
+			Registry{Host: "docker.io", Address: "mirror.example"},
+			Credentials{},
+		},
+		{
+			"Docker Hub's address",
+			entry(dockerHub[0]),
+			Registry{Host: "hub.example", Address: "registry-1.docker.io"},
+			Credentials{},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -221,7 +236,7 @@ func TestEnvironmentEntry(t *testing.T) {
 
 	t.Run("of another registry", func(t *testing.T) {
 		d, err := NewDockerConfig(file(t, `{"auths":{"o.example":{"auth":"`+encoded("a", "b")+`"}}}`),
-			Registry{"o.example", "o.example"})
+			Registry{Host: "o.example", Address: "o.example"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -285,6 +300,7 @@ echo "credentials not found in native keychain"; exit 1`)
 	program := filepath.Join(strings.Split(os.Getenv("PATH"), string(os.PathListSeparator))[0],
 		helperPrefix+"pullgate-test")
 	overwrite(t, program+".slow", "")
+	d.helpers.forget()
 	reason := errors.New("the client left")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)

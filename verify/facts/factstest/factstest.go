@@ -41,6 +41,8 @@ func Conformance(t *testing.T, open func(t *testing.T) facts.Store) {
 		"replaced evidence": testReplacedEvidence,
 		"large evidence":    testLargeEvidence,
 		"epoch":             testEpoch,
+		"indexes":           testIndexes,
+		"seen":              testSeen,
 		"concurrency":       testConcurrency,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
@@ -339,18 +341,85 @@ func testLargeEvidence(t *testing.T, s facts.Store) {
 
 // What was learned in an epoch is known as long as that epoch lasts.
 func testEpoch(t *testing.T, s facts.Store) {
-	if s.Epoch(t.Context()) == 0 {
+	if s.Epoch(t.Context(), repo) == 0 {
 		t.Error("the first epoch is 0, which says that a fact was never written")
+	}
+	learn(t, s, index(digest.FromString("first")))
+	if first := s.Epoch(t.Context(), repo); first == s.Epoch(t.Context(), other) {
+		t.Errorf("a repository of which nothing was learned is in epoch %d, too", first)
 	}
 	for i := range 10 {
 		child := digest.FromString(fmt.Sprint("child", i))
 		f := index(child)
 		learned := learn(t, s, f)
-		if now := s.Epoch(t.Context()); learned.Epoch != now || now == 0 {
+		if now := s.Epoch(t.Context(), repo); learned.Epoch != now || now == 0 {
 			t.Errorf("learned in epoch %d; it is %d", learned.Epoch, now)
 		}
 		wantParents(t, s, facts.PartManifest, child, f.Manifest.Digest)
 	}
+}
+
+// The indexes of a repository are listed, the one that was learned last first.
+func testIndexes(t *testing.T, s facts.Store) {
+	want := func(list ...digest.Digest) {
+		t.Helper()
+		got, err := s.Indexes(t.Context(), repo)
+		if err != nil || !slices.Equal(got, list) {
+			t.Errorf("%v, %v; want %v", got, err, list)
+		}
+	}
+	want()
+
+	blobs := []digest.Digest{digest.FromString("blob")}
+	learn(t, s, fact([]byte("an image"), oci.Structure{Kind: oci.Image, Blobs: blobs}))
+	want()
+
+	var newest []digest.Digest
+	for i := range facts.MaxIndexes + 10 {
+		f := index(digest.FromString(fmt.Sprint("child", i)))
+		learn(t, s, f)
+		newest = slices.Insert(newest, 0, f.Manifest.Digest)
+	}
+	newest = newest[:facts.MaxIndexes]
+	want(newest...)
+
+	again := index(digest.FromString("child20"))
+	learn(t, s, again)
+	want(moved(newest, again.Manifest.Digest)...)
+
+	if got, err := s.Indexes(t.Context(), other); err != nil || len(got) != 0 {
+		t.Errorf("of another repository: %v, %v", got, err)
+	}
+}
+
+// When a registry last had a manifest is kept to the second, until it is said
+// anew.
+func testSeen(t *testing.T, s facts.Store) {
+	want := func(d digest.Digest, at time.Time) {
+		t.Helper()
+		got, err := s.Seen(t.Context(), repo, d)
+		if err != nil || !got.Equal(at) {
+			t.Errorf("seen %s, %v; want %s", got, err, at)
+		}
+	}
+	f := index(digest.FromString("child"))
+	want(f.Manifest.Digest, time.Time{})
+
+	learn(t, s, f)
+	want(f.Manifest.Digest, time.Time{})
+
+	f.SeenAt = fetchedAt
+	learn(t, s, f)
+	want(f.Manifest.Digest, fetchedAt)
+
+	f.SeenAt = time.Time{}
+	learn(t, s, f)
+	want(f.Manifest.Digest, fetchedAt)
+
+	f.SeenAt = fetchedAt.Add(time.Hour)
+	learn(t, s, f)
+	want(f.Manifest.Digest, fetchedAt.Add(time.Hour))
+	want(digest.FromString("another"), time.Time{})
 }
 
 // Facts that are learned concurrently are all known, each as soon as its own
