@@ -170,6 +170,34 @@ func TestWarnedDenyOfDigest(t *testing.T) {
 	r.refusedAt("the denied index by sha512", manifests("prod/app", other))
 }
 
+// A layer of two images that are refused, one by name and one by a policy that
+// enforces. Warn, which holds for the rest of the repository, admits it for
+// neither.
+func TestWarnedLayerOfRefusedImages(t *testing.T) {
+	t.Parallel()
+	for name, order := range map[string][]int{"denied one first": {0, 1}, "denied one last": {1, 0}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, withPolicies(warnProd))
+			layer := random(1000)
+			images := []hostile.Image{
+				r.reg.PushImage("prod/app", "", layer, random(10)),
+				r.reg.PushImage("prod/app", "", layer, random(20)),
+			}
+			for _, i := range order {
+				r.get(manifests("prod/app", images[i].Digest)).warned(t, name, "no signature")
+			}
+
+			r.reload(withPolicies(fmt.Sprintf(`
+- {name: bad, digests: [%q], static: deny}
+- {name: strict, digests: [%q], authorities: [{key: KEY}]}
+- {name: prod, images: ["reg.example/prod/**"], mode: warn, authorities: [{key: KEY}]}
+`, images[0].Digest, images[1].Digest)))
+			r.refusedAt("the layer of both", blobs("prod/app", images[0].Layers[0]))
+		})
+	}
+}
+
 // A verification that could not be done admits under warn, whatever kept it
 // from being done; what is served is still resolved once and hashed.
 func TestWarnedUnverified(t *testing.T) {

@@ -105,7 +105,7 @@ func (q *question) askParents(ctx context.Context, p part, parents []parentCost)
 			return v, nil
 		case v.Admitted():
 			result = v
-		case !v.Unknown && !result.Admitted():
+		case !v.Unknown && !result.Admitted() && !result.final: // a written denial stands, whichever is asked last
 			result = v
 		}
 	}
