@@ -456,6 +456,7 @@ func TestAttestationConfusion(t *testing.T) {
 		"subject in capitals": s.bundle(t, statementOf(strings.ToUpper(k.image.Encoded()))),
 		"no statement":        s.bundle(t, `{"critical":{}}`),
 		"statement twice":     s.bundle(t, statement+statement),
+
 		"unparsable statement (GHSA-w6c6-c85g-mmv6)": s.bundle(t, `{"_type`),
 		"two predicate types":                        s.bundle(t, twoTypes),
 	} {
