@@ -194,23 +194,33 @@ func TestBundleOrder(t *testing.T) {
 		}
 	})
 
-	for n, note := range map[int]string{100: "", 256: pastLimit} { // newer than the good one, which is the first
-		t.Run(fmt.Sprintf("%d newer in one manifest", n), func(t *testing.T) {
-			image := r.reg.PushImage("prod/app", "")
-			layers := several(n, func(i int) hostile.Layer {
-				statement := statementOf(image.Digest, signPredicate) + strings.Repeat(" ", i)
-				return hostile.Layer{MediaType: bundleType, Body: dsse(t, stranger, theirs, inToto, statement)}
-			})
-			body := dsse(t, r.key, ours, inToto, statementOf(image.Digest, signPredicate))
-			layers = slices.Insert(layers, 0, hostile.Layer{MediaType: bundleType, Body: body})
-			r.reg.PushArtifact("prod/app", "", hostile.Artifact{
-				Type:    bundleType,
-				Layers:  layers,
-				Subject: image.Digest,
-			})
-			r.outcome(t, image, note)
+	manifestOf := func(image digest.Digest, n int) []hostile.Layer {
+		return several(n, func(i int) hostile.Layer {
+			statement := statementOf(image, signPredicate) + strings.Repeat(" ", i)
+			return hostile.Layer{MediaType: bundleType, Body: dsse(t, stranger, theirs, inToto, statement)}
 		})
 	}
+	t.Run("more in one manifest than are fetched", func(t *testing.T) {
+		image := r.reg.PushImage("prod/app", "")
+		r.reg.PushArtifact("prod/app", "", hostile.Artifact{
+			Type:    bundleType,
+			Layers:  manifestOf(image.Digest, 400),
+			Subject: image.Digest,
+		})
+		r.reg.Forget()
+		r.refuses(t, image, pastLimit)
+		if blobs := r.reg.Count(hostile.Is(hostile.Blobs)); blobs > 256+5 {
+			t.Errorf("%d blobs were fetched", blobs)
+		}
+	})
+	t.Run("many in one manifest", func(t *testing.T) {
+		image := r.reg.PushImage("prod/app", "")
+		layers := manifestOf(image.Digest, 100)
+		body := dsse(t, r.key, ours, inToto, statementOf(image.Digest, signPredicate))
+		layers = slices.Insert(layers, 0, hostile.Layer{MediaType: bundleType, Body: body})
+		r.reg.PushArtifact("prod/app", "", hostile.Artifact{Type: bundleType, Layers: layers, Subject: image.Digest})
+		r.serves(t, image)
+	})
 }
 
 // TestCertificateOrder: of legacy layers, those whose certificate the policy

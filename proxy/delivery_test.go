@@ -261,4 +261,14 @@ func TestBlobLength(t *testing.T) {
 			r.get(blobs("prod/app", image.Layers[0])).served(t, layer)
 		})
 	}
+	t.Run("GET without a length", func(t *testing.T) {
+		t.Parallel()
+		r, image := admitted(t, layer)
+		r.reg.On(hostile.Chunked)
+		g := r.get(blobs("prod/app", image.Layers[0]))
+		g.served(t, layer)
+		if g.length != int64(len(layer)) {
+			t.Errorf("length %d; want %d", g.length, len(layer))
+		}
+	})
 }

@@ -49,11 +49,11 @@ func (e *httpError) write(w http.ResponseWriter, method string) {
 	writeBody(w, method, body)
 }
 
-func badRequest(code, format string, args ...any) error {
+func badRequest(code, message string) error {
 	return &httpError{
 		status:  http.StatusBadRequest,
 		code:    code,
-		message: fmt.Sprintf(format, args...),
+		message: message,
 	}
 }
 

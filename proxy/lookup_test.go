@@ -139,8 +139,10 @@ func TestWithheldSignatures(t *testing.T) {
 					`sigs.example/all/sigs, ` +
 					`authorities: [{name: release, key: KEY}]}]`
 			})
-			r.reg.PushImage("prod/app", "v1")
-			r.regs["sigs.example"].On(hostile.Status(status))
+			image := r.reg.PushImage("prod/app", "v1")
+			// A copy of the image there says nothing of the repository of signatures.
+			r.regs["sigs.example"].PushRaw("prod/app", "v1", hostile.ImageType, image.Manifest)
+			r.regs["sigs.example"].On(hostile.Status(status).At(everySignature))
 			r.get(manifests("prod/app", "v1")).refused(t, http.StatusServiceUnavailable, "UNAVAILABLE")
 		})
 	}

@@ -55,7 +55,7 @@ var byteRange = regexp.MustCompile(`^bytes=(?:[0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,1
 func (s *Snapshot) parse(r *http.Request) (request, error) {
 	path := r.URL.EscapedPath()
 	if strings.ContainsAny(path, "%\\") || strings.Contains(path, "//") || dotted(path) {
-		return request{}, badRequest("NAME_INVALID", "the path may not hold %%, \\, // or a segment . or ..")
+		return request{}, badRequest("NAME_INVALID", "the path may not hold %, \\, // or a segment . or ..")
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {

@@ -32,7 +32,7 @@ func (q *question) deniedPart(ctx context.Context, d part, names ...digest.Diges
 	search := &denialSearch{question: q}
 	denial, err := search.of(ctx, namedPart{d.kind, names, d.depth})
 	if err != nil { // its text is all that is left of it: warn mode must not see that an upstream failed
-		return judgement{}, false, fmt.Errorf("look for what is denied in writing: %v", err)
+		return judgement{}, false, errors.New("look for what is denied in writing: " + err.Error())
 	}
 	if denial == nil {
 		return judgement{}, false, nil
@@ -217,7 +217,7 @@ func (q *question) learnDenied(ctx context.Context, d digest.Digest) error {
 	case errors.As(err, &quota):
 		return err
 	}
-	return fmt.Errorf("look for what is denied in writing: %v", err)
+	return errors.New("look for what is denied in writing: " + err.Error())
 }
 
 // rememberDenied remembers what a manifest lists that is denied in writing, so

@@ -70,7 +70,7 @@ func (g *Gate) fly(ctx context.Context, work func(context.Context) (any, error))
 	case <-overdue.C:
 		g.hanging.Add(1)
 		go func() {
-			<-ended
+			_ = <-ended // no question waits for it any more
 			g.hanging.Add(-1)
 		}()
 		return nil, errGivenUp

@@ -299,6 +299,7 @@ func TestCheckRange(t *testing.T) {
 		{"bytes=2-5", "bytes 2-5/*", 4, -1},
 		{"bytes=2-", "bytes 2-9/*", 8, -1},
 		{"bytes=-3", "bytes 7-9/*", 0, 0},
+		{"bytes=-3", "bytes 0-2/*", 0, 0},
 		{"bytes=2-5", "bytes 2-6/*", 0, 0},
 		{"bytes=2-5", "bytes 1-5/*", 0, 0},
 		{"bytes=2-5", "bytes */10", 0, 0},

@@ -94,10 +94,8 @@ func (u *Upstream) paused(lane string) error {
 		return nil
 	}
 
-	e := u.failure(
-		http.StatusTooManyRequests,
-		fmt.Errorf("it was not asked: its Retry-After lasts for another %v", left),
-	)
+	why := fmt.Errorf("it was not asked: its Retry-After lasts for another %v", left)
+	e := u.failure(http.StatusTooManyRequests, why)
 	e.RetryAfter = strconv.Itoa(int(left/time.Second) + 1)
 	return e
 }

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -119,11 +118,9 @@ func (q tokenQuestion) wantsGet(err error) bool {
 	case errors.As(err, &refused):
 		return refused.status == http.StatusUnauthorized
 	case errors.As(err, &answered):
-		return slices.Contains([]int{
-			http.StatusBadRequest,
-			http.StatusNotFound,
-			http.StatusMethodNotAllowed,
-		}, answered.status)
+		return answered.status == http.StatusBadRequest ||
+			answered.status == http.StatusNotFound ||
+			answered.status == http.StatusMethodNotAllowed
 	}
 	return false
 }

@@ -480,13 +480,12 @@ func TestIdentityTokenByGet(t *testing.T) {
 		for user, shown := range map[string]string{"": "<token>", "oauth2accesstoken": "oauth2accesstoken"} {
 			t.Run(fmt.Sprintf("%d %s", status, user), func(t *testing.T) {
 				t.Parallel()
-				r := &tokenRegistry{}
+				r, want := &tokenRegistry{}, basicHeaderOf(shown, "identity-"+mark)
 				s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
 					switch {
 					case q.URL.Path == "/token" && q.Method == http.MethodPost:
 						w.WriteHeader(status)
-					case q.URL.Path == "/token" &&
-						q.Header.Get("Authorization") != basicHeaderOf(shown, "identity-"+mark):
+					case q.URL.Path == "/token" && q.Header.Get("Authorization") != want:
 						w.WriteHeader(http.StatusUnauthorized)
 					default:
 						r.ServeHTTP(w, q)

@@ -177,8 +177,8 @@ func TestQuickStart(t *testing.T) {
 		pair+".key",
 		g.addr+"/reg.test/team/app:v1",
 	); err == nil ||
-		!strings.Contains(out, "takes no pushes") {
-		t.Errorf("signing through the gate: %v\n%s", err, out)
+		!strings.Contains(out, "is a gate; its registry is asked for reg.test/team/app:v1") {
+		t.Errorf("signing by the gate's name: %v\n%s", err, out)
 	}
 	gateUntil(t, g, "team/app/manifests/v1", http.StatusOK) // "no signature found" is believed for 5 s
 	if status, _ := get(t, g, "team/app/manifests/unsigned"); status != http.StatusForbidden {

@@ -443,18 +443,19 @@ func TestAttestationConfusion(t *testing.T) {
 	t.Run("a signature's statement in an envelope of cosign 2", func(t *testing.T) {
 		allowed(t, signatures, sign, k.image)
 	})
+	asEnvelope := func(c Candidate) Candidate { return change(c, func(c *Candidate) { c.Kind = Envelope }) }
 	twoTypes := strings.Replace(statement, `"predicate"`, `"predicateType":"`+slsa+`","predicate"`, 1)
 	for name, c := range map[string]Candidate{
 		"payload as bundle":   {Kind: Bundle, Payload: []byte(payload(k.image.String()))},
 		"envelope as bundle":  change(sign, func(c *Candidate) { c.Kind = Bundle }),
 		"envelope as payload": change(sign, func(c *Candidate) { c.Kind = Legacy }),
-		"payload as envelope": change(s.legacy(t, payload(k.image.String())), func(c *Candidate) { c.Kind = Envelope }),
-		"bundle as envelope":  change(s.bundle(t, provenance), func(c *Candidate) { c.Kind = Envelope }),
+		"payload as envelope": asEnvelope(s.legacy(t, payload(k.image.String()))),
+		"bundle as envelope":  asEnvelope(s.bundle(t, provenance)),
 		"of no kind":          change(sign, func(c *Candidate) { c.Kind = 0 }),
 		"without subject":     s.bundle(t, statementWith("", policy.SignaturePredicate, "{}")),
 		"subject in capitals": s.bundle(t, statementOf(strings.ToUpper(k.image.Encoded()))),
 		"no statement":        s.bundle(t, `{"critical":{}}`),
-		"statement twice":     s.bundle(t, statementOf(k.image.Encoded())+statementOf(k.image.Encoded())),
+		"statement twice":     s.bundle(t, statement+statement),
 		"unparsable statement (GHSA-w6c6-c85g-mmv6)": s.bundle(t, `{"_type`),
 		"two predicate types":                        s.bundle(t, twoTypes),
 	} {

@@ -131,7 +131,7 @@ func (a *imageValidatingPolicy) readAttestation(v value) {
 func (a *imageValidatingPolicy) readValidation(v value) {
 	text := strings.Join(strings.Fields(v.text()), " ")
 	text = strings.ReplaceAll(strings.ReplaceAll(text, "( ", "("), " )", ")")
-	kind, names := "", ""
+	var kind, names string
 	if m := signedExpression.FindStringSubmatch(text); m != nil && m[1] == m[2] && m[4] == m[5] {
 		names = m[3]
 	} else if m := attestedExpression.FindStringSubmatch(text); m != nil && m[1] == m[2] && m[5] == m[6] {
