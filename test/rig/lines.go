@@ -17,6 +17,13 @@ func (l *Lines) Write(b []byte) (int, error) {
 	return l.text.Write(b)
 }
 
+// String is the log so far.
+func (l *Lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // Say reports whether the log says text.
 func (l *Lines) Say(text string) bool {
 	l.mu.Lock()
