@@ -3,9 +3,11 @@ package profiles_test
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/pullgate/pullgate/test/hostile"
 	"github.com/pullgate/pullgate/test/profiles"
 )
 
@@ -268,6 +270,13 @@ func pullSignedByAnother(g *gate, p profiles.Profile) {
 // answers instead is taken for a signature.
 func pullBundleByReferrers(g *gate, p profiles.Profile) {
 	i := g.push(p.Repository, "attached")
+	for n := range 4 { // more than one page, where a registry has small ones
+		g.registry.Content().PushArtifact(i.repository, "", hostile.Artifact{
+			Type:    "application/vnd.acme.report",
+			Layers:  []hostile.Layer{{MediaType: "text/plain", Body: []byte(strconv.Itoa(n))}},
+			Subject: i.digest,
+		})
+	}
 	g.attach(i)
 
 	if p.Referrers.Available() {

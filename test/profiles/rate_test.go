@@ -61,8 +61,12 @@ func (g *gate) herd(form, retryAfter string, images []image, at profiles.Endpoin
 	}
 	all.Wait()
 
-	if n := len(g.registry.At(at)); form != "none" && n > 0 {
+	n := len(g.registry.At(at))
+	if form != "none" && n > 0 {
 		g.t.Errorf("%s was asked %d times during the pause", at, n)
+	}
+	if most := 4 * len(images); n > most { // each client's question is one, and none is repeated
+		g.t.Errorf("%s was asked %d times by %d clients", at, n, most)
 	}
 }
 

@@ -50,6 +50,11 @@ func (r *Registry) realm(w http.ResponseWriter, req *http.Request) {
 		Refusal{Status: http.StatusBadRequest}.write(w)
 		return
 	}
+	if service, given := req.Form["service"]; given != (r.profile.Challenge.Service != "") ||
+		given && service[0] != r.profile.Challenge.Service {
+		Refusal{Status: http.StatusBadRequest, Code: "UNKNOWN_SERVICE"}.write(w)
+		return
+	}
 	if req.Method == http.MethodPost && tokens.Post != 0 {
 		Refusal{Status: tokens.Post, Code: "UNSUPPORTED"}.write(w)
 		return
