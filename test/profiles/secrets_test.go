@@ -15,7 +15,7 @@ import (
 func (g *gate) checkRequests(agent string) {
 	g.t.Helper()
 	if g.t.Failed() { // what follows says nothing new
-		text := g.log.String()
+		text := g.log.Text()
 		g.t.Log(text[max(0, len(text)-2000):])
 		return
 	}
