@@ -191,6 +191,10 @@ func (t *tokens) bearer(ctx context.Context, repo policy.Repository, c challenge
 	}
 
 	fetched := t.flights.DoChan(at, func() (any, error) {
+		if since, ok := t.since(at, known); ok {
+			return since.header, nil
+		}
+
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tokenTimeout)
 		defer cancel()
 
@@ -215,6 +219,15 @@ func (t *tokens) bearer(ctx context.Context, repo policy.Repository, c challenge
 
 		return r.Val.(string), nil
 	}
+}
+
+// since is the token that another flight has fetched after known was looked up.
+func (t *tokens) since(at string, known token) (fresh token, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+
+	fresh = t.byKey[at]
+	return fresh, fresh.header != "" && fresh.header != known.header && t.up.now().Before(fresh.until)
 }
 
 // keep caches a token. A full cache starts anew.

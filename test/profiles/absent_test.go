@@ -55,17 +55,17 @@ func pullAbsent(t *testing.T, p profiles.Profile) {
 	t.Run("guest", func(t *testing.T) {
 		t.Parallel()
 		g := newGate(t, p, nil)
-		readable := p.Repository
+		readable := g.profile.Repository
 		g.pushSigned(readable, "v1")
-		g.registry.Content().PushImage("acme/private", "v1")
-		g.registry.Add("acme/private", profiles.Private)
+		g.registry.Content().PushImage(g.other("private"), "v1")
+		g.registry.Add(g.other("private"), profiles.Private)
 
 		if !p.AccountsOnly {
 			g.absent(readable, "v2", want.tag)
 		}
-		g.absent("acme/missing", "v1", want.missingGuest)
+		g.absent(g.other("missing"), "v1", want.missingGuest)
 		if want.private.status != 0 {
-			g.absent("acme/private", "v1", want.private)
+			g.absent(g.other("private"), "v1", want.private)
 		}
 	})
 
@@ -75,16 +75,16 @@ func pullAbsent(t *testing.T, p profiles.Profile) {
 	t.Run("account", func(t *testing.T) {
 		t.Parallel()
 		g := newGate(t, p, password())
-		mine := g.pushSigned("acme/private", "v1")
-		g.registry.Add("acme/private", profiles.Private)
-		g.registry.Content().PushImage("acme/foreign", "v1")
-		g.registry.Add("acme/foreign", profiles.Foreign)
+		mine := g.pushSigned(g.other("private"), "v1")
+		g.registry.Add(g.other("private"), profiles.Private)
+		g.registry.Content().PushImage(g.other("foreign"), "v1")
+		g.registry.Add(g.other("foreign"), profiles.Foreign)
 
-		g.absent("acme/missing", "v1", want.missing) // before the account has been good for anything
+		g.absent(g.other("missing"), "v1", want.missing) // before the account has been good for anything
 		g.pull(mine)
-		g.absent("acme/private", "v2", want.tag)
-		g.absent("acme/missing", "v2", want.missing)
-		g.absent("acme/foreign", "v1", want.foreign)
+		g.absent(g.other("private"), "v2", want.tag)
+		g.absent(g.other("missing"), "v2", want.missing)
+		g.absent(g.other("foreign"), "v1", want.foreign)
 		g.pull(mine)
 	})
 }

@@ -56,9 +56,10 @@ const patience = 30 * time.Second
 
 // newGate starts a gate that shows the registry an account, or nothing where show
 // is nil. It ends with the test, and then nothing that was asked meanwhile may
-// have been asked in the wrong way.
+// have been asked in the wrong way. Its profile has a repository of its own.
 func newGate(t *testing.T, p profiles.Profile, show *source) *gate {
 	t.Helper()
+	p.Repository += "-" + strings.ToLower(rand.Text())
 	g := &gate{
 		t:       t,
 		profile: p,
@@ -92,7 +93,7 @@ func newGate(t *testing.T, p profiles.Profile, show *source) *gate {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = g.store.Close() })
-	g.serve()
+	g.serve(t)
 	t.Cleanup(func() { g.checkRequests(agent) })
 	return g
 }
@@ -122,16 +123,23 @@ func newPolicy(t *testing.T, host string) (*ecdsa.PrivateKey, *policy.Set) {
 	return key, set
 }
 
-func (g *gate) serve() {
-	g.t.Helper()
-	var err error
+// memory is that of all gates, none of which shares a repository with another: it
+// is large, and most of the time that a gate takes to start.
+var memory = sync.OnceValues(func() (*verify.Cache, error) { return verify.NewCache(100_000, 64<<20) })
+
+func (g *gate) serve(t *testing.T) {
+	t.Helper()
+	cache, err := memory()
+	if err != nil {
+		t.Fatal(err)
+	}
 	g.proxy, err = proxy.New(proxy.Config{
 		Log:    slog.New(slog.NewJSONHandler(g.log, nil)),
 		Tracer: tracenoop.NewTracerProvider(),
 		Meter:  metricnoop.NewMeterProvider(),
-	}, g.snapshot())
+	}, g.snapshot(cache))
 	if err != nil {
-		g.t.Fatal(err)
+		t.Fatal(err)
 	}
 
 	server := httptest.NewUnstartedServer(g.proxy)
@@ -144,12 +152,12 @@ func (g *gate) serve() {
 		Timeout:       patience,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	g.t.Cleanup(server.Close)
-	g.t.Cleanup(transport.CloseIdleConnections)
+	t.Cleanup(server.Close)
+	t.Cleanup(transport.CloseIdleConnections)
 }
 
-// snapshot is the gate's configuration, with an empty memory.
-func (g *gate) snapshot() *proxy.Snapshot {
+// snapshot is the gate's configuration.
+func (g *gate) snapshot(cache *verify.Cache) *proxy.Snapshot {
 	g.t.Helper()
 	limits := verify.Limits{
 		ManifestBytes:    4 << 20,
@@ -161,12 +169,6 @@ func (g *gate) snapshot() *proxy.Snapshot {
 		VerifyTimeout:    patience,
 		ClientMisses:     1_000_000,
 	}
-	cache, err := verify.NewCache(1000, 16<<20)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	g.t.Cleanup(cache.Close)
-
 	decides, err := verify.New(verify.Config{
 		Policies:     g.policy,
 		Store:        g.store,
@@ -201,7 +203,12 @@ func (g *gate) on(t *testing.T) *gate {
 // restart forgets everything but the state on disk, as a new process does.
 func (g *gate) restart() {
 	g.t.Helper()
-	g.proxy.Swap(g.snapshot())
+	cache, err := verify.NewCache(1000, 1<<20)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(cache.Close)
+	g.proxy.Swap(g.snapshot(cache))
 }
 
 // source shows an account, as a configuration file or a helper does.
@@ -264,6 +271,9 @@ func (c *clock) advance(d time.Duration) {
 	defer c.mu.Unlock()
 	c.ahead += d
 }
+
+// other is a repository beside the gate's own.
+func (g *gate) other(name string) string { return g.profile.Repository + "/" + name }
 
 // answer is one of the gate's, read to its end.
 type answer struct {

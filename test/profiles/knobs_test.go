@@ -40,7 +40,7 @@ func TestKnobs(t *testing.T) {
 			set(&p)
 			g := newGate(t, p, usual(p))
 			for _, part := range knobParts(name) {
-				t.Run(part.name, func(t *testing.T) { part.run(g.on(t), p) })
+				t.Run(part.name, func(t *testing.T) { part.run(g.on(t), g.profile) })
 			}
 		})
 	}
@@ -48,7 +48,7 @@ func TestKnobs(t *testing.T) {
 
 // knobParts are the ways to pull that a knob can change.
 func knobParts(name string) []part {
-	parts := []part{{"cold", coldPull}, {"unsigned", pullUnsigned}, {"moved tag", pullMovedTag}}
+	parts := []part{{"cold", coldPull}, {"unsigned", pullUnsigned}}
 	kind, _, _ := strings.Cut(name, ":")
 	switch kind {
 	case "challenge", "realm", "tokens":
@@ -64,7 +64,11 @@ func knobParts(name string) []part {
 	case "tags":
 		return []part{{"tags", listTags}}
 	}
-	return append(parts, part{"bundle, tag", pullBundleByTag}, part{"by digest", pullByDigest})
+	return append(parts,
+		part{"bundle, tag", pullBundleByTag},
+		part{"by digest", pullByDigest},
+		part{"moved tag", pullMovedTag},
+	)
 }
 
 type knob = func(*profiles.Profile)
@@ -215,7 +219,7 @@ func TestForeignRealm(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := newGate(t, p, show)
-			i := g.pushSigned(p.Repository, "v1")
+			i := g.pushSigned(g.profile.Repository, "v1")
 
 			g.manifest(i.repository, i.tag).refused(http.StatusBadGateway, "UNAVAILABLE", "an answer the gate cannot use")
 			if n := len(g.registry.At(profiles.RealmEndpoint)); n != 0 {
@@ -250,9 +254,9 @@ func TestRefusalForms(t *testing.T) {
 				p.Challenge.Form = form
 				for _, show := range []*source{nil, password()} {
 					g := newGate(t, p, show)
-					g.registry.Content().PushImage("acme/foreign", "v1")
-					g.registry.Add("acme/foreign", profiles.Foreign)
-					for _, repository := range []string{"acme/foreign", "acme/missing"} {
+					g.registry.Content().PushImage(g.other("foreign"), "v1")
+					g.registry.Add(g.other("foreign"), profiles.Foreign)
+					for _, repository := range []string{g.other("foreign"), g.other("missing")} {
 						if show == nil {
 							g.absent(repository, "v1", want.guest)
 						} else {
@@ -279,7 +283,7 @@ func TestListedButMissing(t *testing.T) {
 			p := plain()
 			p.Manifests.Lags = 1
 			g := newGate(t, p, nil)
-			i := g.push(p.Repository, "v1")
+			i := g.push(g.profile.Repository, "v1")
 			sign(g, i)
 
 			message := g.manifest(i.repository, i.tag).refused(http.StatusForbidden, "DENIED", name+says)

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pullgate/pullgate/test/hostile"
 	"github.com/pullgate/pullgate/test/profiles"
@@ -50,7 +51,7 @@ func suite(t *testing.T, p profiles.Profile) {
 			t.Parallel()
 			g := newGate(t, p, usual(p))
 			for _, part := range parts {
-				t.Run(part.name, func(t *testing.T) { part.run(g.on(t), p) })
+				t.Run(part.name, func(t *testing.T) { part.run(g.on(t), g.profile) })
 			}
 		})
 	}
@@ -153,30 +154,45 @@ var figures = map[string]struct{ cold, warm string }{
 }
 
 func coldPull(g *gate, p profiles.Profile) {
-	want, ok := figures[p.Name]
-	i := g.pushSigned(p.Repository, "v1")
-
-	g.pull(i)
-	if got := g.requests(); ok && got != want.cold {
-		g.t.Errorf("a cold pull asks %s; want %s", got, want.cold)
-	}
+	g.settled("a cold pull", figures[p.Name].cold, func(tag string) {
+		i := g.pushSigned(p.Repository, tag)
+		g.clock.advance(2 * time.Hour) // no token is left
+		g.registry.Forget()
+		g.pull(i)
+	})
 }
 
 func warmPull(g *gate, p profiles.Profile) {
-	want, ok := figures[p.Name]
-	i := g.pushSigned(p.Repository, "v2")
+	i := g.pushSigned(p.Repository, "warm")
 	g.pull(i)
-	g.registry.Forget()
 
-	g.manifest(i.repository, i.digest.String()).served(i.index)
-	g.manifest(i.repository, i.child.Digest.String()).served(i.child.Manifest)
-	if n := len(g.registry.Seen()); n != 0 {
-		g.t.Errorf("%d requests for manifests that are in memory", n)
+	g.settled("a digest that is known", nothing, func(string) {
+		g.registry.Forget()
+		g.manifest(i.repository, i.digest.String()).served(i.index)
+		g.manifest(i.repository, i.child.Digest.String()).served(i.child.Manifest)
+	})
+	g.settled("a tag that is known", figures[p.Name].warm, func(string) {
+		g.registry.Forget()
+		g.head(i)
+	})
+}
+
+// nothing is the figure of what costs no request.
+const nothing = "nothing"
+
+// settled checks a figure. What memory was given is there a moment later, and costs
+// requests until then, so that on a busy machine only the next attempt may come out
+// as wanted. Without a figure one attempt is enough.
+func (g *gate) settled(what, want string, attempt func(tag string)) {
+	g.t.Helper()
+	got := ""
+	for n := range 20 {
+		attempt("attempt-" + strconv.Itoa(n))
+		if got = g.requests(); got == want || want == "" {
+			return
+		}
 	}
-	g.head(i)
-	if got := g.requests(); ok && got != want.warm {
-		g.t.Errorf("a tag that is known asks %s; want %s", got, want.warm)
-	}
+	g.t.Errorf("%s asks %s; want %s", what, got, want)
 }
 
 func pullAfterRestart(g *gate, p profiles.Profile) {
@@ -219,6 +235,9 @@ func (g *gate) requests() string {
 		} else if gets > 0 {
 			list = append(list, fmt.Sprintf("%s %d", e, gets))
 		}
+	}
+	if len(list) == 0 {
+		return nothing
 	}
 	return strings.Join(list, ", ")
 }

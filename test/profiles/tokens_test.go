@@ -30,7 +30,6 @@ func pullExpired(g *gate, p profiles.Profile) {
 
 	for range 3 {
 		g.clock.advance(max(life(p), 5*time.Minute) + time.Second) // what the gate takes for the life of a token
-		g.restart()
 		g.registry.Forget()
 		g.pull(first)
 		g.pull(second)
@@ -52,7 +51,6 @@ func pullRevoked(g *gate, p profiles.Profile) {
 
 	for range 2 {
 		g.registry.Rotate()
-		g.restart()
 		g.registry.Forget()
 		g.pull(i)
 		if n := len(g.registry.At(profiles.RealmEndpoint)); wantsToken(p) && n != 1 {
@@ -84,28 +82,25 @@ func pullChangedPassword(t *testing.T, p profiles.Profile) {
 		return // it knows no accounts
 	}
 	const changed = "changed-" + profiles.Mark
+	byPassword := p.Challenge.Kind == profiles.Basic
 
 	show := password()
 	g := newGate(t, p, show)
-	i := g.pushSigned(p.Repository, "v1")
-	g.pull(i)
+	images := g.images("v")
+	g.pull(images[0])
+
 	g.registry.ChangeSecret(changed)
 	g.registry.Rotate()
 	show.next = &credentials.Credentials{Username: profiles.User, Password: changed}
-	g.restart()
-	if p.Challenge.Kind == profiles.Basic {
-		g.pull(i)
-	} else { // the realm refuses one pull, and the next one shows what the source has then
-		g.ask(http.MethodGet, i.repository, "manifests/v1")
-		g.restart()
-		g.pull(i)
+	if !byPassword { // the realm may refuse one pull; the next one shows what the source has then
+		g.manifest(images[1].repository, images[1].tag)
 	}
+	g.pull(images[2])
 
 	g.registry.ChangeSecret("another-" + profiles.Mark)
 	g.registry.Rotate()
-	g.restart()
-	a := g.manifest(p.Repository, "v1")
-	if expiredIs403 := p.Absent.Unreadable.Status == http.StatusForbidden && p.Challenge.Kind == profiles.Basic; expiredIs403 {
+	a := g.manifest(images[3].repository, images[3].tag)
+	if byPassword && p.Absent.Unreadable.Status == http.StatusForbidden {
 		a.refused(http.StatusForbidden, "DENIED", "upstream refused: "+p.Host)
 		return
 	}
@@ -117,7 +112,7 @@ func pullWrongPassword(t *testing.T, p profiles.Profile) {
 		return
 	}
 	g := newGate(t, p, wrongPassword())
-	i := g.pushSigned(p.Repository, "v1")
+	i := g.pushSigned(g.profile.Repository, "v1")
 
 	for _, reference := range []string{i.tag, i.digest.String()} {
 		g.manifest(i.repository, reference).refused(http.StatusBadGateway, "UNAVAILABLE",
@@ -132,8 +127,8 @@ func pullIdentityToken(t *testing.T, p profiles.Profile) {
 		return
 	}
 	g := newGate(t, p, identityToken())
-	i := g.pushSigned(p.Repository, "v1")
-	g.registry.Add(p.Repository, profiles.Private)
+	i := g.pushSigned(g.profile.Repository, "v1")
+	g.registry.Add(i.repository, profiles.Private)
 	g.pull(i)
 
 	asked := g.registry.At(profiles.RealmEndpoint)
