@@ -87,11 +87,13 @@ func challengeKnobs() map[string]knob {
 	kind := func(k profiles.Kind) knob { return func(p *profiles.Profile) { p.Challenge.Kind = k } }
 	realm := func(at string) knob { return func(p *profiles.Profile) { p.Challenge.Realm = at } }
 	return map[string]knob{
-		"challenge: none":            kind(profiles.None),
-		"challenge: password":        kind(profiles.BasicOnShow),
-		"challenge: one field":       kind(profiles.OneField),
-		"challenge: two fields":      kind(profiles.TwoFields),
-		"challenge: basic":           func(p *profiles.Profile) { p.Challenge.Kind, p.AccountsOnly = profiles.Basic, true },
+		"challenge: none":       kind(profiles.None),
+		"challenge: password":   kind(profiles.BasicOnShow),
+		"challenge: one field":  kind(profiles.OneField),
+		"challenge: two fields": kind(profiles.TwoFields),
+		"challenge: basic": func(p *profiles.Profile) {
+			p.Challenge.Kind, p.AccountsOnly = profiles.Basic, true
+		},
 		"challenge: at /v2/ alone":   func(p *profiles.Profile) { p.Challenge.Silent = true },
 		"challenge: without service": func(p *profiles.Profile) { p.Challenge.Service = "" },
 		"challenge: small letters":   func(p *profiles.Profile) { p.Challenge.Scheme = "bearer" },
@@ -116,9 +118,11 @@ func tokenKnobs() map[string]knob {
 		"tokens: expires_in 300s": says(`"300"`),
 		"tokens: for 30 s":        func(p *profiles.Profile) { p.Tokens.Says, p.Tokens.Life = "30", 30*time.Second },
 		"tokens: for an hour":     func(p *profiles.Profile) { p.Tokens.Says, p.Tokens.Life = "3600", time.Hour },
-		"tokens: JWT":             func(p *profiles.Profile) { p.Tokens = profiles.Tokens{JWT: true, Life: time.Minute} },
-		"tokens: issued before":   issued(-time.Hour),
-		"tokens: issued later":    issued(time.Hour),
+		"tokens: JWT": func(p *profiles.Profile) {
+			p.Tokens = profiles.Tokens{JWT: true, Life: time.Minute}
+		},
+		"tokens: issued before": issued(-time.Hour),
+		"tokens: issued later":  issued(time.Hour),
 	}
 }
 
@@ -190,7 +194,7 @@ func listKnobs() map[string]knob {
 		"referrers: 405":            none(http.StatusMethodNotAllowed, profiles.Empty),
 		"referrers: 501":            none(http.StatusNotImplemented, profiles.HTML),
 		"referrers: 200 HTML":       none(http.StatusOK, profiles.HTML),
-		"referrers: 303 to a 429":   away(http.StatusSeeOther, http.StatusTooManyRequests, "https://www.acme.example/x"),
+		"referrers: 303 to a 429":   away(http.StatusSeeOther, http.StatusTooManyRequests, "https://acme.example/x"),
 		"referrers: 302 to a page":  away(http.StatusFound, http.StatusOK, "https://login.elsewhere.example/x"),
 		"referrers: 302 to a 404":   away(http.StatusFound, http.StatusNotFound, "https://login.elsewhere.example/x"),
 		"referrers: pages":          pages(profiles.Relative),
@@ -221,7 +225,8 @@ func TestForeignRealm(t *testing.T) {
 			g := newGate(t, p, show)
 			i := g.pushSigned(g.profile.Repository, "v1")
 
-			g.manifest(i.repository, i.tag).refused(http.StatusBadGateway, "UNAVAILABLE", "an answer the gate cannot use")
+			g.manifest(i.repository, i.tag).
+				refused(http.StatusBadGateway, "UNAVAILABLE", "an answer the gate cannot use")
 			if n := len(g.registry.At(profiles.RealmEndpoint)); n != 0 {
 				t.Errorf("the realm was asked %d times", n)
 			}

@@ -3,7 +3,6 @@ package profiles_test
 import (
 	"encoding/base64"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/pullgate/pullgate/test/profiles"
@@ -74,7 +73,7 @@ func (g *gate) checkCredentials(what string, q profiles.Seen, api string) {
 		g.t.Errorf("%s: a secret is in the URL", what)
 	}
 	if q.Method == http.MethodPost && (q.Endpoint != profiles.RealmEndpoint || g.account == nil) {
-		g.t.Errorf("%s: %v was posted", what, url.Values(q.Form))
+		g.t.Errorf("%s: %v was posted", what, q.Form)
 	}
 }
 
