@@ -221,15 +221,6 @@ func (t *tokens) bearer(ctx context.Context, repo policy.Repository, c challenge
 	}
 }
 
-// since is the token that another flight has fetched after known was looked up.
-func (t *tokens) since(at string, known token) (fresh token, ok bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-
-	fresh = t.byKey[at]
-	return fresh, fresh.header != "" && fresh.header != known.header && t.up.now().Before(fresh.until)
-}
-
 // keep caches a token. A full cache starts anew.
 func (t *tokens) keep(repo policy.Repository, at string, fresh token) {
 	t.mu.Lock()
@@ -250,6 +241,15 @@ func (t *tokens) prove(shown credentials.Credentials) {
 	defer t.mu.Unlock()
 
 	t.proven, t.provenTill = shown, t.up.now().Add(maxTokenTTL)
+}
+
+// since is the token that another flight has fetched after known was looked up.
+func (t *tokens) since(at string, known token) (fresh token, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+
+	fresh = t.byKey[at]
+	return fresh, fresh.header != "" && fresh.header != known.header && t.up.now().Before(fresh.until)
 }
 
 // lacksRight reports whether header is a token that a realm has just given for
