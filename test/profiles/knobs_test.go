@@ -142,6 +142,14 @@ func manifestKnobs() map[string]knob {
 			p.Challenge.Kind, p.Manifests.MovedTo = profiles.None, "https://region.elsewhere.example/v2/all/"
 			p.Manifests.Lags = 1
 		},
+		"manifests: moved, guests": func(p *profiles.Profile) {
+			p.Challenge.Kind, p.Manifests.MovedTo = profiles.None, "https://region.elsewhere.example/v2/all/"
+			p.Manifests.GuestRealm = "https://region.elsewhere.example/v2/token"
+		},
+		"manifests: moved, behind a token": func(p *profiles.Profile) {
+			p.AccountsOnly, p.Manifests.MovedTo = true, "https://other.acme.example/v2/"
+			p.Manifests.GuestRealm = "https://auth.acme.example/guests"
+		},
 		"manifests: tags forbidden": func(p *profiles.Profile) {
 			p.Absent.Tag = profiles.Refusal{Status: http.StatusForbidden, Code: "DENIED"}
 		},

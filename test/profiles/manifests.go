@@ -33,6 +33,10 @@ type Manifests struct {
 	// redirected with 307; empty: it is sent.
 	MovedTo string
 
+	// GuestRealm is the realm of the host at MovedTo, which gives a token to anybody
+	// and takes no other; empty: that host wants nothing.
+	GuestRealm string
+
 	// Lags is how many requests by digest, one after another, reach a replica that
 	// does not have the manifest yet.
 	Lags int
@@ -79,6 +83,21 @@ func (r *Registry) manifest(w http.ResponseWriter, req *http.Request, q Seen) {
 		a.Header().Set(name, value)
 	}
 	send(w, a)
+}
+
+// guestToken is what a host at MovedTo takes.
+const guestToken = "guest-token"
+
+// welcome reports whether a request at another host than the registry's may go on,
+// and answers it if not.
+func (r *Registry) welcome(w http.ResponseWriter, req *http.Request) bool {
+	realm := r.profile.Manifests.GuestRealm
+	if realm == "" || req.Header.Get("Authorization") == "Bearer "+guestToken {
+		return true
+	}
+	w.Header().Set("WWW-Authenticate", `Bearer realm="`+realm+`",service="guests"`)
+	unauthorized.write(w)
+	return false
 }
 
 // moved redirects to another host, where the same is asked for again.

@@ -24,8 +24,9 @@ type Profile struct {
 	API  string // host that answers; empty: Host
 	Base string // path at which the API begins; empty: /v2/
 
-	Repository   string // a repository's name in this registry's style
-	AccountsOnly bool   // nothing can be read without an account
+	Repository   string            // a repository's name in this registry's style
+	AccountsOnly bool              // nothing can be read without an account
+	Header       map[string]string // of every answer, of which no client gets anything
 
 	Challenge Challenge
 	Tokens    Tokens

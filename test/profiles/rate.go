@@ -19,9 +19,10 @@ const (
 	BlobsEndpoint     Endpoint = "blobs"
 	ReferrersEndpoint Endpoint = "referrers"
 	TagsEndpoint      Endpoint = "tags"
-	StoreEndpoint     Endpoint = "store" // that blobs are redirected to
-	AwayEndpoint      Endpoint = "away"  // a page for browsers
-	NoEndpoint        Endpoint = "none"  // that the gate has no business with
+	StoreEndpoint     Endpoint = "store"  // that blobs are redirected to
+	AwayEndpoint      Endpoint = "away"   // a page for browsers
+	GuestsEndpoint    Endpoint = "guests" // the realm of a host that manifests are redirected to
+	NoEndpoint        Endpoint = "none"   // that the gate has no business with
 )
 
 // Limit makes an endpoint answer 429, with a Retry-After unless that is empty,

@@ -156,6 +156,9 @@ func (r *Registry) Forget() {
 // ServeHTTP answers for every host.
 func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	q := r.note(req)
+	for name, value := range r.profile.Header {
+		w.Header().Set(name, value)
+	}
 	if r.limited(w, q.Endpoint) {
 		return
 	}
@@ -163,6 +166,9 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	switch q.Endpoint {
 	case RealmEndpoint:
 		r.realm(w, req)
+		return
+	case GuestsEndpoint:
+		_, _ = w.Write([]byte(`{"token":"` + guestToken + `"}`)) // a client that left needs no answer
 		return
 	case StoreEndpoint:
 		r.store(w, req, q)
@@ -178,7 +184,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 
-	if r.moved(w, q) || q.Host == r.profile.api() && !r.admit(w, req, q.Repository) {
+	if !r.open(w, req, q) || r.moved(w, q) {
 		return
 	}
 	switch q.Endpoint {
@@ -191,6 +197,16 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	case TagsEndpoint:
 		r.tags(w, req, q)
 	}
+}
+
+// open reports whether a request may go on, and answers it if not. What redirects
+// everything wants nothing itself.
+func (r *Registry) open(w http.ResponseWriter, req *http.Request, q Seen) bool {
+	moves := r.profile.Manifests.MovedTo != "" && r.profile.Challenge.Kind == None
+	if q.Host == r.profile.api() {
+		return moves || r.admit(w, req, q.Repository)
+	}
+	return r.welcome(w, req)
 }
 
 // front answers for /v2/ itself.
@@ -241,6 +257,8 @@ func (r *Registry) endpoint(req *http.Request) Endpoint {
 		return RealmEndpoint
 	case p.Blobs.To != "" && (store == "" || at == store) && strings.HasPrefix(req.URL.Path, path(p.Blobs.To)):
 		return StoreEndpoint
+	case p.Manifests.GuestRealm != "" && "https://"+at+req.URL.Path == p.Manifests.GuestRealm:
+		return GuestsEndpoint
 	case p.Referrers.Away != "" && at == host(p.Referrers.Away):
 		return AwayEndpoint
 	case at == p.api() && req.URL.Path == p.base():

@@ -61,6 +61,7 @@ func (g *gate) checkCredentials(what string, q profiles.Seen, api string) {
 
 	switch {
 	case shown == "":
+	case shown == "Bearer guest-token" && q.Host != api && g.profile.Manifests.GuestRealm != "":
 	case kind == "Bearer" && q.Host == api && q.Endpoint != profiles.RealmEndpoint:
 	case kind == "Basic" && q.Endpoint == profiles.RealmEndpoint && g.account != nil:
 	case kind == "Basic" && q.Host == api && takesPassword && g.account != nil:

@@ -291,6 +291,7 @@ func harbor() Profile {
 		Name:       "Harbor",
 		Host:       "harbor.acme.example",
 		Repository: "library/app",
+		Header:     map[string]string{"Set-Cookie": "sid=" + Mark + "; Path=/; HttpOnly", "X-Request-Id": "1"},
 		Challenge: Challenge{
 			Kind:    BasicOnShow,
 			Realm:   "https://harbor.acme.example/service/token",
@@ -321,6 +322,11 @@ func artifactory() Profile {
 		Base:         "/artifactory/api/docker/local/v2/",
 		Repository:   "team/app",
 		AccountsOnly: true,
+		Header: map[string]string{
+			"Set-Cookie":       "lb=" + Mark + "; Path=/",
+			"X-Artifactory-Id": "1",
+			"Server":           "Artifactory/7.90.1",
+		},
 		Challenge: Challenge{
 			Kind:    Bearer,
 			Realm:   "https://artifactory.acme.example:443/artifactory/api/docker/local/v2/token",
