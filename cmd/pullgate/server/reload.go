@@ -65,6 +65,7 @@ func (r *reloader) measure() error {
 	meter := r.telemetry.Meter.Meter("github.com/pullgate/pullgate")
 
 	var err1, err2, err3, err4 error
+	about, err5 := newAboutGauges(meter)
 	r.reloads, err1 = meter.Int64Counter(
 		"pullgate.config.reloads",
 		metric.WithDescription("Configurations loaded again, by result: done or refused."),
@@ -87,10 +88,11 @@ func (r *reloader) measure() error {
 		}
 		o.ObserveInt64(stale, isStale)
 		o.ObserveInt64(warn, r.current().warnPolicies())
+		about.observe(o, r.cert.Load())
 		return nil
-	}, stale, warn)
+	}, stale, warn, about.build, about.certificateEnd)
 
-	return errors.Join(err1, err2, err3, err4)
+	return errors.Join(err1, err2, err3, err4, err5)
 }
 
 // Close closes the registries' connections. No request may be running any more.
