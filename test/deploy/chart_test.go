@@ -14,8 +14,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// types decode what the chart renders; a field that a type does not have is an error.
-var types = map[string]func() any{
+// kinds decode what the chart renders; a field that a type does not have is an error.
+var kinds = map[string]func() any{
 	"apps/v1 Deployment":                      func() any { return &apps.Deployment{} },
 	"apps/v1 DaemonSet":                       func() any { return &apps.DaemonSet{} },
 	"v1 ConfigMap":                            func() any { return &core.ConfigMap{} },
@@ -41,7 +41,7 @@ func TestChartDecodes(t *testing.T) {
 		})
 	}
 
-	for kind := range types {
+	for kind := range kinds {
 		if !rendered[kind] {
 			t.Errorf("no installation renders %s", kind)
 		}
@@ -50,7 +50,7 @@ func TestChartDecodes(t *testing.T) {
 
 func decode(t *testing.T, o object) any {
 	t.Helper()
-	of, known := types[o.kind]
+	of, known := kinds[o.kind]
 	if !known {
 		t.Fatalf("%s %s: no such kind is known", o.kind, o.name)
 	}
