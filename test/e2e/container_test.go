@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,10 +19,7 @@ import (
 const imageVersion = "v9.8.7-test"
 
 // builder is buildah with a storage of its own.
-type builder struct {
-	global []string
-	base   string // what FROM golang means here
-}
+type builder struct{ global []string }
 
 // newBuilder makes the base that the Dockerfile names from this machine's Go, its
 // shell and its certificates, because no registry is asked.
@@ -87,6 +85,7 @@ func (b *builder) build(t *testing.T, platform string) (image, files string) {
 	image = "localhost/pullgate:" + filepath.Base(platform)
 	b.run(t, "bud",
 		"--isolation", "chroot", "--pull-never", "--platform", platform,
+		"--build-arg", "BUILDPLATFORM=linux/"+runtime.GOARCH, // buildah 1.28 does not say so itself, BuildKit does
 		"--build-arg", "VERSION="+imageVersion, "--build-arg", "REVISION=0123456789abcdef",
 		"--volume", strings.TrimSpace(mustRun(t, "go", "env", "GOMODCACHE"))+":/go/pkg/mod",
 		"--volume", strings.TrimSpace(mustRun(t, "go", "env", "GOCACHE"))+":/root/.cache/go-build",
@@ -96,27 +95,33 @@ func (b *builder) build(t *testing.T, platform string) (image, files string) {
 	return image, strings.TrimSpace(b.run(t, "mount", container))
 }
 
+// imageConfig is what an image says of itself.
+type imageConfig struct {
+	Architecture string `json:"architecture"`
+	Config       struct {
+		User       string
+		Entrypoint []string
+		Labels     map[string]string
+	} `json:"config"`
+}
+
+func (b *builder) inspect(t *testing.T, image string) imageConfig {
+	t.Helper()
+	var about struct{ OCIv1 imageConfig }
+	if err := json.Unmarshal([]byte(b.run(t, "inspect", "--type", "image", image)), &about); err != nil {
+		t.Fatal(err)
+	}
+	return about.OCIv1
+}
+
 // TestContainerImage builds the Dockerfile and lets what comes of it answer pulls:
 // chrooted into the image's files, as the image's user, with nothing else there.
 func TestContainerImage(t *testing.T) {
 	b := newBuilder(t)
-	image, files := b.build(t, "linux/amd64")
+	image, files := b.build(t, "linux/"+runtime.GOARCH)
 
 	t.Run("configuration", func(t *testing.T) {
-		var about struct {
-			OCIv1 struct {
-				Architecture string `json:"architecture"`
-				Config       struct {
-					User       string
-					Entrypoint []string
-					Labels     map[string]string
-				} `json:"config"`
-			}
-		}
-		if err := json.Unmarshal([]byte(b.run(t, "inspect", "--type", "image", image)), &about); err != nil {
-			t.Fatal(err)
-		}
-		c := about.OCIv1.Config
+		c := b.inspect(t, image).Config
 		if c.User != "65532:65532" || strings.Join(c.Entrypoint, " ") != "/pullgate" {
 			t.Errorf("user %q, entry point %q", c.User, c.Entrypoint)
 		}
@@ -133,14 +138,21 @@ func TestContainerImage(t *testing.T) {
 
 	t.Run("pulls", func(t *testing.T) { pullThroughImage(t, files) })
 
-	t.Run("arm64", func(t *testing.T) {
-		_, files := b.build(t, "linux/arm64")
+	t.Run("another architecture", func(t *testing.T) {
+		arch, machine := "arm64", elf.EM_AARCH64
+		if runtime.GOARCH == "arm64" {
+			arch, machine = "amd64", elf.EM_X86_64
+		}
+		image, files := b.build(t, "linux/"+arch)
+		if got := b.inspect(t, image).Architecture; got != arch {
+			t.Errorf("the image is for %s", got)
+		}
 		program, err := elf.Open(filepath.Join(files, "pullgate"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer program.Close()
-		if program.Machine != elf.EM_AARCH64 {
+		if program.Machine != machine {
 			t.Errorf("the program is for %s", program.Machine)
 		}
 	})
