@@ -91,7 +91,7 @@ func withoutDatabase(t *testing.T, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, file, regexp.MustCompile(`(?m)^database: .*\n`).ReplaceAllString(string(text), ""))
+	write(t, file, regexp.MustCompile(`(?m)^database\w*: .*\n`).ReplaceAllString(string(text), ""))
 }
 
 // environment are the container's own variables, as the kubelet expands them.
@@ -173,7 +173,7 @@ func writeSecret(t *testing.T, folder string) {
 	write(t, filepath.Join(folder, "tls.key"), text("PRIVATE KEY", private))
 	write(t, filepath.Join(folder, "cosign.pub"), text("PUBLIC KEY", public))
 	write(t, filepath.Join(folder, "password"), "secret")
-	write(t, filepath.Join(folder, "pgpass"), "*:*:*:*:secret\n")
+	write(t, filepath.Join(folder, "namespace"), strings.Repeat("0123456789abcdef", 4)+"\n")
 }
 
 func write(t *testing.T, file, text string) {

@@ -15,12 +15,14 @@ var update = flag.Bool("update", false, "write what the code says into the chart
 
 // chartKeys are the settings that the chart writes itself, by their path.
 var chartKeys = map[string]bool{
-	"listen":       true,
-	"admin.listen": true,
-	"policyFiles":  true,
-	"state":        true,
-	"tls":          true,
-	"database":     true,
+	"listen":                true,
+	"admin.listen":          true,
+	"policyFiles":           true,
+	"state":                 true,
+	"tls":                   true,
+	"database":              true,
+	"databasePasswordFile":  true,
+	"databaseNamespaceFile": true,
 }
 
 // TestChartSchema holds the schema of the chart's value `config` to the settings
@@ -74,6 +76,8 @@ func schemaOf(t reflect.Type, path string) map[string]any {
 		return map[string]any{"type": "integer"}
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Interface:
 		return map[string]any{"type": "array", "items": map[string]any{"type": "object"}} // read by other rooms
+	case t.Kind() == reflect.Slice && t.Name() != "": // one that may be written without a list
+		return map[string]any{"type": []string{"string", "array"}, "items": schemaOf(t.Elem(), path)}
 	case t.Kind() == reflect.Slice:
 		return map[string]any{"type": "array", "items": schemaOf(t.Elem(), path)}
 	case t.Kind() == reflect.Struct:

@@ -88,7 +88,7 @@ docker.io
 {{- if .Values.tls.secretName }}
 - {name: tls, mountPath: /etc/pullgate/tls, readOnly: true}
 {{- end }}
-{{- if .Values.database.passwordSecret }}
+{{- if .Values.database.secretName }}
 - {name: database, mountPath: /etc/pullgate/database, readOnly: true}
 {{- end }}
 {{- range $i, $name := .Values.secrets }}
@@ -109,7 +109,7 @@ docker.io
 - name: tls
   secret: {secretName: {{ . }}, defaultMode: 0440}
 {{- end }}
-{{- with .Values.database.passwordSecret }}
+{{- with .Values.database.secretName }}
 - name: database
   secret: {secretName: {{ . }}, defaultMode: 0440}
 {{- end }}
@@ -168,8 +168,16 @@ resources:
 {{- end -}}
 {{- $_ := set $c "tls" $tls -}}
 {{- end -}}
-{{- with .Values.database.url -}}
-{{- $_ := set $c "database" . -}}
+{{- with .Values.database -}}
+{{- if .url -}}
+{{- $_ := set $c "database" .url -}}
+{{- end -}}
+{{- if .secretName -}}
+{{- $_ := set $c "databasePasswordFile" "/etc/pullgate/database/password" -}}
+{{- end -}}
+{{- if .namespaceKey -}}
+{{- $_ := set $c "databaseNamespaceFile" (printf "/etc/pullgate/database/%s" .namespaceKey) -}}
+{{- end -}}
 {{- end -}}
 {{- toYaml $c -}}
 {{- end -}}
@@ -198,8 +206,11 @@ resources:
 {{- if and .Values.tls.clientCAKey (not .Values.tls.secretName) -}}
 {{- fail "tls.clientCAKey: the certificate authority is a key of tls.secretName" -}}
 {{- end -}}
-{{- if and .Values.database.passwordSecret (not .Values.database.url) -}}
-{{- fail "database.passwordSecret: there is no database.url" -}}
+{{- if and .Values.database.secretName (not .Values.database.url) -}}
+{{- fail "database.secretName: there is no database.url" -}}
+{{- end -}}
+{{- if and .Values.database.namespaceKey (not .Values.database.secretName) -}}
+{{- fail "database.namespaceKey: it is a key of database.secretName" -}}
 {{- end -}}
 {{- $hold := .Values.daemonset.hold -}}
 {{- $held := list -}}

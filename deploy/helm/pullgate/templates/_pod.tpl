@@ -110,9 +110,6 @@ spec:
           valueFrom: {fieldRef: {fieldPath: status.hostIP}}
         - {name: PULLGATE_ADMIN_LISTEN, value: "$(HOST_IP):{{ .Values.ports.admin }}"}
         {{- end }}
-        {{- if .Values.database.passwordSecret }}
-        - {name: PGPASSFILE, value: /etc/pullgate/database/pgpass}
-        {{- end }}
         {{- with .Values.env }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
