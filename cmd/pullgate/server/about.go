@@ -1,8 +1,7 @@
 package server
 
 import (
-	"crypto/tls"
-	"errors"
+	"context"
 	"runtime"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -11,34 +10,28 @@ import (
 	"github.com/pullgate/pullgate/cmd/pullgate/version"
 )
 
-// aboutGauges say what runs here, whatever it is configured to do.
-type aboutGauges struct {
-	build          metric.Int64ObservableGauge
-	certificateEnd metric.Int64ObservableGauge
-}
-
-func newAboutGauges(meter metric.Meter) (g aboutGauges, err error) {
-	var err1, err2 error
-	g.build, err1 = meter.Int64ObservableGauge(
+// measureBuild tells what runs here, whatever it is configured to do.
+func measureBuild(provider metric.MeterProvider) error {
+	build, err := provider.Meter("github.com/pullgate/pullgate").Int64Gauge(
 		"pullgate.build.info",
 		metric.WithDescription("1, with the version of this gate and of Go."),
 	)
-	g.certificateEnd, err2 = meter.Int64ObservableGauge(
-		"pullgate.certificate.end.timestamp",
-		metric.WithUnit("s"),
-		metric.WithDescription("When the certificate of the port for pulls ends; without one there is no such series."),
-	)
-	return g, errors.Join(err1, err2)
-}
+	if err != nil {
+		return err
+	}
 
-// observe tells of this build, and of the certificate if there is one.
-func (g aboutGauges) observe(o metric.Observer, certificate *tls.Certificate) {
-	o.ObserveInt64(g.build, 1, metric.WithAttributes(
+	build.Record(context.Background(), 1, metric.WithAttributes(
 		attribute.String("version", version.String()),
 		attribute.String("goversion", runtime.Version()),
 	))
+	return nil
+}
 
-	if certificate != nil && certificate.Leaf != nil {
-		o.ObserveInt64(g.certificateEnd, certificate.Leaf.NotAfter.Unix())
+// certificateEnd is when the certificate in force ends, in Unix seconds; 0 without
+// TLS.
+func (r *reloader) certificateEnd() int64 {
+	if c := r.cert.Load(); c != nil && c.Leaf != nil {
+		return c.Leaf.NotAfter.Unix()
 	}
+	return 0
 }

@@ -24,7 +24,7 @@ func TestCertificateEnd(t *testing.T) {
 
 	metrics := metricsWithCertificate(t, end)
 
-	want := fmt.Sprintf("pullgate_certificate_end_timestamp_seconds %g\n", float64(end.Unix()))
+	want := fmt.Sprintf("pullgate_certificate_end_seconds %g\n", float64(end.Unix()))
 	if !strings.Contains(metrics, want) {
 		t.Errorf("no %s in\n%s", want, metrics)
 	}
