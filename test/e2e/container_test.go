@@ -25,6 +25,9 @@ type builder struct{ global []string }
 // shell and its certificates, because no registry is asked.
 func newBuilder(t *testing.T) *builder {
 	t.Helper()
+	if os.Getenv("PULLGATE_E2E") != "1" {
+		t.Skip("it takes minutes")
+	}
 	needRoot(t)
 	need(t, "buildah", "go", "ldd", "sh", "mkdir")
 	dir := t.TempDir()
