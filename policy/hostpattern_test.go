@@ -28,8 +28,8 @@ func TestHostPattern(t *testing.T) {
 				"-a.pkg.dev",
 				"a-.pkg.dev",
 				"ä.pkg.dev",
-				"а.pkg.dev", // a Cyrillic letter
-				"a。pkg.dev", // dots that browsers take for one
+				"а.pkg.dev",      // a Cyrillic letter
+				"a。pkg.dev",      // dots that browsers take for one
 				"a.p\u212ag.dev", // a kelvin sign, whose lower case is k
 				"user@a.pkg.dev",
 				"a.pkg.dev/x",

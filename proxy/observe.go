@@ -38,10 +38,11 @@ type observer struct {
 	wire      propagation.TraceContext
 	decisions func(Decision) // nil: decisions are not recorded
 
-	pulls    metric.Int64Counter
-	hits     metric.Int64Counter
-	duration metric.Float64Histogram
-	labels   map[label]options // made once: a request allocates none
+	pulls     metric.Int64Counter
+	hits      metric.Int64Counter
+	redirects metric.Int64Counter
+	duration  metric.Float64Histogram
+	labels    map[label]options // made once: a request allocates none
 }
 
 // label is what the metrics of a request are counted by.
@@ -67,6 +68,8 @@ type observation struct {
 	judged  bool   // result is the gate's
 	result  verify.Verdict
 	opening time.Duration // until an upstream began to send a blob
+
+	redirected bool // the client fetches the blob from where the upstream has it
 }
 
 var (
@@ -95,7 +98,9 @@ func newObserver(c Config) (*observer, error) {
 		metric.WithDescription(
 			"Time from request to the answer's end, a blob's streaming included, by kind and outcome."),
 		metric.WithExplicitBucketBoundaries(durationBounds...))
-	if err := errors.Join(err1, err2, err3); err != nil {
+	redirects, err4 := meter.Int64Counter("pullgate.blob.redirects",
+		metric.WithDescription("Blobs that clients were sent to fetch elsewhere, after they were admitted."))
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return nil, fmt.Errorf("create metrics: %w", err)
 	}
 
@@ -107,6 +112,7 @@ func newObserver(c Config) (*observer, error) {
 		decisions: c.Decisions,
 		pulls:     pulls,
 		hits:      hits,
+		redirects: redirects,
 		duration:  duration,
 		labels:    newLabels(),
 	}, nil
@@ -174,11 +180,16 @@ func (o *observer) end(x *exchange, err error) {
 		o.hits.Add(x.ctx, 1)
 	}
 
+	if x.obs.redirected {
+		o.redirects.Add(x.ctx, 1)
+	}
+
 	if x.obs.span.IsRecording() {
 		x.obs.span.SetAttributes(
 			attribute.String("pullgate.outcome", outcome),
 			attribute.String("pullgate.image", x.request.repo.String()),
 			attribute.String("pullgate.policy", x.obs.result.Policy),
+			attribute.Bool("pullgate.redirected", x.obs.redirected),
 		)
 		if err != nil && !x.obs.judged {
 			x.obs.span.RecordError(err)

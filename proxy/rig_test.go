@@ -235,7 +235,7 @@ func (r *rig) snapshot() *proxy.Snapshot {
 	}
 	return &proxy.Snapshot{
 		Gate:            gate,
-		Upstreams:       r.upstreams,
+		Upstreams:       upstreams(r.upstreams),
 		Hostnames:       r.options.hostnames,
 		DefaultUpstream: r.options.fallback,
 		Help:            r.options.help,
@@ -519,6 +519,15 @@ func (r *rig) refusedAt(what, path string) {
 			r.t.Errorf("%s: %s %s: status %d, want 403: %.200s", what, method, path, g.status, g.body)
 		}
 	}
+}
+
+// upstreams are the registries of these hosts.
+func upstreams(byHost map[string]*upstream.Upstream) proxy.Upstreams {
+	list := &upstream.Registries{}
+	for host, u := range byHost {
+		list.Add(host, u)
+	}
+	return proxy.Upstreams{Registries: list}
 }
 
 // gateAuth is what the gate shows an upstream: the user "gate" and the password

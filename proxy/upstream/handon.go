@@ -17,6 +17,7 @@ const (
 // registry was shown. The client asks there by itself, so that no header of this
 // answer's but Location means anything.
 func (u *Upstream) handOn(from *url.URL, resp *http.Response, shown string) (*http.Response, error) {
+	said := resp.Header.Get("Location")
 	at, err := u.target(from, resp)
 	if err != nil {
 		return nil, err
@@ -24,10 +25,11 @@ func (u *Upstream) handOn(from *url.URL, resp *http.Response, shown string) (*ht
 
 	at.Fragment, at.RawFragment = "", ""
 	text := at.String()
+	odd := func(r rune) bool { return r <= ' ' || r > '~' || r == '\\' }
 	switch {
 	case len(text) > maxLocation:
 		return nil, u.broken("it redirects to a URL of %d bytes", len(text))
-	case strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' || r == '\\' }):
+	case strings.ContainsFunc(said, odd), strings.ContainsFunc(text, odd):
 		return nil, u.broken("it redirects to a URL with characters that no URL has")
 	case refuseLiteral(at.Hostname(), u.ways.homeReach()) != nil:
 		return nil, u.broken("it redirects to an internal address")

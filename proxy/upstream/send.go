@@ -52,6 +52,9 @@ func (u *Upstream) send(ctx context.Context, c call, wanted ...int) (*http.Respo
 
 // ask is send for every status. It begins the pause that a 429 asks for.
 func (u *Upstream) ask(ctx context.Context, c call) (*http.Response, error) {
+	if u.unusable != nil {
+		return nil, u.failure(http.StatusServiceUnavailable, u.unusable)
+	}
 	if err := u.paused(c.lane()); err != nil {
 		return nil, err
 	}

@@ -45,8 +45,8 @@ type Config struct {
 	Redirect    bool // OpenBlob answers with the URL that the registry redirects to
 	Concurrency int  // requests to the registry at once; 0: DefaultConcurrency
 
-	Tracer    trace.TracerProvider // nil: no spans
-	Meter     metric.MeterProvider // nil: no metrics
+	Tracer trace.TracerProvider // nil: no spans
+	Meter  metric.MeterProvider // nil: no metrics
 
 	Now func() time.Time // of the pauses that a registry asks for; nil: time.Now
 }
@@ -115,6 +115,8 @@ type Upstream struct {
 	obs    *observer
 	reads  chan struct{} // answers that are being read into memory
 	parses chan struct{} // answers that are being parsed, which takes many times their bytes
+
+	unusable error // why it cannot be asked at all; nil: it can
 
 	redirect bool        // hand redirects of blobs on
 	answered atomic.Bool // the registry has served something
