@@ -52,7 +52,7 @@ type rig struct {
 	client *http.Client
 
 	options   options
-	upstreams map[string]*upstream.Upstream
+	upstreams map[string]upstream.Registry
 	store     *facts.Bolt
 	cache     *verify.Cache
 	proxy     *proxy.Proxy
@@ -119,7 +119,7 @@ func newRig(t *testing.T, change ...func(*options)) *rig {
 		regs:      map[string]*hostile.Registry{},
 		log:       &lockedBuffer{},
 		record:    &record{},
-		upstreams: map[string]*upstream.Upstream{},
+		upstreams: map[string]upstream.Registry{},
 		clock:     &clock{},
 	}
 	r.options = options{
@@ -222,6 +222,13 @@ func (r *rig) snapshot() *proxy.Snapshot {
 		Registry: func(host string) (verify.Registry, bool) {
 			u, ok := r.upstreams[host]
 			return u, ok
+		},
+		Mirrors: func(host string) []verify.Registry {
+			var list []verify.Registry
+			for _, u := range r.upstreams[host].Each() {
+				list = append(list, u)
+			}
+			return list
 		},
 		TTL:          time.Hour,
 		DenyTTL:      30 * time.Second,
@@ -522,7 +529,7 @@ func (r *rig) refusedAt(what, path string) {
 }
 
 // upstreams are the registries of these hosts.
-func upstreams(byHost map[string]*upstream.Upstream) proxy.Upstreams {
+func upstreams(byHost map[string]upstream.Registry) proxy.Upstreams {
 	list := &upstream.Registries{}
 	for host, u := range byHost {
 		list.Add(host, u)
