@@ -135,9 +135,10 @@ func refuseLiteral(host string, most reach) error {
 		return errInternal
 	}
 
-	last := host[strings.LastIndexByte(strings.TrimSuffix(host, "."), '.')+1:]
-	last = strings.TrimPrefix(strings.ToLower(strings.TrimSuffix(last, ".")), "0x")
-	if last == "" || strings.Trim(last, "0123456789") == "" {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	hex, isHex := strings.CutPrefix(last, "0x")
+	if strings.Trim(last, "0123456789") == "" || isHex && strings.Trim(hex, "0123456789abcdef") == "" {
 		return errInternal
 	}
 	return nil
