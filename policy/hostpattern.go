@@ -27,11 +27,11 @@ func ParseHostPattern(text string) (HostPattern, error) {
 
 	isPart := func(label string) bool { return label != "*" && strings.Contains(label, "*") }
 	switch {
-	case !slices.Contains(labels, "*"):
-		return HostPattern{}, errors.New("it has no label *")
 	case !ValidHost(strings.ReplaceAll(text, "*", "x")) || strings.Contains(port, "*") ||
 		slices.ContainsFunc(labels, isPart):
 		return HostPattern{}, errors.New("it is no host in which * stands for whole labels")
+	case !slices.Contains(labels, "*"):
+		return HostPattern{}, errors.New("it has no label *")
 	case len(labels) < leastLiteral || slices.Contains(labels[len(labels)-leastLiteral:], "*"):
 		return HostPattern{}, errors.New("its last two labels must be written out")
 	}
