@@ -24,7 +24,7 @@ func (r reach) String() string {
 	return [...]string{"a public", "a private", "a loopback", "an internal"}[r]
 }
 
-var errInternal = errors.New("refusing to follow the registry to an internal address")
+var errInternal = errors.New("refusing to connect to an internal address")
 
 // metadata are clouds' metadata services outside link-local space. With an HTTP
 // proxy (HTTPS_PROXY) it is the proxy that connects and has to refuse these.
