@@ -133,7 +133,7 @@ func (x *exchange) writeBlobHeader(blob *Blob, v verify.Verdict) {
 }
 
 // writeRedirect sends the client to where the registry has the blob. Such a URL
-// ends soon, and lets in whoever has it: no cache may keep it.
+// ends soon, and lets its bearer in: no cache may keep it.
 func (x *exchange) writeRedirect(blob *Blob, v verify.Verdict) {
 	x.obs.redirected = true
 

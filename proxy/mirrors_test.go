@@ -218,3 +218,26 @@ func TestMirrorsPages(t *testing.T) {
 			g.status, g.body, g.header.Get("Link"), first.count("tags/list")-asked)
 	}
 }
+
+// A mirror that shows nothing at all, as with credentials that have ended, does
+// not say that there is no signature, whatever another one lets be read.
+func TestMirrorsWithheld(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	first, _, other := r.mirrored()
+	image := r.push("v1", random(10), r.reg, other)
+	tag := "sha256-" + image.Digest.Encoded()
+	for _, what := range []string{
+		"manifests/v1",
+		"manifests/" + image.Digest.String(),
+		"manifests/" + tag,
+		"manifests/" + tag + ".sig",
+		"referrers/" + image.Digest.String(),
+	} {
+		first.on(what, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) })
+	}
+	r.get(manifests("prod/app", "v1")).refused(t, http.StatusServiceUnavailable, "UNAVAILABLE")
+
+	other.Sign("prod/app", image.Digest, r.key)
+	r.get(manifests("prod/app", "v1")).served(t, image.Manifest)
+}

@@ -158,8 +158,8 @@ func (m *Mirrors) Blob(
 // errNothing is the answer of a mirror that has nothing of what another may have.
 var errNothing = &oci.UpstreamError{Status: http.StatusNotFound, Err: errors.New("it lists nothing")}
 
-// Referrers implements Registry: the first list that is not empty. Whoever must
-// know all asks Each.
+// Referrers implements Registry: the first list that is not empty. What must
+// be complete comes from Each.
 func (m *Mirrors) Referrers(
 	ctx context.Context,
 	repo policy.Repository,

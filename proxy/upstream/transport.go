@@ -125,9 +125,9 @@ func (w *ways) isNamed(host, address string) bool {
 	})
 }
 
-// proxyAway is the proxy for a request to a host that somebody has named. A proxy
-// resolves names by itself and has to know what it may connect to; an address is
-// judged here.
+// proxyAway is the proxy for a request to a host that the registry or a client has
+// named. A proxy resolves names by itself and has to know what it may connect to;
+// an address is judged here.
 func (w *ways) proxyAway(req *http.Request) (*url.URL, error) {
 	at, err := http.ProxyFromEnvironment(req)
 	if err != nil || at == nil {

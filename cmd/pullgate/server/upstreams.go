@@ -85,7 +85,7 @@ func (l *Loaded) addUpstream(u config.Upstream, roots *x509.CertPool) error {
 }
 
 // addWildcard makes what opens the registries that a wildcard stands for, and
-// tries it at once with a host that nobody is asked for: what is wrong with an
+// tries it at once with a made-up host, which is not asked: what is wrong with an
 // entry is found out when it is loaded.
 func (l *Loaded) addWildcard(u config.Upstream, roots *x509.CertPool) error {
 	pattern, err := policy.ParseHostPattern(u.Host)

@@ -3,9 +3,11 @@ package server_test
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/pullgate/pullgate/cmd/pullgate/server"
@@ -18,27 +20,27 @@ import (
 func TestBadUpstreams(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct{ entry, want string }{
-		"all hosts":          {"host: '*'", "last two labels"},
-		"a whole domain":     {"host: '*.dev'", "last two labels"},
-		"a public suffix":    {"host: '*.co.uk'", "anyone can register"},
-		"a part of a label":  {"host: 'a*.pkg.dev'", "whole labels"},
-		"a path":             {"host: '*.pkg.dev/x'", "whole labels"},
-		"a password":         {"host: '*.pkg.dev', auth: {type: basic, username: u, passwordFile: p}", "every host"},
-		"a token":            {"host: '*.pkg.dev', auth: {type: token, file: p}", "every host"},
-		"a client's own":     {"host: '*.pkg.dev', auth: {type: passthrough}", "every host"},
-		"what may come":      {"host: '*.pkg.dev', auth: {type: future}", "every host"},
-		"hostnames":          {"host: '*.pkg.dev', hostnames: [gate.example]", "select one registry"},
-		"mirrors of many":    {"host: '*.pkg.dev', urls: ['https://a.example']", "stands for several"},
-		"url and urls":       {"host: a.dev, url: 'https://a.dev', urls: ['https://b.dev']", "both set"},
-		"a mirror twice":     {"host: a.dev, urls: ['https://b.dev', 'https://b.dev']", "twice"},
-		"no mirror":          {"host: a.dev, urls: ['']", "empty URL"},
-		"a mirror's user":    {"host: a.dev, urls: ['https://u:p@b.dev']", "without user"},
-		"too many mirrors":   {"host: a.dev, urls: [" + mirrorList(9) + "]", "there may be 8"},
-		"nobody's password":  {"host: a.dev, urls: ['https://b.dev', 'https://c.dev'], " + password, "none of urls"},
-		"blobs":              {"host: a.dev, blobs: proxy", "stream, redirect"},
-		"blobs, passthrough": {"host: a.dev, blobs: redirect, auth: {type: passthrough}", "does not go with"},
-		"one at a time":      {"host: a.dev, concurrency: 1", "from 2"},
-		"no bound":           {"host: a.dev, concurrency: 1000000", "from 2"},
+		"all hosts":           {"host: '*'", "last two labels"},
+		"a whole domain":      {"host: '*.dev'", "last two labels"},
+		"a public suffix":     {"host: '*.co.uk'", "anyone can register"},
+		"a part of a label":   {"host: 'a*.pkg.dev'", "whole labels"},
+		"a path":              {"host: '*.pkg.dev/x'", "whole labels"},
+		"a password":          {"host: '*.pkg.dev', auth: {type: basic, username: u, passwordFile: p}", "every host"},
+		"a token":             {"host: '*.pkg.dev', auth: {type: token, file: p}", "every host"},
+		"a client's own":      {"host: '*.pkg.dev', auth: {type: passthrough}", "every host"},
+		"what may come":       {"host: '*.pkg.dev', auth: {type: future}", "every host"},
+		"hostnames":           {"host: '*.pkg.dev', hostnames: [gate.example]", "select one registry"},
+		"mirrors of many":     {"host: '*.pkg.dev', urls: ['https://a.example']", "stands for several"},
+		"url and urls":        {"host: a.dev, url: 'https://a.dev', urls: ['https://b.dev']", "both set"},
+		"a mirror twice":      {"host: a.dev, urls: ['https://b.dev', 'https://b.dev']", "twice"},
+		"no mirror":           {"host: a.dev, urls: ['']", "empty URL"},
+		"a mirror's user":     {"host: a.dev, urls: ['https://u:p@b.dev']", "without user"},
+		"too many mirrors":    {"host: a.dev, urls: [" + mirrorList(9) + "]", "there may be 8"},
+		"a password for none": {"host: a.dev, urls: ['https://b.dev', 'https://c.dev'], " + password, "none of urls"},
+		"blobs":               {"host: a.dev, blobs: proxy", "stream, redirect"},
+		"blobs, passthrough":  {"host: a.dev, blobs: redirect, auth: {type: passthrough}", "does not go with"},
+		"one at a time":       {"host: a.dev, concurrency: 1", "from 2"},
+		"no bound":            {"host: a.dev, concurrency: 1000000", "from 2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -127,5 +129,35 @@ func TestWildcardUpstream(t *testing.T) {
 	r.UntilMetric(t, `upstream="*.pkg.example"`)
 	if _, text := rig.Get(t, "http://"+r.Admin+"/metrics"); strings.Contains(text, "one.pkg.example") {
 		t.Error("metrics name what a client has named")
+	}
+}
+
+// A password goes to the registry itself, and to no other mirror of it.
+func TestMirrorsPassword(t *testing.T) {
+	var shown [2]atomic.Int64
+	var ports [2]string
+	for i := range shown {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			if q.Header.Get("Authorization") != "" {
+				shown[i].Add(1)
+				w.WriteHeader(http.StatusNotFound)
+				return
+			}
+			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		}))
+		t.Cleanup(s.Close)
+		_, ports[i], _ = strings.Cut(strings.TrimPrefix(s.URL, "http://"), ":")
+	}
+	r := rig.Start(t, func(r *rig.Rig) string {
+		rig.Write(t, r.Dir, "password", "secret")
+		return fmt.Sprintf("listen: %s\nadmin: {listen: %q}\ndefaultAction: allow\nupstreams: [{host: '127.0.0.1:%s', "+
+			"urls: ['http://localhost:%s', 'http://127.0.0.1:%s'], %s}]\n",
+			r.Gate, r.Admin, ports[1], ports[0], ports[1], password)
+	})
+	status, body := rig.Get(t, "http://"+r.Gate+"/v2/127.0.0.1:"+ports[1]+"/app/manifests/v1")
+	if shown[0].Load() > 0 || shown[1].Load() == 0 {
+		t.Errorf("%d requests with the password to the mirror, %d to the registry: %d %s",
+			shown[0].Load(), shown[1].Load(), status, body)
 	}
 }
