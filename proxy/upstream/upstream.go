@@ -123,6 +123,7 @@ type Upstream struct {
 	counted  atomic.Bool // the registry counts how many manifests are fetched
 
 	lingering chan struct{} // requests whose answer is not needed any more
+	lingerFor time.Duration // how long each of them runs on
 	open      context.Context
 	shut      context.CancelFunc
 }
@@ -175,6 +176,7 @@ func New(c Config) (*Upstream, error) {
 		redirect:  c.Redirect,
 		line:      newLine(c.Concurrency),
 		again:     rate.NewLimiter(retriesPerSecond, retriesAtOnce),
+		lingerFor: lingerFor,
 	}
 	u.open, u.shut = context.WithCancel(context.Background())
 	u.ways = newWays(waysConfig{
