@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -103,6 +104,8 @@ func newObserver(c Config) (*observer, error) {
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return nil, fmt.Errorf("create metrics: %w", err)
 	}
+
+	redirects.Add(context.Background(), 0) // so that it is there before the first one
 
 	_, off := c.Tracer.(tracenoop.TracerProvider)
 	return &observer{

@@ -82,8 +82,8 @@ func passing(resp *http.Response, err error) bool {
 			errors.Is(err, syscall.EPIPE) ||
 			errors.Is(err, io.EOF) ||
 			errors.Is(err, io.ErrUnexpectedEOF) ||
-			strings.Contains(err.Error(), "server closed idle connection") ||
-			strings.Contains(err.Error(), "http2: server sent GOAWAY")
+			strings.Contains(err.Error(), "http2: server sent GOAWAY") || // net/http has no names for these
+			strings.Contains(err.Error(), "http2: client connection lost")
 	}
 
 	switch resp.StatusCode {

@@ -86,6 +86,28 @@ func closedPort(t *testing.T) string {
 	return l.Addr().String()
 }
 
+// A token is asked for again as everything else, but where a secret is posted.
+func TestTokenRetry(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	s := serve(t, "http", "", func(w http.ResponseWriter, q *http.Request) {
+		switch {
+		case q.URL.Path == "/token" && asked.Add(1) < 3:
+			w.WriteHeader(http.StatusBadGateway)
+		case q.URL.Path == "/token":
+			_, _ = io.WriteString(w, `{"token":"t"}`)
+		case q.Header.Get("Authorization") == "":
+			wants(w, bearer("http://"+q.Host+"/token"))
+		default:
+			sendManifest(w, someBytes)
+		}
+	})
+	mustManifest(t, openBare(t, s.url, Auth{}))
+	if n := asked.Load(); n != 3 {
+		t.Errorf("%d questions for a token", n)
+	}
+}
+
 // A HEAD is not repeated: what follows it is a GET.
 func TestHeadIsNotRepeated(t *testing.T) {
 	t.Parallel()
