@@ -31,7 +31,7 @@ func (u *Upstream) handOn(from *url.URL, resp *http.Response, shown string) (*ht
 		return nil, u.broken("it redirects to a URL of %d bytes", len(text))
 	case strings.ContainsFunc(said, odd), strings.ContainsFunc(text, odd):
 		return nil, u.broken("it redirects to a URL with characters that no URL has")
-	case refuseLiteral(at.Hostname(), u.ways.homeReach()) != nil:
+	case refuseLiteral(at.Hostname(), u.ways.mostAt(at.Host)) != nil:
 		return nil, u.broken("it redirects to an internal address")
 	case reveals(text, shown):
 		return nil, u.broken("it redirects to a URL that holds the gate's credentials")

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/pullgate/pullgate/policy"
 )
 
 const (
@@ -35,7 +37,7 @@ type ways struct {
 
 	home    atomic.Int32 // the reach of the registry, as it was last connected to
 	proxies []string     // host:port of HTTP proxies, which connect in the gate's place
-	named   []string     // hosts, or host:port, that the configuration names for token realms
+	named   []string     // hosts, or host:port, that the configuration names and may lie inside
 }
 
 // waysConfig is what ways are made of.
@@ -108,10 +110,7 @@ func (w *ways) connectAway(ctx context.Context, network, address string) (net.Co
 		return dialer(nil).DialContext(ctx, network, address)
 	}
 
-	most := w.homeReach()
-	if host, _, err := net.SplitHostPort(address); err == nil && w.isNamed(host, address) {
-		most = machine
-	}
+	most := w.mostAt(address)
 	guard := func(_, address string, _ syscall.RawConn) error { return refuseBeyond(address, most) }
 	return dialer(guard).DialContext(ctx, network, address)
 }
@@ -119,10 +118,17 @@ func (w *ways) connectAway(ctx context.Context, network, address string) (net.Co
 // homeReach is how far inside the registry lies.
 func (w *ways) homeReach() reach { return reach(w.home.Load()) }
 
-func (w *ways) isNamed(host, address string) bool {
-	return slices.ContainsFunc(w.named, func(n string) bool {
+// mostAt is how far inside an address, host or host:port, may lead: no further than
+// the registry, unless the configuration names it.
+func (w *ways) mostAt(address string) reach {
+	host, _ := policy.SplitPort(address)
+	named := slices.ContainsFunc(w.named, func(n string) bool {
 		return strings.EqualFold(n, host) || strings.EqualFold(n, address)
 	})
+	if named {
+		return machine
+	}
+	return w.homeReach()
 }
 
 // proxyAway is the proxy for a request to a host that the registry or a client has
@@ -133,7 +139,7 @@ func (w *ways) proxyAway(req *http.Request) (*url.URL, error) {
 	if err != nil || at == nil {
 		return at, err
 	}
-	if err := refuseLiteral(req.URL.Hostname(), w.homeReach()); err != nil {
+	if err := refuseLiteral(req.URL.Hostname(), w.mostAt(req.URL.Host)); err != nil {
 		return nil, err
 	}
 	return at, nil

@@ -129,6 +129,9 @@ func TestInternalAddresses(t *testing.T) {
 		"http://169.254.169.254",
 		"http://169.254.169.254:80",
 		"http://[fe80::1]",
+		"http://10.255.255.1",
+		"http://100.64.255.1",
+		"http://[fd12::1]",
 		"http://127.1:" + port,
 		"http://2130706433:" + port,
 	}

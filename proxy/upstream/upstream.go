@@ -45,6 +45,10 @@ type Config struct {
 	Redirect    bool // OpenBlob answers with the URL that the registry redirects to
 	Concurrency int  // requests to the registry at once; 0: DefaultConcurrency
 
+	// Stores are hosts, or host:port, that redirects may lead to although they lie
+	// further inside than the registry.
+	Stores []string
+
 	Tracer trace.TracerProvider // nil: no spans
 	Meter  metric.MeterProvider // nil: no metrics
 
@@ -184,7 +188,7 @@ func New(c Config) (*Upstream, error) {
 		base:     base,
 		idle:     c.Concurrency,
 		stranger: c.Stranger,
-		named:    c.Auth.Realms,
+		named:    slices.Concat(c.Auth.Realms, c.Stores),
 	})
 	u.direct, u.away = u.ways.direct, u.ways.away
 	u.counted.Store(base.Host == "registry-1.docker.io")

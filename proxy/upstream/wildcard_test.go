@@ -218,7 +218,7 @@ func TestHomeReach(t *testing.T) {
 	}
 }
 
-// A realm that the admin lists may lie inside.
+// A realm or a store that the admin lists may lie inside.
 func TestListedRealmInside(t *testing.T) {
 	t.Parallel()
 	inside := serve(t, "http", "", blobHandler(someBytes))
@@ -234,6 +234,28 @@ func TestListedRealmInside(t *testing.T) {
 	_ = conn.Close()
 	if _, err := w.away.DialContext(t.Context(), "tcp", "127.0.0.1:"+port); !errors.Is(err, errInternal) {
 		t.Errorf("another host than the one listed: %v", err)
+	}
+}
+
+// A store that the configuration names is followed to, and handed on.
+func TestListedStore(t *testing.T) {
+	t.Parallel()
+	store := serve(t, "http", "", blobHandler(someBytes))
+	registry := serve(t, "http", "registry.example", func(w http.ResponseWriter, q *http.Request) {
+		http.Redirect(w, q, store.url+"/data", http.StatusTemporaryRedirect)
+	})
+	for _, handsOn := range []bool{false, true} {
+		for _, stores := range [][]string{nil, {store.address}} {
+			u := openWith(t, registry.url, Config{Stores: stores, Redirect: handsOn})
+			u.direct.(*http.Transport).DialContext = finder(registry)
+			b, err := u.OpenBlob(t.Context(), repo, someHash, http.MethodGet, "")
+			if (err == nil) != (stores != nil) {
+				t.Errorf("handed on: %v, listed: %v: %v", handsOn, stores, err)
+			}
+			if err == nil {
+				_ = b.Body.Close()
+			}
+		}
 	}
 }
 

@@ -132,6 +132,11 @@ func (k *checks) traffic(at string, u Upstream) {
 		k.add(at+".blobs", "blobs: redirect does not go with auth type passthrough: "+
 			"each of its blobs is asked for with the client's own credentials")
 	}
+	for i, store := range u.Stores {
+		if !policy.ValidHost(store) {
+			k.add(at+".stores."+strconv.Itoa(i), "stores: %.100q is no host: write a name, perhaps with a port", store)
+		}
+	}
 	if u.Concurrency != 0 && (u.Concurrency < 2 || u.Concurrency > maxConcurrency) {
 		k.add(at+".concurrency", "concurrency must be from 2 to %d", maxConcurrency)
 	}

@@ -76,8 +76,9 @@ type Upstream struct {
 	Hostnames []string `mapstructure:"hostnames"`
 	Auth      Auth     `mapstructure:"auth"`
 
-	Blobs       string `mapstructure:"blobs"`       // stream, redirect; empty: stream
-	Concurrency int    `mapstructure:"concurrency"` // requests at once; 0: the default
+	Blobs       string   `mapstructure:"blobs"`       // stream, redirect; empty: stream
+	Stores      []string `mapstructure:"stores"`      // hosts inside that redirects may lead to
+	Concurrency int      `mapstructure:"concurrency"` // requests at once; 0: the default
 }
 
 // Auth is where an upstream's credentials come from.

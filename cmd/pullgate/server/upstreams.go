@@ -134,6 +134,7 @@ func (l *Loaded) newUpstream(
 		Label:       policy.FamiliarHost(u.Host),
 		Stranger:    u.IsWildcard() && address == "",
 		Redirect:    u.Blobs == "redirect",
+		Stores:      u.Stores,
 		Concurrency: u.Concurrency,
 	}
 	if address != "" {

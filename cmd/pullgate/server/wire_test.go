@@ -39,6 +39,7 @@ func TestBadUpstreams(t *testing.T) {
 		"a password for none": {"host: a.dev, urls: ['https://b.dev', 'https://c.dev'], " + password, "none of urls"},
 		"blobs":               {"host: a.dev, blobs: proxy", "stream, redirect"},
 		"blobs, passthrough":  {"host: a.dev, blobs: redirect, auth: {type: passthrough}", "does not go with"},
+		"a store's URL":       {"host: a.dev, stores: ['http://minio.dev']", "is no host"},
 		"one at a time":       {"host: a.dev, concurrency: 1", "from 2"},
 		"no bound":            {"host: a.dev, concurrency: 1000000", "from 2"},
 	} {
@@ -93,7 +94,7 @@ func TestGoodUpstreams(t *testing.T) {
 		"host: a.dev, urls: ['https://b.dev:5000'], " + password,
 		"host: a.dev, urls: ['https://b.dev', 'http://c.dev'], " +
 			"auth: {type: basic, username: u, passwordFile: password, realms: [c.dev]}",
-		"host: a.dev, blobs: stream, concurrency: 2",
+		"host: a.dev, blobs: stream, concurrency: 2, stores: [minio.internal, '10.0.0.5:9000']",
 	} {
 		if _, problems := load(t, "clients: {auth: anonymous}\nupstreams:\n  - {"+entry+"}\n"); len(problems) > 0 {
 			t.Errorf("%s: %q", entry, problems)
