@@ -102,7 +102,8 @@ func TestHandedOnBlob(t *testing.T) {
 		r.handsOn("")
 		r.get(blobs("prod/app", image.Layers[0])).served(t, layer)
 		r.reg.On(hostile.FlipBlob)
-		if g, err := r.try(t.Context(), http.MethodGet, blobs("prod/app", image.Layers[0])); err == nil && g.err == nil {
+		g, err := r.try(t.Context(), http.MethodGet, blobs("prod/app", image.Layers[0]))
+		if err == nil && g.err == nil {
 			t.Errorf("a clean %d of wrong bytes", g.status)
 		}
 	})

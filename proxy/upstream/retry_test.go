@@ -173,7 +173,11 @@ func TestStaleConnection(t *testing.T) {
 	for _, scheme := range []string{"http", "https"} {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
-			s := newCounted(t, scheme == "https", func(w http.ResponseWriter, _ *http.Request) { sendManifest(w, someBytes) })
+			s := newCounted(
+				t,
+				scheme == "https",
+				func(w http.ResponseWriter, _ *http.Request) { sendManifest(w, someBytes) },
+			)
 			u := s.upstream(t)
 			for range 5 {
 				mustManifest(t, u)
