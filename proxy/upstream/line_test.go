@@ -152,13 +152,15 @@ func TestLeavingTheLine(t *testing.T) {
 func TestPlaces(t *testing.T) {
 	t.Parallel()
 	for name, h := range map[string]http.HandlerFunc{
-		"fine":         manifestHandler(someBytes),
-		"other bytes":  manifestHandler([]byte("{}")),
-		"404":          always(404, nil, ""),
-		"401":          always(401, nil, ""),
-		"500":          always(500, nil, ""),
-		"encoded":      always(200, map[string]string{"Content-Encoding": "br"}, "x"),
-		"a loop":       func(w http.ResponseWriter, q *http.Request) { http.Redirect(w, q, q.URL.Path, 302) },
+		"fine":        manifestHandler(someBytes),
+		"other bytes": manifestHandler([]byte("{}")),
+		"404":         always(404, nil, ""),
+		"401":         always(401, nil, ""),
+		"500":         always(500, nil, ""),
+		"encoded":     always(200, map[string]string{"Content-Encoding": "br"}, "x"),
+		"a loop": func(w http.ResponseWriter, q *http.Request) {
+			http.Redirect(w, q, q.URL.Path, http.StatusFound)
+		},
 		"a bad target": always(302, map[string]string{"Location": "ftp://x"}, ""),
 		"hang-up":      func(w http.ResponseWriter, _ *http.Request) { cut(w, "") },
 		"cut":          func(w http.ResponseWriter, _ *http.Request) { cut(w, "x") },

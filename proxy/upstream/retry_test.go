@@ -166,8 +166,7 @@ func TestJitter(t *testing.T) {
 	}
 }
 
-// A connection that the registry closed meanwhile costs no error, and no
-// repetition of ours.
+// A connection that the registry closed meanwhile costs no error.
 func TestStaleConnection(t *testing.T) {
 	t.Parallel()
 	for _, scheme := range []string{"http", "https"} {
@@ -182,9 +181,6 @@ func TestStaleConnection(t *testing.T) {
 			for range 5 {
 				mustManifest(t, u)
 				s.server.CloseClientConnections()
-			}
-			if got := u.again.Tokens(); got < retriesAtOnce-0.5 {
-				t.Errorf("%v repetitions are left", got)
 			}
 		})
 	}
