@@ -13,7 +13,6 @@ import (
 // store is what a registry with object storage redirects blobs to. It refuses
 // whoever has no signed URL, or shows it credentials beside.
 type store struct {
-	addr    string
 	clients atomic.Int64 // answers to others than the gate
 	wrong   atomic.Int64
 }
