@@ -77,7 +77,12 @@ func TestRefuseInternal(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.address, func(t *testing.T) {
-			for home, want := range map[reach]bool{outside: tt.remote, inside: tt.private, machine: tt.locally} {
+			for home, want := range map[reach]bool{
+				outside: tt.remote,
+				inside:  tt.private,
+				machine: tt.locally,
+				nowhere: tt.locally, // a registry that has a link-local address itself
+			} {
 				if got := refuseBeyond(tt.address, home); (got == nil) != want {
 					t.Errorf("%s, followed by a registry at %s address: %v", tt.address, home, got)
 				}
