@@ -202,7 +202,7 @@ func (s *signers) gate(text string) *verify.Gate {
 			VerdictBytes:     16 << 20,
 			Signatures:       64,
 			VerdictsInFlight: 64,
-			VerifyTimeout:    15 * time.Second,
+			VerifyTimeout:    time.Minute,
 			ClientMisses:     1_000_000,
 		},
 	})
