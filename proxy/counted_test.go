@@ -37,16 +37,23 @@ func TestCountedManifests(t *testing.T) {
 			r.upstreams["reg.example"] = up
 			r.reload()
 			image := r.signed("v1")
-			r.get(manifests("prod/app", "v1")).served(t, image.Manifest)
-
-			r.restart() // the state still has the manifest
-			r.reg.Forget()
-			r.get(manifests("prod/app", "v1")).served(t, image.Manifest)
+			index := r.reg.PushIndex("prod/app", "all", image.Digest)
+			r.reg.Sign("prod/app", index, r.key)
 			byTag := func(method string) int {
 				return r.reg.Count(func(q hostile.Request) bool {
 					return q.Method == method && q.Reference == "v1" && q.Kind == hostile.Manifests
 				})
 			}
+
+			r.get(manifests("prod/app", "v1")).served(t, image.Manifest)
+			if heads, gets := byTag(http.MethodHead), byTag(http.MethodGet); heads != 0 || gets != 1 {
+				t.Errorf("of a repository that is not known: %d HEAD, %d GET", heads, gets)
+			}
+
+			r.get(manifests("prod/app", "all"))
+			r.restart() // the state still has the manifests
+			r.reg.Forget()
+			r.get(manifests("prod/app", "v1")).served(t, image.Manifest)
 			heads, gets := byTag(http.MethodHead), byTag(http.MethodGet)
 			if counted && (heads != 1 || gets != 0) || !counted && (heads != 0 || gets != 1) {
 				t.Errorf("%d HEAD, %d GET", heads, gets)

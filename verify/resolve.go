@@ -96,18 +96,24 @@ func (q *question) overQuota(ctx context.Context, key string, was cachedTag) (*c
 }
 
 // firstOfTag gets the manifest of a tag that memory does not have. Where the
-// registry counts fetches and not HEADs (Docker Hub), what the tag stands for is
-// asked first: the state may have the manifest. Elsewhere it would cost every new
-// image a round trip.
+// registry counts fetches and not HEADs (Docker Hub), and the state knows images of
+// the repository, what the tag stands for is asked first: it may be one of them.
+// Otherwise that would cost every new image a round trip.
 func (q *question) firstOfTag(ctx context.Context, key, tag string) (*cachedManifest, error) {
 	registry, err := q.upstream(key)
 	if err != nil {
 		return nil, err
 	}
-	if counts, ok := registry.(interface{ CountsManifests() bool }); ok && counts.CountsManifests() {
-		return q.refreshTag(ctx, key, tag)
+	counts, ok := registry.(interface{ CountsManifests() bool })
+	if !ok || !counts.CountsManifests() {
+		return q.fetchTag(ctx, key, tag)
 	}
-	return q.fetchTag(ctx, key, tag)
+
+	known, err := q.config.Store.Indexes(ctx, q.repo)
+	if err != nil || len(known) == 0 { // a state that fails is found out where it is needed
+		return q.fetchTag(ctx, key, tag)
+	}
+	return q.refreshTag(ctx, key, tag)
 }
 
 // fetchTag gets the manifest that tag stands for, at the client's expense.
