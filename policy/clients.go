@@ -15,15 +15,42 @@ type Clients struct {
 	network netip.Prefix
 }
 
+// ParseNetwork reads a network (10.1.0.0/16) or a single address.
+func ParseNetwork(text string) (netip.Prefix, error) {
+	network, err := netip.ParsePrefix(text)
+	if err != nil {
+		addr, err := netip.ParseAddr(text)
+		if err != nil || addr.Zone() != "" {
+			return netip.Prefix{}, fmt.Errorf("%.100q is no network: write it as 10.1.0.0/16", text)
+		}
+		network = netip.PrefixFrom(addr, addr.BitLen())
+	}
+
+	switch masked := network.Masked(); {
+	case network.Addr().Is4In6():
+		return netip.Prefix{}, fmt.Errorf("%s is an IPv4 address in IPv6: write it as IPv4", network)
+	case masked != network:
+		return netip.Prefix{}, fmt.Errorf("%s names a machine in a network: write %s", network, masked)
+	}
+	return network, nil
+}
+
+// isNetwork reports whether text was meant as a network.
+func isNetwork(text string) bool {
+	_, err := netip.ParsePrefix(text)
+	if err != nil {
+		_, err = netip.ParseAddr(text)
+	}
+	return err == nil
+}
+
 // ParseClients reads a pattern: a network (10.1.0.0/16), an address, or a glob
 // that begins with its kind, as in user:ci-*. In a glob, * matches any run of
 // characters without "/", and ** any run.
 func ParseClients(text string) (Clients, error) {
-	if network, err := netip.ParsePrefix(text); err == nil {
-		return networkClients(network)
-	}
-	if addr, err := netip.ParseAddr(text); err == nil {
-		return networkClients(netip.PrefixFrom(addr, addr.BitLen()))
+	if isNetwork(text) {
+		network, err := ParseNetwork(text)
+		return Clients{network: network}, err
 	}
 
 	text, err := clientGlob(text)
@@ -36,18 +63,6 @@ func ParseClients(text string) (Clients, error) {
 		literal: literal,
 		tokens:  compileGlob(text),
 	}}, nil
-}
-
-func networkClients(network netip.Prefix) (Clients, error) {
-	switch masked := network.Masked(); {
-	case network.Addr().Zone() != "":
-		return Clients{}, fmt.Errorf("%s has a zone: write the address without it", network)
-	case network.Addr().Is4In6():
-		return Clients{}, fmt.Errorf("%s is an IPv4 address in IPv6: write it as IPv4", network)
-	case masked != network:
-		return Clients{}, fmt.Errorf("%s names a machine in a network: write %s", network, masked)
-	}
-	return Clients{network: network}, nil
 }
 
 var errStars = errors.New("*** is no wildcard: write * or **")

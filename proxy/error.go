@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/pullgate/pullgate/proxy/clients"
 	"github.com/pullgate/pullgate/verify"
 	"github.com/pullgate/pullgate/verify/oci"
 )
@@ -21,6 +22,7 @@ type httpError struct {
 	message    string
 	detail     any
 	retryAfter string // seconds or a date, as the header spells it; empty: no header
+	challenge  string // of a 401, as the header spells it; empty: no header
 }
 
 func (e *httpError) Error() string { return fmt.Sprintf("%d %s: %s", e.status, e.code, e.message) }
@@ -44,6 +46,9 @@ func (e *httpError) write(w http.ResponseWriter, method string) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	if e.retryAfter != "" {
 		h.Set("Retry-After", e.retryAfter)
+	}
+	if e.challenge != "" {
+		h.Set("WWW-Authenticate", e.challenge)
 	}
 	w.WriteHeader(e.status)
 	writeBody(w, method, body)
@@ -151,6 +156,9 @@ func asHTTPError(err error) *httpError {
 		closed  *verify.ClosedError
 		failure *oci.UpstreamError
 	)
+	if e := unidentified(err); e != nil {
+		return e
+	}
 	switch {
 	case errors.As(err, &known):
 		return known
@@ -185,6 +193,46 @@ func asHTTPError(err error) *httpError {
 		return fromUpstream(failure)
 	}
 	return couldNotTell()
+}
+
+// isUnidentified reports a client that has shown no name, or none that counts.
+func isUnidentified(err error) bool {
+	var refused *clients.RefusedError
+	var busy *clients.BusyError
+	return errors.As(err, &refused) || errors.As(err, &busy)
+}
+
+// unidentified translates what package clients says of a client that is not
+// known; nil for every other error.
+func unidentified(err error) *httpError {
+	var (
+		refused   *clients.RefusedError
+		busy      *clients.BusyError
+		forwarded *clients.ForwardedError
+	)
+	switch {
+	case errors.As(err, &refused):
+		return &httpError{
+			status:    http.StatusUnauthorized,
+			code:      "UNAUTHORIZED",
+			message:   refused.Text,
+			challenge: refused.Challenge,
+		}
+	case errors.As(err, &busy):
+		return &httpError{
+			status:     http.StatusTooManyRequests,
+			code:       "TOOMANYREQUESTS",
+			message:    busy.Error(),
+			retryAfter: strconv.Itoa(busy.Seconds()),
+		}
+	case errors.As(err, &forwarded):
+		return &httpError{
+			status:  http.StatusBadRequest,
+			code:    "UNSUPPORTED",
+			message: forwarded.Error(),
+		}
+	}
+	return nil
 }
 
 // errorText is the reason inside a manifest or digest error. The gate writes

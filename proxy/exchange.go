@@ -64,6 +64,10 @@ func (x *exchange) refuse(err error, canaries *canaries) {
 	switch e.status {
 	case http.StatusForbidden, http.StatusBadGateway, http.StatusServiceUnavailable:
 		x.sign(&e, err)
+	case http.StatusUnauthorized:
+		if x.snapshot.Help != "" { // for those who have no name to show; it is no decision, and has no id
+			e.message += " " + x.snapshot.Help
+		}
 	default:
 		if x.obs.judged {
 			x.setDecision()

@@ -1,9 +1,12 @@
 package proxy
 
 import (
+	"errors"
 	"log/slog"
 	"net/http"
 	"time"
+
+	"github.com/pullgate/pullgate/proxy/clients"
 )
 
 const (
@@ -29,6 +32,9 @@ func (o *observer) write(x *exchange, outcome string, took time.Duration, err er
 		slog.String("client", x.request.client.Addr),
 		slog.String("agent", x.obs.agent[:min(len(x.obs.agent), maxLoggedAgent)]),
 	)
+	if name := x.request.client.Name; name != "" {
+		attrs = append(attrs, slog.String("client_name", name))
+	}
 	if x.obs.path != "" {
 		attrs = append(attrs, slog.String("path", x.obs.path[:min(len(x.obs.path), maxLoggedPath)]))
 	}
@@ -63,6 +69,10 @@ func levelOf(err error) slog.Level {
 		return slog.LevelInfo
 	}
 
+	var refused *clients.RefusedError
+	if errors.As(err, &refused) && !refused.Shown {
+		return slog.LevelInfo // most clients show a name only when they are asked for it
+	}
 	switch asHTTPError(err).status {
 	case http.StatusNotFound, http.StatusBadRequest, http.StatusGone, http.StatusRequestedRangeNotSatisfiable,
 		http.StatusUnavailableForLegalReasons:

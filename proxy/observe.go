@@ -27,6 +27,10 @@ const (
 	// outcomeUnknown is a refused part of nothing known, which says nothing
 	// against an image: a client that pushes asks for its own layers first.
 	outcomeUnknown = "unknown"
+
+	// outcomeUnidentified is a client that has shown no name, or none that counts.
+	// Most clients show one only when they are asked for it.
+	outcomeUnidentified = "unidentified"
 )
 
 // observer writes the one log line, the span, the metrics and the record of
@@ -114,7 +118,7 @@ func newObserver(c Config) (*observer, error) {
 
 // newLabels makes the label set of every kind and outcome.
 func newLabels() map[label]options {
-	outcomes := []string{outcomeError, outcomeListed, outcomeUnknown}
+	outcomes := []string{outcomeError, outcomeListed, outcomeUnknown, outcomeUnidentified}
 	for _, v := range []verify.Outcome{verify.Denied, verify.Allowed, verify.Warned, verify.WarnedUnverified} {
 		outcomes = append(outcomes, v.String())
 	}
@@ -180,6 +184,9 @@ func (o *observer) end(x *exchange, err error) {
 			attribute.String("pullgate.image", x.request.repo.String()),
 			attribute.String("pullgate.policy", x.obs.result.Policy),
 		)
+		if name := x.request.client.Name; name != "" {
+			x.obs.span.SetAttributes(attribute.String("pullgate.client", name))
+		}
 		if err != nil && !x.obs.judged {
 			x.obs.span.RecordError(err)
 		}
@@ -197,6 +204,8 @@ func (x *exchange) outcome(err error) string {
 		return outcomeUnknown
 	case x.obs.judged:
 		return x.obs.result.Outcome.String()
+	case err != nil && isUnidentified(err):
+		return outcomeUnidentified
 	case err != nil:
 		return outcomeError
 	}
