@@ -204,7 +204,7 @@ func parseToken(token string) (p parsedToken, err error) {
 // nor one of the names in another case, which Go's decoder would take for it.
 func readPart(part string, names ...string) ([]byte, error) {
 	text, err := base64.RawURLEncoding.Strict().DecodeString(part)
-	if err != nil {
+	if err != nil || strings.ContainsAny(part, "\r\n") { // which the decoder skips
 		return nil, errToken
 	}
 	if err := oci.CheckUnique(text, tokenDepth, tokenNumber); err != nil {
