@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/pullgate/pullgate/proxy/clients"
 	"github.com/pullgate/pullgate/verify"
 	"github.com/pullgate/pullgate/verify/oci"
 )
@@ -152,16 +151,16 @@ func couldNotTell() *httpError {
 func asHTTPError(err error) *httpError {
 	var (
 		known   *httpError
+		unknown *strangerError
 		quota   *verify.QuotaError
 		closed  *verify.ClosedError
 		failure *oci.UpstreamError
 	)
-	if e := unidentified(err); e != nil {
-		return e
-	}
 	switch {
 	case errors.As(err, &known):
 		return known
+	case errors.As(err, &unknown):
+		return unknown.answer()
 	case errors.Is(err, oci.ErrManifest):
 		return &httpError{
 			status:  http.StatusBadRequest,
@@ -193,46 +192,6 @@ func asHTTPError(err error) *httpError {
 		return fromUpstream(failure)
 	}
 	return couldNotTell()
-}
-
-// isUnidentified reports a client that has shown no name, or none that counts.
-func isUnidentified(err error) bool {
-	var refused *clients.RefusedError
-	var busy *clients.BusyError
-	return errors.As(err, &refused) || errors.As(err, &busy)
-}
-
-// unidentified translates what package clients says of a client that is not
-// known; nil for every other error.
-func unidentified(err error) *httpError {
-	var (
-		refused   *clients.RefusedError
-		busy      *clients.BusyError
-		forwarded *clients.ForwardedError
-	)
-	switch {
-	case errors.As(err, &refused):
-		return &httpError{
-			status:    http.StatusUnauthorized,
-			code:      "UNAUTHORIZED",
-			message:   refused.Text,
-			challenge: refused.Challenge,
-		}
-	case errors.As(err, &busy):
-		return &httpError{
-			status:     http.StatusTooManyRequests,
-			code:       "TOOMANYREQUESTS",
-			message:    busy.Error(),
-			retryAfter: strconv.Itoa(busy.Seconds()),
-		}
-	case errors.As(err, &forwarded):
-		return &httpError{
-			status:  http.StatusBadRequest,
-			code:    "UNSUPPORTED",
-			message: forwarded.Error(),
-		}
-	}
-	return nil
 }
 
 // errorText is the reason inside a manifest or digest error. The gate writes

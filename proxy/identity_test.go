@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -102,7 +103,9 @@ func TestUnidentified(t *testing.T) {
 		}
 	}
 
-	var body struct{ Errors []struct{ Code, Message string } }
+	var body struct {
+		Errors []struct{ Code, Message string }
+	}
 	if err := json.Unmarshal([]byte(answers[0]), &body); err != nil || len(body.Errors) != 1 ||
 		body.Errors[0].Code != "UNAUTHORIZED" || !strings.HasSuffix(body.Errors[0].Message, " Ask platform@acme.example.") {
 		t.Errorf("%v, %s", err, answers[0])
@@ -116,6 +119,38 @@ func TestUnidentified(t *testing.T) {
 	if text := r.log.String(); !strings.Contains(text, "outcome=unidentified") || strings.Contains(text, passwordHere) ||
 		strings.Contains(text, "guess-77") {
 		t.Errorf("log: %.500s", text)
+	}
+}
+
+// Where a certificate is the only way, a challenge would have clients ask for a
+// password in vain.
+func TestCertificateAlone(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(o *options) { o.help = "Ask us." })
+	r.signed("v1")
+	known := clients.NewCertificates(x509.NewCertPool())
+	handler := authenticated(r, clients.New(clients.Config{Certificates: known}).Authenticate)
+	for path, status := range map[string]int{
+		"/v2/":                               http.StatusUnauthorized,
+		manifests("prod/app", "v1"):          http.StatusForbidden,
+		manifests("prod/app", "none"):        http.StatusForbidden,
+		"/v2/reg.example/prod/app/tags/list": http.StatusForbidden,
+		"/v2/unknown.example/a/manifests/v1": http.StatusForbidden,
+		"/":                                  http.StatusForbidden,
+	} {
+		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPut} {
+			w := askAs(handler, method, path, "ci", passwordHere)
+			if w.Code != status || w.Header().Get("WWW-Authenticate") != "" || w.Header().Get("Pullgate-Decision") != "" {
+				t.Errorf("%s %s: status %d, %v", method, path, w.Code, w.Header())
+			}
+			if text := w.Body.String(); method != http.MethodHead && !strings.Contains(text, "client certificate") ||
+				strings.Contains(text, "decision") || !strings.HasSuffix(text, `. Ask us."}]}`) && method != http.MethodHead {
+				t.Errorf("%s %s: %s", method, path, text)
+			}
+		}
+	}
+	if asked := r.reg.Requests(); len(asked) > 0 {
+		t.Errorf("the registry was asked %v", asked)
 	}
 }
 

@@ -1,12 +1,9 @@
 package proxy
 
 import (
-	"errors"
 	"log/slog"
 	"net/http"
 	"time"
-
-	"github.com/pullgate/pullgate/proxy/clients"
 )
 
 const (
@@ -69,9 +66,8 @@ func levelOf(err error) slog.Level {
 		return slog.LevelInfo
 	}
 
-	var refused *clients.RefusedError
-	if errors.As(err, &refused) && !refused.Shown {
-		return slog.LevelInfo // most clients show a name only when they are asked for it
+	if showedNothing(err) {
+		return slog.LevelInfo
 	}
 	switch asHTTPError(err).status {
 	case http.StatusNotFound, http.StatusBadRequest, http.StatusGone, http.StatusRequestedRangeNotSatisfiable,

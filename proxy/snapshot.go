@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"fmt"
 	"net/http"
 	"time"
 
@@ -52,7 +51,7 @@ func (s *Snapshot) identify(r *http.Request) (policy.Client, error) {
 
 	client, err := s.Authenticate(r)
 	if err != nil {
-		return client, fmt.Errorf("identify the client: %w", err)
+		return client, &strangerError{err: err, ping: r.URL.Path == "/v2/"}
 	}
 	return client, nil
 }

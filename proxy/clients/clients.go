@@ -90,24 +90,31 @@ func (a *Authenticator) Authenticate(r *http.Request) (policy.Client, error) {
 // and tokens count over TLS, from this machine, and from a trusted proxy, which
 // has ended TLS itself.
 func (a *Authenticator) name(r *http.Request, client policy.Client, proxied bool) (string, error) {
-	header := r.Header["Authorization"]
-	switch {
-	case a.challenge != "" && len(header) > 0:
+	if a.challenge != "" && len(r.Header["Authorization"]) > 0 {
 		if r.TLS == nil && !proxied && !isLoopback(client.Addr) {
 			return "", a.refused("passwords and tokens are not taken over plain http: "+
 				"ask by https, or through the proxy in front of this gate", nil)
 		}
 		return a.authorized(r, client)
-	case a.config.Certificates != nil && r.TLS != nil && len(r.TLS.PeerCertificates) > 0:
-		name, err := a.config.Certificates.name(r.Context(), r.TLS.PeerCertificates, a.config.Now())
-		return name, a.explained(err)
 	}
-	return "", &RefusedError{Text: a.ask, Challenge: a.challenge}
+	return a.certified(r)
+}
+
+// certified is the name that the connection's certificate proves.
+func (a *Authenticator) certified(r *http.Request) (string, error) {
+	if a.config.Certificates == nil || r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return "", &RefusedError{Text: a.ask, Challenge: a.challenge}
+	}
+	name, err := a.config.Certificates.name(r.Context(), r.TLS.PeerCertificates, a.config.Now())
+	return name, a.explained(err)
 }
 
 // authorized is the name that the Authorization header proves.
 func (a *Authenticator) authorized(r *http.Request, client policy.Client) (string, error) {
 	user, password, ok := r.BasicAuth()
+	if ok && user == "" && password == "" { // skopeo and podman show that when they have been told nothing to show
+		return a.certified(r)
+	}
 	if !ok || len(r.Header["Authorization"]) > 1 {
 		return "", a.refused("the Authorization header is not one of user and password (Basic)", nil)
 	}
