@@ -2,7 +2,6 @@ package proxy_test
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -128,7 +127,7 @@ func TestCertificateAlone(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(o *options) { o.help = "Ask us." })
 	r.signed("v1")
-	known := clients.NewCertificates(x509.NewCertPool())
+	known := clients.NewCertificates(nil)
 	handler := authenticated(r, clients.New(clients.Config{Certificates: known}).Authenticate)
 	for path, status := range map[string]int{
 		"/v2/":                               http.StatusUnauthorized,

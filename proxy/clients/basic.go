@@ -57,6 +57,9 @@ func NewPasswords(users Users) *Passwords {
 	}
 }
 
+// Weak are the users whose hashes cost less than a guess should.
+func (p *Passwords) Weak() []string { return p.users.Weak() }
+
 // name is the client's name when the password is the user's. What memory knows is
 // answered at once, whatever else comes from the same address. Errors: *wrong,
 // *BusyError; others are "could not tell".

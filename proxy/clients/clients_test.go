@@ -111,9 +111,7 @@ func (a *authority) client(t testing.TB, change func(*x509.Certificate)) *x509.C
 }
 
 func (a *authority) certificates() *Certificates {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.certificate)
-	return NewCertificates(pool)
+	return NewCertificates([]*x509.Certificate{a.certificate})
 }
 
 // asked is a request over TLS, changed as asked.

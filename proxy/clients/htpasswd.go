@@ -3,6 +3,7 @@ package clients
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/crypto/bcrypt"
@@ -104,5 +105,6 @@ func (u Users) Weak() []string {
 			weak = append(weak, user)
 		}
 	}
+	slices.Sort(weak)
 	return weak
 }

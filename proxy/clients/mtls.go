@@ -26,9 +26,10 @@ const (
 // connection nor a resumed session outlives it, or the authority that a reload
 // takes away. Safe for concurrent use.
 type Certificates struct {
-	roots  *x509.CertPool
-	known  *memory[certificate]
-	checks chan struct{}
+	issuing []*x509.Certificate
+	roots   *x509.CertPool
+	known   *memory[certificate]
+	checks  chan struct{}
 }
 
 // certificate is what was found out about one: a name, or why it does not count.
@@ -38,16 +39,20 @@ type certificate struct {
 }
 
 // NewCertificates makes Certificates of authorities.
-func NewCertificates(roots *x509.CertPool) *Certificates {
+func NewCertificates(authorities []*x509.Certificate) *Certificates {
 	return &Certificates{
-		roots:  roots,
-		known:  newMemory[certificate](maxCertificates),
-		checks: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		issuing: authorities,
+		roots:   Pool(authorities),
+		known:   newMemory[certificate](maxCertificates),
+		checks:  make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 	}
 }
 
 // Roots are the authorities, for the handshake to name.
 func (c *Certificates) Roots() *x509.CertPool { return c.roots }
+
+// Authorities are those of the clients. The slice must not be changed.
+func (c *Certificates) Authorities() []*x509.Certificate { return c.issuing }
 
 // name is the client's name by the certificate at the head of chain, whose key
 // the handshake has proven. Errors: *wrong; others are "could not tell".

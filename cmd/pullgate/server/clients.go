@@ -113,11 +113,11 @@ func (l *Loaded) authorities(old part[*clients.Certificates]) []policy.Problem {
 	if err != nil {
 		return []policy.Problem{l.Config.Problem("tls.clientCAFile", "tls.clientCAFile: %v", err)}
 	}
-	roots, err := clients.ParseAuthorities(text)
+	issuing, err := clients.ParseAuthorities(text)
 	if err != nil {
 		return []policy.Problem{l.Config.Problem("tls.clientCAFile", "tls.clientCAFile %s: %v", file, err)}
 	}
-	l.identities.certificates = part[*clients.Certificates]{of, clients.NewCertificates(roots)}
+	l.identities.certificates = part[*clients.Certificates]{of, clients.NewCertificates(issuing)}
 	return nil
 }
 
@@ -153,6 +153,20 @@ func (l *Loaded) issuer(old part[*clients.Keys]) []policy.Problem {
 	return nil
 }
 
+// Weak are the users whose passwords can be guessed fast from the file.
+func (l *Loaded) Weak() []policy.Problem {
+	known := l.identities.passwords.made
+	if known == nil {
+		return nil
+	}
+	var list []policy.Problem
+	for _, user := range known.Weak() {
+		list = append(list, l.Config.Problem("clients.htpasswdFile",
+			"clients.htpasswdFile: the hash of user %q costs too little: write it with htpasswd -B -C 10", user))
+	}
+	return list
+}
+
 // issuerClient asks the issuer. ca is a file of its authorities, empty for those of
 // the system.
 func issuerClient(ca string) (*http.Client, error) {
@@ -162,9 +176,11 @@ func issuerClient(ca string) (*http.Client, error) {
 		if err != nil {
 			return nil, err
 		}
-		if own.RootCAs, err = clients.ParseAuthorities(text); err != nil {
+		issuing, err := clients.ParseAuthorities(text)
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", ca, err)
 		}
+		own.RootCAs = clients.Pool(issuing)
 	}
 	return &http.Client{Transport: &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,

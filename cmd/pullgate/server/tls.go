@@ -2,7 +2,14 @@ package server
 
 import (
 	"crypto/tls"
+	"crypto/x509"
+	"time"
+
+	"github.com/pullgate/pullgate/policy"
 )
+
+// soonOver is when the end of a certificate is worth a word.
+const soonOver = 30 * 24 * time.Hour
 
 // tlsConfig is what the port for pulls speaks. Certificate and authorities are
 // those of the configuration in force when a handshake begins.
@@ -25,4 +32,39 @@ func (r *reloader) tlsConfig() *tls.Config {
 		return asks, nil
 	}
 	return listens
+}
+
+// certificateEnd is when the certificate in force ends, in Unix seconds; 0 without
+// TLS.
+func (r *reloader) certificateEnd() int64 {
+	if c := r.cert.Load(); c != nil && c.Leaf != nil {
+		return c.Leaf.NotAfter.Unix()
+	}
+	return 0
+}
+
+// Ending are the certificates that have ended or will soon: the listener's, and
+// those of the authorities of clients.
+func (l *Loaded) Ending(now time.Time) []policy.Problem {
+	var list []policy.Problem
+	add := func(path string, c *x509.Certificate) {
+		says := "will end"
+		if now.After(c.NotAfter) {
+			says = "has ended"
+		}
+		if now.Add(soonOver).After(c.NotAfter) {
+			list = append(list, l.Config.Problem(path, "%s: the certificate %q %s on %s",
+				path, c.Subject, says, c.NotAfter.UTC().Format(time.DateOnly)))
+		}
+	}
+
+	if own, err := l.certificate(); err == nil && own != nil && own.Leaf != nil {
+		add("tls.certFile", own.Leaf)
+	}
+	if issued := l.identities.certificates.made; issued != nil {
+		for _, c := range issued.Authorities() {
+			add("tls.clientCAFile", c)
+		}
+	}
+	return list
 }
