@@ -136,6 +136,23 @@ func (p *Policy) matchesClient(client Client) bool {
 		slices.ContainsFunc(p.Clients, func(c Clients) bool { return c.Match(client) })
 }
 
+// KindOf is the same for all clients that no policy tells apart. It is empty where
+// every policy is for everybody.
+func (s *Set) KindOf(client Client) string {
+	var kind []byte
+	for _, p := range s.Policies() {
+		if len(p.Clients) == 0 {
+			continue
+		}
+		mark := byte('-')
+		if p.matchesClient(client) {
+			mark = '+'
+		}
+		kind = append(kind, mark)
+	}
+	return string(kind)
+}
+
 // clients reads a policy's list of patterns.
 func (v value) clients() []Clients {
 	var list []Clients
