@@ -197,9 +197,12 @@ func TestReachableClients(t *testing.T) {
 	for name, row := range map[string]struct {
 		yaml, by string // the policies before the last that leave it nothing
 	}{
-		"some, then everybody":   {`[{name: a, clients: ["user:*"], ` + image + `}, {name: b, ` + image + `}]`, ""},
-		"all networks, then all": {`[{name: a, clients: ["0.0.0.0/0", "::/0"], ` + image + `}, {name: b, ` + image + `}]`, ""},
-		"everybody, then some":   {`[{name: a, ` + image + `}, {name: b, clients: ["user:*"], ` + image + `}]`, `"a"`},
+		"some, then everybody": {`[{name: a, clients: ["user:*"], ` + image + `}, {name: b, ` + image + `}]`, ""},
+		"all networks, then all": {
+			`[{name: a, clients: ["0.0.0.0/0", "::/0"], ` + image + `}, {name: b, ` + image + `}]`,
+			"",
+		},
+		"everybody, then some": {`[{name: a, ` + image + `}, {name: b, clients: ["user:*"], ` + image + `}]`, `"a"`},
 		"wide, then narrow": {
 			`[{name: a, clients: ["user:*"], ` + image + `}, {name: b, clients: ["user:ci"], ` + image + `}]`, `"a"`,
 		},
@@ -207,7 +210,8 @@ func TestReachableClients(t *testing.T) {
 			`[{name: a, clients: ["user:ci"], ` + image + `}, {name: b, clients: ["user:*"], ` + image + `}]`, "",
 		},
 		"one of two": {
-			`[{name: a, clients: ["user:ci"], ` + image + `}, {name: b, clients: ["user:ci", "cn:x"], ` + image + `}]`, "",
+			`[{name: a, clients: ["user:ci"], ` + image + `},
+			  {name: b, clients: ["user:ci", "cn:x"], ` + image + `}]`, "",
 		},
 		"two together": {
 			`[{name: a, clients: ["user:ci"], ` + image + `}, {name: b, clients: ["cn:*"], ` + image + `},

@@ -234,7 +234,10 @@ func TestHashCoversEveryField(t *testing.T) {
 				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf([]Glob{glob(t, "a.b/d")})) })
 			case []Clients:
 				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf([]Clients{clients(t, "user:b")})) })
-				change(name+" network", func(p *Policy) { field(p).Set(reflect.ValueOf([]Clients{clients(t, "10.0.0.0/8")})) })
+				change(
+					name+" network",
+					func(p *Policy) { field(p).Set(reflect.ValueOf([]Clients{clients(t, "10.0.0.0/8")})) },
+				)
 				change(name+" none", func(p *Policy) { field(p).SetZero() })
 			case []string:
 				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf([]string{"e"})) })

@@ -106,7 +106,8 @@ func TestUnidentified(t *testing.T) {
 		Errors []struct{ Code, Message string }
 	}
 	if err := json.Unmarshal([]byte(answers[0]), &body); err != nil || len(body.Errors) != 1 ||
-		body.Errors[0].Code != "UNAUTHORIZED" || !strings.HasSuffix(body.Errors[0].Message, " Ask platform@acme.example.") {
+		body.Errors[0].Code != "UNAUTHORIZED" ||
+		!strings.HasSuffix(body.Errors[0].Message, " Ask platform@acme.example.") {
 		t.Errorf("%v, %s", err, answers[0])
 	}
 	if asked := r.reg.Requests(); len(asked) > 0 {
@@ -115,7 +116,8 @@ func TestUnidentified(t *testing.T) {
 	if list := r.record.drain(); len(list) > 0 {
 		t.Errorf("recorded %+v", list)
 	}
-	if text := r.log.String(); !strings.Contains(text, "outcome=unidentified") || strings.Contains(text, passwordHere) ||
+	if text := r.log.String(); !strings.Contains(text, "outcome=unidentified") ||
+		strings.Contains(text, passwordHere) ||
 		strings.Contains(text, "guess-77") {
 		t.Errorf("log: %.500s", text)
 	}
@@ -139,11 +141,15 @@ func TestCertificateAlone(t *testing.T) {
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPut} {
 			w := askAs(handler, method, path, "ci", passwordHere)
-			if w.Code != status || w.Header().Get("WWW-Authenticate") != "" || w.Header().Get("Pullgate-Decision") != "" {
+			if w.Code != status || w.Header().Get("WWW-Authenticate") != "" ||
+				w.Header().Get("Pullgate-Decision") != "" {
 				t.Errorf("%s %s: status %d, %v", method, path, w.Code, w.Header())
 			}
 			if text := w.Body.String(); method != http.MethodHead && !strings.Contains(text, "client certificate") ||
-				strings.Contains(text, "decision") || !strings.HasSuffix(text, `. Ask us."}]}`) && method != http.MethodHead {
+				strings.Contains(
+					text,
+					"decision",
+				) || !strings.HasSuffix(text, `. Ask us."}]}`) && method != http.MethodHead {
 				t.Errorf("%s %s: %s", method, path, text)
 			}
 		}
@@ -239,11 +245,23 @@ func TestClientsApart(t *testing.T) {
 	t.Run("verdicts of one policy are shared", func(t *testing.T) {
 		signed := r.reg.PushImage("app", "v2")
 		r.reg.Sign("app", signed.Digest, r.key)
-		if w := askAs(handler, http.MethodGet, manifests("app", signed.Digest), "b", passwordHere); w.Code != http.StatusOK {
+		if w := askAs(
+			handler,
+			http.MethodGet,
+			manifests("app", signed.Digest),
+			"b",
+			passwordHere,
+		); w.Code != http.StatusOK {
 			t.Fatalf("status %d: %s", w.Code, w.Body)
 		}
 		r.reg.Forget()
-		if w := askAs(handler, http.MethodGet, manifests("app", signed.Digest), "c", passwordHere); w.Code != http.StatusOK {
+		if w := askAs(
+			handler,
+			http.MethodGet,
+			manifests("app", signed.Digest),
+			"c",
+			passwordHere,
+		); w.Code != http.StatusOK {
 			t.Errorf("status %d: %s", w.Code, w.Body)
 		}
 		if asked := r.reg.Requests(); len(asked) > 0 {

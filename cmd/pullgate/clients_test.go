@@ -79,7 +79,14 @@ func TestClientsInCommands(t *testing.T) {
 			t.Errorf("test says %q", out)
 		}
 		bad := file(`  - {image: "demo.example/unsigned:latest", client: ci, outcome: allowed}` + "\n")
-		if out := command(exit.CouldNotTell, "test", bad); !strings.Contains(out, `cases.yaml:2: client: "ci" is no client`) {
+		if out := command(
+			exit.CouldNotTell,
+			"test",
+			bad,
+		); !strings.Contains(
+			out,
+			`cases.yaml:2: client: "ci" is no client`,
+		) {
 			t.Errorf("test says %q", out)
 		}
 	})
@@ -110,7 +117,8 @@ func TestCheckClients(t *testing.T) {
 	t.Parallel()
 	_, config := perClient(t)
 	code, out := commandExit(t, "check", "--strict", "--config", config)
-	if code != exit.Denied || !strings.Contains(out, `:2: clients.htpasswdFile: the hash of user "ci" costs too little`) {
+	if code != exit.Denied ||
+		!strings.Contains(out, `:2: clients.htpasswdFile: the hash of user "ci" costs too little`) {
 		t.Errorf("exit %d: %s", code, out)
 	}
 	if code, out := commandExit(t, "check", "--config", config); code != 0 || strings.Contains(out, "costs") {
@@ -129,7 +137,13 @@ policies: [{name: x, images: ["demo.example/**"], static: deny}]
 `)
 		code, out := commandExit(t, "check", "--config", file)
 		for _, at := range []string{"tls.certFile", "tls.clientCAFile"} {
-			says := fmt.Sprintf("%s:3: %s: the certificate %q %s", filepath.Join(dir, "pullgate.yaml"), at, "CN=gate", want)
+			says := fmt.Sprintf(
+				"%s:3: %s: the certificate %q %s",
+				filepath.Join(dir, "pullgate.yaml"),
+				at,
+				"CN=gate",
+				want,
+			)
 			if code != 0 || strings.Contains(out, says) != (want != "") {
 				t.Errorf("%d days: exit %d: %s", days, code, out)
 			}

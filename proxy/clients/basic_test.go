@@ -29,9 +29,13 @@ func TestParseHtpasswd(t *testing.T) {
 		want map[int]string // line → part of what is wrong
 		n    int            // users
 	}{
-		"users":         {"# by hand\n\nci:" + good + "\r\nnode:" + strings.Replace(good, "$2a$", "$2y$", 1), nil, 2},
-		"MD5":           {"ci:$apr1$n1a2b3c4$Nk7yXrXW4vJqT1Ww0sJ6C/\n", map[int]string{1: "not bcrypt's"}, 0},
-		"SHA-1":         {"ok:" + good + "\nci:{SHA}2jmj7l5rSw0yVb/vlWAYkK/YBwk=\n", map[int]string{2: "not bcrypt's"}, 1},
+		"users": {"# by hand\n\nci:" + good + "\r\nnode:" + strings.Replace(good, "$2a$", "$2y$", 1), nil, 2},
+		"MD5":   {"ci:$apr1$n1a2b3c4$Nk7yXrXW4vJqT1Ww0sJ6C/\n", map[int]string{1: "not bcrypt's"}, 0},
+		"SHA-1": {
+			"ok:" + good + "\nci:{SHA}2jmj7l5rSw0yVb/vlWAYkK/YBwk=\n",
+			map[int]string{2: "not bcrypt's"},
+			1,
+		},
 		"SHA-512 crypt": {"ci:$6$rounds=5000$abc$def\n", map[int]string{1: "not bcrypt's"}, 0},
 		"plain":         {"ci:hunter2\n", map[int]string{1: "not bcrypt's"}, 0},
 		"empty hash":    {"ci:\n", map[int]string{1: "not bcrypt's"}, 0},

@@ -234,7 +234,10 @@ func parseKeyRing(text []byte) (*keyRing, error) {
 		}
 	}
 	if len(ring.keys) == 0 {
-		return nil, fmt.Errorf("none of its %d keys is a public RSA, ECDSA or Ed25519 key for signatures", len(set.Keys))
+		return nil, fmt.Errorf(
+			"none of its %d keys is a public RSA, ECDSA or Ed25519 key for signatures",
+			len(set.Keys),
+		)
 	}
 	return ring, nil
 }

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	maxChain        = 4           // certificates that a client sends: each further one multiplies the ways to build a chain
+	maxChain        = 4           // certificates that a client sends: each further one multiplies the possible chains
 	maxCertificates = 10_000      // that are remembered
 	foreignFor      = time.Minute // a certificate that does not count is remembered
 )

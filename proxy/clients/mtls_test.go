@@ -46,17 +46,25 @@ func TestCertificates(t *testing.T) {
 	}{
 		"common name": {chain: []*x509.Certificate{leaf}, name: "cn:node-1.prod"},
 		"DNS name": {
-			chain: []*x509.Certificate{ca.client(t, func(c *x509.Certificate) { c.DNSNames = []string{"Node.Example", "b"} })},
-			name:  "dns:node.example",
+			chain: []*x509.Certificate{ca.client(t, func(c *x509.Certificate) {
+				c.DNSNames = []string{"Node.Example", "b"}
+			})},
+			name: "dns:node.example",
 		},
 		"URI": {
 			chain: []*x509.Certificate{ca.client(t, uris("spiffe://acme.example/node/1"))},
 			name:  "spiffe://acme.example/node/1",
 		},
-		"two URIs":         {chain: []*x509.Certificate{ca.client(t, uris("spiffe://a/b", "spiffe://c/d"))}, says: "it has 2 URIs"},
-		"URI as a user":    {chain: []*x509.Certificate{ca.client(t, uris("user:admin"))}, says: "names no client"},
-		"URI as a user//":  {chain: []*x509.Certificate{ca.client(t, uris("user://admin"))}, says: "names no client"},
-		"URI as a subject": {chain: []*x509.Certificate{ca.client(t, uris("sub:system:admin"))}, says: "names no client"},
+		"two URIs": {
+			chain: []*x509.Certificate{ca.client(t, uris("spiffe://a/b", "spiffe://c/d"))},
+			says:  "it has 2 URIs",
+		},
+		"URI as a user":   {chain: []*x509.Certificate{ca.client(t, uris("user:admin"))}, says: "names no client"},
+		"URI as a user//": {chain: []*x509.Certificate{ca.client(t, uris("user://admin"))}, says: "names no client"},
+		"URI as a subject": {
+			chain: []*x509.Certificate{ca.client(t, uris("sub:system:admin"))},
+			says:  "names no client",
+		},
 		"URI as a DNS name": {
 			chain: []*x509.Certificate{ca.client(t, uris("dns:node.example"))}, says: "names no client",
 		},
@@ -70,12 +78,16 @@ func TestCertificates(t *testing.T) {
 			says:  "names no client",
 		},
 		"ended": {
-			chain: []*x509.Certificate{ca.client(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })},
-			says:  "has ended",
+			chain: []*x509.Certificate{ca.client(t, func(c *x509.Certificate) {
+				c.NotAfter = time.Now().Add(-time.Minute)
+			})},
+			says: "has ended",
 		},
 		"not yet": {
-			chain: []*x509.Certificate{ca.client(t, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) })},
-			says:  "does not hold before",
+			chain: []*x509.Certificate{ca.client(t, func(c *x509.Certificate) {
+				c.NotBefore = time.Now().Add(time.Minute)
+			})},
+			says: "does not hold before",
 		},
 		"foreign":     {chain: []*x509.Certificate{other.client(t, nil)}, says: "not one that this gate's"},
 		"self-signed": {chain: []*x509.Certificate{other.certificate}, says: "not one that this gate's"},
@@ -88,8 +100,11 @@ func TestCertificates(t *testing.T) {
 			})},
 			says: "not one that this gate's",
 		},
-		"by a leaf":     {chain: []*x509.Certificate{node.client(t, nil), node.certificate}, says: "not one"},
-		"intermediate":  {chain: []*x509.Certificate{middle.client(t, nil), middle.certificate}, name: "cn:node-1.prod"},
+		"by a leaf": {chain: []*x509.Certificate{node.client(t, nil), node.certificate}, says: "not one"},
+		"intermediate": {
+			chain: []*x509.Certificate{middle.client(t, nil), middle.certificate},
+			name:  "cn:node-1.prod",
+		},
 		"without it":    {chain: []*x509.Certificate{middle.client(t, nil)}, says: "not one"},
 		"the authority": {chain: []*x509.Certificate{ca.certificate}, name: "cn:ca"},
 		"too many":      {chain: []*x509.Certificate{leaf, leaf, leaf, leaf, leaf}, says: "more than 3 others"},
@@ -135,8 +150,11 @@ func TestParseAuthorities(t *testing.T) {
 	}
 	key := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("x")}))
 	for name, row := range map[string]struct{ text, want string }{
-		"one":          {text(ca.certificate), ""},
-		"with words":   {"Our CA:\n" + text(ca.certificate) + "\nand the next:\n" + text(newAuthority(t, "b").certificate), ""},
+		"one": {text(ca.certificate), ""},
+		"with words": {
+			"Our CA:\n" + text(ca.certificate) + "\nand the next:\n" + text(newAuthority(t, "b").certificate),
+			"",
+		},
 		"empty":        {"", "no PEM certificates"},
 		"words":        {"hello", "no PEM certificates"},
 		"a leaf":       {text(ca.client(t, nil)), "no certificate authority's"},

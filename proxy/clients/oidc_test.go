@@ -179,40 +179,70 @@ func TestTokens(t *testing.T) {
 		"an unknown kid":           {i.sign(t, `{"alg":"RS256","kid":"k9"}`, good), "none of the issuer's"},
 		"a foreign key":            {foreign.sign(t, header, good), "signature"},
 		"a key in the header":      {foreign.sign(t, `{"alg":"RS256","jwk":`+string(embedded)+`}`, good), "signature"},
-		"a critical header":        {i.sign(t, `{"alg":"RS256","kid":"k1","crit":["b64"],"b64":false}`, good), "read in one way"},
-		"no signature":             {parts[0] + "." + parts[1] + ".", "signature"},
-		"another's signature":      {parts[0] + "." + encode([]byte(payload(with("sub", "admin")))) + "." + parts[2], "signature"},
+		"a critical header": {
+			i.sign(t, `{"alg":"RS256","kid":"k1","crit":["b64"],"b64":false}`, good),
+			"read in one way",
+		},
+		"no signature": {parts[0] + "." + parts[1] + ".", "signature"},
+		"another's signature": {
+			parts[0] + "." + encode([]byte(payload(with("sub", "admin")))) + "." + parts[2],
+			"signature",
+		},
 
 		"another audience": {i.sign(t, header, payload(with("aud", "vault"))), "another audience"},
-		"no audience":      {i.sign(t, header, payload(func(c map[string]any) { delete(c, "aud") })), "another audience"},
+		"no audience": {
+			i.sign(t, header, payload(func(c map[string]any) { delete(c, "aud") })),
+			"another audience",
+		},
 		"audience's start": {i.sign(t, header, payload(with("aud", "pullgate.evil"))), "another audience"},
 		"another issuer":   {i.sign(t, header, payload(with("iss", "https://evil.example"))), "another issuer"},
 		"issuer's slash":   {i.sign(t, header, payload(with("iss", i.url+"/"))), "another issuer"},
 		"no issuer":        {i.sign(t, header, payload(func(c map[string]any) { delete(c, "iss") })), "another issuer"},
 		"ended":            {i.sign(t, header, payload(with("exp", time.Now().Add(-time.Minute).Unix()))), "has ended"},
 		"without an end":   {i.sign(t, header, payload(func(c map[string]any) { delete(c, "exp") })), "signature"},
-		"not yet":          {i.sign(t, header, payload(with("nbf", time.Now().Add(time.Hour).Unix()))), "does not hold yet"},
+		"not yet": {
+			i.sign(t, header, payload(with("nbf", time.Now().Add(time.Hour).Unix()))),
+			"does not hold yet",
+		},
 		"no subject":       {i.sign(t, header, payload(func(c map[string]any) { delete(c, "sub") })), "subject"},
 		"empty subject":    {i.sign(t, header, payload(with("sub", ""))), "subject"},
 		"subject of lines": {i.sign(t, header, payload(with("sub", "a\nb"))), "subject"},
 		"subject, a list":  {i.sign(t, header, payload(with("sub", []string{"a"}))), "read in one way"},
 
-		"a claim twice":           {i.sign(t, header, strings.Replace(good, `{`, `{"sub":"admin",`, 1)), "read in one way"},
-		"a claim in two cases":    {i.sign(t, header, strings.Replace(good, `{`, `{"SUB":"admin",`, 1)), "read in one way"},
+		"a claim twice": {
+			i.sign(t, header, strings.Replace(good, `{`, `{"sub":"admin",`, 1)),
+			"read in one way",
+		},
+		"a claim in two cases": {
+			i.sign(t, header, strings.Replace(good, `{`, `{"SUB":"admin",`, 1)),
+			"read in one way",
+		},
 		"a claim in another case": {i.sign(t, header, strings.Replace(good, `"aud"`, `"Aud"`, 1)), "read in one way"},
-		"a claim folded":          {i.sign(t, header, strings.Replace(good, `{`, `{"ſub":"admin",`, 1)), "read in one way"},
-		"a header twice":          {i.sign(t, `{"alg":"none","alg":"RS256","kid":"k1"}`, good), "read in one way"},
-		"a header in two cases":   {i.sign(t, `{"Alg":"none","alg":"RS256","kid":"k1"}`, good), "read in one way"},
-		"trailing bytes":          {i.sign(t, header, good+"{}"), "read in one way"},
-		"no object":               {i.sign(t, header, `[]`), "read in one way"},
-		"padding":                 {parts[0] + "." + parts[1] + "=." + parts[2], "read in one way"},
-		"white space":             {parts[0] + "." + parts[1] + "\n." + parts[2], "read in one way"},
-		"four parts":              {whole + ".x", "read in one way"},
-		"two parts":               {parts[0] + "." + parts[1], "read in one way"},
-		"in JSON":                 {`{"payload":"` + parts[1] + `","protected":"` + parts[0] + `","signature":"` + parts[2] + `"}`, "read in one way"},
-		"empty":                   {"", "read in one way"},
-		"large":                   {i.sign(t, header, payload(with("x", strings.Repeat("x", maxToken)))), "larger than"},
-		"deep":                    {i.sign(t, header, strings.Replace(good, `{`, `{"x":`+strings.Repeat("[", 50)+strings.Repeat("]", 50)+`,`, 1)), "read in one way"},
+		"a claim folded": {
+			i.sign(t, header, strings.Replace(good, `{`, `{"ſub":"admin",`, 1)),
+			"read in one way",
+		},
+		"a header twice":        {i.sign(t, `{"alg":"none","alg":"RS256","kid":"k1"}`, good), "read in one way"},
+		"a header in two cases": {i.sign(t, `{"Alg":"none","alg":"RS256","kid":"k1"}`, good), "read in one way"},
+		"trailing bytes":        {i.sign(t, header, good+"{}"), "read in one way"},
+		"no object":             {i.sign(t, header, `[]`), "read in one way"},
+		"padding":               {parts[0] + "." + parts[1] + "=." + parts[2], "read in one way"},
+		"white space":           {parts[0] + "." + parts[1] + "\n." + parts[2], "read in one way"},
+		"four parts":            {whole + ".x", "read in one way"},
+		"two parts":             {parts[0] + "." + parts[1], "read in one way"},
+		"in JSON": {
+			`{"payload":"` + parts[1] + `","protected":"` + parts[0] + `","signature":"` + parts[2] + `"}`,
+			"read in one way",
+		},
+		"empty": {"", "read in one way"},
+		"large": {
+			i.sign(t, header, payload(with("x", strings.Repeat("x", maxToken)))),
+			"larger than",
+		},
+		"deep": {
+			i.sign(t, header, `{"x":`+strings.Repeat("[", 50)+strings.Repeat("]", 50)+`,`+good[1:]),
+			"read in one way",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -250,7 +280,9 @@ func TestTokenMemory(t *testing.T) {
 	}
 
 	now = time.Now()
-	ring, err := parseKeyRing([]byte(`{"keys":[` + string(mustJSON(t, jose.JSONWebKey{Key: newKey(t).Public(), KeyID: "k2"})) + `]}`))
+	ring, err := parseKeyRing(
+		[]byte(`{"keys":[` + string(mustJSON(t, jose.JSONWebKey{Key: newKey(t).Public(), KeyID: "k2"})) + `]}`),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,17 +326,20 @@ func TestParseKeys(t *testing.T) {
 		n    int
 		want string
 	}{
-		"EC":              {set(key(ec.Public(), "")), 1, ""},
-		"Ed25519":         {set(key(ed, "sig")), 1, ""},
-		"others left out": {set(key(ec.Public(), ""), `{"kty":"XX"}`, `{"kty":"EC","crv":"secp256k1","x":"","y":""}`), 1, ""},
-		"secret":          {set(key([]byte("secret of thirty-two bytes or more"), "sig")), 0, "none of its 1 keys"},
-		"private":         {set(key(ec, "")), 0, "none of its 1 keys"},
-		"encryption":      {set(key(ec.Public(), "enc")), 0, "none of its 1 keys"},
-		"weak":            {set(key(small.Public(), "")), 0, "none of its 1 keys"},
-		"none":            {set(), 0, "none of its 0 keys"},
-		"no set":          {`[]`, 0, "no JSON Web Key Set"},
-		"PEM":             {"-----BEGIN PUBLIC KEY-----", 0, "no JSON Web Key Set"},
-		"many":            {set(many...), 0, "more than 100 keys"},
+		"EC":      {set(key(ec.Public(), "")), 1, ""},
+		"Ed25519": {set(key(ed, "sig")), 1, ""},
+		"others left out": {
+			set(key(ec.Public(), ""), `{"kty":"XX"}`, `{"kty":"EC","crv":"secp256k1","x":"","y":""}`), 1,
+			"",
+		},
+		"secret":     {set(key([]byte("secret of thirty-two bytes or more"), "sig")), 0, "none of its 1 keys"},
+		"private":    {set(key(ec, "")), 0, "none of its 1 keys"},
+		"encryption": {set(key(ec.Public(), "enc")), 0, "none of its 1 keys"},
+		"weak":       {set(key(small.Public(), "")), 0, "none of its 1 keys"},
+		"none":       {set(), 0, "none of its 0 keys"},
+		"no set":     {`[]`, 0, "no JSON Web Key Set"},
+		"PEM":        {"-----BEGIN PUBLIC KEY-----", 0, "no JSON Web Key Set"},
+		"many":       {set(many...), 0, "more than 100 keys"},
 	} {
 		k, err := ParseKeys([]byte(row.text))
 		if row.want != "" {
@@ -405,7 +440,9 @@ func TestIssuerAway(t *testing.T) {
 		t.Error(err)
 	}
 	p.away.Store(true)
-	if client, err := a.Authenticate(asked(login("x", p.token(t, func(c map[string]any) { c["sub"] = "b" })))); client.Name != "sub:b" {
+	if client, err := a.Authenticate(
+		asked(login("x", p.token(t, func(c map[string]any) { c["sub"] = "b" }))),
+	); client.Name != "sub:b" {
 		t.Errorf("the last good keys are not used: %q, %v", client.Name, err)
 	}
 }
@@ -430,7 +467,12 @@ func TestNewKey(t *testing.T) {
 	var asks atomic.Int64
 	now := time.Now()
 	a := New(Config{Tokens: tokens, Now: func() time.Time { return now.Add(time.Duration(asks.Load())) }})
-	if _, err := a.Authenticate(asked(login("x", token))); !strings.Contains(refusal(t, err).Text, "none of the issuer's") {
+	if _, err := a.Authenticate(
+		asked(login("x", token)),
+	); !strings.Contains(
+		refusal(t, err).Text,
+		"none of the issuer's",
+	) {
 		t.Errorf("keys just fetched: %v", err)
 	}
 	was := p.asked.Load()

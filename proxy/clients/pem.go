@@ -34,7 +34,11 @@ func ParseAuthorities(text []byte) ([]*x509.Certificate, error) {
 		case err != nil:
 			return nil, fmt.Errorf("certificate %d cannot be read: %w", len(list)+1, err)
 		case !certificate.IsCA:
-			return nil, fmt.Errorf("certificate %d, %q, is no certificate authority's", len(list)+1, certificate.Subject)
+			return nil, fmt.Errorf(
+				"certificate %d, %q, is no certificate authority's",
+				len(list)+1,
+				certificate.Subject,
+			)
 		}
 		list = append(list, certificate)
 	}

@@ -335,7 +335,9 @@ var knownRuntimes = []knownRuntime{
 			n.env = append(n.env, "SSL_CERT_FILE=/etc/gate/ca.crt", "DOCKER_CONFIG=/var/lib")
 		},
 		login: loginWith("crane", "auth", "login"),
-		pull:  func(_ []string, image string) []string { return []string{"crane", "pull", image, "/var/tmp/image.tar"} },
+		pull: func(_ []string, image string) []string {
+			return []string{"crane", "pull", image, "/var/tmp/image.tar"}
+		},
 	},
 	{
 		name:        "skopeo",
@@ -358,7 +360,8 @@ var knownRuntimes = []knownRuntime{
 		certificate: certificateByFolder("/etc/containers/certs.d"),
 		login:       loginWith("podman", "login", "--authfile", "/var/lib/auth.json"),
 		pull: lastly("sh", "-c", `touch /var/lib/auth.json; [ -s /var/lib/auth.json ] || echo {} >/var/lib/auth.json
-exec podman --storage-driver vfs --cgroup-manager cgroupfs --events-backend file pull --authfile /var/lib/auth.json "$1"`, "sh"),
+exec podman --storage-driver vfs --cgroup-manager cgroupfs --events-backend file \
+	pull --authfile /var/lib/auth.json "$1"`, "sh"),
 	},
 	{
 		name:        "containerd 1.6",
@@ -368,7 +371,15 @@ exec podman --storage-driver vfs --cgroup-manager cgroupfs --events-backend file
 		trust:       trustByHosts,
 		certificate: certificateByHosts,
 		login:       userFlag,
-		pull:        lastly("ctr", "images", "pull", "--snapshotter", "native", "--hosts-dir", "/etc/containerd/certs.d"),
+		pull: lastly(
+			"ctr",
+			"images",
+			"pull",
+			"--snapshotter",
+			"native",
+			"--hosts-dir",
+			"/etc/containerd/certs.d",
+		),
 	},
 	{
 		name:        "containerd 2",
@@ -459,7 +470,11 @@ func TestIdentified(t *testing.T) {
 						t.Errorf("its own: %v\n%s", err, out)
 					}
 					other := map[string]string{"user": "node", "node": "token", "token": "user"}[way]
-					if out, err := pull(flags, other); err == nil || !c.silent && !strings.Contains(out, "defaultAction") {
+					if out, err := pull(
+						flags,
+						other,
+					); err == nil ||
+						!c.silent && !strings.Contains(out, "defaultAction") {
 						t.Errorf("another's: %v\n%s", err, out)
 					}
 				})
@@ -498,7 +513,12 @@ func TestCertificatesAlone(t *testing.T) {
 
 	for _, c := range knownRuntimes {
 		t.Run(c.name, func(t *testing.T) {
-			for name, shows := range map[string]*identified{"none": nil, "foreign": &foreign, "ended": &ended, "good": g} {
+			for name, shows := range map[string]*identified{
+				"none":    nil,
+				"foreign": &foreign,
+				"ended":   &ended,
+				"good":    g,
+			} {
 				if shows != nil && c.certificate == nil {
 					continue
 				}
@@ -515,7 +535,7 @@ func TestCertificatesAlone(t *testing.T) {
 				}
 				says := map[string]string{
 					"none":    "show a client certificate",
-					"foreign": "show a client certificate", // Go's clients keep back what the gate's authorities have not issued
+					"foreign": "show a client certificate", // Go keeps back what no authority of the gate issued
 					"ended":   "the client certificate has ended",
 				}[name]
 				if !c.silent && !strings.Contains(out, says) {

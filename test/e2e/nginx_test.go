@@ -30,9 +30,13 @@ func startNginx(t *testing.T, gate, config string) string {
 	}
 	dir := t.TempDir()
 	addr := "127.0.0.1:" + freePort(t)
-	file := writeFile(t, filepath.Join(dir, "nginx.conf"), "load_module "+module+";\ndaemon off;\nmaster_process off;\n"+
-		"error_log stderr;\npid "+dir+"/pid;\nevents {}\n"+
-		strings.NewReplacer("PORT", addr, "GATE", gate, "DIR", dir).Replace(config))
+	file := writeFile(
+		t,
+		filepath.Join(dir, "nginx.conf"),
+		"load_module "+module+";\ndaemon off;\nmaster_process off;\n"+
+			"error_log stderr;\npid "+dir+"/pid;\nevents {}\n"+
+			strings.NewReplacer("PORT", addr, "GATE", gate, "DIR", dir).Replace(config),
+	)
 	p := start(t, nil, "/usr/sbin/nginx", "-p", dir, "-c", file)
 	for range 500 {
 		if conn, err := net.Dial("tcp", addr); err == nil {
@@ -165,8 +169,11 @@ func spoofProxyHeader(t *testing.T, source, addr string) string {
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
-	fmt.Fprintf(conn, "PROXY TCP4 %s 127.0.0.1 4711 5000\r\nGET /v2/reg.test/app/manifests/v1 HTTP/1.1\r\nHost: x\r\n\r\n",
-		clientAddr)
+	fmt.Fprintf(
+		conn,
+		"PROXY TCP4 %s 127.0.0.1 4711 5000\r\nGET /v2/reg.test/app/manifests/v1 HTTP/1.1\r\nHost: x\r\n\r\n",
+		clientAddr,
+	)
 	line, _ := bufio.NewReader(conn).ReadString('\n')
 	return line
 }

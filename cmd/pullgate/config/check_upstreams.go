@@ -55,7 +55,8 @@ func (k *checks) upstreams() {
 		k.add(
 			"listen",
 			"upstream credentials behind a listener that is not loopback let anyone who reaches it read every private "+
-				"image; have clients show who they are (clients.auth), or write `clients: {auth: anonymous}` if that is meant",
+				"image; have clients show who they are (clients.auth), or write `clients: {auth: anonymous}` if that "+
+				"is meant",
 		)
 	}
 }

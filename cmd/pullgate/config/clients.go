@@ -115,8 +115,12 @@ func (k *checks) passwords() {
 
 	for _, way := range []string{Basic, OIDC} {
 		if c.Takes(way) && k.TLS.CertFile == "" && !IsLoopback(k.Listen) && len(c.TrustedProxies) == 0 {
-			k.add("clients.auth", "clients.auth: %s would send secrets over plain http: set tls, listen on loopback, or "+
-				"name the proxy that ends TLS in clients.trustedProxies", way)
+			k.add(
+				"clients.auth",
+				"clients.auth: %s would send secrets over plain http: set tls, listen on loopback, or "+
+					"name the proxy that ends TLS in clients.trustedProxies",
+				way,
+			)
 			return
 		}
 	}
@@ -157,8 +161,11 @@ func (k *checks) tokens() {
 	case o.JWKSFile != "": // nothing is asked of it
 	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "",
 		u.Scheme != "https" && !(u.Scheme == "http" && IsLoopback(withAnyPort(u))):
-		k.add("clients.oidc.issuer", "clients.oidc.issuer must be an https:// address, without user, query and fragment, "+
-			"unless clients.oidc.jwksFile holds its keys")
+		k.add(
+			"clients.oidc.issuer",
+			"clients.oidc.issuer must be an https:// address, without user, query and fragment, "+
+				"unless clients.oidc.jwksFile holds its keys",
+		)
 	}
 	if o.Audience == "" || len(o.Audience) > maxAudience || !isPrintable(o.Audience) {
 		k.add("clients.auth", "clients.auth: oidc needs clients.oidc.audience: the aud claim of tokens for this gate, "+
@@ -186,11 +193,17 @@ func (k *checks) proxies() {
 		case err != nil:
 			k.add("clients.trustedProxies", "clients.trustedProxies: %v", err)
 		case network.Bits() == 0:
-			k.add("clients.trustedProxies", "clients.trustedProxies: %s is everybody: any client could take any address",
-				text)
+			k.add(
+				"clients.trustedProxies",
+				"clients.trustedProxies: %s is everybody: any client could take any address",
+				text,
+			)
 		}
 	}
 	if c.ProxyProtocol && len(c.TrustedProxies) == 0 {
-		k.add("clients.proxyProtocol", "clients.proxyProtocol needs clients.trustedProxies: the addresses it is taken from")
+		k.add(
+			"clients.proxyProtocol",
+			"clients.proxyProtocol needs clients.trustedProxies: the addresses it is taken from",
+		)
 	}
 }

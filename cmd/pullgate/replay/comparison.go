@@ -34,8 +34,11 @@ type Comparison struct {
 
 // Change is one image of a comparison.
 type Change struct {
-	Image    string             `json:"image"`            // with its digest, or its tag where no digest is known
-	Client   string             `json:"client,omitempty"` // one of those for whom it changes, where policies tell clients apart
+	Image string `json:"image"` // with its digest, or its tag where no digest is known
+
+	// Client is one of those for whom it changes, where policies tell clients apart.
+	Client string `json:"client,omitempty"`
+
 	Tags     []string           `json:"tags,omitempty"`
 	Was      string             `json:"was"` // the last recorded outcome
 	Now      string             `json:"now"`
