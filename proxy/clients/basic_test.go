@@ -147,6 +147,34 @@ func TestPasswords(t *testing.T) {
 	})
 }
 
+// Checks that are under way at once are shared by those who show the very same.
+func TestChecksApart(t *testing.T) {
+	t.Parallel()
+	p := passwords(t, "ci")
+	release := p.full()
+	client := policy.Client{Addr: "10.0.0.1"}
+	answers := make(chan string, 1)
+	go func() {
+		name, _ := p.name(t.Context(), client, "ci", passwordOf("ci"))
+		answers <- name
+	}()
+	for waiting := 0; waiting == 0; time.Sleep(time.Millisecond) {
+		p.attempts.mu.Lock()
+		if g := p.attempts.networks[client.Network()]; g != nil {
+			waiting = g.trying
+		}
+		p.attempts.mu.Unlock()
+	}
+
+	time.AfterFunc(50*time.Millisecond, release)
+	if name, err := p.name(t.Context(), client, "c", "i"+passwordOf("ci")); err == nil {
+		t.Errorf("the user is %q", name)
+	}
+	if name := <-answers; name != "user:ci" {
+		t.Errorf("the user is %q", name)
+	}
+}
+
 // Users who are not known take their turn like the others: an answer that came at
 // once would tell who is one.
 func TestUnknownUserCosts(t *testing.T) {

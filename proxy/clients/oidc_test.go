@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	_ "crypto/sha512" // for RS384
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -95,9 +96,15 @@ func encode(text []byte) string { return base64.RawURLEncoding.EncodeToString(te
 // sign makes a token of any header and payload.
 func (i *issuer) sign(t testing.TB, header, payload string) string {
 	t.Helper()
+	return i.signBy(t, crypto.SHA256, header, payload)
+}
+
+func (i *issuer) signBy(t testing.TB, by crypto.Hash, header, payload string) string {
+	t.Helper()
 	text := encode([]byte(header)) + "." + encode([]byte(payload))
-	sum := sha256.Sum256([]byte(text))
-	signature, err := rsa.SignPKCS1v15(nil, i.key, crypto.SHA256, sum[:])
+	h := by.New()
+	h.Write([]byte(text))
+	signature, err := rsa.SignPKCS1v15(nil, i.key, by, h.Sum(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +180,7 @@ func TestTokens(t *testing.T) {
 		"HS256 by the public key":  {hmacToken(public, `{"alg":"HS256","kid":"k1"}`, good), "signature"},
 		"HS256 by its DER":         {hmacToken(der, `{"alg":"HS256","kid":"k1"}`, good), "signature"},
 		"HS256 by its modulus":     {hmacToken(i.key.N.Bytes(), `{"alg":"HS256","kid":"k1"}`, good), "signature"},
-		"RS384 for a key of RS256": {i.sign(t, `{"alg":"RS384","kid":"k1"}`, good), "signature"},
+		"RS384 for a key of RS256": {i.signBy(t, crypto.SHA384, `{"alg":"RS384","kid":"k1"}`, good), "signature"},
 		"ES256 for the RSA key":    {ecToken(`{"alg":"ES256","kid":"k1"}`), "signature"},
 		"another's kid":            {i.sign(t, `{"alg":"RS256","kid":"ec"}`, good), "signature"},
 		"an unknown kid":           {i.sign(t, `{"alg":"RS256","kid":"k9"}`, good), "none of the issuer's"},
@@ -259,6 +266,21 @@ func TestTokens(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// go-oidc knows one issuer by two names; the configuration names one.
+func TestOtherName(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(t)
+	i.url = "https://accounts.google.com"
+	a := New(Config{Tokens: i.tokens(t)})
+	if client, err := a.Authenticate(asked(login("x", i.token(t, nil)))); client.Name == "" {
+		t.Error(err)
+	}
+	token := i.token(t, func(c map[string]any) { c["iss"] = "accounts.google.com" })
+	if client, err := a.Authenticate(asked(login("x", token))); err == nil {
+		t.Errorf("it is %q", client.Name)
 	}
 }
 
