@@ -55,7 +55,7 @@ func (r *reloader) start(l *Loaded) error {
 	}
 	r.cert.Store(certificate)
 
-	if err := r.measure(); err != nil {
+	if err := errors.Join(r.measure(), measureBuild(r.telemetry.Meter)); err != nil {
 		return fmt.Errorf("create metrics: %w", err)
 	}
 	return nil

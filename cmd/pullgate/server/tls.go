@@ -34,15 +34,6 @@ func (r *reloader) tlsConfig() *tls.Config {
 	return listens
 }
 
-// certificateEnd is when the certificate in force ends, in Unix seconds; 0 without
-// TLS.
-func (r *reloader) certificateEnd() int64 {
-	if c := r.cert.Load(); c != nil && c.Leaf != nil {
-		return c.Leaf.NotAfter.Unix()
-	}
-	return 0
-}
-
 // Ending are the certificates that have ended or will soon: the listener's, and
 // those of the authorities of clients.
 func (l *Loaded) Ending(now time.Time) []policy.Problem {
