@@ -32,7 +32,8 @@ func TestForwardedFor(t *testing.T) {
 		"a proxy spoofed":     {proxies, "10.0.0.1:1", []string{"10.0.0.5, 198.51.100.1"}, "198.51.100.1", true},
 		"garbage before it":   {proxies, "10.0.0.1:1", []string{"<script>, 198.51.100.1"}, "198.51.100.1", true},
 		"spoofed in a header": {
-			proxies, "10.0.0.1:1", []string{"203.0.113.9", "198.51.100.1"},
+			proxies, "10.0.0.1:1",
+			[]string{"203.0.113.9", "198.51.100.1"},
 			"198.51.100.1",
 			true,
 		},
@@ -42,7 +43,8 @@ func TestForwardedFor(t *testing.T) {
 		"IPv6":                   {proxies, "[2001:db8::1]:1", []string{"2001:dead::1"}, "2001:dead::1", true},
 		"IPv6 in brackets":       {proxies, "10.0.0.1:1", []string{"[2001:dead::1]:7"}, "2001:dead::1", true},
 		"IPv4 in IPv6": {
-			proxies, "[::ffff:10.0.0.1]:1", []string{"::ffff:198.51.100.1"},
+			proxies, "[::ffff:10.0.0.1]:1",
+			[]string{"::ffff:198.51.100.1"},
 			"198.51.100.1",
 			true,
 		},

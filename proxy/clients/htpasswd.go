@@ -45,7 +45,7 @@ func ParseHtpasswd(text []byte) (Users, []*LineError) {
 		}
 
 		user, hash, ok := strings.Cut(entry, ":")
-		says := ""
+		var says string
 		switch {
 		case !ok:
 			says = "is no USER:HASH; htpasswd -B writes such lines"

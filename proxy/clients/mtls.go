@@ -138,7 +138,7 @@ func endOf(chains [][]*x509.Certificate) (end time.Time) {
 // else its common name. A URI that could pass for another kind of name, or one of
 // several, is no name, and nothing stands in for it.
 func nameOf(leaf *x509.Certificate) (string, error) {
-	name := ""
+	var name string
 	switch {
 	case len(leaf.URIs) > 1:
 		return "", fmt.Errorf("it has %d URIs", len(leaf.URIs))
