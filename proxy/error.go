@@ -196,6 +196,10 @@ func errorText(err error) string {
 
 // fromUpstream translates what a registry answered, or how asking it failed.
 func fromUpstream(u *oci.UpstreamError) *httpError {
+	if u.Identity != "" {
+		return withoutCredentials(u)
+	}
+
 	switch u.Status {
 	case http.StatusNotFound:
 		return &httpError{
@@ -249,6 +253,17 @@ func forGood(u *oci.UpstreamError) *httpError {
 		code:       said.code,
 		message:    u.Host + said.text,
 		retryAfter: u.RetryAfter,
+	}
+}
+
+// withoutCredentials answers where the gate could not get its credentials for a
+// registry. It says whom the gate wanted to be; why that failed is for the log.
+func withoutCredentials(u *oci.UpstreamError) *httpError {
+	return &httpError{
+		status: http.StatusBadGateway,
+		code:   "UNAVAILABLE",
+		message: "the gate got no credentials for " + u.Host + " as " + u.Identity +
+			"; its log says why under the decision id",
 	}
 }
 

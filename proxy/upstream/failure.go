@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/pullgate/pullgate/proxy/upstream/credentials"
 	"github.com/pullgate/pullgate/verify/oci"
 )
 
@@ -59,6 +60,13 @@ func (u *Upstream) fail(ctx context.Context, err error) error {
 	var known *oci.UpstreamError
 	if errors.As(err, &known) {
 		return err
+	}
+
+	var without *credentials.Failure
+	if errors.As(err, &without) {
+		e := u.failure(http.StatusBadGateway, err)
+		e.Identity = without.Identity
+		return e
 	}
 
 	if ctx.Err() != nil {

@@ -76,13 +76,21 @@ type Upstream struct {
 	Auth      Auth     `mapstructure:"auth"`
 }
 
-// Auth is where an upstream's credentials come from.
+// Auth is where an upstream's credentials come from. Which keys a type reads,
+// authTypes says.
 type Auth struct {
 	Type         string   `mapstructure:"type"`
 	Username     string   `mapstructure:"username"`
 	PasswordFile string   `mapstructure:"passwordFile"`
 	File         string   `mapstructure:"file"`
 	Realms       []string `mapstructure:"realms"`
+	RoleARN      string   `mapstructure:"roleARN"`
+	ClientID     string   `mapstructure:"clientID"`
+
+	Command string            `mapstructure:"command"`
+	Args    []string          `mapstructure:"args"`
+	Env     map[string]string `mapstructure:"env"`
+	Timeout time.Duration     `mapstructure:"timeout"`
 }
 
 // isSecret reports whether the upstream is asked with credentials.
