@@ -112,6 +112,13 @@ func (n *internet) site(host string, h http.HandlerFunc) {
 	n.sites[host] = h
 }
 
+// forget drops what was seen.
+func (n *internet) forget() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.seen, n.unknown = nil, nil
+}
+
 // strangers are the hosts without a server that were asked for.
 func (n *internet) strangers() []string {
 	n.mu.Lock()

@@ -183,6 +183,7 @@ func (s *spans) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // by fifty clients: each is asked once for credentials, each registry sees its
 // own, and no secret is seen anywhere else.
 func TestPulls(t *testing.T) {
+	outside.forget()
 	got := &spans{}
 	collector := httptest.NewServer(got)
 	defer collector.Close()
