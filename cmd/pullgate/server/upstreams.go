@@ -99,7 +99,7 @@ func (l *Loaded) newUpstream(u config.Upstream, roots *x509.CertPool) (*upstream
 
 	var err error
 	if c.Auth, err = l.auth(u.Auth, c); err != nil {
-		return nil, &authError{err}
+		return nil, err
 	}
 	return upstream.New(c)
 }
@@ -123,7 +123,7 @@ func (l *Loaded) auth(a config.Auth, c upstream.Config) (upstream.Auth, error) {
 	}
 	source, err := l.source(a, registry)
 	if err != nil {
-		return upstream.Auth{}, err
+		return upstream.Auth{}, &authError{err}
 	}
 
 	return upstream.Auth{Source: source, Realms: a.Realms}, nil
