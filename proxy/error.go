@@ -21,6 +21,7 @@ type httpError struct {
 	message    string
 	detail     any
 	retryAfter string // seconds or a date, as the header spells it; empty: no header
+	challenge  string // of a 401
 }
 
 func (e *httpError) Error() string { return fmt.Sprintf("%d %s: %s", e.status, e.code, e.message) }
@@ -44,6 +45,9 @@ func (e *httpError) write(w http.ResponseWriter, method string) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	if e.retryAfter != "" {
 		h.Set("Retry-After", e.retryAfter)
+	}
+	if e.challenge != "" {
+		h.Set("WWW-Authenticate", e.challenge)
 	}
 	w.WriteHeader(e.status)
 	writeBody(w, method, body)
@@ -267,9 +271,17 @@ func withoutCredentials(u *oci.UpstreamError) *httpError {
 	}
 }
 
-// unauthorized answers for a 401. The credentials are the gate's, so the client
+// unauthorized answers for a 401. Where the credentials are the gate's, the client
 // is not challenged.
 func unauthorized(u *oci.UpstreamError) *httpError {
+	if u.Challenge != "" {
+		return &httpError{
+			status:    http.StatusUnauthorized,
+			code:      "UNAUTHORIZED",
+			message:   u.Host + " asks for your own credentials: log in at this gate with those for " + u.Host,
+			challenge: u.Challenge,
+		}
+	}
 	if u.HadAuth {
 		return &httpError{
 			status:  http.StatusBadGateway,

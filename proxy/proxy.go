@@ -121,8 +121,14 @@ func (p *Proxy) pull(w http.ResponseWriter, r *http.Request) {
 	s := p.snapshot.Load()
 	req, err := p.read(s, r)
 	if err == nil && req.kind == ping {
-		writePing(w, r.Method)
+		writePing(w, r.Method, s.challenge(r))
 		return
+	}
+	if err == nil {
+		var leave func()
+		if leave, err = s.enter(&req, r); err == nil {
+			defer leave()
+		}
 	}
 
 	x := &exchange{
@@ -161,7 +167,18 @@ func (p *Proxy) read(s *Snapshot, r *http.Request) (request, error) {
 	return req, nil
 }
 
-func writePing(w http.ResponseWriter, method string) {
+// writePing answers /v2/, with a challenge unless it is empty.
+func writePing(w http.ResponseWriter, method, challenge string) {
+	if challenge != "" {
+		(&httpError{
+			status:    http.StatusUnauthorized,
+			code:      "UNAUTHORIZED",
+			message:   "this gate passes your own credentials on to the registry: log in",
+			challenge: challenge,
+		}).write(w, method)
+		return
+	}
+
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.Header().Set("Content-Length", "2")
 	w.WriteHeader(http.StatusOK)

@@ -16,12 +16,16 @@ import (
 // failure is an error of this upstream. To build one costs no I/O: whether there
 // were credentials is asked of Configured, which runs no helper.
 func (u *Upstream) failure(status int, err error) *oci.UpstreamError {
-	return &oci.UpstreamError{
+	e := &oci.UpstreamError{
 		Status:  status,
 		HadAuth: u.auth.Configured(),
 		Host:    u.host,
 		Err:     err,
 	}
+	if status == http.StatusUnauthorized && u.PassesThrough() {
+		e.Challenge = u.Challenge()
+	}
+	return e
 }
 
 // refusal is the error for what the registry, or its token realm, refuses.

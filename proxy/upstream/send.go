@@ -23,6 +23,7 @@ type call struct {
 	accept    string
 	byteRange string
 	repo      policy.Repository
+	stays     bool // a redirect is an answer, and is not followed
 }
 
 // send sends c, with credentials if the registry asks for them, and follows
@@ -204,7 +205,7 @@ func (u *Upstream) follow(ctx context.Context, c call, authorization string) (*h
 			u.pauses.note(c.lane(), retryAfter(resp), u.now())
 		}
 
-		if !isRedirect(resp.StatusCode) {
+		if !isRedirect(resp.StatusCode) || c.stays && home {
 			return resp, nil
 		}
 

@@ -391,3 +391,36 @@ func TestTokenKeys(t *testing.T) {
 		}
 	}
 }
+
+// While one client's credentials cannot be had, it is not shown the token that
+// another one got for the same repository.
+func TestTokenOfAnotherScope(t *testing.T) {
+	t.Parallel()
+	r := &tokenRegistry{}
+	s := serve(t, "http", "", r.ServeHTTP)
+	source := &changing{}
+	source.set("alice", nil)
+	u := openBare(t, s.url, Auth{Source: source})
+	read := func(scope string) error {
+		reader := policy.Repository{Host: repo.Host, Path: repo.Path, Scope: scope}
+		_, err := u.Manifest(t.Context(), reader.Tagged("latest"), plenty)
+		return err
+	}
+	if err := read("a"); err != nil {
+		t.Fatal(err)
+	}
+
+	source.set("", errors.New("they are gone"))
+	before := len(s.requests())
+	if err := read("b"); err == nil {
+		t.Error("the other scope reads it")
+	}
+	for _, q := range s.requests()[before:] {
+		if q.header.Get("Authorization") != "" {
+			t.Error("the other scope's token is shown")
+		}
+	}
+	if err := read("a"); err != nil {
+		t.Errorf("the scope's own token is not used: %v", err)
+	}
+}

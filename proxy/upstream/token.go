@@ -35,7 +35,7 @@ type tokens struct {
 
 	mu         sync.Mutex
 	byKey      map[string]token
-	latest     map[string]string // repository → the key of its newest token
+	latest     map[string]string // repository and scope → the key of the newest token
 	basicUntil time.Time         // the registry itself takes Basic, for every repository
 	proven     credentials.Credentials
 	provenTill time.Time // a realm took them no longer ago than a token may live
@@ -61,6 +61,15 @@ func key(repo policy.Repository, shown credentials.Credentials) string {
 	return repo.Path + "\x00" + string(hash[:])
 }
 
+// reader is a repository with whose eyes it is read: one client's newest token is
+// not another's.
+func reader(repo policy.Repository) string {
+	if repo.Scope == "" {
+		return repo.Path
+	}
+	return repo.Path + "\x00" + repo.Scope
+}
+
 // cached is the Authorization header that worked last for repo, if there is one.
 // A token outlives credentials that cannot be read for the moment.
 func (t *tokens) cached(ctx context.Context, repo policy.Repository) (string, error) {
@@ -70,7 +79,7 @@ func (t *tokens) cached(ctx context.Context, repo policy.Repository) (string, er
 	defer t.mu.Unlock()
 
 	now := time.Now()
-	at := t.latest[repo.Path]
+	at := t.latest[reader(repo)]
 	if err == nil {
 		at = key(repo, shown)
 	}
@@ -140,9 +149,9 @@ func (t *tokens) forget(repo policy.Repository, header string) {
 	if strings.HasPrefix(header, "Basic ") {
 		t.basicUntil = time.Time{}
 	}
-	if at := t.latest[repo.Path]; t.byKey[at].header == header {
+	if at := t.latest[reader(repo)]; t.byKey[at].header == header {
 		delete(t.byKey, at)
-		delete(t.latest, repo.Path)
+		delete(t.latest, reader(repo))
 	}
 }
 
@@ -275,7 +284,7 @@ func (t *tokens) keep(repo policy.Repository, at string, fresh token) {
 	}
 
 	t.byKey[at] = fresh
-	t.latest[repo.Path] = at
+	t.latest[reader(repo)] = at
 }
 
 // prove notes credentials that a realm has taken.

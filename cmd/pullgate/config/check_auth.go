@@ -32,6 +32,7 @@ var authTypes = []authType{
 	{name: "gcr", takes: []string{"file"}},
 	{name: "acr", takes: []string{"clientID"}},
 	{name: "credentialProvider", needs: []string{"command"}, takes: []string{"args", "env", "timeout", "realms"}},
+	{name: "passthrough", takes: []string{"realms"}},
 }
 
 // variable is the name of an environment variable.
@@ -125,11 +126,6 @@ func whose(key string) string {
 }
 
 func (k *checks) unknownAuth(path, name string) {
-	if name == "passthrough" {
-		k.add(path, "auth type passthrough is not supported yet")
-		return
-	}
-
 	var names []string
 	for _, t := range authTypes {
 		names = append(names, t.name)

@@ -93,8 +93,10 @@ type Auth struct {
 	Timeout time.Duration     `mapstructure:"timeout"`
 }
 
-// isSecret reports whether the upstream is asked with credentials.
-func (a Auth) isSecret() bool { return a.Type != "" && a.Type != "anonymous" }
+// isSecret reports whether the upstream is asked with credentials of the gate.
+func (a Auth) isSecret() bool {
+	return a.Type != "" && a.Type != "anonymous" && a.Type != "passthrough"
+}
 
 // Verdicts is how long and how many verdicts are remembered.
 type Verdicts struct {

@@ -151,6 +151,8 @@ func (l *Loaded) source(a config.Auth, registry credentials.Registry) (credentia
 			Env:     a.Env,
 			Timeout: a.Timeout,
 		})
+	case "passthrough":
+		return credentials.NewPassthrough(), nil
 	}
 	return credentials.Anonymous{}, nil
 }

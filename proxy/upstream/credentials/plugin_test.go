@@ -278,6 +278,7 @@ func TestPluginGarbage(t *testing.T) {
 		{"a colon in the name", "sed s/for_/for:/ answer", "no registry can be shown"},
 		{"two answers", "cat answer answer", "is no CredentialProviderResponse"},
 		{"endless", "yes " + mark, "longer than 64 KiB"},
+		{"long", "head -c 70000 /dev/zero | tr '\\000' ' '; cat answer", "longer than 64 KiB"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
