@@ -2,7 +2,8 @@
 // gate in package verify decides, and the answer is written once. It knows
 // HTTP, names and routes; it must not know what a signature or a policy says.
 // It reads no request body, answers GET and HEAD only, and passes no header of
-// the client's on to an upstream but a blob's byte range.
+// the client's on to an upstream but a blob's byte range, and its credentials to
+// one whose configuration says so.
 package proxy
 
 import (

@@ -34,7 +34,7 @@ func TestBadAuth(t *testing.T) {
 		"unknown type": {
 			"a.example",
 			"type: vault",
-			map[int]string{4: "it must be one of: anonymous, basic, dockerConfig, token, ecr, gcr, acr, credentialProvider"},
+			map[int]string{4: "it must be one of: anonymous, basic, dockerConfig, token, ecr, gcr, acr, credentialProvider, "},
 		},
 		"ecr elsewhere": {"a.example", "type: ecr", map[int]string{4: "a.example is none"}},
 		"ecr's look-alike": {
@@ -55,7 +55,7 @@ func TestBadAuth(t *testing.T) {
 			map[int]string{
 				5: "auth type ecr takes no username; it is for basic",
 				6: "auth type ecr takes no passwordFile; it is for basic",
-				7: "auth type ecr takes no realms; it is for basic and dockerConfig and credentialProvider",
+				7: "auth type ecr takes no realms; it is for basic and dockerConfig and credentialProvider and passthrough",
 				8: "auth type ecr takes no clientID; it is for acr",
 			},
 		},
@@ -153,6 +153,15 @@ func TestExposedAuth(t *testing.T) {
 				t.Errorf("problems: %v", problems)
 			}
 		})
+	}
+}
+
+// Where clients show their own credentials, the gate has none to expose.
+func TestPassthroughListener(t *testing.T) {
+	text := "listen: 0.0.0.0:5000\nupstreams: [{host: a.example, auth: {type: passthrough, realms: [b.example]}}]\n"
+	l, problems := Load(writeIn(t, t.TempDir(), "pullgate.yaml", text), nil, telemetry.None())
+	if len(problems) != 0 || !l.upstreams["a.example"].PassesThrough() {
+		t.Errorf("problems: %v", problems)
 	}
 }
 
