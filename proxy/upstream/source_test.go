@@ -72,7 +72,11 @@ func (a *ecrAccount) api() (status int, body string) {
 	a.given++
 	a.ends = a.now.Add(12 * time.Hour)
 	token := strings.TrimPrefix(basicHeaderOf("AWS", a.password()), "Basic ")
-	return http.StatusOK, fmt.Sprintf(`{"authorizationData":[{"authorizationToken":%q,"expiresAt":%d}]}`, token, a.ends.Unix())
+	return http.StatusOK, fmt.Sprintf(
+		`{"authorizationData":[{"authorizationToken":%q,"expiresAt":%d}]}`,
+		token,
+		a.ends.Unix(),
+	)
 }
 
 func (a *ecrAccount) registry(w http.ResponseWriter, r *http.Request) {
@@ -311,7 +315,11 @@ func TestTokenSourceElsewhere(t *testing.T) {
 	}
 
 	basic := serve(t, "http", "", func(w http.ResponseWriter, _ *http.Request) { wants(w, `Basic realm="x"`) })
-	wantUpstream(t, manifestOf(t, openBare(t, basic.url, tokenFrom(t, file(t, "token-"+mark)))), http.StatusUnauthorized)
+	wantUpstream(
+		t,
+		manifestOf(t, openBare(t, basic.url, tokenFrom(t, file(t, "token-"+mark)))),
+		http.StatusUnauthorized,
+	)
 	if got := basic.credentialsSeen(); len(got) != 1 || got[0] != "Bearer token-"+mark {
 		t.Errorf("shown were %d headers", len(got))
 	}

@@ -57,7 +57,10 @@ func takesTokens(path string, allowed func(*http.Request) bool, next http.Handle
 		case r.URL.Path == path:
 			answer(w, http.StatusOK, `{"access_token":%q}`, token)
 		case r.Header.Get("Authorization") != "Bearer "+token:
-			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="https://%s%s",service=%q`, r.Host, path, r.Host))
+			w.Header().Set(
+				"WWW-Authenticate",
+				fmt.Sprintf(`Bearer realm="https://%s%s",service=%q`, r.Host, path, r.Host),
+			)
 			w.WriteHeader(http.StatusUnauthorized)
 		default:
 			next(w, r)

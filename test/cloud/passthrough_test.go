@@ -227,7 +227,9 @@ func TestPassthrough(t *testing.T) {
 			for range 25 {
 				for _, path := range []string{all[0], all[1], all[len(all)-1]} {
 					group.Go(func() { want("alice", http.MethodGet, path, http.StatusOK) })
-					group.Go(func() { want("bob", http.MethodGet, path, http.StatusForbidden, http.StatusTooManyRequests) })
+					group.Go(
+						func() { want("bob", http.MethodGet, path, http.StatusForbidden, http.StatusTooManyRequests) },
+					)
 				}
 			}
 			group.Wait()
@@ -264,7 +266,11 @@ func TestPassthrough(t *testing.T) {
 		t.Fatal(err)
 	}
 	if said += string(text); len(said) < 1000 || strings.Contains(said, mark) {
-		t.Errorf("%d bytes of logs, records and metrics; a secret is among them: %v", len(said), strings.Contains(said, mark))
+		t.Errorf(
+			"%d bytes of logs, records and metrics; a secret is among them: %v",
+			len(said),
+			strings.Contains(said, mark),
+		)
 	}
 }
 
@@ -357,10 +363,22 @@ func TestPassthroughElsewhere(t *testing.T) {
 	a := newAccounts(t, addr)
 	a.realm = "http://localhost:" + at.Port() + "/token" // another name than 127.0.0.1
 	r := passing(t, t.TempDir(), a, key, "  - {host: open.example, url: \""+plain.URL+"\"}\n")
-	if resp := as(t, r, "alice", http.MethodGet, "open.example/signed/manifests/latest"); resp.StatusCode != http.StatusOK {
+	if resp := as(
+		t,
+		r,
+		"alice",
+		http.MethodGet,
+		"open.example/signed/manifests/latest",
+	); resp.StatusCode != http.StatusOK {
 		t.Errorf("the other upstream is answered %d", resp.StatusCode)
 	}
-	if resp := as(t, r, "alice", http.MethodGet, private+"/signed/manifests/latest"); resp.StatusCode != http.StatusBadGateway {
+	if resp := as(
+		t,
+		r,
+		"alice",
+		http.MethodGet,
+		private+"/signed/manifests/latest",
+	); resp.StatusCode != http.StatusBadGateway {
 		t.Errorf("a foreign realm makes %d", resp.StatusCode)
 	}
 	mu.Lock()

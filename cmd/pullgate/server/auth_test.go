@@ -148,7 +148,11 @@ func TestExposedAuth(t *testing.T) {
 			if len(problems) != 1 || !strings.Contains(problems[0].Message, "read every private image") {
 				t.Errorf("problems: %v", problems)
 			}
-			_, problems = Load(writeIn(t, dir, "pullgate.yaml", text+"clients: {auth: anonymous}\n"), nil, telemetry.None())
+			_, problems = Load(
+				writeIn(t, dir, "pullgate.yaml", text+"clients: {auth: anonymous}\n"),
+				nil,
+				telemetry.None(),
+			)
 			if len(problems) != 0 {
 				t.Errorf("problems: %v", problems)
 			}
@@ -180,7 +184,10 @@ func TestProviderEnvironment(t *testing.T) {
 		t.Fatal(problems)
 	}
 
-	source, err := l.source(l.Config.Upstreams[1].Auth, credentials.Registry{Host: "b.example", Address: "b.example", ImpliedPort: "443"})
+	source, err := l.source(
+		l.Config.Upstreams[1].Auth,
+		credentials.Registry{Host: "b.example", Address: "b.example", ImpliedPort: "443"},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -98,12 +98,12 @@ func (a *acr) hasPrincipal() bool {
 func (a *acr) fetch(ctx context.Context) (lease, error) {
 	source, err := a.source()
 	if err != nil {
-		return lease{}, fmt.Errorf("Azure's environment cannot be used: %s", acrWhy(err))
+		return lease{}, fmt.Errorf("the Azure environment cannot be used: %s", acrWhy(err))
 	}
 
 	token, err := source.GetToken(ctx, azpolicy.TokenRequestOptions{Scopes: []string{acrAudience}})
 	if err != nil {
-		return lease{}, fmt.Errorf("Entra gives no token: %s", acrWhy(err))
+		return lease{}, fmt.Errorf("no token came from Entra: %s", acrWhy(err))
 	}
 
 	return a.exchange(ctx, token.Token)

@@ -190,7 +190,8 @@ func TestACRManagedIdentity(t *testing.T) {
 	bareEnvironment(t)
 	w := azure()
 	w.services[machine] = func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Metadata") != "true" || r.URL.Query().Get("resource") != "https://containerregistry.azure.net" {
+		if r.Header.Get("Metadata") != "true" ||
+			r.URL.Query().Get("resource") != "https://containerregistry.azure.net" {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
@@ -243,14 +244,16 @@ func TestACRRefusals(t *testing.T) {
 			reply(401, `{"error":"invalid_client","error_description":"AADSTS700016: `+mark+`","error_codes":[700016]}`),
 			nil, "", "refused (AADSTS700016)",
 		},
-		{"Entra's garbage", reply(500, mark), nil, "", "Entra gives no token"},
-		{"Entra redirects", redirect("https://evil.example/"), nil, "", "Entra gives no token"},
+		{"Entra's garbage", reply(500, mark), nil, "", "no token came from Entra"},
+		{"Entra redirects", redirect("https://evil.example/"), nil, "", "no token came from Entra"},
 		{"no right to the registry", entraTokens(entra), reply(401, mark), "", "/oauth2/exchange answered 401"},
 		{"no exchange", entraTokens(entra), reply(404, mark), "", "/oauth2/exchange answered 404"},
 		{"exchange redirects", entraTokens(entra), redirect("https://evil.example/"), "", "/oauth2/exchange answered 307"},
 		{"exchange's garbage", entraTokens(entra), reply(200, mark), "", "sent no refresh token"},
-		{"control characters", entraTokens(entra), reply(200, `{"refresh_token":"a\r\nX: `+mark+`"}`), "",
-			"sent no refresh token"},
+		{
+			"control characters", entraTokens(entra), reply(200, `{"refresh_token":"a\r\nX: `+mark+`"}`), "",
+			"sent no refresh token",
+		},
 		{"no token file", entraTokens(entra), nil, "/nowhere/federated", "/nowhere/federated"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -287,7 +290,7 @@ func TestACRNoIdentity(t *testing.T) {
 	const client = "cccccccc-1111-1111-1111-111111111111" // the library has a memory for the machine's own
 	source := mustACR(t, azure(), client)
 	_, err := source.Get(t.Context(), repo)
-	wantError(t, err, "Entra gives no token")
+	wantError(t, err, "no token came from Entra")
 	if identityOf(err) != "managed identity "+client {
 		t.Errorf("it is about %q", identityOf(err))
 	}

@@ -205,8 +205,13 @@ func TestECRPodIdentity(t *testing.T) {
 	var shown string
 	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		shown = r.Header.Get("Authorization")
-		_, _ = fmt.Fprintf(w, `{"AccessKeyId":"KEYagent","SecretAccessKey":"secret-%s","Token":"session-%s","Expiration":%q}`,
-			mark, mark, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+		_, _ = fmt.Fprintf(
+			w,
+			`{"AccessKeyId":"KEYagent","SecretAccessKey":"secret-%s","Token":"session-%s","Expiration":%q}`,
+			mark,
+			mark,
+			time.Now().Add(time.Hour).UTC().Format(time.RFC3339),
+		)
 	}))
 	t.Cleanup(agent.Close)
 	t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent.URL+"/v1/credentials")
@@ -237,9 +242,14 @@ func TestECRMachine(t *testing.T) {
 				case strings.HasSuffix(r.URL.Path, "/security-credentials/"):
 					_, _ = rw.Write([]byte("machine"))
 				default:
-					_, _ = fmt.Fprintf(rw, `{"Code":"Success","AccessKeyId":"KEYmachine","SecretAccessKey":"secret-%s",`+
-						`"Token":"session-%s","Expiration":%q}`, mark, mark,
-						time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+					_, _ = fmt.Fprintf(
+						rw,
+						`{"Code":"Success","AccessKeyId":"KEYmachine","SecretAccessKey":"secret-%s",`+
+							`"Token":"session-%s","Expiration":%q}`,
+						mark,
+						mark,
+						time.Now().Add(time.Hour).UTC().Format(time.RFC3339),
+					)
 				}
 			}
 			said := capture(t, func() {
@@ -281,8 +291,10 @@ func TestECRRefusals(t *testing.T) {
 		{"no data", stsRoles, reply(200, `{}`), "", "no password"},
 		{"empty data", stsRoles, reply(200, `{"authorizationData":[]}`), "", "no password"},
 		{"no base64", stsRoles, reply(200, `{"authorizationData":[{"authorizationToken":"`+mark+`!"}]}`), "", "no password"},
-		{"another user", stsRoles, reply(200, `{"authorizationData":[{"authorizationToken":"`+encoded("x", mark)+`"}]}`),
-			"", "no password"},
+		{
+			"another user", stsRoles, reply(200, `{"authorizationData":[{"authorizationToken":"`+encoded("x", mark)+`"}]}`),
+			"", "no password",
+		},
 		{"control characters", stsRoles, reply(200, ecrAnswer("a\r\nX: "+mark, time.Now())), "", "no password"},
 		{"no token file", stsRoles, nil, "/nowhere/web-identity", "/nowhere/web-identity"},
 	} {

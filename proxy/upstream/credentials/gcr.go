@@ -145,7 +145,7 @@ func (g *gcr) fetch(ctx context.Context) (lease, error) {
 
 	token, err := source.Token(ctx)
 	if err != nil {
-		return lease{}, fmt.Errorf("Google gives no access token: %s", gcrWhy(err))
+		return lease{}, fmt.Errorf("no access token came from Google: %s", gcrWhy(err))
 	}
 	return g.lease(token.Value, token.Expiry)
 }
@@ -181,7 +181,7 @@ func (g *gcr) machine(ctx context.Context) (lease, error) {
 
 func (g *gcr) lease(token string, until time.Time) (lease, error) {
 	if !isShowable(token) {
-		return lease{}, errors.New("Google sent no access token")
+		return lease{}, errors.New("no access token is in Google's answer")
 	}
 	if until.IsZero() {
 		until = g.cloud.now().Add(leastLife)
