@@ -198,7 +198,7 @@ func (b *Bolt) Manifest(
 	d digest.Digest,
 ) (m oci.Manifest, ok bool, err error) {
 	_, err = b.read(repo, imageKey(manifestRecord, d), func(record []byte) {
-		m, ok = decodeManifest(record, d)
+		m, ok = ReadManifest(record, d)
 	})
 	return m, ok, err
 }
@@ -216,15 +216,15 @@ func (b *Bolt) Evidence(
 	d digest.Digest,
 	now time.Time,
 	maxAge time.Duration,
-) ([]Signature, error) {
+) (Evidence, error) {
 	var e Evidence
 	_, err := b.read(repo, imageKey(signaturesRecord, d), func(record []byte) {
-		e = decodeEvidence(record)
+		e = ReadEvidence(record)
 	})
 	if err != nil {
-		return nil, err
+		return Evidence{}, err
 	}
-	return e.within(now, maxAge), nil
+	return e.Within(now, maxAge), nil
 }
 
 // read hands the record under key to use; nil when there is none. The bytes are
