@@ -51,6 +51,7 @@ type Config struct {
 	Mode     policy.Mode                        // of the whole gate
 	Registry func(host string) (Registry, bool) // by familiar host; false: not configured
 	Store    facts.Store
+	Others   Others // nil: this gate has no other replicas
 	Cache    *Cache
 	Limits   Limits
 	TTL      time.Duration // an allow's life in the cache
@@ -138,7 +139,7 @@ func (g *Gate) keptSignatures(ctx context.Context, image policy.Image) ([]sigs.C
 	if err != nil {
 		return nil, err
 	}
-	return candidates(stored), nil
+	return candidates(stored.Signatures), nil
 }
 
 // Manifest resolves image, by tag or digest, once and decides

@@ -154,6 +154,14 @@ func (k *checks) state() {
 	if len(k.State.Redis) > 0 {
 		k.add("state.redis", "state.redis is not supported yet")
 	}
+	for key, file := range map[string]string{
+		"databasePasswordFile":  k.DatabasePasswordFile,
+		"databaseNamespaceFile": k.DatabaseNamespaceFile,
+	} {
+		if file != "" && k.Database == "" {
+			k.add(key, "%s is set, and database is not: remove it, or name the database", key)
+		}
+	}
 	if k.Verdicts.MaxEntries > maxVerdicts {
 		k.add("verdicts.maxEntries", "verdicts.maxEntries must be at most %d", maxVerdicts)
 	}

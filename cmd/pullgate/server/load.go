@@ -59,6 +59,7 @@ func read(file string, environ []string, t *telemetry.SDK, before *Loaded) (*Loa
 	more = l.connect(before)
 	more = append(more, l.checkSignatureHosts()...)
 	more = append(more, l.checkTrust()...)
+	more = append(more, l.checkDatabase()...)
 	if _, err := l.certificate(); err != nil && c.TLS.KeyFile != "" {
 		more = append(more, c.Problem("tls", "%v", err))
 	}

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
@@ -71,6 +72,13 @@ func isLost(err error) bool {
 func says(err error, code string) bool {
 	var said *pgconn.PgError
 	return errors.As(err, &said) && said.Code == code
+}
+
+// IsRefused reports whether the database has said that it will never take what it
+// was given.
+func IsRefused(err error) bool {
+	var said *pgconn.PgError
+	return errors.As(err, &said) && (strings.HasPrefix(said.Code, "22") || strings.HasPrefix(said.Code, "54"))
 }
 
 const (

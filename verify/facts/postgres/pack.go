@@ -38,9 +38,9 @@ const (
 	repositoryBytes = 16
 	sealBytes       = 16
 
-	elementBytes = 2 + sha256.Size                  // of a list, for a SHA-256 digest
-	listBytes    = facts.MaxParents * elementBytes  // of a list; half as many SHA-512 digests fit
-	recordBytes  = facts.MaxManifestBytes + 4<<10   // of a record, a media type's name included
+	elementBytes = 2 + sha256.Size                 // of a list, for a SHA-256 digest
+	listBytes    = facts.MaxParents * elementBytes // of a list; half as many SHA-512 digests fit
+	recordBytes  = facts.MaxManifestBytes + 4<<10  // of a record, a media type's name included
 )
 
 // names makes the keys of one namespace.

@@ -27,8 +27,8 @@ type Pulse struct {
 	Age time.Duration
 	// At is the database's time.
 	At time.Time
-	// Behind is how many other replicas have not said since the time they were
-	// asked about that all they know is written to a store of this identity.
+	// Behind is how many other replicas do not claim, as of late enough, that all
+	// they know is written to the store of this identity.
 	Behind int
 	// Others is how many other replicas there are.
 	Others int
@@ -38,7 +38,7 @@ type Pulse struct {
 // promoted lacks what the old primary had written last.
 const (
 	beat = `
-INSERT INTO pullgate_replicas AS r (id, store, at) VALUES ($1, $2, clock_timestamp())
+INSERT INTO pullgate_replicas AS r (id, store, at) VALUES ($1, $2, coalesce($3::timestamptz, clock_timestamp()))
 ON CONFLICT (id) DO UPDATE SET store = excluded.store, at = excluded.at`
 
 	look = `
@@ -54,23 +54,32 @@ WITH this AS (
 SELECT this.identity, this.age, clock_timestamp(),
 	(SELECT count(*) FROM others),
 	(SELECT count(*) FROM others WHERE store <> this.identity
-		OR at < coalesce($2, clock_timestamp() - interval '` + lateAfter + `'))
+		OR at < coalesce($2::timestamptz, clock_timestamp() - interval '` + lateAfter + `'))
 FROM this`
 )
 
-// Beat tells the other replicas that this one is there and that all it knows is
-// written to the store of the identity whole; empty: something is not. It makes
-// what is missing of the schema, and closes the circuit when the database answers.
+// Claim is what a replica says of itself.
+type Claim struct {
+	// Whole is the identity of the store to which all that the replica knows is
+	// written; empty: something is not.
+	Whole string
+	// AsOf is the database's time at which that was so at the latest; zero: now.
+	AsOf time.Time
+}
+
+// Beat tells the other replicas that this one is there, and finds out about them.
+// It makes what is missing of the schema, and closes the circuit when the database
+// answers.
 //
-// since is the database's time that the others must have beaten after to count as
-// not behind; zero: any within the last seconds.
-func (s *Store) Beat(ctx context.Context, whole string, since time.Time) (Pulse, error) {
+// since is the database's time that the claims of others must be of to count; zero:
+// any of the last seconds.
+func (s *Store) Beat(ctx context.Context, claim Claim, since time.Time) (Pulse, error) {
 	var p Pulse
 	err := s.measure.timed(ctx, pulsing, func(ctx context.Context) (err error) {
-		p, err = s.beat(ctx, whole, since)
+		p, err = s.beat(ctx, claim, since)
 		if says(err, codeNoTable) || errors.Is(err, pgx.ErrNoRows) {
 			if err = s.prepare(ctx); err == nil {
-				p, err = s.beat(ctx, whole, since)
+				p, err = s.beat(ctx, claim, since)
 			}
 		}
 		return err
@@ -97,22 +106,25 @@ func (s *Store) closeForReading(ctx context.Context, err error) {
 	}
 }
 
-func (s *Store) beat(ctx context.Context, whole string, since time.Time) (Pulse, error) {
-	var after *time.Time
-	if !since.IsZero() {
-		after = &since
-	}
+func (s *Store) beat(ctx context.Context, claim Claim, since time.Time) (Pulse, error) {
 
 	var p Pulse
 	var age float64
 	batch := &pgx.Batch{}
-	batch.Queue(beat, s.id, whole)
-	batch.Queue(look, s.id, after).QueryRow(func(row pgx.Row) error {
+	batch.Queue(beat, s.id, claim.Whole, orNull(claim.AsOf))
+	batch.Queue(look, s.id, orNull(since)).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&p.Identity, &age, &p.At, &p.Others, &p.Behind)
 	})
 	err := s.pool.SendBatch(ctx, batch).Close()
 	p.Age = time.Duration(age * float64(time.Second))
 	return p, err
+}
+
+func orNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }
 
 // Leave tells the others that this replica is gone, and has nothing to write.

@@ -117,7 +117,8 @@ func (s *Store) learned(repo policy.Repository, epoch uint64) uint64 {
 	return epoch
 }
 
-func (s *Store) currentEpoch() uint64 {
+// Era counts how often Forget was called, from one.
+func (s *Store) Era() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.epoch
@@ -147,7 +148,7 @@ WHERE r.value <> excluded.value OR r.at < now() - interval '1 day'`
 
 // Learn implements facts.Store, in one round trip and one transaction.
 func (s *Store) Learn(ctx context.Context, f facts.Fact) (facts.Learned, error) {
-	epoch := s.currentEpoch()
+	epoch := s.Era()
 	parent := element(f.Manifest.Digest)
 	if parent == nil {
 		return facts.Learned{Epoch: epoch}, nil
