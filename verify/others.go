@@ -34,6 +34,9 @@ type Others interface {
 	// Complete returns nil when nothing is missing above that a replica had learned
 	// before the call. It may take seconds.
 	Complete(ctx context.Context) error
+	// Doubt says that Parents has named what does not list the part: something may
+	// have overwritten what was there.
+	Doubt()
 }
 
 // byOthers asks the parents of p that other replicas know of, when those that this
@@ -100,6 +103,7 @@ func (q *question) byUnasked(ctx context.Context, p part, asked map[digest.Diges
 	case v.Admitted():
 		return v, q.rememberParent(ctx, v.Parent)
 	case v.falseParent:
+		q.config.Others.Doubt()
 		return judgement{}, unverified(errFalseParents)
 	}
 	return v, nil

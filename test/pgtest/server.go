@@ -189,7 +189,7 @@ func (s *Server) query(t testing.TB, text string) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, s.URL())
+	conn, err := pgx.Connect(ctx, s.URL("default_transaction_read_only=off"))
 	if err != nil {
 		return err
 	}
@@ -314,4 +314,11 @@ func freePort(t testing.TB) string {
 	}
 	defer l.Close()
 	return fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
+}
+
+// ReadOnly makes every transaction from now on one that may not write: on or off.
+func (s *Server) ReadOnly(t testing.TB, value string) {
+	t.Helper()
+	s.SQL(t, "ALTER SYSTEM SET default_transaction_read_only = "+value)
+	s.SQL(t, "SELECT pg_reload_conf()")
 }

@@ -133,6 +133,15 @@ func (s *Store) Leave(ctx context.Context) error {
 	return err
 }
 
+// Renew gives the store another identity, unless it got one within the last minute.
+func (s *Store) Renew(ctx context.Context) error {
+	const forget = "DELETE FROM pullgate_lists WHERE key = $1 AND at < now() - interval '1 minute'"
+	if _, err := s.pool.Exec(ctx, forget, []byte(sentinelKey)); err != nil {
+		return err
+	}
+	return s.seed(ctx, s.pool)
+}
+
 // Ready checks the schema, makes what is missing, and says what is wrong: a
 // *SchemaError when another program's schema is there.
 func (s *Store) Ready(ctx context.Context) error { return s.prepare(ctx) }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify/facts"
+	"github.com/pullgate/pullgate/verify/facts/postgres"
 )
 
 const (
@@ -42,7 +43,19 @@ func (o *Others) Parents(
 ) ([]digest.Digest, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return o.s.shared.Parents(ctx, repo, kind, d)
+	list, err := o.s.shared.Parents(ctx, repo, kind, d)
+	if errors.Is(err, postgres.ErrUnreadable) {
+		o.Doubt()
+	}
+	return list, err
+}
+
+// Doubt has all replicas write again what they know, some time.
+func (o *Others) Doubt() {
+	select {
+	case o.s.doubts <- struct{}{}:
+	default:
+	}
 }
 
 // Indexes lists the indexes that replicas have learned of.

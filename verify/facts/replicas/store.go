@@ -59,6 +59,7 @@ type Store struct {
 	gauge    metric.Registration
 
 	checks  checks
+	doubts  chan struct{} // holds one when the shared store was found to be wrong
 	stop    context.CancelFunc
 	running sync.WaitGroup
 
@@ -85,6 +86,7 @@ func New(ctx context.Context, c Config) (*Store, error) {
 		evidence: c.EvidenceTTL,
 		log:      c.Log,
 		queue:    newQueue(),
+		doubts:   make(chan struct{}, 1),
 	}
 	var err error
 	if s.gauge, err = s.queue.measure(c.Meter); err != nil {

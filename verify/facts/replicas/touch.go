@@ -15,6 +15,10 @@ const (
 	firstAnswer = 2 * time.Second // waited for at the start
 	lastWords   = 2 * time.Second // at the end
 	lateWrite   = 5 * time.Second // for a write that no pull waits for
+
+	// doubtEvery is how often this replica has all others write again what they
+	// know, at most: what is wrong may be so for good.
+	doubtEvery = 10 * time.Minute
 )
 
 // keepInTouch tells the others that this replica is there, writes what waits, and
@@ -24,6 +28,7 @@ func (s *Store) keepInTouch(ctx context.Context) {
 	defer ticker.Stop()
 	walked := make(chan error, 1)
 	walking := false
+	var doubted time.Time
 
 	for {
 		select {
@@ -35,6 +40,11 @@ func (s *Store) keepInTouch(ctx context.Context) {
 		case <-ticker.C:
 			s.pulse(ctx)
 		case <-s.queue.some:
+		case <-s.doubts:
+			if doubted.IsZero() || time.Since(doubted) > doubtEvery {
+				doubted = time.Now()
+				s.renew(ctx)
+			}
 		case err := <-walked:
 			walking = false
 			s.endWalk(err)
@@ -48,6 +58,17 @@ func (s *Store) keepInTouch(ctx context.Context) {
 			walking = true
 			go func() { walked <- s.writeAll(ctx, identity) }()
 		}
+	}
+}
+
+// renew makes the shared store a new one for all replicas, which write what they
+// know to it.
+func (s *Store) renew(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
+	defer cancel()
+	s.log.Warn("the shared database names what is not so: all replicas write again what they know")
+	if err := s.shared.Renew(ctx); err != nil {
+		s.log.Warn("the shared database could not be renewed", "error", bounded(err))
 	}
 }
 
