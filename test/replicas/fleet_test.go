@@ -243,6 +243,20 @@ func (g *gate) up(t *testing.T) {
 	t.Errorf("the gate does not answer:\n%s", g.log.String())
 }
 
+// run runs the gate until it ends by itself.
+func (g *gate) run(t *testing.T) (out string, code int) {
+	t.Helper()
+	cmd := exec.Command(binary(t), "serve", "--config", g.config)
+	cmd.WaitDelay = time.Second
+	end := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	defer end.Stop()
+	text, err := cmd.CombinedOutput()
+	if err == nil {
+		return string(text), 0
+	}
+	return string(text), cmd.ProcessState.ExitCode()
+}
+
 func (g *gate) stop(t *testing.T, signal syscall.Signal) {
 	t.Helper()
 	if g.cmd == nil {
