@@ -259,14 +259,13 @@ func (q *question) deniedBlob(ctx context.Context, d digest.Digest) (v judgement
 		return judgement{}, false, nil
 	}
 
-	// What this gate knows to be excused needs no answer from elsewhere.
 	alone := &denialSearch{question: q, alone: true}
 	v, ok, err = alone.deniedBlob(ctx, d)
-	if err != nil || alone.excused || ok && q.config.Others == nil {
+	if err != nil || q.config.Others == nil && (ok || alone.excused) {
 		return v, ok, err
 	}
-	if q.config.Others != nil {
-		all := &denialSearch{question: q}
+	if q.config.Others != nil { // who need not answer where this gate knows an excuse
+		all := &denialSearch{question: q, lenient: alone.excused}
 		if v, ok, err = all.deniedBlob(ctx, d); err != nil || ok || all.excused {
 			return v, ok, err
 		}

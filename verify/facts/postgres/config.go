@@ -24,7 +24,7 @@ import (
 const (
 	maxMessage  = 1 << 20 // bytes of one message of the server: pgx would reserve up to 1 GiB for a length it is told
 	maxPassword = 4 << 10
-	maxConns    = 8
+	maxConns    = 16 // one that is given up is closed for up to 15 s
 	minSecret   = 16 // bytes of a namespace: less could be guessed
 	maxSecret   = 4 << 10
 

@@ -24,6 +24,9 @@ import (
 // noEpoch is the epoch of a repository of which this process has learned nothing.
 const noEpoch = 1 << 62
 
+// closeTimeout bounds how long Close waits; pgx would take 15 s.
+const closeTimeout = time.Second
+
 // maxKnown bounds the repositories that a process remembers to have learned of.
 const maxKnown = 1 << 16
 
@@ -72,9 +75,18 @@ func Open(c Config, meter metric.MeterProvider) (*Store, error) {
 	return s, nil
 }
 
-// Close closes the connections.
+// Close closes the connections. It does not wait long for a server that does not
+// take the end of one.
 func (s *Store) Close() error {
-	s.pool.Close()
+	closed := make(chan struct{})
+	go func() {
+		s.pool.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closeTimeout):
+	}
 	return s.measure.Close()
 }
 
