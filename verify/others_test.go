@@ -112,6 +112,12 @@ func (b both) Manifest(ctx context.Context, repo policy.Repository, d digest.Dig
 
 func newReplica(s *signers, with *shared, policies string) *replica {
 	s.t.Helper()
+	return newReplicaAt(s, with, policies, time.Now)
+}
+
+// newReplicaAt is newReplica with another clock.
+func newReplicaAt(s *signers, with *shared, policies string, now func() time.Time) *replica {
+	s.t.Helper()
 	own, err := facts.OpenBolt(s.t.TempDir(), 1<<30)
 	s.check(err)
 	s.t.Cleanup(func() { _ = own.Close() })
@@ -120,7 +126,7 @@ func newReplica(s *signers, with *shared, policies string) *replica {
 	s.t.Cleanup(cache.Close)
 
 	config := s.gate(policies).Config()
-	config.Store, config.Others, config.Cache = both{own, with}, with, cache
+	config.Store, config.Others, config.Cache, config.Now = both{own, with}, with, cache, now
 	gate, err := verify.New(config)
 	s.check(err)
 	return &replica{gate, own}
@@ -345,6 +351,35 @@ func TestEvidenceOfOthers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestEvidenceEnds: a verdict by another replica's evidence ends when that replica's
+// own would.
+func TestEvidenceEnds(t *testing.T) {
+	t.Parallel()
+	s := newSigners(t)
+	with := newShared(t)
+	i := s.reg.PushImage(signersRepo, "") // whose signature the registry has no more
+	payload := hostile.Payload(signersRepo, i.Digest)
+	_, err := with.Learn(t.Context(), facts.Fact{
+		Repository: sharedRepo,
+		Manifest:   oci.Manifest{Bytes: i.Manifest, MediaType: hostile.ImageType, Digest: i.Digest},
+		Parts:      oci.Structure{Kind: oci.Image, Blobs: i.Layers},
+		Evidence: &facts.Evidence{FetchedAt: time.Now().Add(-50 * time.Minute), Signatures: []facts.Signature{{
+			Format:      facts.SimpleSigning,
+			Payload:     payload,
+			Annotations: hostile.SignatureLayer(payload, s.keys["a"]).Annotations,
+		}}},
+	})
+	s.check(err)
+	var later atomic.Int64
+	r := newReplicaAt(s, with, byKeyA, func() time.Time { return time.Now().Add(time.Duration(later.Load())) })
+
+	v, err := r.manifest(t, sharedRepo.At(i.Digest))
+	wantOutcome(t, "at first", v, err, verify.Allowed)
+	later.Store(int64(11 * time.Minute))
+	v, err = r.manifest(t, sharedRepo.At(i.Digest))
+	wantOutcome(t, "an hour after it was fetched", v, err, verify.Denied)
 }
 
 // TestDenialsAmongReplicas: a written denial reaches the parts that another replica

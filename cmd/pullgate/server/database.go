@@ -65,6 +65,7 @@ func (l *Loaded) share(ctx context.Context, e *engine, log *slog.Logger) error {
 		Own:         e.own,
 		Shared:      shared,
 		EvidenceTTL: c.Verdicts.TTL,
+		MaxBytes:    int64(c.State.MaxBytes),
 		Log:         log,
 		Meter:       l.telemetry.Meter,
 	})

@@ -44,6 +44,7 @@ type Config struct {
 	// EvidenceTTL is for how long after it was fetched evidence of others counts:
 	// as long as a verdict does.
 	EvidenceTTL time.Duration
+	MaxBytes    int64                // of the facts in the shared store, about
 	Log         *slog.Logger         // nil: no lines
 	Meter       metric.MeterProvider // nil: no metrics
 }
@@ -54,6 +55,7 @@ type Store struct {
 	own      Own
 	shared   *postgres.Store
 	evidence time.Duration
+	maxBytes int64
 	log      *slog.Logger
 	queue    *queue
 	gauge    metric.Registration
@@ -84,6 +86,7 @@ func New(ctx context.Context, c Config) (*Store, error) {
 		own:      c.Own,
 		shared:   c.Shared,
 		evidence: c.EvidenceTTL,
+		maxBytes: c.MaxBytes,
 		log:      c.Log,
 		queue:    newQueue(),
 		doubts:   make(chan struct{}, 1),
@@ -105,6 +108,7 @@ func New(ctx context.Context, c Config) (*Store, error) {
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	s.running.Go(func() { s.keepInTouch(run) })
+	s.running.Go(func() { s.sweep(run) })
 	return s, nil
 }
 

@@ -3,6 +3,7 @@ package replicas
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"time"
 
 	"github.com/pullgate/pullgate/verify/facts"
@@ -15,6 +16,8 @@ const (
 	firstAnswer = 2 * time.Second // waited for at the start
 	lastWords   = 2 * time.Second // at the end
 	lateWrite   = 5 * time.Second // for a write that no pull waits for
+
+	sweepEvery = time.Hour
 
 	// doubtEvery is how often this replica has all others write again what they
 	// know, at most: what is wrong may be so for good.
@@ -204,6 +207,20 @@ func (s *Store) writeAll(ctx context.Context, identity string) error {
 }
 
 var errChanged = errors.New("the shared database has changed meanwhile")
+
+// sweep has the shared store forget what is old, some time in every hour.
+func (s *Store) sweep(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(sweepEvery/2 + rand.N(sweepEvery)):
+		}
+		if err := s.shared.Sweep(ctx, s.maxBytes); err != nil && !s.isAway() && ctx.Err() == nil {
+			s.log.Warn("the shared database could not be swept", "error", bounded(err))
+		}
+	}
+}
 
 // endWalk says what became of a walk; one that failed begins anew after the next
 // pulse.
