@@ -25,6 +25,8 @@ type Bolt struct {
 	maxBytes int64
 	held     *holdings
 
+	told string // as the last process has left it
+
 	asked   chan asked    // of what is to be forgotten soon, to be kept for longer
 	closing chan struct{} // closed by Close
 	close   sync.Once
@@ -75,6 +77,9 @@ func OpenBolt(dir string, maxBytes int64) (*Bolt, error) {
 	}
 	if err := prepare(db, file); err != nil {
 		return nil, errors.Join(err, db.Close())
+	}
+	if b.told, err = takeTold(db); err != nil {
+		return nil, errors.Join(fmt.Errorf("write state %s: %w", file, err), db.Close())
 	}
 	if b.held, err = readHoldings(db); err != nil {
 		return nil, errors.Join(fmt.Errorf("read state %s: %w", file, err), db.Close())

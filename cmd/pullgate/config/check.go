@@ -154,12 +154,12 @@ func (k *checks) state() {
 	if len(k.State.Redis) > 0 {
 		k.add("state.redis", "state.redis is not supported yet")
 	}
-	for key, file := range map[string]string{
-		"databasePasswordFile":  k.DatabasePasswordFile,
-		"databaseNamespaceFile": k.DatabaseNamespaceFile,
+	for _, file := range []struct{ key, name string }{
+		{"databasePasswordFile", k.DatabasePasswordFile},
+		{"databaseNamespaceFile", k.DatabaseNamespaceFile},
 	} {
-		if file != "" && k.Database == "" {
-			k.add(key, "%s is set, and database is not: remove it, or name the database", key)
+		if file.name != "" && k.Database == "" {
+			k.add(file.key, "%s is set, and database is not: remove it, or name the database", file.key)
 		}
 	}
 	if k.Verdicts.MaxEntries > maxVerdicts {

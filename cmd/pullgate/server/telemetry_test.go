@@ -174,7 +174,8 @@ policies:
     images: ["other.example/**"]
     authorities: [{keyless: {trustRoots: [corp], identities: [{issuer: i, subject: s}]}}]
 `)
-		return r.Base() + "policyFiles: [keyless.yaml]\n" + rig.SignedByKey
+		const away = "database: postgres://gate@127.0.0.1:1/facts?sslmode=disable\n"
+		return r.Base() + away + "policyFiles: [keyless.yaml]\n" + rig.SignedByKey
 	})
 	for _, what := range []string{"signed/manifests/latest", "signed/manifests/latest", "unsigned/manifests/latest"} {
 		r.Pull(t, what)

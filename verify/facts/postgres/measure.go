@@ -62,7 +62,11 @@ func newMeasure(provider metric.MeterProvider, c *circuit) (*measure, error) {
 		}
 		return nil
 	}, up, open)
-	return m, errors.Join(err1, err2, err3, err4, err5, err6)
+	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
+		return nil, err
+	}
+	m.lies.Add(context.Background(), 0) // so that its series begins before something is wrong
+	return m, nil
 }
 
 func number(is bool) int64 {

@@ -21,8 +21,8 @@ const (
 const migrationLock = 0x70756c6c67617465
 
 // migrations lead from one minor version to the next; the first makes everything.
-// Lists are written again and again, and leave room for it. Records
-// are written once, mostly.
+// Lists are written again and again: they leave room for it in their page, and are
+// never moved out of it. Records are written once, mostly.
 var migrations = [schemaMinor]string{`
 CREATE TABLE pullgate_schema (
 	one boolean PRIMARY KEY DEFAULT true CHECK (one),
@@ -34,6 +34,7 @@ CREATE TABLE pullgate_lists (
 	digests bytea NOT NULL,
 	at timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 80);
+ALTER TABLE pullgate_lists ALTER COLUMN digests SET STORAGE PLAIN;
 CREATE TABLE pullgate_records (
 	key bytea PRIMARY KEY,
 	value bytea NOT NULL,

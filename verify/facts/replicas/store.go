@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,6 +36,10 @@ type Own interface {
 	facts.Store
 	// Each calls do with all that is known, and ends at its first error.
 	Each(ctx context.Context, do func(facts.Fact) error) error
+	// Told is the shared store to which all of it had been written at the last end.
+	Told() string
+	// SetTold says so at this end.
+	SetTold(identity string) error
 }
 
 // Config is what a Store is made of.
@@ -90,6 +95,7 @@ func New(ctx context.Context, c Config) (*Store, error) {
 		log:      c.Log,
 		queue:    newQueue(),
 		doubts:   make(chan struct{}, 1),
+		whole:    c.Own.Told(),
 	}
 	var err error
 	if s.gauge, err = s.queue.measure(c.Meter); err != nil {
@@ -120,10 +126,14 @@ func (s *Store) Close() error {
 
 	ctx, cancel := context.WithTimeout(context.Background(), lastWords)
 	defer cancel()
+	var err error
 	if s.drain(ctx) == nil {
 		_ = s.shared.Leave(ctx) // else the others wait for it a while
+		if whole := s.claim().Whole; whole != "" {
+			err = s.own.SetTold(whole)
+		}
 	}
-	return errors.Join(s.gauge.Unregister(), s.shared.Close())
+	return errors.Join(err, s.gauge.Unregister(), s.shared.Close())
 }
 
 // Learn implements facts.Store: durable here when it returns, and for the other
@@ -144,7 +154,11 @@ func (s *Store) Learn(ctx context.Context, f facts.Fact) (facts.Learned, error) 
 		s.queue.put(s.worthTelling(f))
 		return learned, nil
 	}
-	learned.PushedOut = append(learned.PushedOut, told.PushedOut...)
+	for _, d := range told.PushedOut {
+		if !slices.Contains(learned.PushedOut, d) {
+			learned.PushedOut = append(learned.PushedOut, d)
+		}
+	}
 	return learned, nil
 }
 
