@@ -493,11 +493,11 @@ func TestStalledErrorBody(t *testing.T) {
 			r, image := admitted(t, random(100))
 			at := hostile.For(image.Layers[0])
 			r.reg.On(hostile.Status(status, "Location", "/v2/").At(at), hostile.StallMidBody.At(at))
-			ctx, cancel := context.WithTimeout(t.Context(), pace(2*time.Second))
+			ctx, cancel := context.WithTimeout(t.Context(), pace(10*time.Second))
 			defer cancel()
 			_, err := r.try(ctx, http.MethodGet, blobs("prod/app", image.Layers[0]))
 			if errors.Is(err, context.DeadlineExceeded) {
-				t.Error("no answer within a second")
+				t.Error("no answer in time")
 			}
 		})
 	}

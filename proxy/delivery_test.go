@@ -104,7 +104,7 @@ func TestLyingLength(t *testing.T) {
 				all.Go(func() {
 					start := time.Now()
 					g, err := r.try(t.Context(), http.MethodGet, manifests("prod/app", unsigned.Digest))
-					if took := time.Since(start); err != nil || took > timeout+2*time.Second {
+					if took := time.Since(start); err != nil || took > timeout+pace(10*time.Second) {
 						t.Errorf("%s: %v after %s", name, err, took)
 					}
 					if g.status != 403 && g.status != 503 {
@@ -112,6 +112,12 @@ func TestLyingLength(t *testing.T) {
 					}
 
 					g, err = r.try(t.Context(), http.MethodGet, manifests("prod/app", signed.Digest))
+					for range 10 { // the time for a verdict is short, and a machine may be busy
+						if err != nil || g.status != http.StatusServiceUnavailable {
+							break
+						}
+						g, err = r.try(t.Context(), http.MethodGet, manifests("prod/app", signed.Digest))
+					}
 					if err != nil || g.status != 200 {
 						t.Errorf("%s: the good signature elsewhere does not count: %d %v %.300s",
 							name, g.status, err, g.body)

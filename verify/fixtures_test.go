@@ -114,7 +114,7 @@ func gateFor(t *testing.T, set *fixtures.Set, f fixtures.Fixture, up *upstream.U
 			VerdictBytes:     16 << 20,
 			Signatures:       64,
 			VerdictsInFlight: 64,
-			VerifyTimeout:    10 * time.Second,
+			VerifyTimeout:    time.Minute,
 			ClientMisses:     1000,
 		},
 	})

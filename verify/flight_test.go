@@ -152,7 +152,7 @@ func TestBusySlots(t *testing.T) {
 		bad:   verify.Denied,
 		fresh: verify.Allowed,
 	} {
-		if v := s.verdict(busy, image); v.Outcome != want {
+		if v := s.settled(busy, image); v.Outcome != want {
 			t.Errorf("with slots: %s: %s", v.Outcome, v.Message())
 		}
 	}

@@ -113,7 +113,7 @@ func keylessGate(t *testing.T, set *keyless.Set, c keyless.Case, up *upstream.Up
 			VerdictBytes:     16 << 20,
 			Signatures:       64,
 			VerdictsInFlight: 64,
-			VerifyTimeout:    15 * time.Second,
+			VerifyTimeout:    time.Minute,
 			ClientMisses:     100,
 		},
 		TTL: time.Minute, DenyTTL: time.Second,

@@ -63,7 +63,7 @@ func TestLateAnswers(t *testing.T) {
 		"referrer": func(reference string) bool { return reference != image.String() },
 	} {
 		config := s.gate(policies).Config()
-		config.Limits.VerifyTimeout = 900 * time.Millisecond
+		config.Limits.VerifyTimeout = 3 * time.Second
 		config.Registry = func(string) (verify.Registry, bool) { return lateRegistry{s.up, late}, true }
 		slow, err := verify.New(config)
 		s.check(err)

@@ -170,7 +170,7 @@ func poisonedGate(t *testing.T, policies string) *Gate {
 			VerdictBytes:     4 << 20,
 			Signatures:       8,
 			VerdictsInFlight: 8,
-			VerifyTimeout:    15 * time.Second,
+			VerifyTimeout:    time.Minute,
 			ClientMisses:     1000,
 		},
 	})

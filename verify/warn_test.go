@@ -34,7 +34,7 @@ func TestErrorsUnderWarn(t *testing.T) {
 			ctx, leave := context.WithCancel(t.Context())
 			defer leave()
 			config := s.gate(fmt.Sprintf(policies, test.also)).Config()
-			config.Limits.VerifyTimeout = 900 * time.Millisecond
+			config.Limits.VerifyTimeout = 3 * time.Second
 			late := lateRegistry{s.up, func(reference string) bool {
 				if signature := strings.HasSuffix(reference, ".sig"); signature && test.leaves {
 					leave()

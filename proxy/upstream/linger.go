@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	maxLingering = 16 // requests to one registry whose answer is not needed any more
-	lingerFor    = 500 * time.Millisecond
+	maxLingering = 16                     // requests to one registry whose answer is not needed any more
+	lingerFor    = 500 * time.Millisecond // how long each of them runs on
 )
 
 // roundTrip sends a request whose caller may learn meanwhile that the answer is
@@ -72,7 +72,7 @@ func (u *Upstream) linger(ended <-chan struct{}, cancel context.CancelFunc) {
 		return
 	}
 
-	patience := time.NewTimer(lingerFor)
+	patience := time.NewTimer(u.lingerFor)
 	defer patience.Stop()
 
 	select {

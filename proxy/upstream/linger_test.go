@@ -50,6 +50,7 @@ func newSlowRegistry(t *testing.T, slow http.HandlerFunc) *slowRegistry {
 	if r.up, err = New(Config{Host: "registry.example", URL: base}); err != nil {
 		t.Fatal(err)
 	}
+	r.up.lingerFor = lingered
 	t.Cleanup(r.up.Close)
 	return r
 }
@@ -92,8 +93,12 @@ func (r *slowRegistry) within(t *testing.T, n int, most time.Duration) {
 
 func untilGivenUp(_ http.ResponseWriter, q *http.Request) { <-q.Context().Done() }
 
-// soon is long enough for a busy machine; a request that lingers takes lingerFor.
-const soon = lingerFor / 2
+// A request that lingers takes lingered here, longer than in service; soon is long
+// enough for a busy machine.
+const (
+	lingered = 3 * time.Second
+	soon     = lingered / 2
+)
 
 // A connection is used again after an answer on it was not needed any more.
 func TestLingeringConnection(t *testing.T) {
@@ -155,7 +160,7 @@ func TestLingeringTime(t *testing.T) {
 			if took := r.giveUp(t, 4, oci.ErrEnough); took > soon {
 				t.Errorf("the callers waited %s", took)
 			}
-			r.within(t, 4, 4*lingerFor)
+			r.within(t, 4, 4*lingered)
 			if n := sent.Load(); n > 64<<20 { // what sockets hold on both ends
 				t.Errorf("%d bytes were taken", n)
 			}
@@ -174,7 +179,7 @@ func TestLingeringCount(t *testing.T) {
 	const questions = 200
 	r.giveUp(t, questions, oci.ErrEnough)
 	r.within(t, questions-maxLingering, soon)
-	r.within(t, maxLingering, 4*lingerFor)
+	r.within(t, maxLingering, 4*lingered)
 	for range 500 {
 		if runtime.NumGoroutine() <= before+5 && len(r.up.lingering) == 0 {
 			return

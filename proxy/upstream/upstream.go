@@ -101,6 +101,7 @@ type Upstream struct {
 	parses chan struct{} // answers that are being parsed, which takes many times their bytes
 
 	lingering chan struct{} // requests whose answer is not needed any more
+	lingerFor time.Duration // how long each of them runs on
 	open      context.Context
 	shut      context.CancelFunc
 }
@@ -143,6 +144,7 @@ func New(c Config) (*Upstream, error) {
 		reads:     make(chan struct{}, maxReads),
 		parses:    make(chan struct{}, runtime.GOMAXPROCS(0)),
 		lingering: make(chan struct{}, maxLingering),
+		lingerFor: lingerFor,
 	}
 	u.open, u.shut = context.WithCancel(context.Background())
 	u.direct, u.away = transports(c.TLS, base)

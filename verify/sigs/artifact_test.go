@@ -581,11 +581,15 @@ func TestTarPolyglot(t *testing.T) {
 func TestTarHeaderCost(t *testing.T) {
 	header := tarHeader(t, 'x', "name"+strings.Repeat(" ", 96)+"0000644 0000000 0000000 00004000000 00000000000 ", "")
 	blob := []byte(strings.Repeat(header, 2<<20/len(header)))
-	start := time.Now()
-	if CheckLayer(Blob{MediaType: MediaTypeSimpleSigning}, blob, "") == nil {
-		t.Error("passes")
+	fastest := time.Hour
+	for range 5 { // a busy machine slows one of them, not each
+		start := time.Now()
+		if CheckLayer(Blob{MediaType: MediaTypeSimpleSigning}, blob, "") == nil {
+			t.Error("passes")
+		}
+		fastest = min(fastest, time.Since(start))
 	}
-	if took := time.Since(start); took > 500*time.Millisecond {
-		t.Errorf("%d MiB took %v", len(blob)>>20, took)
+	if fastest > 500*time.Millisecond {
+		t.Errorf("%d MiB took %v", len(blob)>>20, fastest)
 	}
 }

@@ -18,7 +18,7 @@ var errBundleVersion = errors.New("its bundle is incomplete or of an unknown ver
 // parseBundle reads a Sigstore bundle strictly, of a known version or a later
 // one (sigstore bundle specification). protojson refuses unknown fields.
 func parseBundle(b []byte) (*protobundle.Bundle, error) {
-	if err := oci.CheckStrict(b, maxDepth, maxTokens); err != nil {
+	if err := oci.CheckStrict(b, maxDepth, maxBundleTokens); err != nil {
 		return nil, fmt.Errorf("the bundle is %w", err)
 	}
 	pb := &protobundle.Bundle{}

@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullgate/pullgate/test/fixtures"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // statement is an in-toto statement for a sha256 sum, as cosign 3 writes it.
@@ -519,6 +521,30 @@ func TestBundleAnnotations(t *testing.T) {
 			c := bundleOf(t, key, statementWith(tt.subjects, signPredicate, "{}"))
 			if got := allowed(t, k, c, image).Annotations; !maps.Equal(got, tt.want) {
 				t.Errorf("%v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestBundleTokens: whoever may push a signature chooses how many values it holds.
+func TestBundleTokens(t *testing.T) {
+	entry := `{"inclusionProof":{"hashes":[` + strings.TrimSuffix(strings.Repeat(`"AA==",`, maxProofHashes), ",") + `]}}`
+	largest := `"tlogEntries":[` + strings.TrimSuffix(strings.Repeat(entry+",", maxLogEntries), ",") + `],` +
+		`"x509CertificateChain":{"certificates":[` +
+		strings.TrimSuffix(strings.Repeat(`{"rawBytes":"AA=="},`, maxCertificates), ",") + `]}`
+	many := `"timestampVerificationData":{"rfc3161Timestamps":[` + strings.Repeat(`{},`, maxBundleTokens/2) + `{}]}`
+
+	for name, test := range map[string]struct {
+		material string
+		want     error
+	}{
+		"the largest": {largest, nil},
+		"more":        {many, oci.ErrJSON},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := bundleFrom(`"messageSignature":{"signature":"AA=="}`, test.material)
+			if _, err := parseBundle(c.Payload); !errors.Is(err, test.want) {
+				t.Errorf("%v; want %v", err, test.want)
 			}
 		})
 	}

@@ -44,6 +44,11 @@ const (
 	maxCertificates  = 8
 	maxDepth         = 16
 	maxTokens        = 10_000
+
+	// maxBundleTokens bounds the JSON tokens of a bundle. Those of real ones have
+	// about 100, and the largest that the bounds above allow, about 450. What has
+	// more is refused before it is built, which costs ten times as much as scanning.
+	maxBundleTokens = 1000
 )
 
 // names reports whether d is text's digest, whole and exact.

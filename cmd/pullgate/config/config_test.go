@@ -132,13 +132,18 @@ func TestSizes(t *testing.T) {
 		"1MiB": 1 << 20,
 		"2GiB": 2 << 30,
 		"7B":   7,
+		"4Ki":  4096,
+		"8kB":  8000,
+		"8K":   8000,
+		"9MB":  9_000_000,
+		"1Ti":  1 << 40,
 	} {
 		var s Size
 		if err := s.UnmarshalText([]byte(text)); err != nil || int64(s) != want {
 			t.Errorf("%q is %d, %v; want %d", text, s, err, want)
 		}
 	}
-	for _, text := range []string{"", "0", "-1", "MiB", "1.5MiB", "1 MiB", "1mb", "9999999999TiB", "1KiBKiB"} {
+	for _, text := range []string{"", "0", "-1", "MiB", "1.5MiB", "1 MiB", "1mb", "9999999999TiB", "1KiBKiB", "1i", "1iB", "1BB"} {
 		var s Size
 		if err := s.UnmarshalText([]byte(text)); err == nil {
 			t.Errorf("%q is taken as %d", text, s)
