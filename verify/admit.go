@@ -164,10 +164,7 @@ func (q *question) decide(ctx context.Context, m *cachedManifest, p *policy.Poli
 	asManifest := part{facts.PartManifest, m.Digest, depth}
 	askParents := !p.OwnChildren && depth < maxNesting
 	if askParents { // an index just admitted costs nothing to ask
-		if v, err := q.byCachedParents(ctx, asManifest); err == nil && v.Outcome == Allowed {
-			return v, nil
-		}
-		if v, ok := q.byTold(ctx, asManifest); ok {
+		if v, ok := q.byFreeParents(ctx, asManifest); ok {
 			return v, nil
 		}
 	}

@@ -98,7 +98,12 @@ func (s *denialSearch) of(ctx context.Context, p namedPart) (*denial, error) {
 
 // amongst is why p is denied as a part of parents; nil when it is not, or when it
 // is excused. by looks at one of them.
-func (s *denialSearch) amongst(ctx context.Context, p namedPart, parents []digest.Digest, by lookFunc) (*denial, error) {
+func (s *denialSearch) amongst(
+	ctx context.Context,
+	p namedPart,
+	parents []digest.Digest,
+	by lookFunc,
+) (*denial, error) {
 	s.excused = false
 	var found *denial
 	var couldNotTell error

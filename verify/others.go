@@ -131,6 +131,15 @@ func (q *question) rememberParent(ctx context.Context, d digest.Digest) error {
 	return q.remember(ctx, m, judgement{})
 }
 
+// byFreeParents asks those parents of a manifest for whose answer no registry is
+// asked.
+func (q *question) byFreeParents(ctx context.Context, p part) (v judgement, ok bool) {
+	if v, err := q.byCachedParents(ctx, p); err == nil && v.Outcome == Allowed {
+		return v, true
+	}
+	return q.byTold(ctx, p)
+}
+
 // byTold asks those parents of a manifest that other replicas know of and whose
 // evidence is at hand. What an index admits has no signatures of its own, mostly,
 // and the registry need not be asked for them.

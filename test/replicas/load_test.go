@@ -62,7 +62,13 @@ func (l *load) end(t *testing.T) {
 	t.Helper()
 	close(l.stop)
 	l.all.Wait()
-	t.Logf("known: %d requests, %d lost; cold: %d requests, %d to be tried again", l.warm, l.warmLost, l.cold, l.coldRetried)
+	t.Logf(
+		"known: %d requests, %d lost; cold: %d requests, %d to be tried again",
+		l.warm,
+		l.warmLost,
+		l.cold,
+		l.coldRetried,
+	)
 	for _, w := range l.wrong {
 		t.Error(w)
 	}

@@ -82,7 +82,12 @@ func (b *Bolt) eachOf(ctx context.Context, repo policy.Repository, generation in
 
 // someFacts reads a batch of manifests from a key on, and the key to go on from;
 // nil at the end.
-func someFacts(tx *bolt.Tx, repo policy.Repository, generation int, from []byte) (found []Fact, next []byte, err error) {
+func someFacts(
+	tx *bolt.Tx,
+	repo policy.Repository,
+	generation int,
+	from []byte,
+) (found []Fact, next []byte, err error) {
 	r, ok, err := repositoryIn(tx, repo)
 	if !ok || err != nil {
 		return nil, nil, err

@@ -58,7 +58,10 @@ func BenchmarkImages(b *testing.B) {
 
 	images := float64(b.N)
 	server.SQL(b, "VACUUM ANALYZE")
-	bytes := server.Value(b, "SELECT pg_total_relation_size('pullgate_lists') + pg_total_relation_size('pullgate_records')")
+	bytes := server.Value(
+		b,
+		"SELECT pg_total_relation_size('pullgate_lists') + pg_total_relation_size('pullgate_records')",
+	)
 	rows := server.Value(b, "SELECT (SELECT count(*) FROM pullgate_lists) + (SELECT count(*) FROM pullgate_records)")
 	b.ReportMetric(float64(bytes)/images, "B/image")
 	b.ReportMetric(float64(rows)/images, "rows/image")
@@ -74,7 +77,11 @@ func benchImage(repo policy.Repository, n int, shared []digest.Digest) []facts.F
 	var list []facts.Fact
 	add := func(parts oci.Structure, size int) digest.Digest {
 		content := []byte(fmt.Sprint(n, parts, strings.Repeat("x", size)))
-		m := oci.Manifest{Bytes: content, Digest: digest.FromBytes(content), MediaType: "application/vnd.oci.image.manifest.v1+json"}
+		m := oci.Manifest{
+			Bytes:     content,
+			Digest:    digest.FromBytes(content),
+			MediaType: "application/vnd.oci.image.manifest.v1+json",
+		}
 		list = append(list, facts.Fact{Repository: repo, Manifest: m, Parts: parts})
 		return m.Digest
 	}

@@ -34,8 +34,8 @@ func (o operation) String() string { return [...]string{"read", "write", "pulse"
 
 func (c *circuit) isOpen(o operation) bool { return c.failures[o].Load() >= maxFailures }
 
-func (c *circuit) count(o operation, failed bool) {
-	if failed {
+func (c *circuit) count(o operation, err error) {
+	if err != nil {
 		c.failures[o].Add(1)
 		return
 	}
@@ -54,7 +54,7 @@ func (s *Store) do(ctx context.Context, o operation, ask func(context.Context) e
 		err = s.measure.timed(ctx, o, ask)
 	}
 	if !errors.Is(ctx.Err(), context.Canceled) {
-		s.circuit.count(o, err != nil)
+		s.circuit.count(o, err)
 	}
 	return err
 }

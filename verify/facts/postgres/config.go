@@ -8,6 +8,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -71,7 +72,9 @@ func (c Config) pool() (*pgxpool.Config, error) {
 	}
 	query := u.Query()
 	if _, has := u.User.Password(); has || query.Has("password") || query.Has("sslpassword") {
-		return nil, errors.New("it holds a password: put that into a file, and name it in databasePasswordFile or PGPASSFILE")
+		return nil, errors.New(
+			"it holds a password: put that into a file, and name it in databasePasswordFile or PGPASSFILE",
+		)
 	}
 
 	parsed, err := pgxpool.ParseConfig(c.URL)
@@ -132,17 +135,17 @@ func isLocal(host string) bool {
 // It looks at what the URL, the environment and service files came to, not at their
 // words.
 func checkTLS(c *pgx.ConnConfig) error {
-	unsafe := func(host string, verified bool) error {
-		if isLocal(host) || verified {
+	unsafe := func(host string, c *tls.Config) error {
+		if isLocal(host) || c != nil && !c.InsecureSkipVerify {
 			return nil
 		}
 		return fmt.Errorf("the connection to %s must be verified: write sslmode=verify-full, "+
 			"and sslrootcert=FILE for a CA of your own", host)
 	}
 
-	err := unsafe(c.Host, c.TLSConfig != nil && !c.TLSConfig.InsecureSkipVerify)
+	err := unsafe(c.Host, c.TLSConfig)
 	for _, f := range c.Fallbacks {
-		err = errors.Join(err, unsafe(f.Host, f.TLSConfig != nil && !f.TLSConfig.InsecureSkipVerify))
+		err = errors.Join(err, unsafe(f.Host, f.TLSConfig))
 	}
 	return err
 }

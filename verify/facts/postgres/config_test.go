@@ -17,6 +17,11 @@ import (
 // secret stands for a password wherever one may be.
 const secret = "hunter2hunter2"
 
+const (
+	db   = "postgres://gate@db.example/facts"
+	here = "postgres://gate@127.0.0.1/facts"
+)
+
 // TestURLs: a connection that leaves the machine is verified, whatever asks for less.
 func TestURLs(t *testing.T) {
 	for name, row := range map[string]struct {
@@ -29,20 +34,20 @@ func TestURLs(t *testing.T) {
 		"a socket":              {url: "postgres://gate@/facts?host=/run/postgresql"},
 		"verified by default":   {url: "postgres://gate@db.example/facts"},
 		"verified":              {url: "postgresql://gate@db.example/facts?sslmode=verify-full"},
-		"two servers":           {url: "postgres://gate@a.example:5432,b.example:5433/facts?target_session_attrs=read-write"},
-		"no TLS":                {url: "postgres://gate@db.example/facts?sslmode=disable", want: "must be verified"},
-		"TLS perhaps":           {url: "postgres://gate@db.example/facts?sslmode=prefer", want: "must be verified"},
-		"any server":            {url: "postgres://gate@db.example/facts?sslmode=require", want: "must be verified"},
-		"any of a CA's":         {url: "postgres://gate@db.example/facts?sslmode=verify-ca", want: "must be verified"},
+		"two servers":           {url: "postgres://gate@a.example:5432,b.example:5433/facts"},
+		"no TLS":                {url: db + "?sslmode=disable", want: "must be verified"},
+		"TLS perhaps":           {url: db + "?sslmode=prefer", want: "must be verified"},
+		"any server":            {url: db + "?sslmode=require", want: "must be verified"},
+		"any of a CA's":         {url: db + "?sslmode=verify-ca", want: "must be verified"},
 		"no TLS, environment":   {url: "postgres://gate@db.example/facts", env: "disable", want: "must be verified"},
-		"the second server":     {url: "postgres://gate@127.0.0.1,b.example/facts?sslmode=allow", want: "b.example must be verified"},
-		"no mode":               {url: "postgres://gate@db.example/facts?sslmode=" + secret, want: "sslmode is invalid"},
-		"another scheme":        {url: "mysql://gate@db.example/facts", want: "it is no URL of the form"},
-		"words":                 {url: "host=db.example user=gate password=" + secret, want: "it is no URL of the form"},
-		"no URL":                {url: "postgres://gate:" + secret + "@db.example:port/facts", want: "it is no URL of the form"},
+		"the second server":     {url: "postgres://gate@127.0.0.1,b.example/facts?sslmode=allow", want: "b.example must"},
+		"no mode":               {url: db + "?sslmode=" + secret, want: "sslmode is invalid"},
+		"another scheme":        {url: "mysql://gate@db.example/facts", want: "it is no URL"},
+		"words":                 {url: "host=db.example user=gate password=" + secret, want: "it is no URL"},
+		"no URL":                {url: "postgres://gate:" + secret + "@db.example:port/facts", want: "it is no URL"},
 		"a password":            {url: "postgres://gate:" + secret + "@127.0.0.1/facts", want: "it holds a password"},
-		"a password in words":   {url: "postgres://gate@127.0.0.1/facts?password=" + secret, want: "it holds a password"},
-		"the password of a key": {url: "postgres://gate@127.0.0.1/facts?sslpassword=" + secret, want: "it holds a password"},
+		"a password in words":   {url: here + "?password=" + secret, want: "it holds a password"},
+		"the password of a key": {url: here + "?sslpassword=" + secret, want: "it holds a password"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("PGSSLMODE", row.env)
@@ -50,7 +55,8 @@ func TestURLs(t *testing.T) {
 			if (row.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), row.want) {
 				t.Errorf("%v; want %q", err, row.want)
 			}
-			if err != nil && row.url != "postgres://gate@db.example/facts?sslmode="+secret && strings.Contains(err.Error(), secret) {
+			if err != nil && row.url != db + "?sslmode="+secret &&
+				strings.Contains(err.Error(), secret) {
 				t.Errorf("the error tells the password: %v", err)
 			}
 		})
@@ -66,12 +72,17 @@ func TestSecretsStayOut(t *testing.T) {
 	}
 	for name, says := range map[string][]byte{
 		"another protocol":                 []byte("HTTP/1.1 400 Bad Request\r\n\r\n"),
-		"a refusal":                        append([]byte{'E', 0, 0, 0, 40}, "SFATAL\x00C28P01\x00Mpassword is wrong\x00\x00   "...),
+		"a refusal":                        message('E', "SFATAL\x00C28P01\x00Mpassword is wrong\x00\x00"),
 		"asks for the password and leaves": {'R', 0, 0, 0, 8, 0, 0, 0, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := openFake(t, says, file)
-			_, err := s.Parents(t.Context(), policy.Repository{Host: "r.example", Path: "a"}, facts.PartBlob, digest.FromString("x"))
+			_, err := s.Parents(
+				t.Context(),
+				policy.Repository{Host: "r.example", Path: "a"},
+				facts.PartBlob,
+				digest.FromString("x"),
+			)
 			if err == nil || strings.Contains(err.Error(), secret) {
 				t.Errorf("the error is %v", err)
 			}
@@ -80,7 +91,12 @@ func TestSecretsStayOut(t *testing.T) {
 
 	t.Run("a file that is gone", func(t *testing.T) {
 		s := openFake(t, nil, file+"-not-there")
-		_, err := s.Parents(t.Context(), policy.Repository{Host: "r.example", Path: "a"}, facts.PartBlob, digest.FromString("x"))
+		_, err := s.Parents(
+			t.Context(),
+			policy.Repository{Host: "r.example", Path: "a"},
+			facts.PartBlob,
+			digest.FromString("x"),
+		)
 		if err == nil || !strings.Contains(err.Error(), "password-not-there") {
 			t.Errorf("the error is %v", err)
 		}

@@ -16,7 +16,7 @@ type measure struct {
 	errors   metric.Int64Counter
 	lies     metric.Int64Counter
 	duration metric.Float64Histogram
-	up       atomic.Bool
+	up       atomic.Int64 // 1 when the last pulse went through
 	gauges   metric.Registration
 
 	operations [3]metric.MeasurementOption
@@ -56,9 +56,13 @@ func newMeasure(provider metric.MeterProvider, c *circuit) (*measure, error) {
 		metric.WithDescription("1 while pulls do not wait for the shared database, by operation: read, write."),
 	)
 	m.gauges, err6 = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		o.ObserveInt64(up, number(m.up.Load()))
+		o.ObserveInt64(up, m.up.Load())
 		for _, of := range []operation{reading, writing} {
-			o.ObserveInt64(open, number(c.isOpen(of)), m.operations[of])
+			var isOpen int64
+			if c.isOpen(of) {
+				isOpen = 1
+			}
+			o.ObserveInt64(open, isOpen, m.operations[of])
 		}
 		return nil
 	}, up, open)
@@ -67,13 +71,6 @@ func newMeasure(provider metric.MeterProvider, c *circuit) (*measure, error) {
 	}
 	m.lies.Add(context.Background(), 0) // so that its series begins before something is wrong
 	return m, nil
-}
-
-func number(is bool) int64 {
-	if is {
-		return 1
-	}
-	return 0
 }
 
 // timed asks the database and measures how it answers.
@@ -89,7 +86,13 @@ func (m *measure) timed(ctx context.Context, o operation, ask func(context.Conte
 
 func (m *measure) unreadable(ctx context.Context) { m.lies.Add(ctx, 1) }
 
-// beat notes whether the last pulse went through.
-func (m *measure) beat(ok bool) { m.up.Store(ok) }
+// pulsed notes whether a pulse went through.
+func (m *measure) pulsed(err error) {
+	if err == nil {
+		m.up.Store(1)
+		return
+	}
+	m.up.Store(0)
+}
 
 func (m *measure) Close() error { return m.gauges.Unregister() }

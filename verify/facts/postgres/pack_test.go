@@ -42,12 +42,13 @@ func second(_ []byte, ok bool) bool { return ok }
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	seen := map[string]string{}
+	digests := []digest.Digest{digest.FromString("x"), digest.SHA512.FromString("x"), "sha256:x", ""}
 	for _, n := range []names{{}, {[]byte("a secret of the replicas")}} {
 		for _, path := range []string{"acme/app", "acme/app2", "acme"} {
 			repo := policy.Repository{Host: "r.example", Path: path}
 			keys := [][]byte{n.of(indexesOf, repo)}
 			for _, kind := range []byte{'m', 'b', manifestOf, signaturesOf, seenOf} {
-				for _, d := range []digest.Digest{digest.FromString("x"), digest.SHA512.FromString("x"), "sha256:x", ""} {
+				for _, d := range digests {
 					keys = append(keys, n.of(kind, repo, d))
 				}
 			}

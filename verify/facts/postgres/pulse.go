@@ -85,13 +85,13 @@ func (s *Store) Beat(ctx context.Context, claim Claim, since time.Time) (Pulse, 
 		return err
 	})
 
-	s.measure.beat(err == nil)
+	s.measure.pulsed(err)
 	if err != nil {
 		s.closeForReading(ctx, err)
 		return Pulse{}, err
 	}
-	s.circuit.count(reading, false)
-	s.circuit.count(writing, false)
+	s.circuit.count(reading, nil)
+	s.circuit.count(writing, nil)
 	return p, nil
 }
 
@@ -102,12 +102,11 @@ func (s *Store) closeForReading(ctx context.Context, err error) {
 	}
 	var one int
 	if s.pool.QueryRow(ctx, "SELECT 1 FROM pullgate_lists WHERE key = '\\x00'").Scan(&one) == nil {
-		s.circuit.count(reading, false)
+		s.circuit.count(reading, nil)
 	}
 }
 
 func (s *Store) beat(ctx context.Context, claim Claim, since time.Time) (Pulse, error) {
-
 	var p Pulse
 	var age float64
 	batch := &pgx.Batch{}

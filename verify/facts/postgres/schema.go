@@ -97,7 +97,13 @@ type querier interface {
 // version is the minor version of the schema; 0 where there is none.
 func (s *Store) version(ctx context.Context, in querier) (int, error) {
 	var exists bool
-	if err := in.QueryRow(ctx, "SELECT to_regclass('pullgate_schema') IS NOT NULL").Scan(&exists); err != nil || !exists {
+	if err := in.QueryRow(
+		ctx,
+		"SELECT to_regclass('pullgate_schema') IS NOT NULL",
+	).Scan(
+		&exists,
+	); err != nil ||
+		!exists {
 		return 0, err
 	}
 

@@ -32,7 +32,10 @@ func (s *Store) Sweep(ctx context.Context, maxBytes int64) error {
 		if err := s.deleteBefore(ctx, "now() - interval '"+retention+"'"); err != nil {
 			return err
 		}
-		if _, err := s.pool.Exec(ctx, "DELETE FROM pullgate_replicas WHERE at < now() - interval '1 hour'"); err != nil {
+		if _, err := s.pool.Exec(
+			ctx,
+			"DELETE FROM pullgate_replicas WHERE at < now() - interval '1 hour'",
+		); err != nil {
 			return err
 		}
 

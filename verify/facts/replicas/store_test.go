@@ -87,7 +87,13 @@ func blob(n int) digest.Digest { return digest.FromString(fmt.Sprint("blob ", n)
 func until(t *testing.T, what string, other *replicas.Store, n int) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		if list, err := other.Others().Parents(t.Context(), repo, facts.PartBlob, blob(n)); err == nil && len(list) == 1 {
+		if list, err := other.Others().Parents(
+			t.Context(),
+			repo,
+			facts.PartBlob,
+			blob(n),
+		); err == nil &&
+			len(list) == 1 {
 			return
 		}
 	}

@@ -37,7 +37,7 @@ func (s *Store) keepInTouch(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			if walking {
-				<-walked
+				<-walked //nolint:errcheck // no one asks any more
 			}
 			return
 		case <-ticker.C:
@@ -112,7 +112,11 @@ func (s *Store) note(ctx context.Context, p postgres.Pulse, err error) {
 
 	if err != nil {
 		if !s.away {
-			s.log.Warn("the shared database does not answer: what this gate knows itself is served", "error", bounded(err))
+			s.log.Warn(
+				"the shared database does not answer: what this gate knows itself is served",
+				"error",
+				bounded(err),
+			)
 		}
 		s.away = true
 		return
@@ -225,7 +229,8 @@ func (s *Store) sweep(ctx context.Context) {
 // endWalk says what became of a walk; one that failed begins anew after the next
 // pulse.
 func (s *Store) endWalk(err error) {
-	if err != nil && !errors.Is(err, errChanged) && !errors.Is(err, postgres.ErrOpen) && !errors.Is(err, context.Canceled) {
+	if err != nil && !errors.Is(err, errChanged) && !errors.Is(err, postgres.ErrOpen) &&
+		!errors.Is(err, context.Canceled) {
 		s.log.Warn("not all that this gate knows could be written to the shared database", "error", bounded(err))
 	}
 }
