@@ -18,6 +18,20 @@ func (s *Server) Standby(t testing.TB) *Server {
 	return standby
 }
 
+// Allow puts a line before those that say who may connect, and how.
+func (s *Server) Allow(t testing.TB, line string) {
+	t.Helper()
+	file := filepath.Join(s.data, "pg_hba.conf")
+	rest, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, append([]byte(line+"\n"), rest...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.SQL(t, "SELECT pg_reload_conf()")
+}
+
 // Promote makes a standby the primary.
 func (s *Server) Promote(t testing.TB) {
 	t.Helper()

@@ -1,12 +1,45 @@
 package replicas
 
 import (
+	"crypto/rand"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/pullgate/pullgate/test/hostile"
 	"github.com/pullgate/pullgate/test/pgtest"
 )
+
+// TestSealed: with a namespace of their own, replicas believe each other also when a
+// registry last had a manifest, and no name of a repository is in the database.
+func TestSealed(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "namespace")
+	if err := os.WriteFile(secret, []byte(rand.Text()+rand.Text()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	db := pgtest.Start(t)
+	f := startFleet(t, 2, db.URL(), "databaseNamespaceFile: "+secret)
+	i := f.push(true)
+
+	for _, g := range f.gates {
+		for _, path := range i.paths() {
+			if status, body := g.get(path); status != 200 {
+				t.Errorf("%s: %d %s", path, status, body)
+			}
+		}
+	}
+	for _, c := range i.children {
+		path := "/manifests/" + c.Digest.String()
+		if n := f.registry.Count(func(q hostile.Request) bool { return strings.Contains(q.URI, path) }); n != 1 {
+			t.Errorf("the registry was asked %d times for a child", n)
+		}
+	}
+	named := "SELECT count(*) FROM pullgate_lists WHERE position('" + i.repo + "'::bytea IN key || digests) > 0"
+	if n := db.Value(t, named); n != 0 {
+		t.Errorf("%d rows tell the repository", n)
+	}
+}
 
 // TestEveryRequestElsewhere: a client that is sent to another gate for every request
 // gets every image, and a gate does not ask the registry for signatures that another

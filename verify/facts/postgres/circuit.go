@@ -34,6 +34,12 @@ func (o operation) String() string { return [...]string{"read", "write", "pulse"
 
 func (c *circuit) isOpen(o operation) bool { return c.failures[o].Load() >= maxFailures }
 
+func (c *circuit) open() {
+	for _, o := range []operation{reading, writing} {
+		c.failures[o].Store(maxFailures)
+	}
+}
+
 func (c *circuit) count(o operation, err error) {
 	if err != nil {
 		c.failures[o].Add(1)

@@ -55,7 +55,7 @@ func TestURLs(t *testing.T) {
 			if (row.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), row.want) {
 				t.Errorf("%v; want %q", err, row.want)
 			}
-			if err != nil && row.url != db + "?sslmode="+secret &&
+			if err != nil && row.url != db+"?sslmode="+secret &&
 				strings.Contains(err.Error(), secret) {
 				t.Errorf("the error tells the password: %v", err)
 			}

@@ -52,6 +52,7 @@ WITH this AS (
 	WHERE id <> $1 AND at > clock_timestamp() - interval '` + goneAfter + `'
 )
 SELECT this.identity, this.age, clock_timestamp(),
+	(SELECT major FROM pullgate_schema), (SELECT minor FROM pullgate_schema),
 	(SELECT count(*) FROM others),
 	(SELECT count(*) FROM others WHERE store <> this.identity
 		OR at < coalesce($2::timestamptz, clock_timestamp() - interval '` + lateAfter + `'))
@@ -86,7 +87,12 @@ func (s *Store) Beat(ctx context.Context, claim Claim, since time.Time) (Pulse, 
 	})
 
 	s.measure.pulsed(err)
-	if err != nil {
+	var foreign *SchemaError
+	switch {
+	case errors.As(err, &foreign):
+		s.circuit.open() // another program's facts are neither read nor written
+		return Pulse{}, err
+	case err != nil:
 		s.closeForReading(ctx, err)
 		return Pulse{}, err
 	}
@@ -109,12 +115,16 @@ func (s *Store) closeForReading(ctx context.Context, err error) {
 func (s *Store) beat(ctx context.Context, claim Claim, since time.Time) (Pulse, error) {
 	var p Pulse
 	var age float64
+	var schema SchemaError
 	batch := &pgx.Batch{}
 	batch.Queue(beat, s.id, claim.Whole, orNull(claim.AsOf))
 	batch.Queue(look, s.id, orNull(since)).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&p.Identity, &age, &p.At, &p.Others, &p.Behind)
+		return row.Scan(&p.Identity, &age, &p.At, &schema.Major, &schema.Minor, &p.Others, &p.Behind)
 	})
 	err := s.pool.SendBatch(ctx, batch).Close()
+	if err == nil && schema.Major != schemaMajor {
+		return Pulse{}, &schema
+	}
 	p.Age = time.Duration(age * float64(time.Second))
 	return p, err
 }

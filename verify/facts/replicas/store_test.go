@@ -1,6 +1,7 @@
 package replicas_test
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -140,6 +141,33 @@ func TestWrittenBack(t *testing.T) {
 	}
 	_, _ = open(t, dir, server.URL())
 	until(t, "learned without the others", two, 3)
+}
+
+// TestForeignSchemaLater: a schema of another major version is left alone also when it
+// comes while gates run.
+func TestForeignSchemaLater(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Start(t)
+	store, _ := open(t, t.TempDir(), server.URL())
+	server.SQL(t, "UPDATE pullgate_schema SET major = 2")
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		_, err := store.Others().Parents(t.Context(), repo, facts.PartBlob, blob(1))
+		if errors.Is(err, postgres.ErrOpen) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("it is still read: %v", err)
+		}
+	}
+	if _, err := store.Learn(t.Context(), imageOf(1)); err != nil {
+		t.Errorf("what is learned here: %v", err)
+	}
+	if n := server.Value(t, "SELECT count(*) FROM pullgate_records"); n != 0 {
+		t.Errorf("%d records were written", n)
+	}
+
+	server.SQL(t, "UPDATE pullgate_schema SET major = 1")
+	until(t, "when it is back", store, 1)
 }
 
 // TestComplete: nothing is missing when each replica has said so, and only then.
