@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -39,6 +40,7 @@ type observer struct {
 	decisions func(Decision) // nil: decisions are not recorded
 
 	pulls    metric.Int64Counter
+	refusals metric.Int64Counter
 	hits     metric.Int64Counter
 	duration metric.Float64Histogram
 	labels   map[label]options // made once: a request allocates none
@@ -88,6 +90,8 @@ func newObserver(c Config) (*observer, error) {
 	meter := c.Meter.Meter(scope)
 	pulls, err1 := meter.Int64Counter("pullgate.requests",
 		metric.WithDescription("Requests answered, by kind and outcome."))
+	refusals, err4 := meter.Int64Counter("pullgate.refusals",
+		metric.WithDescription("Requests refused, by the policy that decided."))
 	hits, err2 := meter.Int64Counter("pullgate.cache.hits",
 		metric.WithDescription("Decisions answered from the verdict cache."))
 	duration, err3 := meter.Float64Histogram("pullgate.request.duration",
@@ -95,21 +99,32 @@ func newObserver(c Config) (*observer, error) {
 		metric.WithDescription(
 			"Time from request to the answer's end, a blob's streaming included, by kind and outcome."),
 		metric.WithExplicitBucketBoundaries(durationBounds...))
-	if err := errors.Join(err1, err2, err3); err != nil {
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return nil, fmt.Errorf("create metrics: %w", err)
 	}
 
 	_, off := c.Tracer.(tracenoop.TracerProvider)
-	return &observer{
+	o := &observer{
 		log:       c.Log,
 		tracer:    c.Tracer.Tracer(scope),
 		tracing:   !off,
 		decisions: c.Decisions,
 		pulls:     pulls,
+		refusals:  refusals,
 		hits:      hits,
 		duration:  duration,
 		labels:    newLabels(),
-	}, nil
+	}
+	o.startCounting()
+	return o, nil
+}
+
+// startCounting shows what alerts compare from the first scrape on. A series that
+// begins with its first refusal has no rise that could be seen.
+func (o *observer) startCounting() {
+	for _, outcome := range []string{verify.Allowed.String(), verify.Denied.String(), outcomeError} {
+		o.pulls.Add(context.Background(), 0, o.labels[label{manifestKind, outcome}].add...)
+	}
 }
 
 // newLabels makes the label set of every kind and outcome.
@@ -172,6 +187,9 @@ func (o *observer) end(x *exchange, err error) {
 	o.duration.Record(x.ctx, took.Seconds(), labels.record...)
 	if x.obs.result.CacheHit {
 		o.hits.Add(x.ctx, 1)
+	}
+	if outcome == verify.Denied.String() {
+		o.refusals.Add(x.ctx, 1, metric.WithAttributes(attribute.String("policy", x.obs.result.Policy)))
 	}
 
 	if x.obs.span.IsRecording() {

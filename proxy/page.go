@@ -70,11 +70,17 @@ func parsePage(s string) (page, error) {
 	return page{query: string(text), steps: uint32(n), mark: m}, nil
 }
 
+// mostTags is the largest n that every registry takes. Amazon's and older ones of
+// distribution answer a larger one with an error; a page of fewer tags than were
+// asked for links to the rest.
+const mostTags = 1000
+
 // firstPage is the page of a client that follows no link: of n tags after last.
+// n is a number, or empty.
 func firstPage(n, last string) page {
 	query := url.Values{}
-	if n != "" {
-		query.Set("n", n)
+	if most, err := strconv.Atoi(n); err == nil {
+		query.Set("n", strconv.Itoa(min(most, mostTags)))
 	}
 	if last != "" {
 		query.Set("last", last)

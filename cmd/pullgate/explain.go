@@ -45,7 +45,8 @@ It exits 0 when the newest decision admitted the image, 1 when it refused it, 2
 when the gate could not tell, or when no decision is found.`,
 		Example: "  pullgate explain ghcr.io/acme/app:v1\n" +
 			"  pullgate explain 5RZQGQ2LJ3XN7T4TDVZK6HSBAE --admin http://gate.example:5001",
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeImages,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a, err := from.account(cmd, args[0])
 			if err != nil {

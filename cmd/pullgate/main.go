@@ -71,7 +71,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetVersionTemplate("{{.Version}}\n")
 
 	root.AddCommand(
@@ -88,6 +87,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		nodeConfigCommand(),
 		importCommand(),
 		doctorCommand(),
+		manCommand(),
 		versionCommand(),
 	)
 

@@ -32,7 +32,8 @@ Signatures are the ones cosign makes: a Sigstore bundle as cosign 3, or with
 --format legacy the older kind that cosign 1 and 2 write.`,
 		Example: "  pullgate sign --key cosign.key ghcr.io/acme/app:v1\n" +
 			"  pullgate sign --key cosign.key -a env=prod ghcr.io/acme/app@sha256:…",
-		Args: cobra.MinimumNArgs(1),
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: completeImages,
 		RunE: func(cmd *cobra.Command, images []string) (err error) {
 			if p.Format, err = signing.ParseFormat(format); err != nil {
 				return err

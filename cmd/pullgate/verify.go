@@ -41,8 +41,9 @@ It exits 0 when the image would be admitted, 1 when it would be refused, 2 when
 that could not be told.`,
 		Example: "  pullgate verify ghcr.io/acme/app:v1 --key cosign.pub\n" +
 			"  pullgate verify ghcr.io/acme/app:v1 --config pullgate.yaml --json",
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return verifyImage(cmd, args[0], flags) },
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeImages,
+		RunE:              func(cmd *cobra.Command, args []string) error { return verifyImage(cmd, args[0], flags) },
 	}
 
 	f := cmd.Flags()

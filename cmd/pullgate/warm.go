@@ -20,7 +20,8 @@ func warmCommand() *cobra.Command {
 verdicts are made and the parts are known before the first pull. Without --gate
 it asks the address the configuration listens on; when nothing answers there, it
 opens the state itself.`,
-		Args: cobra.MinimumNArgs(1),
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: completeImages,
 		RunE: func(cmd *cobra.Command, images []string) error {
 			l, err := load(cmd, file)
 			if err != nil {

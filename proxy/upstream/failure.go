@@ -31,6 +31,9 @@ func (u *Upstream) refusal(status int, err error) *oci.UpstreamError {
 	return e
 }
 
+// errElsewhere marks what a host says to which the registry redirects.
+var errElsewhere = errors.New("by a host that it redirects to")
+
 // refused turns an answer with an unwanted status into an error.
 func (u *Upstream) refused(c call, resp *http.Response) error {
 	status := http.StatusBadGateway
@@ -41,7 +44,12 @@ func (u *Upstream) refused(c call, resp *http.Response) error {
 		status = http.StatusServiceUnavailable
 	}
 
-	e := u.failure(status, fmt.Errorf("%s %s: %s", c.method, c.url.Path, statusText(resp)))
+	why := fmt.Errorf("%s %s: %s", c.method, c.url.Path, statusText(resp))
+	if !sameOrigin(resp.Request.URL, u.base) {
+		why = fmt.Errorf("%w, %w", why, errElsewhere)
+	}
+
+	e := u.failure(status, why)
 	e.RetryAfter = retryAfter(resp)
 	e.Answered = true
 

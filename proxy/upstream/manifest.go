@@ -19,13 +19,18 @@ const acceptManifests = "application/vnd.oci.image.index.v1+json, application/vn
 
 // Manifest implements verify.Registry.
 func (u *Upstream) Manifest(ctx context.Context, image policy.Image, limit int64) (oci.Manifest, error) {
-	resp, err := u.send(ctx, call{
+	c := call{
 		method:    http.MethodGet,
 		url:       u.at(image.Repository, "manifests", image.Reference.String()),
 		operation: "manifests",
 		accept:    acceptManifests,
 		repo:      image.Repository,
-	}, http.StatusOK)
+	}
+	resp, err := u.send(ctx, c, http.StatusOK)
+	if image.Digest != "" && oci.IsNotFound(err) && errors.Is(err, errElsewhere) {
+		// registry.k8s.io redirects to regions, which do not have everything at once.
+		resp, err = u.send(ctx, c, http.StatusOK)
+	}
 	if err != nil {
 		return oci.Manifest{}, err
 	}

@@ -108,6 +108,9 @@ func (u *Upstream) authorized(ctx context.Context, c call) (*http.Response, erro
 
 	if resp.StatusCode != http.StatusUnauthorized {
 		u.tokens.worked(header)
+	} else if u.tokens.lacksRight(c.repo, header) {
+		discard(resp)
+		return nil, u.refusal(http.StatusForbidden, errors.New("it refuses the token that its realm has just given"))
 	}
 	return resp, nil
 }

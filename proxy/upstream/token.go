@@ -66,7 +66,7 @@ func (t *tokens) cached(ctx context.Context, repo policy.Repository) (string, er
 	t.mu.Lock()
 	defer t.mu.Unlock()
 
-	now := time.Now()
+	now := t.up.now()
 	at := t.latest[repo.Path]
 	if err == nil {
 		at = key(repo, shown)
@@ -118,7 +118,7 @@ func (t *tokens) respond(
 func (t *tokens) worked(header string) {
 	if strings.HasPrefix(header, "Basic ") {
 		t.mu.Lock()
-		t.basicUntil = time.Now().Add(basicFor)
+		t.basicUntil = t.up.now().Add(basicFor)
 		t.mu.Unlock()
 	}
 }
@@ -186,11 +186,15 @@ func (t *tokens) bearer(ctx context.Context, repo policy.Repository, c challenge
 	known := t.byKey[at]
 	t.mu.Unlock()
 
-	if known.header != "" && known.header != tried && time.Now().Before(known.until) {
+	if known.header != "" && known.header != tried && t.up.now().Before(known.until) {
 		return known.header, nil // another request has fetched it since
 	}
 
 	fetched := t.flights.DoChan(at, func() (any, error) {
+		if since, ok := t.since(at, known); ok {
+			return since.header, nil
+		}
+
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tokenTimeout)
 		defer cancel()
 
@@ -236,7 +240,28 @@ func (t *tokens) prove(shown credentials.Credentials) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 
-	t.proven, t.provenTill = shown, time.Now().Add(maxTokenTTL)
+	t.proven, t.provenTill = shown, t.up.now().Add(maxTokenTTL)
+}
+
+// since is the token that another flight has fetched after known was looked up.
+func (t *tokens) since(at string, known token) (fresh token, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+
+	fresh = t.byKey[at]
+	return fresh, fresh.header != "" && fresh.header != known.header && t.up.now().Before(fresh.until)
+}
+
+// lacksRight reports whether header is a token that a realm has just given for
+// credentials. Docker Hub's realm, among others, gives one with fewer rights than
+// were asked for: what the registry refuses then is this repository, which may not
+// even exist, and not the credentials.
+func (t *tokens) lacksRight(repo policy.Repository, header string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+
+	at := t.latest[repo.Path]
+	return header != "" && at != repo.Path && t.byKey[at].header == header
 }
 
 // refusal is a realm's 401 for what it means: credentials that were good for
@@ -251,7 +276,7 @@ func (t *tokens) refusal(err error, shown credentials.Credentials, before bool) 
 	t.mu.Lock()
 	defer t.mu.Unlock()
 
-	proven := !shown.Empty() && t.proven == shown && time.Now().Before(t.provenTill)
+	proven := !shown.Empty() && t.proven == shown && t.up.now().Before(t.provenTill)
 	if before {
 		t.proven, proven = credentials.Credentials{}, false
 	}

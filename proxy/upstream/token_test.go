@@ -220,14 +220,19 @@ func TestTokenRefresh(t *testing.T) {
 	}
 }
 
-// A registry that refuses even a fresh token is asked twice, not for ever.
+// A registry that refuses even a fresh token is asked twice, not for ever. Where the
+// realm has given it for credentials, these are good, and lack the right.
 func TestRefusedToken(t *testing.T) {
 	t.Parallel()
 	for _, auth := range []Auth{{}, basicCredentials(t)} {
 		t.Run(fmt.Sprintf("credentials %v", auth.Source != nil), func(t *testing.T) {
 			r := &tokenRegistry{answer: func(n int) string { return fmt.Sprintf(`{"token":"wrong-%s-%d"}`, mark, n) }}
 			s := serve(t, "http", "", r.ServeHTTP)
-			e := wantUpstream(t, manifestOf(t, openBare(t, s.url, auth)), http.StatusUnauthorized)
+			want := http.StatusUnauthorized
+			if auth.Source != nil {
+				want = http.StatusForbidden
+			}
+			e := wantUpstream(t, manifestOf(t, openBare(t, s.url, auth)), want)
 			if e.HadAuth != (auth.Source != nil) {
 				t.Errorf("HadAuth %v", e.HadAuth)
 			}
@@ -302,7 +307,7 @@ func TestTokenLifetime(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			before := time.Now()
-			got, err := parseToken(strings.NewReader(tt.answer))
+			got, err := parseToken(strings.NewReader(tt.answer), time.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -414,7 +419,7 @@ func TestTokenAnswers(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := parseToken(strings.NewReader(tt.answer))
+			got, err := parseToken(strings.NewReader(tt.answer), time.Now())
 			noSecret(t, err)
 			if got.header != tt.header || (err == nil) != (tt.header != "") {
 				t.Errorf("got %.60q, %v; want %.60q", got.header, err, tt.header)

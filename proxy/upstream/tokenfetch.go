@@ -154,7 +154,7 @@ func (u *Upstream) askToken(ctx context.Context, q tokenQuestion) (token, error)
 
 	switch resp.StatusCode {
 	case http.StatusOK:
-		return parseToken(resp.Body)
+		return parseToken(resp.Body, u.now())
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return token{}, &realmRefusal{status: resp.StatusCode}
 	case http.StatusTooManyRequests:
@@ -237,7 +237,7 @@ func (q tokenQuestion) password() string {
 }
 
 // parseToken reads a realm's answer. No error quotes it: it may hold the token.
-func parseToken(body io.Reader) (token, error) {
+func parseToken(body io.Reader, now time.Time) (token, error) {
 	var answer struct {
 		Token       string          `json:"token"`
 		AccessToken string          `json:"access_token"`
@@ -256,8 +256,8 @@ func parseToken(body io.Reader) (token, error) {
 		return token{}, errors.New("the token answer holds no token")
 	}
 
-	ttl := min(statedTTL(answer.ExpiresIn), ownTTL(text))
-	return token{header: "Bearer " + text, until: time.Now().Add(max(ttl-tokenMargin, ttl/2))}, nil
+	ttl := min(statedTTL(answer.ExpiresIn), ownTTL(text, now))
+	return token{header: "Bearer " + text, until: now.Add(max(ttl-tokenMargin, ttl/2))}, nil
 }
 
 // statedTTL is how long a token lives by its answer's expires_in, which services
@@ -275,7 +275,7 @@ func statedTTL(expiresIn json.RawMessage) time.Duration {
 
 // ownTTL is how long a token lives by its own word, where it is a JWT. It is not
 // verified: it can only make the gate ask for a new one sooner.
-func ownTTL(text string) time.Duration {
+func ownTTL(text string, now time.Time) time.Duration {
 	parts := strings.Split(text, ".")
 	if len(parts) != 3 {
 		return maxTokenTTL
@@ -295,7 +295,7 @@ func ownTTL(text string) time.Duration {
 
 	from := claims.Issued // the service's clock, which may not be this machine's
 	if from <= 0 || from > claims.Expires {
-		from = float64(time.Now().Unix())
+		from = float64(now.Unix())
 	}
 	seconds := min(max(claims.Expires-from, 1), maxTokenTTL.Seconds())
 	return time.Duration(seconds * float64(time.Second))

@@ -35,7 +35,7 @@ type Config struct {
 	Tracer    trace.TracerProvider // nil: no spans
 	Meter     metric.MeterProvider // nil: no metrics
 
-	Now func() time.Time // of the pauses that a registry asks for; nil: time.Now
+	Now func() time.Time // of tokens, and of the pauses that a registry asks for; nil: time.Now
 }
 
 // Auth is what the registry is shown, and which other hosts may see it.

@@ -31,6 +31,11 @@ func TestReadConformance(t *testing.T) {
 			if len(direct) == 0 || countPassed(direct) == 0 {
 				t.Fatalf("the suite has found nothing: %v", direct)
 			}
+			for _, part := range []string{"pull", "head", "tag-list", "referrers"} {
+				if r := direct["OCI Conformance Test/read-only/"+part]; r != "Pass" && r != "FAIL" {
+					t.Errorf("the suite has not tried %s: %q", part, r)
+				}
+			}
 			if !maps.Equal(direct, through) {
 				for test := range direct {
 					if direct[test] != through[test] {

@@ -40,12 +40,20 @@ func (l *logBuffer) String() string {
 
 func start(t *testing.T, env []string, name string, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(name, args...), log: &logBuffer{}, done: make(chan struct{})}
+	p := &process{cmd: exec.Command(name, args...), log: &logBuffer{}}
 	p.cmd.Env = append(os.Environ(), env...)
+	p.run(t)
+	return p
+}
+
+// run starts the command, which ends with the test.
+func (p *process) run(t *testing.T) {
+	t.Helper()
+	p.done = make(chan struct{})
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	p.cmd.WaitDelay = time.Second
 	if err := p.cmd.Start(); err != nil {
-		t.Fatalf("start %s: %v", name, err)
+		t.Fatalf("start %s: %v", p.cmd.Path, err)
 	}
 	go func() {
 		_ = p.cmd.Wait() // the tests look at what it did, not at how it ended
@@ -54,10 +62,9 @@ func start(t *testing.T, env []string, name string, args ...string) *process {
 	t.Cleanup(func() {
 		p.stop(t, syscall.SIGTERM)
 		if t.Failed() {
-			t.Logf("what %s printed:\n%s", name, tail(p.log.String(), 8000))
+			t.Logf("what %s printed:\n%s", p.cmd.Path, tail(p.log.String(), 8000))
 		}
 	})
-	return p
 }
 
 // stop signals the process and waits for its end, then kills it.

@@ -24,6 +24,13 @@ func (l *Lines) Say(text string) bool {
 	return strings.Contains(l.text.String(), text)
 }
 
+// Text is the whole log so far.
+func (l *Lines) Text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // Warnings are the messages of the warnings so far, each followed by the name of
 // the policy that it is about.
 func (l *Lines) Warnings() []string {

@@ -45,6 +45,9 @@ func (s *source) manifest(ctx context.Context, ref policy.Reference, limit int64
 		)
 		return nil, nil
 	case none(err):
+		if ref.Digest != "" { // a replica that does not have it yet, or a list that is older than what it lists
+			s.note(reason.Missing, "%s lists an artifact that the registry does not have", s.where)
+		}
 		return nil, nil
 	case ref.Tag != "" && isWithheld(err):
 		s.withhold(err)

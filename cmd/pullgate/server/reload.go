@@ -54,7 +54,7 @@ func (r *reloader) start(l *Loaded) error {
 	}
 	r.cert.Store(certificate)
 
-	if err := r.measure(); err != nil {
+	if err := errors.Join(r.measure(), measureBuild(r.telemetry.Meter)); err != nil {
 		return fmt.Errorf("create metrics: %w", err)
 	}
 	return nil
@@ -64,7 +64,7 @@ func (r *reloader) start(l *Loaded) error {
 func (r *reloader) measure() error {
 	meter := r.telemetry.Meter.Meter("github.com/pullgate/pullgate")
 
-	var err1, err2, err3, err4 error
+	var err1, err2, err3, err4, err5 error
 	r.reloads, err1 = meter.Int64Counter(
 		"pullgate.config.reloads",
 		metric.WithDescription("Configurations loaded again, by result: done or refused."),
@@ -80,17 +80,24 @@ func (r *reloader) measure() error {
 		),
 	)
 
-	r.gauges, err4 = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+	end, err4 := meter.Int64ObservableGauge(
+		"pullgate.certificate.end",
+		metric.WithUnit("s"),
+		metric.WithDescription("When the certificate of the port for pulls ends, in Unix time; 0 without TLS."),
+	)
+
+	r.gauges, err5 = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		isStale := int64(0)
 		if r.refused.Load() != nil {
 			isStale = 1
 		}
 		o.ObserveInt64(stale, isStale)
 		o.ObserveInt64(warn, r.current().warnPolicies())
+		o.ObserveInt64(end, r.certificateEnd())
 		return nil
-	}, stale, warn)
+	}, stale, warn, end)
 
-	return errors.Join(err1, err2, err3, err4)
+	return errors.Join(err1, err2, err3, err4, err5)
 }
 
 // Close closes the registries' connections. No request may be running any more.
