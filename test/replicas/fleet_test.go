@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func binary(t *testing.T) string {
+func binary(t testing.TB) string {
 	t.Helper()
 	built.once.Do(func() {
 		if built.dir, built.err = os.MkdirTemp("", "pullgate-replicas-"); built.err != nil {
@@ -96,7 +96,7 @@ type fleet struct {
 }
 
 // startFleet starts so many gates. more is added to their configuration.
-func startFleet(t *testing.T, gates int, database string, more ...string) *fleet {
+func startFleet(t testing.TB, gates int, database string, more ...string) *fleet {
 	t.Helper()
 	if os.Getenv("PULLGATE_E2E") != "1" {
 		t.Skip("it takes a while: PULLGATE_E2E=1 runs it")
@@ -169,7 +169,7 @@ type gate struct {
 	done        chan struct{}
 }
 
-func (f *fleet) newGate(t *testing.T, database string, more ...string) *gate {
+func (f *fleet) newGate(t testing.TB, database string, more ...string) *gate {
 	t.Helper()
 	dir := t.TempDir()
 	der, err := x509.MarshalPKIXPublicKey(f.key.Public())
@@ -213,7 +213,7 @@ policies:
 	return g
 }
 
-func (g *gate) up(t *testing.T) {
+func (g *gate) up(t testing.TB) {
 	t.Helper()
 	cmd := exec.Command(binary(t), "serve", "--config", g.config)
 	cmd.Stdout, cmd.Stderr = g.log, g.log
@@ -244,7 +244,7 @@ func (g *gate) up(t *testing.T) {
 }
 
 // run runs the gate until it ends by itself.
-func (g *gate) run(t *testing.T) (out string, code int) {
+func (g *gate) run(t testing.TB) (out string, code int) {
 	t.Helper()
 	cmd := exec.Command(binary(t), "serve", "--config", g.config)
 	cmd.WaitDelay = time.Second
@@ -257,7 +257,7 @@ func (g *gate) run(t *testing.T) (out string, code int) {
 	return string(text), cmd.ProcessState.ExitCode()
 }
 
-func (g *gate) stop(t *testing.T, signal syscall.Signal) {
+func (g *gate) stop(t testing.TB, signal syscall.Signal) {
 	t.Helper()
 	if g.cmd == nil {
 		return
@@ -301,7 +301,7 @@ func (g *gate) ready() int {
 }
 
 // metrics is what /metrics says.
-func (g *gate) metrics(t *testing.T) string {
+func (g *gate) metrics(t testing.TB) string {
 	t.Helper()
 	resp, err := client.Get("http://" + g.admin + "/metrics")
 	if err != nil {
@@ -332,7 +332,7 @@ func (l *logBuffer) String() string {
 	return l.buf.String()
 }
 
-func freeAddr(t *testing.T) string {
+func freeAddr(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -343,7 +343,7 @@ func freeAddr(t *testing.T) string {
 }
 
 // eventually fails the test when what is asked is not so within patience.
-func eventually(t *testing.T, what string, is func() bool) {
+func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if is() {
