@@ -163,8 +163,11 @@ func (s *Store) Learn(ctx context.Context, f facts.Fact) (facts.Learned, error) 
 }
 
 // worthTelling is f without what others would not believe: when a registry last had
-// it, unless that is sealed.
+// it, unless that is sealed, and evidence that is too old.
 func (s *Store) worthTelling(f facts.Fact) facts.Fact {
+	if f.Evidence != nil && time.Since(f.Evidence.FetchedAt) > s.evidence {
+		f.Evidence = nil
+	}
 	if !s.shared.Sealed() {
 		f.SeenAt = time.Time{}
 	}
