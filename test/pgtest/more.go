@@ -1,11 +1,19 @@
 package pgtest
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Standby makes and starts a server that follows s.
@@ -87,5 +95,52 @@ func (s *Server) Free(t testing.TB) {
 		s.Up(t)
 	default:
 		s.await(t)
+	}
+}
+
+// UpTLS starts the server with a certificate of its own for localhost, and takes no
+// connection without TLS. It returns the file of the CA.
+func (s *Server) UpTLS(t testing.TB) (caFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		Subject:               pkix.Name{CommonName: "localhost"},
+		DNSNames:              []string{"localhost"},
+		NotBefore:             time.Now().Add(-time.Hour),
+		NotAfter:              time.Now().Add(time.Hour),
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+	}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	caFile, keyFile := filepath.Join(s.dir, "server.pem"), filepath.Join(s.dir, "server.key")
+	s.write(t, caFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate}))
+	s.write(t, keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
+	s.Up(t, "ssl=on", "ssl_cert_file="+caFile, "ssl_key_file="+keyFile)
+	s.Allow(t, "hostnossl all careful 127.0.0.1/32 reject")
+	return caFile
+}
+
+// write writes a file that only the server's user can read.
+func (s *Server) write(t testing.TB, file string, text []byte) {
+	t.Helper()
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c := credential(); c != nil {
+		if err := os.Chown(file, int(c.Uid), int(c.Gid)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
