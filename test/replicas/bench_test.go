@@ -4,15 +4,13 @@ import (
 	"slices"
 	"testing"
 	"time"
-
-	"github.com/pullgate/pullgate/test/pgtest"
 )
 
 // BenchmarkColdPull pulls images that are new to everyone through a gate without a
 // database and through one with it, in turns: what the database takes of a cold pull.
 func BenchmarkColdPull(b *testing.B) {
 	alone := startFleet(b, 1, "")
-	shared := startFleet(b, 1, pgtest.Start(b).URL())
+	shared := startFleet(b, 1, startDatabase(b).URL())
 	pull := func(f *fleet) time.Duration {
 		b.StopTimer()
 		i := f.push(true)

@@ -28,7 +28,7 @@ type way struct {
 
 func startWay(t *testing.T) *way {
 	t.Helper()
-	w := &way{db: pgtest.Start(t), addr: freeAddr(t)}
+	w := &way{db: startDatabase(t), addr: freeAddr(t)}
 	w.with(t)
 	t.Cleanup(func() { w.proxy.Stop() })
 	return w

@@ -95,13 +95,24 @@ type fleet struct {
 	made    int
 }
 
-// startFleet starts so many gates. more is added to their configuration.
-func startFleet(t testing.TB, gates int, database string, more ...string) *fleet {
+// needTime skips the test where no one waits for it.
+func needTime(t testing.TB) {
 	t.Helper()
 	if os.Getenv("PULLGATE_E2E") != "1" {
 		t.Skip("it takes a while: PULLGATE_E2E=1 runs it")
 	}
-	pgtest.Need(t)
+}
+
+func startDatabase(t testing.TB) *pgtest.Server {
+	t.Helper()
+	needTime(t)
+	return pgtest.Start(t)
+}
+
+// startFleet starts so many gates. more is added to their configuration.
+func startFleet(t testing.TB, gates int, database string, more ...string) *fleet {
+	t.Helper()
+	needTime(t)
 	f := &fleet{registry: hostile.New()}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if f.forgets.Load() && f.asked.Add(1)%64 == 0 {

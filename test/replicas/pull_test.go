@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/pullgate/pullgate/test/hostile"
-	"github.com/pullgate/pullgate/test/pgtest"
 )
 
 // TestSealed: with a namespace of their own, replicas believe each other also when a
@@ -18,7 +17,7 @@ func TestSealed(t *testing.T) {
 	if err := os.WriteFile(secret, []byte(rand.Text()+rand.Text()+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	db := pgtest.Start(t)
+	db := startDatabase(t)
 	f := startFleet(t, 2, db.URL(), "databaseNamespaceFile: "+secret)
 	i := f.push(true)
 
@@ -46,7 +45,7 @@ func TestSealed(t *testing.T) {
 // has found.
 func TestEveryRequestElsewhere(t *testing.T) {
 	const images, rounds = 100, 3
-	f := startFleet(t, 3, pgtest.Start(t).URL())
+	f := startFleet(t, 3, startDatabase(t).URL())
 	list := f.pushMany(images)
 	unsigned := f.push(false)
 

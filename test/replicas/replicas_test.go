@@ -13,7 +13,7 @@ import (
 
 // TestKilledReplica kills gates while clients pull through all of them.
 func TestKilledReplica(t *testing.T) {
-	f := startFleet(t, 3, pgtest.Start(t).URL())
+	f := startFleet(t, 3, startDatabase(t).URL())
 	unsigned := []image{f.push(false)}
 	known := f.warmUp(t, 3)
 	survivor := map[*gate][]image{f.gates[0]: known[f.gates[0]]}
@@ -35,7 +35,7 @@ func TestKilledReplica(t *testing.T) {
 // of a newer program and back, while clients pull. A client that goes to another
 // gate when a connection is refused loses no pull.
 func TestRollingRestart(t *testing.T) {
-	db := pgtest.Start(t)
+	db := startDatabase(t)
 	f := startFleet(t, 3, db.URL())
 	f.forgets.Store(true)
 	list := f.pushMany(300)
@@ -90,7 +90,7 @@ func TestRollingRestart(t *testing.T) {
 // TestFailover: the primary is lost, with what its standby had not got, and the
 // standby becomes the primary.
 func TestFailover(t *testing.T) {
-	primary := pgtest.Start(t)
+	primary := startDatabase(t)
 	standby := primary.Standby(t)
 	f := startFleet(t, 3, "postgres://gate@127.0.0.1:"+primary.Port+",127.0.0.1:"+standby.Port+
 		"/postgres?sslmode=disable&target_session_attrs=read-write")
@@ -120,9 +120,7 @@ func TestFailover(t *testing.T) {
 // TestFullDisk: what cannot be written is served from what the gates know, and is
 // written when there is room.
 func TestFullDisk(t *testing.T) {
-	if os.Getenv("PULLGATE_E2E") != "1" {
-		t.Skip("it takes a while: PULLGATE_E2E=1 runs it")
-	}
+	needTime(t)
 	if os.Geteuid() != 0 {
 		t.Fatal("it needs root, to make a small disk")
 	}
@@ -150,7 +148,7 @@ func TestFullDisk(t *testing.T) {
 
 // TestForeignSchema: another program's schema is refused plainly at the start.
 func TestForeignSchema(t *testing.T) {
-	db := pgtest.Start(t)
+	db := startDatabase(t)
 	f := startFleet(t, 1, db.URL())
 	g := f.gates[0]
 	g.stop(t, syscall.SIGTERM)
@@ -166,6 +164,7 @@ func TestForeignSchema(t *testing.T) {
 // TestAwayAtStart: gates start without the database, serve what they learn, and tell
 // the others when it comes.
 func TestAwayAtStart(t *testing.T) {
+	needTime(t)
 	db := pgtest.New(t)
 	f := startFleet(t, 2, db.URL())
 	i := f.push(true)
