@@ -40,7 +40,7 @@ func TestURLs(t *testing.T) {
 		"any server":            {url: db + "?sslmode=require", want: "must be verified"},
 		"any of a CA's":         {url: db + "?sslmode=verify-ca", want: "must be verified"},
 		"no TLS, environment":   {url: "postgres://gate@db.example/facts", env: "disable", want: "must be verified"},
-		"the second server":     {url: "postgres://gate@127.0.0.1,b.example/facts?sslmode=allow", want: "b.example must"},
+		"the second server":     {url: "postgres://gate@127.0.0.1,b.example/x?sslmode=allow", want: "b.example must"},
 		"no mode":               {url: db + "?sslmode=" + secret, want: "sslmode is invalid"},
 		"another scheme":        {url: "mysql://gate@db.example/facts", want: "it is no URL"},
 		"words":                 {url: "host=db.example user=gate password=" + secret, want: "it is no URL"},
