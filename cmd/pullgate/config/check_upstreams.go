@@ -60,7 +60,8 @@ func (k *checks) upstreams() {
 		k.add(
 			"listen",
 			"upstream credentials behind a listener that is not loopback let anyone who reaches it read every private "+
-				"image; write `clients: {auth: anonymous}` if that is meant",
+				"image; have clients show who they are (clients.auth), or write `clients: {auth: anonymous}` if that "+
+				"is meant",
 		)
 	}
 }
@@ -159,7 +160,7 @@ func (k *checks) upstreamAuth(path string, a Auth) {
 // this is meant.
 func (c *Config) ExposesCredentials(addr string) bool {
 	secrets := slices.ContainsFunc(c.Upstreams, func(u Upstream) bool { return u.Auth.isSecret() })
-	return secrets && !IsLoopback(addr) && c.Clients.Auth != "anonymous"
+	return secrets && !IsLoopback(addr) && !c.Clients.Takes(Anonymous) && !c.Clients.Identifies()
 }
 
 // IsLoopback reports whether an address, host:port, can be reached from this

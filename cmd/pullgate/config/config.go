@@ -51,14 +51,7 @@ type Admin struct {
 type TLS struct {
 	CertFile     string `mapstructure:"certFile"`
 	KeyFile      string `mapstructure:"keyFile"`
-	ClientCAFile string `mapstructure:"clientCAFile"`
-}
-
-// Clients says who may pull, and what those read who are refused.
-type Clients struct {
-	Auth         string `mapstructure:"auth"`
-	HtpasswdFile string `mapstructure:"htpasswdFile"`
-	Help         string `mapstructure:"help"` // after every refusal
+	ClientCAFile string `mapstructure:"clientCAFile"` // who issues the certificates of clients
 }
 
 // Log is how serve logs.
