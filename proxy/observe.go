@@ -43,11 +43,12 @@ type observer struct {
 	wire      propagation.TraceContext
 	decisions func(Decision) // nil: decisions are not recorded
 
-	pulls    metric.Int64Counter
-	refusals metric.Int64Counter
-	hits     metric.Int64Counter
-	duration metric.Float64Histogram
-	labels   map[label]options // made once: a request allocates none
+	pulls     metric.Int64Counter
+	refusals  metric.Int64Counter
+	hits      metric.Int64Counter
+	redirects metric.Int64Counter
+	duration  metric.Float64Histogram
+	labels    map[label]options // made once: a request allocates none
 }
 
 // label is what the metrics of a request are counted by.
@@ -73,6 +74,8 @@ type observation struct {
 	judged  bool   // result is the gate's
 	result  verify.Verdict
 	opening time.Duration // until an upstream began to send a blob
+
+	redirected bool // the client fetches the blob from where the upstream has it
 }
 
 var (
@@ -103,7 +106,9 @@ func newObserver(c Config) (*observer, error) {
 		metric.WithDescription(
 			"Time from request to the answer's end, a blob's streaming included, by kind and outcome."),
 		metric.WithExplicitBucketBoundaries(durationBounds...))
-	if err := errors.Join(err1, err2, err3, err4); err != nil {
+	redirects, err5 := meter.Int64Counter("pullgate.blob.redirects",
+		metric.WithDescription("Blobs that clients were sent to fetch elsewhere, after they were admitted."))
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		return nil, fmt.Errorf("create metrics: %w", err)
 	}
 
@@ -116,6 +121,7 @@ func newObserver(c Config) (*observer, error) {
 		pulls:     pulls,
 		refusals:  refusals,
 		hits:      hits,
+		redirects: redirects,
 		duration:  duration,
 		labels:    newLabels(),
 	}
@@ -126,6 +132,7 @@ func newObserver(c Config) (*observer, error) {
 // startCounting shows what alerts compare from the first scrape on. A series that
 // begins with its first refusal has no rise that could be seen.
 func (o *observer) startCounting() {
+	o.redirects.Add(context.Background(), 0)
 	for _, outcome := range []string{verify.Allowed.String(), verify.Denied.String(), outcomeError} {
 		o.pulls.Add(context.Background(), 0, o.labels[label{manifestKind, outcome}].add...)
 	}
@@ -196,11 +203,16 @@ func (o *observer) end(x *exchange, err error) {
 		o.refusals.Add(x.ctx, 1, metric.WithAttributes(attribute.String("policy", x.obs.result.Policy)))
 	}
 
+	if x.obs.redirected {
+		o.redirects.Add(x.ctx, 1)
+	}
+
 	if x.obs.span.IsRecording() {
 		x.obs.span.SetAttributes(
 			attribute.String("pullgate.outcome", outcome),
 			attribute.String("pullgate.image", x.request.repo.String()),
 			attribute.String("pullgate.policy", x.obs.result.Policy),
+			attribute.Bool("pullgate.redirected", x.obs.redirected),
 		)
 		if name := x.request.client.Name; name != "" {
 			x.obs.span.SetAttributes(attribute.String("pullgate.client", name))
