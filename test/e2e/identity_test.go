@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
@@ -205,40 +204,6 @@ policies:`+policies+`
 	g.process = start(t, nil, binary(t), "serve", "--config", g.config)
 	waitHTTP(t, g.process, "http://"+g.admin+"/readyz")
 	return g
-}
-
-// ask is one request of a Go client, with or without the node's certificate.
-func (g *identified) ask(t *testing.T, certificate bool, path, user, password string) (int, string) {
-	t.Helper()
-	roots := x509.NewCertPool()
-	roots.AddCert(g.ca.of)
-	config := &tls.Config{RootCAs: roots}
-	if certificate {
-		pair, err := tls.X509KeyPair([]byte(g.nodeCert), []byte(g.nodeKey))
-		if err != nil {
-			t.Fatal(err)
-		}
-		config.Certificates = []tls.Certificate{pair}
-	}
-	r, err := http.NewRequest(http.MethodGet, "https://"+g.addr+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if user != "" {
-		r.SetBasicAuth(user, password)
-	}
-	transport := &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}
-	answer, err := transport.RoundTrip(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	var body struct{ Errors []struct{ Message string } }
-	_ = json.NewDecoder(answer.Body).Decode(&body)
-	if len(body.Errors) == 1 {
-		return answer.StatusCode, body.Errors[0].Message
-	}
-	return answer.StatusCode, ""
 }
 
 // knownRuntime is a client, and how it is told a name to show.

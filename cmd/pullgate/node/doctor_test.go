@@ -305,7 +305,11 @@ func TestGateLogin(t *testing.T) {
 		w.WriteHeader(http.StatusForbidden)
 	}))
 	t.Cleanup(gate.Close)
-	for login, want := range map[string]string{"ci:s3cret@": "", "ci:other@": "wants to know who asks", "": "wants to"} {
+	for login, want := range map[string]string{
+		"ci:s3cret@": "",
+		"ci:other@":  "wants to know who asks",
+		"":           "wants to know who asks",
+	} {
 		d := &Doctor{Gate: strings.Replace(gate.URL, "http://", "http://"+login, 1), Canary: "reg.example/canary:v1"}
 		if err := d.Check(); err != nil {
 			t.Fatal(err)
