@@ -203,6 +203,10 @@ func errorText(err error) string {
 
 // fromUpstream translates what a registry answered, or how asking it failed.
 func fromUpstream(u *oci.UpstreamError) *httpError {
+	if u.Identity != "" {
+		return withoutCredentials(u)
+	}
+
 	switch u.Status {
 	case http.StatusNotFound:
 		return &httpError{
@@ -259,9 +263,28 @@ func forGood(u *oci.UpstreamError) *httpError {
 	}
 }
 
-// unauthorized answers for a 401. The credentials are the gate's, so the client
+// withoutCredentials answers where the gate could not get its credentials for a
+// registry. It says whom the gate wanted to be; why that failed is for the log.
+func withoutCredentials(u *oci.UpstreamError) *httpError {
+	return &httpError{
+		status: http.StatusBadGateway,
+		code:   "UNAVAILABLE",
+		message: "the gate got no credentials for " + u.Host + " as " + u.Identity +
+			"; its log says why under the decision id",
+	}
+}
+
+// unauthorized answers for a 401. Where the credentials are the gate's, the client
 // is not challenged.
 func unauthorized(u *oci.UpstreamError) *httpError {
+	if u.Challenge != "" {
+		return &httpError{
+			status:    http.StatusUnauthorized,
+			code:      "UNAUTHORIZED",
+			message:   u.Host + " asks for your own credentials: log in at this gate with those for " + u.Host,
+			challenge: u.Challenge,
+		}
+	}
 	if u.HadAuth {
 		return &httpError{
 			status:  http.StatusBadGateway,

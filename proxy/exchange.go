@@ -25,6 +25,10 @@ type exchange struct {
 
 // serve answers the request, or returns the error that refuse has to answer.
 func (x *exchange) serve() error {
+	if err := x.mayRead(); err != nil {
+		return err
+	}
+
 	switch x.request.kind {
 	case manifestKind:
 		return x.serveManifest()

@@ -2,7 +2,8 @@
 // gate in package verify decides, and the answer is written once. It knows
 // HTTP, names and routes; it must not know what a signature or a policy says.
 // It reads no request body, answers GET and HEAD only, and passes no header of
-// the client's on to an upstream but a blob's byte range.
+// the client's on to an upstream but a blob's byte range, and its credentials to
+// one whose configuration says so.
 package proxy
 
 import (
@@ -121,8 +122,14 @@ func (p *Proxy) pull(w http.ResponseWriter, r *http.Request) {
 	s := p.snapshot.Load()
 	req, err := s.read(r)
 	if err == nil && req.kind == ping {
-		writePing(w, r.Method)
+		writePing(w, r.Method, s.challenge(r))
 		return
+	}
+	if err == nil {
+		var leave func()
+		if leave, err = s.enter(&req, r); err == nil {
+			defer leave()
+		}
 	}
 	p.answer(w, r, s, req, err)
 }
@@ -166,7 +173,18 @@ func (s *Snapshot) read(r *http.Request) (request, error) {
 	return req, nil
 }
 
-func writePing(w http.ResponseWriter, method string) {
+// writePing answers /v2/, with a challenge unless it is empty.
+func writePing(w http.ResponseWriter, method, challenge string) {
+	if challenge != "" {
+		(&httpError{
+			status:    http.StatusUnauthorized,
+			code:      "UNAUTHORIZED",
+			message:   "this gate passes your own credentials on to the registry: log in",
+			challenge: challenge,
+		}).write(w, method)
+		return
+	}
+
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.Header().Set("Content-Length", "2")
 	w.WriteHeader(http.StatusOK)

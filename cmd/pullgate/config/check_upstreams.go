@@ -134,27 +134,6 @@ func (k *checks) upstreamURL(path, text string) {
 	}
 }
 
-func (k *checks) upstreamAuth(path string, a Auth) {
-	switch a.Type {
-	case "", "anonymous":
-		if a.Username+a.PasswordFile+a.File != "" || len(a.Realms) > 0 {
-			k.add(path, "auth has credentials and no type: write type: basic or type: dockerConfig")
-		}
-	case "basic":
-		if a.Username == "" || a.PasswordFile == "" || a.File != "" {
-			k.add(path, "auth type basic takes username and passwordFile")
-		}
-	case "dockerConfig":
-		if a.File == "" || a.Username+a.PasswordFile != "" {
-			k.add(path, "auth type dockerConfig takes file")
-		}
-	case "token", "ecr", "gcr", "acr", "passthrough":
-		k.add(path, "auth type %s is not supported yet", a.Type)
-	default:
-		k.add(path, "auth type %q; it must be anonymous, basic or dockerConfig", a.Type)
-	}
-}
-
 // ExposesCredentials reports whether anyone who reaches the listener addr could
 // use the upstreams' credentials, although the configuration does not say that
 // this is meant.

@@ -100,14 +100,6 @@ func TestBadConfigurations(t *testing.T) {
 				"state: {redis: {addr: x}}\n",
 			map[int]string{4: "not supported yet"},
 		},
-		"passthrough": {
-			"upstreams: [{host: a.example, auth: {type: passthrough}}]\n",
-			map[int]string{1: "not supported yet"},
-		},
-		"ecr": {
-			"upstreams: [{host: a.example, auth: {type: ecr}}]\n",
-			map[int]string{1: "not supported yet"},
-		},
 		"client certificates": {
 			"upstreams: [{host: a.example}]\nclients: {auth: mtls}\n",
 			map[int]string{2: "mtls needs tls.certFile"},
