@@ -37,6 +37,10 @@ type Config struct {
 	Decisions       Decisions     `mapstructure:"decisions"`
 	Limits          Limits        `mapstructure:"limits"`
 
+	Database              string `mapstructure:"database"` // URL of the one that replicas share; empty: none
+	DatabasePasswordFile  string `mapstructure:"databasePasswordFile"`
+	DatabaseNamespaceFile string `mapstructure:"databaseNamespaceFile"`
+
 	file  string
 	nodes *yaml.Node
 }
