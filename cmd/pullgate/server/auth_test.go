@@ -34,7 +34,7 @@ func TestBadAuth(t *testing.T) {
 		"unknown type": {
 			"a.example",
 			"type: vault",
-			map[int]string{4: "it must be one of: anonymous, basic, dockerConfig, token, ecr, gcr, acr, credentialProvider, "},
+			map[int]string{4: "it must be one of: anonymous, basic, dockerConfig, token, ecr, gcr, acr, "},
 		},
 		"ecr elsewhere": {"a.example", "type: ecr", map[int]string{4: "a.example is none"}},
 		"ecr's look-alike": {
@@ -55,7 +55,7 @@ func TestBadAuth(t *testing.T) {
 			map[int]string{
 				5: "auth type ecr takes no username; it is for basic",
 				6: "auth type ecr takes no passwordFile; it is for basic",
-				7: "auth type ecr takes no realms; it is for basic and dockerConfig and credentialProvider and passthrough",
+				7: "auth type ecr takes no realms; it is for basic and dockerConfig and credentialProvider and ",
 				8: "auth type ecr takes no clientID; it is for acr",
 			},
 		},
