@@ -16,6 +16,7 @@ type Decision struct {
 	Time       time.Time        `json:"time"`
 	ID         string           `json:"id"`
 	Client     string           `json:"client"`
+	ClientName string           `json:"clientName,omitempty"`
 	Agent      string           `json:"agent,omitempty"`
 	Method     string           `json:"method"`
 	Kind       string           `json:"kind"`
@@ -32,6 +33,7 @@ type Decision struct {
 	Reasons    []verify.Reason  `json:"reasons,omitempty"`
 	Signer     string           `json:"signer,omitempty"`
 	Unknown    bool             `json:"unknown,omitempty"`
+	Redirected bool             `json:"redirected,omitempty"`
 	Error      string           `json:"error,omitempty"`
 	Cache      bool             `json:"cache"`
 	Took       float64          `json:"ms"`
@@ -68,25 +70,29 @@ func (o *observer) record(x *exchange, outcome string, took time.Duration, err e
 
 	v := &x.obs.result
 	d := Decision{
-		Time:      x.obs.start,
-		ID:        x.obs.id,
-		Client:    x.request.client.Addr,
-		Agent:     cut(x.obs.agent, maxRecordedAgent),
-		Method:    x.method,
-		Kind:      x.request.kind.String(),
-		Image:     x.request.repo.String(),
-		Reference: x.request.ref.String(),
-		Path:      cut(x.obs.path, maxRecordedPath),
-		Outcome:   outcome,
-		Status:    http.StatusOK,
-		Took:      milliseconds(took),
-		Upstream:  milliseconds(v.Upstream + x.obs.opening),
+		Time:       x.obs.start,
+		ID:         x.obs.id,
+		Client:     x.request.client.Addr,
+		ClientName: x.request.client.Name,
+		Agent:      cut(x.obs.agent, maxRecordedAgent),
+		Method:     x.method,
+		Kind:       x.request.kind.String(),
+		Image:      x.request.repo.String(),
+		Reference:  x.request.ref.String(),
+		Path:       cut(x.obs.path, maxRecordedPath),
+		Outcome:    outcome,
+		Status:     http.StatusOK,
+		Took:       milliseconds(took),
+		Upstream:   milliseconds(v.Upstream + x.obs.opening),
 	}
 	if x.obs.judged {
 		d.Digest, d.Parent = v.Digest.String(), v.Parent.String()
 		d.Policy, d.PolicyHash = v.Policy, v.PolicyHash
 		d.Findings, d.Reasons = v.Findings, v.Reasons
 		d.Signer, d.Unknown, d.Cache = v.Signer, v.Unknown, v.CacheHit
+	}
+	if x.obs.redirected {
+		d.Status, d.Redirected = http.StatusTemporaryRedirect, true
 	}
 	if err != nil {
 		d.Status = asHTTPError(err).status

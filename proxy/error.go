@@ -21,7 +21,7 @@ type httpError struct {
 	message    string
 	detail     any
 	retryAfter string // seconds or a date, as the header spells it; empty: no header
-	challenge  string // of a 401
+	challenge  string // of a 401, as the header spells it; empty: no header
 }
 
 func (e *httpError) Error() string { return fmt.Sprintf("%d %s: %s", e.status, e.code, e.message) }
@@ -151,6 +151,7 @@ func couldNotTell() *httpError {
 func asHTTPError(err error) *httpError {
 	var (
 		known   *httpError
+		unknown *strangerError
 		quota   *verify.QuotaError
 		closed  *verify.ClosedError
 		failure *oci.UpstreamError
@@ -158,6 +159,8 @@ func asHTTPError(err error) *httpError {
 	switch {
 	case errors.As(err, &known):
 		return known
+	case errors.As(err, &unknown):
+		return unknown.answer()
 	case errors.Is(err, oci.ErrManifest):
 		return &httpError{
 			status:  http.StatusBadRequest,

@@ -28,6 +28,10 @@ const (
 	// outcomeUnknown is a refused part of nothing known, which says nothing
 	// against an image: a client that pushes asks for its own layers first.
 	outcomeUnknown = "unknown"
+
+	// outcomeUnidentified is a client that has shown no name, or none that counts.
+	// Most clients show one only when they are asked for it.
+	outcomeUnidentified = "unidentified"
 )
 
 // observer writes the one log line, the span, the metrics and the record of
@@ -39,11 +43,12 @@ type observer struct {
 	wire      propagation.TraceContext
 	decisions func(Decision) // nil: decisions are not recorded
 
-	pulls    metric.Int64Counter
-	refusals metric.Int64Counter
-	hits     metric.Int64Counter
-	duration metric.Float64Histogram
-	labels   map[label]options // made once: a request allocates none
+	pulls     metric.Int64Counter
+	refusals  metric.Int64Counter
+	hits      metric.Int64Counter
+	redirects metric.Int64Counter
+	duration  metric.Float64Histogram
+	labels    map[label]options // made once: a request allocates none
 }
 
 // label is what the metrics of a request are counted by.
@@ -69,6 +74,8 @@ type observation struct {
 	judged  bool   // result is the gate's
 	result  verify.Verdict
 	opening time.Duration // until an upstream began to send a blob
+
+	redirected bool // the client fetches the blob from where the upstream has it
 }
 
 var (
@@ -99,7 +106,9 @@ func newObserver(c Config) (*observer, error) {
 		metric.WithDescription(
 			"Time from request to the answer's end, a blob's streaming included, by kind and outcome."),
 		metric.WithExplicitBucketBoundaries(durationBounds...))
-	if err := errors.Join(err1, err2, err3, err4); err != nil {
+	redirects, err5 := meter.Int64Counter("pullgate.blob.redirects",
+		metric.WithDescription("Blobs that clients were sent to fetch elsewhere, after they were admitted."))
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		return nil, fmt.Errorf("create metrics: %w", err)
 	}
 
@@ -112,6 +121,7 @@ func newObserver(c Config) (*observer, error) {
 		pulls:     pulls,
 		refusals:  refusals,
 		hits:      hits,
+		redirects: redirects,
 		duration:  duration,
 		labels:    newLabels(),
 	}
@@ -122,6 +132,7 @@ func newObserver(c Config) (*observer, error) {
 // startCounting shows what alerts compare from the first scrape on. A series that
 // begins with its first refusal has no rise that could be seen.
 func (o *observer) startCounting() {
+	o.redirects.Add(context.Background(), 0)
 	for _, outcome := range []string{verify.Allowed.String(), verify.Denied.String(), outcomeError} {
 		o.pulls.Add(context.Background(), 0, o.labels[label{manifestKind, outcome}].add...)
 	}
@@ -129,7 +140,7 @@ func (o *observer) startCounting() {
 
 // newLabels makes the label set of every kind and outcome.
 func newLabels() map[label]options {
-	outcomes := []string{outcomeError, outcomeListed, outcomeUnknown}
+	outcomes := []string{outcomeError, outcomeListed, outcomeUnknown, outcomeUnidentified}
 	for _, v := range []verify.Outcome{verify.Denied, verify.Allowed, verify.Warned, verify.WarnedUnverified} {
 		outcomes = append(outcomes, v.String())
 	}
@@ -192,12 +203,20 @@ func (o *observer) end(x *exchange, err error) {
 		o.refusals.Add(x.ctx, 1, metric.WithAttributes(attribute.String("policy", x.obs.result.Policy)))
 	}
 
+	if x.obs.redirected {
+		o.redirects.Add(x.ctx, 1)
+	}
+
 	if x.obs.span.IsRecording() {
 		x.obs.span.SetAttributes(
 			attribute.String("pullgate.outcome", outcome),
 			attribute.String("pullgate.image", x.request.repo.String()),
 			attribute.String("pullgate.policy", x.obs.result.Policy),
+			attribute.Bool("pullgate.redirected", x.obs.redirected),
 		)
+		if name := x.request.client.Name; name != "" {
+			x.obs.span.SetAttributes(attribute.String("pullgate.client", name))
+		}
 		if err != nil && !x.obs.judged {
 			x.obs.span.RecordError(err)
 		}
@@ -215,6 +234,8 @@ func (x *exchange) outcome(err error) string {
 		return outcomeUnknown
 	case x.obs.judged:
 		return x.obs.result.Outcome.String()
+	case err != nil && isUnidentified(err):
+		return outcomeUnidentified
 	case err != nil:
 		return outcomeError
 	}

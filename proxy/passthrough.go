@@ -3,7 +3,6 @@ package proxy
 import (
 	"net/http"
 
-	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy/upstream"
 	"github.com/pullgate/pullgate/verify/oci"
 )
@@ -12,8 +11,8 @@ import (
 // where the upstream is one that they are passed through to. No other code reads
 // the Authorization header.
 func (s *Snapshot) enter(req *request, r *http.Request) (leave func(), err error) {
-	u := s.Upstreams[req.repo.Host]
-	if u == nil || !u.PassesThrough() {
+	u := s.passing(req.repo.Host)
+	if u == nil {
 		return func() {}, nil
 	}
 
@@ -29,8 +28,8 @@ func (s *Snapshot) enter(req *request, r *http.Request) (leave func(), err error
 // read what it asks for. What memory, state and policies hold comes after that.
 // Listings are not asked for twice: they come from the upstream each time.
 func (x *exchange) mayRead() error {
-	u := x.snapshot.Upstreams[x.request.repo.Host]
-	if u == nil || !u.PassesThrough() {
+	u := x.snapshot.passing(x.request.repo.Host)
+	if u == nil {
 		return nil
 	}
 
@@ -54,23 +53,28 @@ func (s *Snapshot) challenge(r *http.Request) string {
 	if r.Header.Get("Authorization") != "" {
 		return ""
 	}
-	if host, ok := s.byHostname(r.Host); ok {
-		return challengeOf(s.Upstreams[host])
+	host, ok := s.byHostname(r.Host)
+	if !ok {
+		host = s.DefaultUpstream
 	}
-	if found := challengeOf(s.Upstreams[policy.FamiliarHost(s.DefaultUpstream)]); found != "" {
-		return found
+	if u := s.passing(host); u != nil {
+		return u.Challenge()
 	}
-	for _, u := range s.Upstreams {
-		if u.PassesThrough() {
-			return `Basic realm="pullgate"`
-		}
+	if s.Passthrough && !ok {
+		return `Basic realm="pullgate"`
 	}
 	return ""
 }
 
-func challengeOf(u *upstream.Upstream) string {
-	if u == nil || !u.PassesThrough() {
-		return ""
+// passing is the upstream of a host, if clients' own credentials are passed through
+// to it; else nil.
+func (s *Snapshot) passing(host string) *upstream.Upstream {
+	if !s.Passthrough {
+		return nil
 	}
-	return u.Challenge()
+	found, _ := s.Upstreams.Find(host)
+	if u, ok := found.(*upstream.Upstream); ok && u.PassesThrough() {
+		return u
+	}
+	return nil
 }

@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"net/http"
 	"time"
 
+	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify"
 )
 
@@ -14,9 +16,18 @@ type Snapshot struct {
 	Hostnames       map[string]string // Host header, lower case → familiar host
 	DefaultUpstream string            // familiar host; empty: a bare name is unknown
 
+	// Authenticate says which client sent a request, before anything else of
+	// the request is looked at. An error refuses the request: what package
+	// clients says of a client, and else a 503. It must be safe for concurrent
+	// use and must not read the request's body. Nil: ClientByAddress.
+	Authenticate func(*http.Request) (policy.Client, error)
+
 	// Help is one line that stands after every refusal: whom to ask. It may be
 	// empty.
 	Help string
+
+	// Passthrough says that some upstream is shown each client's own credentials.
+	Passthrough bool
 
 	// Blobs opens what clients are served of blobs. Nil: the Upstreams do.
 	Blobs Blobs
@@ -33,6 +44,19 @@ type Snapshot struct {
 type ListingLimits struct {
 	Timeout time.Duration // for everything that is asked of the upstream
 	Bytes   int64         // of one page of the upstream's answer
+}
+
+// identify asks Authenticate, or what stands in for it.
+func (s *Snapshot) identify(r *http.Request) (policy.Client, error) {
+	if s.Authenticate == nil {
+		return ClientByAddress(r)
+	}
+
+	client, err := s.Authenticate(r)
+	if err != nil {
+		return client, &strangerError{err: err, ping: r.URL.Path == "/v2/"}
+	}
+	return client, nil
 }
 
 // blobs is Blobs, or what stands in for it.

@@ -65,7 +65,8 @@ func TestVersionJSON(t *testing.T) {
 	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
 		t.Fatalf("%v: %s", err, &out)
 	}
-	if got["version"] == "" || got["go"] != runtime.Version() || got["os"] != runtime.GOOS || got["arch"] != runtime.GOARCH {
+	if got["version"] == "" || got["go"] != runtime.Version() || got["os"] != runtime.GOOS ||
+		got["arch"] != runtime.GOARCH {
 		t.Errorf("%v", got)
 	}
 }

@@ -132,7 +132,11 @@ func layOut(t *testing.T, found []object) string {
 				write(t, filepath.Join(folder, name), strings.ReplaceAll(text, "/etc/pullgate/", dir+"/"))
 			}
 		case v.ConfigMap != nil: // one that exists already
-			write(t, filepath.Join(folder, "team.yaml"), "policies: [{name: t, images: [\"a.example/**\"], static: deny}]\n")
+			write(
+				t,
+				filepath.Join(folder, "team.yaml"),
+				"policies: [{name: t, images: [\"a.example/**\"], static: deny}]\n",
+			)
 		default:
 			writeSecret(t, folder)
 		}

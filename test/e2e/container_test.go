@@ -25,6 +25,9 @@ type builder struct{ global []string }
 // shell and its certificates, because no registry is asked.
 func newBuilder(t *testing.T) *builder {
 	t.Helper()
+	if os.Getenv("PULLGATE_E2E") != "1" {
+		t.Skip("it takes minutes")
+	}
 	needRoot(t)
 	need(t, "buildah", "go", "ldd", "sh", "mkdir")
 	dir := t.TempDir()
@@ -73,7 +76,13 @@ func (b *builder) run(t *testing.T, args ...string) string {
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("buildah %s: %v\n%s\n%s", strings.Join(args, " "), err, tail(string(out), 4000), tail(errs.String(), 4000))
+		t.Fatalf(
+			"buildah %s: %v\n%s\n%s",
+			strings.Join(args, " "),
+			err,
+			tail(string(out), 4000),
+			tail(errs.String(), 4000),
+		)
 	}
 	return string(out)
 }
@@ -184,7 +193,13 @@ func pullThroughImage(t *testing.T, files string) {
 		}
 	}
 
-	if out, err := inImage(files, "version").CombinedOutput(); !strings.HasPrefix(string(out), "pullgate "+imageVersion+" ") {
+	if out, err := inImage(
+		files,
+		"version",
+	).CombinedOutput(); !strings.HasPrefix(
+		string(out),
+		"pullgate "+imageVersion+" ",
+	) {
 		t.Errorf("it calls itself %q, %v", out, err)
 	}
 	gate := &process{cmd: inImage(files, "serve", "--config", "/etc/pullgate/pullgate.yaml"), log: &logBuffer{}}

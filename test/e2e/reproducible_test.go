@@ -44,7 +44,11 @@ func releaseFlags(t *testing.T) []string {
 			LDFlags []string `yaml:"ldflags"`
 		} `yaml:"builds"`
 	}
-	if err := yaml.Unmarshal(text, &release); err != nil || len(release.Builds) != 1 || len(release.Builds[0].LDFlags) != 1 {
+	if err := yaml.Unmarshal(
+		text,
+		&release,
+	); err != nil || len(release.Builds) != 1 ||
+		len(release.Builds[0].LDFlags) != 1 {
 		t.Fatalf("%v: %+v", err, release)
 	}
 
@@ -75,7 +79,9 @@ func buildIn(t *testing.T, dir, cache string) []byte {
 		}
 	}
 
-	build := exec.Command("go", append(append([]string{"build"}, releaseFlags(t)...), "-o", "program", "./cmd/pullgate")...)
+	build := exec.Command(
+		"go",
+		append(append([]string{"build"}, releaseFlags(t)...), "-o", "program", "./cmd/pullgate")...)
 	build.Dir = dir
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
 	if cache != "" {

@@ -14,6 +14,9 @@ import (
 // maxPluginTime bounds auth.timeout.
 const maxPluginTime = 2 * time.Minute
 
+// passthrough is the type of upstreams that are shown clients' own credentials.
+const passthrough = "passthrough"
+
 // authType is what one type of upstreams.auth reads.
 type authType struct {
 	name  string
@@ -32,7 +35,7 @@ var authTypes = []authType{
 	{name: "gcr", takes: []string{"file"}},
 	{name: "acr", takes: []string{"clientID"}},
 	{name: "credentialProvider", needs: []string{"command"}, takes: []string{"args", "env", "timeout", "realms"}},
-	{name: "passthrough", takes: []string{"realms"}},
+	{name: passthrough, takes: []string{"realms"}},
 }
 
 // variable is the name of an environment variable.
@@ -93,6 +96,10 @@ func (k *checks) upstreamAuth(path string, a Auth) {
 	}
 	if a.Command != "" {
 		k.plugin(path, a)
+	}
+	if a.Type == passthrough && (k.Clients.Takes(Basic) || k.Clients.Takes(OIDC)) {
+		k.add(path, "auth type passthrough and clients.auth basic or oidc would read the same header of a client; "+
+			"use mtls, or an address, to tell clients apart")
 	}
 }
 

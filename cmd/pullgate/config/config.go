@@ -51,14 +51,7 @@ type Admin struct {
 type TLS struct {
 	CertFile     string `mapstructure:"certFile"`
 	KeyFile      string `mapstructure:"keyFile"`
-	ClientCAFile string `mapstructure:"clientCAFile"`
-}
-
-// Clients says who may pull, and what those read who are refused.
-type Clients struct {
-	Auth         string `mapstructure:"auth"`
-	HtpasswdFile string `mapstructure:"htpasswdFile"`
-	Help         string `mapstructure:"help"` // after every refusal
+	ClientCAFile string `mapstructure:"clientCAFile"` // who issues the certificates of clients
 }
 
 // Log is how serve logs.
@@ -69,11 +62,16 @@ type Log struct {
 
 // Upstream is a registry that images are pulled from.
 type Upstream struct {
-	Host      string   `mapstructure:"host"`
+	Host      string   `mapstructure:"host"` // * stands for a label
 	URL       string   `mapstructure:"url"`
+	URLs      []string `mapstructure:"urls"` // instead of URL: mirrors, in order
 	CAFile    string   `mapstructure:"caFile"`
 	Hostnames []string `mapstructure:"hostnames"`
 	Auth      Auth     `mapstructure:"auth"`
+
+	Blobs       string   `mapstructure:"blobs"`       // stream, redirect; empty: stream
+	Stores      []string `mapstructure:"stores"`      // hosts inside that redirects may lead to
+	Concurrency int      `mapstructure:"concurrency"` // requests at once; 0: the default
 }
 
 // Auth is where an upstream's credentials come from. Which keys a type reads,

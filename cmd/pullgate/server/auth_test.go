@@ -164,8 +164,54 @@ func TestExposedAuth(t *testing.T) {
 func TestPassthroughListener(t *testing.T) {
 	text := "listen: 0.0.0.0:5000\nupstreams: [{host: a.example, auth: {type: passthrough, realms: [b.example]}}]\n"
 	l, problems := Load(writeIn(t, t.TempDir(), "pullgate.yaml", text), nil, telemetry.None())
-	if len(problems) != 0 || !l.upstreams["a.example"].PassesThrough() {
+	if len(problems) != 0 || !l.Config.PassesThrough() {
 		t.Errorf("problems: %v", problems)
+	}
+
+	for name, row := range map[string]struct{ text, want string }{
+		"a password of the gate's": {
+			"upstreams: [{host: a.example, auth: {type: passthrough}}]\nclients: {auth: [basic], htpasswdFile: x}\n",
+			"would read the same header",
+		},
+		"mirrors": {
+			"upstreams: [{host: a.example, urls: ['https://a.example', 'https://b.example'], auth: {type: passthrough}}]\n",
+			"urls does not go with auth type passthrough",
+		},
+		"a wildcard": {
+			"upstreams: [{host: '*.a.example', auth: {type: passthrough}}]\n",
+			"to every host that a client names",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, problems := Load(writeIn(t, t.TempDir(), "pullgate.yaml", row.text), nil, telemetry.None())
+			found := false
+			for _, p := range problems {
+				found = found || p.Line == 1 && strings.Contains(p.Message, row.want)
+			}
+			if !found {
+				t.Errorf("no problem says %q: %v", row.want, problems)
+			}
+		})
+	}
+}
+
+// A wildcard over a cloud's hosts has that cloud's credentials, and no other host's.
+func TestCloudWildcards(t *testing.T) {
+	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", "")
+	for host, row := range map[string]struct{ auth, want string }{
+		"*.dkr.ecr.*.amazonaws.com": {"ecr", ""},
+		"*.pkg.dev":                 {"gcr", ""},
+		"*.azurecr.io":              {"acr", ""},
+		"*.acme.example":            {"ecr", "is for hosts of Amazon's ECR"},
+	} {
+		t.Run(host, func(t *testing.T) {
+			text := "upstreams: [{host: '" + host + "', auth: {type: " + row.auth + "}}]\n"
+			_, problems := Load(writeIn(t, t.TempDir(), "pullgate.yaml", text), nil, telemetry.None())
+			if row.want == "" && len(problems) > 0 ||
+				row.want != "" && (len(problems) != 1 || !strings.Contains(problems[0].Message, row.want)) {
+				t.Errorf("problems: %v", problems)
+			}
+		})
 	}
 }
 

@@ -22,8 +22,9 @@ type Loaded struct {
 	Config   *config.Config
 	Policies *policy.Set
 
-	upstreams    map[string]*upstream.Upstream
-	upstreamKeys map[string]upstreamKey // by host
+	upstreams    *upstream.Registries
+	upstreamKeys map[string]upstreamKey // by host, or by pattern
+	identities   identities
 	telemetry    *telemetry.SDK
 	sum          [sha256.Size]byte                     // of the files it was read from
 	wrap         func(verify.Registry) verify.Registry // nil: registries are asked as they are
@@ -59,6 +60,8 @@ func read(file string, environ []string, t *telemetry.SDK, before *Loaded) (*Loa
 	more = l.connect(before)
 	more = append(more, l.checkSignatureHosts()...)
 	more = append(more, l.checkTrust()...)
+	more = append(more, l.identify(before)...)
+	more = append(more, l.checkClientKinds()...)
 	if _, err := l.certificate(); err != nil && c.TLS.KeyFile != "" {
 		more = append(more, c.Problem("tls", "%v", err))
 	}
@@ -110,7 +113,8 @@ func (l *Loaded) WithClientMisses(n int) *Loaded {
 func (l *Loaded) checkSignatureHosts() []policy.Problem {
 	var list []policy.Problem
 	for _, p := range l.Policies.Policies() {
-		if host := p.SignatureRepository.Host; host != "" && l.upstreams[host] == nil {
+		host := p.SignatureRepository.Host
+		if _, known := l.upstreams.ImpliedPort(host); host != "" && !known {
 			const missing = "%s: policy %q keeps signatures on %s, which is not among the upstreams"
 			list = append(list, l.Config.Problem("", missing, p.Where, p.Name, host))
 		}
@@ -146,5 +150,7 @@ func (l *Loaded) files() []string {
 	for _, u := range c.Upstreams {
 		files = append(files, c.Path(u.CAFile), c.Path(u.Auth.PasswordFile), c.Path(u.Auth.File))
 	}
-	return append(files, c.Path(c.TLS.CertFile), c.Path(c.TLS.KeyFile))
+	return append(files,
+		c.Path(c.TLS.CertFile), c.Path(c.TLS.KeyFile), c.Path(c.TLS.ClientCAFile),
+		c.Path(c.Clients.HtpasswdFile), c.Path(c.Clients.OIDC.JWKSFile), c.Path(c.Clients.OIDC.CAFile))
 }

@@ -38,6 +38,7 @@ type reloader struct {
 	refused  atomic.Pointer[string] // the problems of what is on disk, while that is not in force
 	draining atomic.Bool
 	cert     atomic.Pointer[tls.Certificate]
+	newKeys  chan struct{} // the keys of tokens are others than before
 
 	// Only watch touches these.
 	seen  [sha256.Size]byte // what was last loaded, or refused
@@ -102,9 +103,7 @@ func (r *reloader) measure() error {
 
 // Close closes the registries' connections. No request may be running any more.
 func (r *reloader) Close() error {
-	for _, u := range r.current().upstreams {
-		u.Close()
-	}
+	r.current().upstreams.Close()
 	return r.gauges.Unregister()
 }
 
@@ -156,19 +155,21 @@ func (r *reloader) replace(fresh *Loaded, problems []policy.Problem) {
 	}
 	r.handler.Swap(fresh.snapshot(gate))
 	r.inForce.Store(fresh)
-	r.tried = nil
-	r.refused.Store(nil)
-	for host, u := range old.upstreams {
-		if fresh.upstreams[host] != u {
-			u.Close()
+	if fresh.identities.keys.made != old.identities.keys.made {
+		select {
+		case r.newKeys <- struct{}{}:
+		default: // said already, and not heard yet
 		}
 	}
+	r.tried = nil
+	r.refused.Store(nil)
+	old.upstreams.Close(fresh.upstreams)
 
 	r.reloads.Add(context.Background(), 1, metric.WithAttributes(attribute.String("result", "done")))
 	r.log.Info(
 		"configuration loaded again",
 		"policies", len(fresh.Policies.Policies()),
-		"upstreams", len(fresh.upstreams),
+		"upstreams", fresh.upstreams.Len(),
 	)
 	if fixed := fresh.Config.NeedsRestart(old.Config); len(fixed) > 0 {
 		r.log.Warn("these settings take effect at the next start", "settings", strings.Join(fixed, ", "))
