@@ -174,7 +174,8 @@ func TestPassthroughListener(t *testing.T) {
 			"would read the same header",
 		},
 		"mirrors": {
-			"upstreams: [{host: a.example, urls: ['https://a.example', 'https://b.example'], auth: {type: passthrough}}]\n",
+			"upstreams: [{host: a.example, urls: ['https://a.example', 'https://b.example'], " +
+				"auth: {type: passthrough}}]\n",
 			"urls does not go with auth type passthrough",
 		},
 		"a wildcard": {
