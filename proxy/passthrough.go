@@ -3,16 +3,17 @@ package proxy
 import (
 	"net/http"
 
-	"github.com/pullgate/pullgate/proxy/upstream"
+	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // enter has a request read its repository with its client's own credentials,
-// where the upstream is one that they are passed through to. No other code reads
-// the Authorization header.
+// where the upstream is one that they are passed through to. Where clients show the
+// gate itself a password, configuration allows no such upstream: there is one
+// Authorization header.
 func (s *Snapshot) enter(req *request, r *http.Request) (leave func(), err error) {
-	u := s.passing(req.repo.Host)
-	if u == nil {
+	u, ok := s.Upstreams.PassingThrough(req.repo.Host)
+	if !ok {
 		return func() {}, nil
 	}
 
@@ -28,8 +29,8 @@ func (s *Snapshot) enter(req *request, r *http.Request) (leave func(), err error
 // read what it asks for. What memory, state and policies hold comes after that.
 // Listings are not asked for twice: they come from the upstream each time.
 func (x *exchange) mayRead() error {
-	u := x.snapshot.passing(x.request.repo.Host)
-	if u == nil {
+	u, ok := x.snapshot.Upstreams.PassingThrough(x.request.repo.Host)
+	if !ok {
 		return nil
 	}
 
@@ -53,28 +54,15 @@ func (s *Snapshot) challenge(r *http.Request) string {
 	if r.Header.Get("Authorization") != "" {
 		return ""
 	}
-	host, ok := s.byHostname(r.Host)
-	if !ok {
-		host = s.DefaultUpstream
+	host, named := s.byHostname(r.Host)
+	if !named {
+		host = policy.FamiliarHost(s.DefaultUpstream)
 	}
-	if u := s.passing(host); u != nil {
+	if u, ok := s.Upstreams.PassingThrough(host); ok {
 		return u.Challenge()
 	}
-	if s.Passthrough && !ok {
+	if !named && s.Upstreams.AnyPassesThrough() {
 		return `Basic realm="pullgate"`
 	}
 	return ""
-}
-
-// passing is the upstream of a host, if clients' own credentials are passed through
-// to it; else nil.
-func (s *Snapshot) passing(host string) *upstream.Upstream {
-	if !s.Passthrough {
-		return nil
-	}
-	found, _ := s.Upstreams.Find(host)
-	if u, ok := found.(*upstream.Upstream); ok && u.PassesThrough() {
-		return u
-	}
-	return nil
 }

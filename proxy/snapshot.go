@@ -26,9 +26,6 @@ type Snapshot struct {
 	// empty.
 	Help string
 
-	// Passthrough says that some upstream is shown each client's own credentials.
-	Passthrough bool
-
 	// Blobs opens what clients are served of blobs. Nil: the Upstreams do.
 	Blobs Blobs
 

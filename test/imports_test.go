@@ -20,6 +20,8 @@ var rooms = map[string][]string{
 	"verify/sigs":            {"policy", "verify/oci", "verify/reason"},
 	"verify/facts":           {"policy", "verify/oci"},
 	"verify/facts/factstest": {"policy", "verify/facts", "verify/oci"},
+	"verify/facts/postgres":  {"policy", "verify/facts", "verify/oci"},
+	"verify/facts/replicas":  {"policy", "verify/facts", "verify/facts/postgres", "verify/oci"},
 	"verify": {
 		"policy",
 		"verify/facts",
@@ -74,6 +76,8 @@ var rooms = map[string][]string{
 		"proxy/upstream/credentials",
 		"verify",
 		"verify/facts",
+		"verify/facts/postgres",
+		"verify/facts/replicas",
 		"verify/sigs",
 		"verify/trust",
 	},

@@ -130,6 +130,12 @@ func (q *question) asPart(ctx context.Context, d digest.Digest, p *policy.Policy
 	if notFound != nil {
 		return nil, judgement{}, notFound
 	}
+	if v.Unknown && q.toldManifest(ctx, d) {
+		m, err := q.resolve(ctx, policy.Reference{Digest: d})
+		if !oci.IsNotFound(err) {
+			return m, judgement{}, err
+		}
+	}
 	denied := judgement{Verdict: q.verdictOf(p, d), final: v.final}
 	denied.Parent, denied.Unknown, denied.Reasons = v.Parent, v.Unknown, v.Reasons
 	return nil, denied, nil
@@ -158,7 +164,7 @@ func (q *question) decide(ctx context.Context, m *cachedManifest, p *policy.Poli
 	asManifest := part{facts.PartManifest, m.Digest, depth}
 	askParents := !p.OwnChildren && depth < maxNesting
 	if askParents { // an index just admitted costs nothing to ask
-		if v, err := q.byCachedParents(ctx, asManifest); err == nil && v.Outcome == Allowed {
+		if v, ok := q.byFreeParents(ctx, asManifest); ok {
 			return v, nil
 		}
 	}
@@ -339,6 +345,10 @@ func (q *question) bySignatures(
 	d digest.Digest,
 	p *policy.Policy,
 ) (v judgement, ttl time.Duration, err error) {
+	if v, ttl, ok := q.byEvidence(ctx, d, p); ok {
+		return v, ttl, nil
+	}
+
 	place := judge.Place{Repository: q.repo}
 	if !p.SignatureRepository.IsZero() {
 		place.Repository = p.SignatureRepository
@@ -374,12 +384,6 @@ func (q *question) bySignatures(
 		ttl = min(ttl, noSignatureTTL)
 	}
 
-	v.until = now.Add(ttl)
-	if p.Expires.After(now) && p.Expires.Before(v.until) {
-		v.until = p.Expires
-	}
-	if !found.Ends.IsZero() && found.Ends.Before(v.until) {
-		v.until = found.Ends
-	}
+	v.until = q.earliest(now.Add(ttl), p, found.Ends)
 	return v, ttl, nil
 }

@@ -23,9 +23,9 @@ var errLongDescent = errors.New("too many manifests may list it; the search goes
 // indexes. A runtime that has an image's manifests in its own store asks for the
 // tag and then for layers: after lost facts nothing else would find them.
 func (q *question) byDescent(ctx context.Context, p part) (judgement, error) {
-	roots, err := q.config.Store.Indexes(ctx, q.repo)
+	roots, err := q.indexes(ctx)
 	if err != nil {
-		return judgement{}, fmt.Errorf("read state: %w", err)
+		return judgement{}, err
 	}
 
 	result := q.unknownPart(p)
@@ -50,6 +50,24 @@ func (q *question) byDescent(ctx context.Context, p part) (judgement, error) {
 		return judgement{}, err
 	}
 	return result, nil
+}
+
+// indexes lists the admitted indexes of the repository that are remembered, here
+// and by other replicas.
+func (q *question) indexes(ctx context.Context) ([]digest.Digest, error) {
+	own, err := q.config.Store.Indexes(ctx, q.repo)
+	if err != nil {
+		return nil, fmt.Errorf("read state: %w", err)
+	}
+	if q.config.Others == nil {
+		return own, nil
+	}
+
+	told, err := q.config.Others.Indexes(ctx, q.repo)
+	if err != nil {
+		return nil, notTold(err)
+	}
+	return append(own, told...), nil // each is looked into once
 }
 
 // foundFunc is called with a manifest that lists the blob, the last of path, and

@@ -54,6 +54,7 @@ type Config struct {
 	// or an answer of nil: Registry is the only one.
 	Mirrors func(host string) []Registry
 	Store   facts.Store
+	Others  Others // nil: this gate has no other replicas
 	Cache   *Cache
 	Limits  Limits
 	TTL     time.Duration // an allow's life in the cache
@@ -99,7 +100,10 @@ func New(c Config) (*Gate, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	c.Store = sharedStore{c.Store}
+	c.Store = unscopedStore{c.Store}
+	if c.Others != nil {
+		c.Others = unscopedOthers{c.Others}
+	}
 	observe, err := newObserver(c.Tracer, c.Meter)
 	if err != nil {
 		return nil, err
@@ -142,7 +146,7 @@ func (g *Gate) keptSignatures(ctx context.Context, image policy.Image) ([]sigs.C
 	if err != nil {
 		return nil, err
 	}
-	return candidates(stored), nil
+	return candidates(stored.Signatures), nil
 }
 
 // Manifest resolves image, by tag or digest, once and decides

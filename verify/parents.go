@@ -40,10 +40,16 @@ func (q *question) byParents(ctx context.Context, p part) (judgement, error) {
 	if err != nil {
 		return judgement{}, err
 	}
-	if len(parents) == 0 && p.kind == facts.PartBlob {
+	others := q.config.Others != nil && p.depth <= maxNesting
+	if len(parents) == 0 && p.kind == facts.PartBlob && !others {
 		return q.byDescent(ctx, p)
 	}
-	return q.askParents(ctx, p, parents)
+
+	v, err := q.askParents(ctx, p, parents)
+	if !others || err == nil && v.Admitted() {
+		return v, err
+	}
+	return q.byOthers(ctx, p, parents, v, err)
 }
 
 // byCachedParents asks only those parents whose answer costs nothing.
@@ -79,7 +85,7 @@ func (q *question) askParents(ctx context.Context, p part, parents []parentCost)
 	result.Reasons = []Reason{{Code: reason.UnknownPart, Text: "unknown_part"}}
 
 	var couldNotTell error
-	fetching, further := 0, false
+	fetching, further, wrong := 0, false, false
 	for _, parent := range parents {
 		if ctx.Err() != nil {
 			return judgement{}, fmt.Errorf("ask parents of %s: %w", p.digest, ctx.Err())
@@ -98,6 +104,7 @@ func (q *question) askParents(ctx context.Context, p part, parents []parentCost)
 
 		v, err := q.byParent(ctx, p, parent.digest)
 		further = further || v.tooDeep
+		wrong = wrong || v.falseParent
 		switch {
 		case err != nil:
 			couldNotTell = fmt.Errorf("ask parent %s: %w", parent.digest, err)
@@ -113,7 +120,7 @@ func (q *question) askParents(ctx context.Context, p part, parents []parentCost)
 	if couldNotTell != nil && !result.Admitted() {
 		return judgement{}, couldNotTell
 	}
-	result.tooDeep = further
+	result.tooDeep, result.falseParent = further, wrong
 	return result, nil
 }
 
@@ -138,15 +145,22 @@ func (q *question) unknownPart(p part) judgement {
 	return judgement{Verdict: Verdict{Image: q.repo, Digest: p.digest, Unknown: true}}
 }
 
+// notOf is what a manifest says of p that was remembered to list it and does not.
+func (q *question) notOf(p part) judgement {
+	v := q.unknownPart(p)
+	v.falseParent = true
+	return v
+}
+
 // byParent checks that the parent's own bytes list p under its kind, then asks
 // for the parent's verdict.
 func (q *question) byParent(ctx context.Context, p part, parent digest.Digest) (judgement, error) {
 	if oci.CheckDigest(parent) != nil {
-		return q.unknownPart(p), nil // a poisoned store names no manifest
+		return q.notOf(p), nil // a poisoned store names no manifest
 	}
 	m, err := q.load(ctx, parent)
 	if oci.IsNotFound(err) || errors.Is(err, oci.ErrManifest) {
-		return q.unknownPart(p), nil
+		return q.notOf(p), nil
 	}
 	if err != nil {
 		return judgement{}, unverified(err)
@@ -154,7 +168,7 @@ func (q *question) byParent(ctx context.Context, p part, parent digest.Digest) (
 
 	at := slices.Index(listed(m, p.kind), p.digest)
 	if at < 0 {
-		return q.unknownPart(p), nil
+		return q.notOf(p), nil
 	}
 
 	v, err := q.admit(ctx, m, p.depth+1)

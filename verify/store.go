@@ -11,30 +11,30 @@ import (
 	"github.com/pullgate/pullgate/verify/oci"
 )
 
-// sharedStore is a store that knows no scopes: facts are true whoever learned
+// unscopedStore is a store that knows no scopes: facts are true whoever learned
 // them, and grant nothing. That a client may read what they are about is asked of
 // the registry, with its own credentials, before the gate is.
-type sharedStore struct{ facts.Store }
+type unscopedStore struct{ facts.Store }
 
 func unscoped(repo policy.Repository) policy.Repository {
 	repo.Scope = ""
 	return repo
 }
 
-func (s sharedStore) Learn(ctx context.Context, f facts.Fact) (facts.Learned, error) {
+func (s unscopedStore) Learn(ctx context.Context, f facts.Fact) (facts.Learned, error) {
 	f.Repository = unscoped(f.Repository)
 	return s.Store.Learn(ctx, f)
 }
 
-func (s sharedStore) Epoch(ctx context.Context, repo policy.Repository) uint64 {
+func (s unscopedStore) Epoch(ctx context.Context, repo policy.Repository) uint64 {
 	return s.Store.Epoch(ctx, unscoped(repo))
 }
 
-func (s sharedStore) Indexes(ctx context.Context, repo policy.Repository) ([]digest.Digest, error) {
+func (s unscopedStore) Indexes(ctx context.Context, repo policy.Repository) ([]digest.Digest, error) {
 	return s.Store.Indexes(ctx, unscoped(repo))
 }
 
-func (s sharedStore) Parents(
+func (s unscopedStore) Parents(
 	ctx context.Context,
 	repo policy.Repository,
 	kind facts.PartKind,
@@ -43,7 +43,7 @@ func (s sharedStore) Parents(
 	return s.Store.Parents(ctx, unscoped(repo), kind, d)
 }
 
-func (s sharedStore) Manifest(
+func (s unscopedStore) Manifest(
 	ctx context.Context,
 	repo policy.Repository,
 	d digest.Digest,
@@ -51,16 +51,41 @@ func (s sharedStore) Manifest(
 	return s.Store.Manifest(ctx, unscoped(repo), d)
 }
 
-func (s sharedStore) Seen(ctx context.Context, repo policy.Repository, d digest.Digest) (time.Time, error) {
+func (s unscopedStore) Seen(ctx context.Context, repo policy.Repository, d digest.Digest) (time.Time, error) {
 	return s.Store.Seen(ctx, unscoped(repo), d)
 }
 
-func (s sharedStore) Evidence(
+func (s unscopedStore) Evidence(
 	ctx context.Context,
 	repo policy.Repository,
 	d digest.Digest,
 	now time.Time,
 	maxAge time.Duration,
-) ([]facts.Signature, error) {
+) (facts.Evidence, error) {
 	return s.Store.Evidence(ctx, unscoped(repo), d, now, maxAge)
+}
+
+// unscopedOthers are the other replicas, which know no scopes either.
+type unscopedOthers struct{ Others }
+
+func (o unscopedOthers) Parents(
+	ctx context.Context,
+	repo policy.Repository,
+	kind facts.PartKind,
+	d digest.Digest,
+) ([]digest.Digest, error) {
+	return o.Others.Parents(ctx, unscoped(repo), kind, d)
+}
+
+func (o unscopedOthers) Indexes(ctx context.Context, repo policy.Repository) ([]digest.Digest, error) {
+	return o.Others.Indexes(ctx, unscoped(repo))
+}
+
+func (o unscopedOthers) Evidence(
+	ctx context.Context,
+	repo policy.Repository,
+	d digest.Digest,
+	now time.Time,
+) (facts.Evidence, error) {
+	return o.Others.Evidence(ctx, unscoped(repo), d, now)
 }

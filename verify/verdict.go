@@ -91,6 +91,7 @@ type judgement struct {
 	final       bool            // a static decision on this very digest: no mode and no parent overrules it
 	ownChildren bool            // the deciding policy keeps this index from admitting its children
 	tooDeep     bool            // an index further out than maxNesting was not asked
+	falseParent bool            // what was remembered to list it does not
 	signed      *facts.Evidence // what made it count, to be kept beside the facts
 }
 

@@ -25,8 +25,8 @@ type call struct {
 	repo      policy.Repository
 
 	streams bool // the answer is a blob on its way to a client
-	handsOn bool // a redirect is the answer
-	stays   bool // a redirect is an answer, and is not followed
+	handsOn bool // the first redirect to elsewhere is the answer
+	stays   bool // a redirect by the registry itself is the answer
 }
 
 // send sends c, with credentials if the registry asks for them, and follows

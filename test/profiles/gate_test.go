@@ -43,6 +43,7 @@ type gate struct {
 	clock    *clock
 	log      *rig.Lines
 	account  *source
+	agent    string // by which the tests' internet knows it
 
 	url    string
 	client *http.Client
@@ -58,7 +59,7 @@ const patience = 30 * time.Second
 // newGate starts a gate that shows the registry an account, or nothing where show
 // is nil. It ends with the test, and then nothing that was asked meanwhile may
 // have been asked in the wrong way. Its profile has a repository of its own.
-func newGate(t *testing.T, p profiles.Profile, show *source) *gate {
+func newGate(t *testing.T, p profiles.Profile, show *source, change ...func(*upstream.Config)) *gate {
 	t.Helper()
 	p.Repository += "-" + strings.ToLower(rand.Text())
 	g := &gate{
@@ -69,19 +70,22 @@ func newGate(t *testing.T, p profiles.Profile, show *source) *gate {
 		account: show,
 	}
 	g.registry = profiles.New(p, g.clock.now)
-	agent := "pullgate/test " + rand.Text()
-	t.Cleanup(internet.Join(agent, g.registry))
+	g.agent = "pullgate/test " + rand.Text()
+	t.Cleanup(internet.Join(g.agent, g.registry))
 	t.Cleanup(g.registry.Content().Close)
 
 	config := upstream.Config{
 		Host:      p.Host,
 		URL:       p.URL(),
 		TLS:       internet.Roots(),
-		UserAgent: agent,
+		UserAgent: g.agent,
 		Now:       g.clock.now,
 	}
 	if show != nil {
 		config.Auth.Source = show
+	}
+	for _, c := range change {
+		c(&config)
 	}
 	var err error
 	if g.up, err = upstream.New(config); err != nil {
@@ -95,9 +99,12 @@ func newGate(t *testing.T, p profiles.Profile, show *source) *gate {
 	}
 	t.Cleanup(func() { _ = g.store.Close() })
 	g.serve(t)
-	t.Cleanup(func() { g.checkRequests(agent) })
+	t.Cleanup(func() { g.checkRequests() })
 	return g
 }
+
+// handsOn has blobs fetched from where the registry redirects to.
+func handsOn(c *upstream.Config) { c.Redirect = true }
 
 // newPolicy demands a signature by a key of every image of a registry.
 func newPolicy(t *testing.T, host string) (*ecdsa.PrivateKey, *policy.Set) {

@@ -11,7 +11,7 @@ import (
 // checkRequests checks how a registry, and every other host, was asked, whatever a
 // test was about: by TLS, under the gate's name, in the gate's own words, and with
 // credentials where they belong and nowhere else.
-func (g *gate) checkRequests(agent string) {
+func (g *gate) checkRequests() {
 	g.t.Helper()
 	if g.t.Failed() { // what follows says nothing new
 		text := g.log.Text()
@@ -31,7 +31,7 @@ func (g *gate) checkRequests(agent string) {
 		if !q.TLS {
 			g.t.Errorf("%s: without TLS", what)
 		}
-		if q.Header.Get("User-Agent") != agent || q.Header.Get("Accept-Encoding") != "identity" {
+		if q.Header.Get("User-Agent") != g.agent || q.Header.Get("Accept-Encoding") != "identity" {
 			g.t.Errorf("%s: %v", what, q.Header)
 		}
 		accept := q.Header.Get("Accept")

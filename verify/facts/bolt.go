@@ -25,6 +25,8 @@ type Bolt struct {
 	maxBytes int64
 	held     *holdings
 
+	told string // as the last process has left it
+
 	asked   chan asked    // of what is to be forgotten soon, to be kept for longer
 	closing chan struct{} // closed by Close
 	close   sync.Once
@@ -75,6 +77,9 @@ func OpenBolt(dir string, maxBytes int64) (*Bolt, error) {
 	}
 	if err := prepare(db, file); err != nil {
 		return nil, errors.Join(err, db.Close())
+	}
+	if b.told, err = takeTold(db); err != nil {
+		return nil, errors.Join(fmt.Errorf("write state %s: %w", file, err), db.Close())
 	}
 	if b.held, err = readHoldings(db); err != nil {
 		return nil, errors.Join(fmt.Errorf("read state %s: %w", file, err), db.Close())
@@ -198,7 +203,7 @@ func (b *Bolt) Manifest(
 	d digest.Digest,
 ) (m oci.Manifest, ok bool, err error) {
 	_, err = b.read(repo, imageKey(manifestRecord, d), func(record []byte) {
-		m, ok = decodeManifest(record, d)
+		m, ok = ReadManifest(record, d)
 	})
 	return m, ok, err
 }
@@ -216,15 +221,15 @@ func (b *Bolt) Evidence(
 	d digest.Digest,
 	now time.Time,
 	maxAge time.Duration,
-) ([]Signature, error) {
+) (Evidence, error) {
 	var e Evidence
 	_, err := b.read(repo, imageKey(signaturesRecord, d), func(record []byte) {
-		e = decodeEvidence(record)
+		e = ReadEvidence(record)
 	})
 	if err != nil {
-		return nil, err
+		return Evidence{}, err
 	}
-	return e.within(now, maxAge), nil
+	return e.Within(now, maxAge), nil
 }
 
 // read hands the record under key to use; nil when there is none. The bytes are

@@ -101,7 +101,7 @@ func TestReopen(t *testing.T) {
 		t.Errorf("manifest: %v, %v; want it", ok, err)
 	}
 	got, err := second.Evidence(t.Context(), testRepo, f.Manifest.Digest, time.Now(), time.Hour)
-	if err != nil || len(got) != 1 {
+	if err != nil || len(got.Signatures) != 1 {
 		t.Errorf("evidence: %v, %v; want one signature", got, err)
 	}
 }
@@ -500,7 +500,7 @@ func TestAskedFor(t *testing.T) {
 		t.Errorf("seen %s, %v", seen, err)
 	}
 	signatures, err := b.Evidence(t.Context(), testRepo, index.Manifest.Digest, time.Now(), time.Hour)
-	if err != nil || len(signatures) != 1 {
+	if err != nil || len(signatures.Signatures) != 1 {
 		t.Errorf("signatures: %v, %v", signatures, err)
 	}
 	if _, ok, err := b.Manifest(t.Context(), testRepo, unasked.Manifest.Digest); ok || err != nil {

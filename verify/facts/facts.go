@@ -65,16 +65,16 @@ type Store interface {
 	// that is not known.
 	Seen(ctx context.Context, repo policy.Repository, d digest.Digest) (time.Time, error)
 
-	// Evidence returns the signatures kept of d, if a registry had them at most
-	// maxAge before now. What it had only after now is not returned: a clock was
-	// set back.
+	// Evidence returns what is kept of d, if a registry had it at most maxAge
+	// before now; else the zero Evidence. What it had only after now is not
+	// returned: a clock was set back.
 	Evidence(
 		ctx context.Context,
 		repo policy.Repository,
 		d digest.Digest,
 		now time.Time,
 		maxAge time.Duration,
-	) ([]Signature, error)
+	) (Evidence, error)
 }
 
 // Fact is what one admitted manifest says.

@@ -20,6 +20,7 @@ var (
 	repositoriesBucket = []byte("repositories")
 
 	versionKey = []byte("version")
+	toldKey    = []byte("told") // where all that the file holds is written too
 
 	// Of a repository.
 	generations = [2][]byte{[]byte("0"), []byte("1")}

@@ -44,8 +44,9 @@ const (
 	Envelope Format = 3
 )
 
-// encode returns nil when the record is larger than MaxEvidenceBytes.
-func (e *Evidence) encode() ([]byte, error) {
+// Record is what a store keeps of e; nil when that is larger than
+// MaxEvidenceBytes.
+func (e *Evidence) Record() ([]byte, error) {
 	record, err := json.Marshal(e)
 	if err != nil || len(record) > MaxEvidenceBytes {
 		return nil, err
@@ -53,8 +54,9 @@ func (e *Evidence) encode() ([]byte, error) {
 	return record, nil
 }
 
-// decodeEvidence returns no Evidence for a record that it cannot read.
-func decodeEvidence(record []byte) Evidence {
+// ReadEvidence returns the Evidence of a record; none for a record that it cannot
+// read.
+func ReadEvidence(record []byte) Evidence {
 	var e Evidence
 	if json.Unmarshal(record, &e) != nil {
 		return Evidence{}
@@ -62,25 +64,25 @@ func decodeEvidence(record []byte) Evidence {
 	return e
 }
 
-// within returns the signatures, if they are at most maxAge old at now.
-func (e Evidence) within(now time.Time, maxAge time.Duration) []Signature {
+// Within returns e if it is at most maxAge old at now, else none.
+func (e Evidence) Within(now time.Time, maxAge time.Duration) Evidence {
 	age := now.Sub(e.FetchedAt)
 	if age < 0 || age > maxAge {
-		return nil
+		return Evidence{}
 	}
-	return e.Signatures
+	return e
 }
 
-// A manifest's record is its media type, a zero byte, and its bytes.
-
-func encodeManifest(m oci.Manifest) []byte {
+// ManifestRecord is what a store keeps of a manifest: its media type, a zero byte,
+// and its bytes.
+func ManifestRecord(m oci.Manifest) []byte {
 	record := append([]byte(m.MediaType), 0)
 	return append(record, m.Bytes...)
 }
 
-// decodeManifest copies the manifest d out of its record. It reports false when
-// the bytes are not those of d.
-func decodeManifest(record []byte, d digest.Digest) (oci.Manifest, bool) {
+// ReadManifest copies the manifest d out of its record. It reports false when the
+// bytes are not those of d.
+func ReadManifest(record []byte, d digest.Digest) (oci.Manifest, bool) {
 	mediaType, content, _ := bytes.Cut(record, []byte{0})
 	if len(content) == 0 || oci.CheckDigest(d) != nil || d.Algorithm().FromBytes(content) != d {
 		return oci.Manifest{}, false

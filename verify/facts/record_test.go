@@ -30,10 +30,10 @@ func TestEvidenceRecord(t *testing.T) {
 		},
 	}
 
-	if got := decodeEvidence([]byte(written)); !reflect.DeepEqual(got, want) {
+	if got := ReadEvidence([]byte(written)); !reflect.DeepEqual(got, want) {
 		t.Errorf("read %+v; want %+v", got, want)
 	}
-	if got, err := want.encode(); err != nil || string(got) != written {
+	if got, err := want.Record(); err != nil || string(got) != written {
 		t.Errorf("wrote %s, %v; want %s", got, err, written)
 	}
 }
@@ -54,7 +54,7 @@ func TestForeignEvidence(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b.write(t, imageKey(signaturesRecord, f.Manifest.Digest), []byte(record))
 			got, err := b.Evidence(t.Context(), testRepo, f.Manifest.Digest, at, time.Hour)
-			if err != nil || len(got) != 0 {
+			if err != nil || len(got.Signatures) != 0 {
 				t.Errorf("%v, %v; want none", got, err)
 			}
 		})

@@ -40,7 +40,7 @@ func (w *writer) fact(f Fact) error {
 	}
 
 	if len(f.Manifest.Bytes) <= MaxManifestBytes {
-		if err := r.put(imageKey(manifestRecord, f.Manifest.Digest), encodeManifest(f.Manifest)); err != nil {
+		if err := r.put(imageKey(manifestRecord, f.Manifest.Digest), ManifestRecord(f.Manifest)); err != nil {
 			return err
 		}
 	}
@@ -92,7 +92,7 @@ func (w *writer) parts(r repository, f Fact) error {
 
 // evidence leaves the record as it is when e is too large.
 func (w *writer) evidence(r repository, key []byte, e *Evidence) error {
-	record, err := e.encode()
+	record, err := e.Record()
 	if err != nil || record == nil {
 		return err
 	}

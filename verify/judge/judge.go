@@ -244,6 +244,24 @@ func (j *Judge) satisfiedByKept(ctx context.Context, t *tally) bool {
 	return false
 }
 
+// ByEvidence judges image by signatures that are at hand, of which it looks at no
+// more than at those in one place, and asks no registry. It allows, or it says
+// nothing.
+func (j *Judge) ByEvidence(
+	ctx context.Context,
+	p *policy.Policy,
+	image policy.Image,
+	evidence []sigs.Candidate,
+) Judgement {
+	t := j.newTally(p, image)
+	for _, c := range evidence[:min(len(evidence), j.limits.Signatures)] {
+		if t.examine(ctx, c, nil) {
+			return t.allowed()
+		}
+	}
+	return Judgement{}
+}
+
 // wantsAttestations reports whether anything but signatures counts under p.
 func wantsAttestations(p *policy.Policy) bool {
 	return len(p.Attestations) > 0 || slices.ContainsFunc(p.Authorities, func(a policy.Authority) bool {

@@ -130,6 +130,14 @@ func (k *checks) state() {
 	if len(k.State.Redis) > 0 {
 		k.add("state.redis", "state.redis is not supported yet")
 	}
+	for _, file := range []struct{ key, name string }{
+		{"databasePasswordFile", k.DatabasePasswordFile},
+		{"databaseNamespaceFile", k.DatabaseNamespaceFile},
+	} {
+		if file.name != "" && k.Database == "" {
+			k.add(file.key, "%s is set, and database is not: remove it, or name the database", file.key)
+		}
+	}
 	if k.Verdicts.MaxEntries > maxVerdicts {
 		k.add("verdicts.maxEntries", "verdicts.maxEntries must be at most %d", maxVerdicts)
 	}

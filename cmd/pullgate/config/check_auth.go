@@ -11,11 +11,11 @@ import (
 	"github.com/pullgate/pullgate/policy/strictyaml"
 )
 
+// passthrough is the type of auth that shows a registry each client's own.
+const passthrough = "passthrough"
+
 // maxPluginTime bounds auth.timeout.
 const maxPluginTime = 2 * time.Minute
-
-// passthrough is the type of upstreams that are shown clients' own credentials.
-const passthrough = "passthrough"
 
 // authType is what one type of upstreams.auth reads.
 type authType struct {
@@ -96,10 +96,6 @@ func (k *checks) upstreamAuth(path string, a Auth) {
 	}
 	if a.Command != "" {
 		k.plugin(path, a)
-	}
-	if a.Type == passthrough && (k.Clients.Takes(Basic) || k.Clients.Takes(OIDC)) {
-		k.add(path, "auth type passthrough and clients.auth basic or oidc would read the same header of a client; "+
-			"use mtls, or an address, to tell clients apart")
 	}
 }
 

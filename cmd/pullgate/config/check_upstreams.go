@@ -142,11 +142,6 @@ func (c *Config) ExposesCredentials(addr string) bool {
 	return secrets && !IsLoopback(addr) && !c.Clients.Takes(Anonymous) && !c.Clients.Identifies()
 }
 
-// PassesThrough reports whether some upstream is shown clients' own credentials.
-func (c *Config) PassesThrough() bool {
-	return slices.ContainsFunc(c.Upstreams, func(u Upstream) bool { return u.Auth.Type == passthrough })
-}
-
 // IsLoopback reports whether an address, host:port, can be reached from this
 // machine only.
 func IsLoopback(addr string) bool {

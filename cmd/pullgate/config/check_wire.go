@@ -89,9 +89,6 @@ func (k *checks) mirrors(at string, u Upstream) {
 		k.upstreamURL(path, text)
 	}
 
-	if u.Auth.Type == passthrough && len(u.URLs) > 1 {
-		k.add(at+".urls", "urls does not go with auth type passthrough: a client's credentials are for one registry")
-	}
 	if !hostBound[u.Auth.Type] && !slices.ContainsFunc(u.URLs, u.MayShowSecret) {
 		k.add(at+".auth",
 			"the credentials go to none of urls: they are shown at %s itself, and at hosts under auth.realms",
@@ -131,9 +128,13 @@ func (k *checks) traffic(at string, u Upstream) {
 	if u.Blobs != "" {
 		k.oneOf(at+".blobs", u.Blobs, "stream", "redirect")
 	}
-	if u.Blobs == "redirect" && u.Auth.Type == "passthrough" {
+	if u.Blobs == "redirect" && u.Auth.Type == passthrough {
 		k.add(at+".blobs", "blobs: redirect does not go with auth type passthrough: "+
 			"each of its blobs is asked for with the client's own credentials")
+	}
+	if u.Auth.Type == passthrough && len(u.URLs) > 0 {
+		k.add(at+".urls", "urls does not go with auth type passthrough: "+
+			"a client's credentials are for one registry; write url")
 	}
 	for i, store := range u.Stores {
 		if !policy.ValidHost(store) {

@@ -113,17 +113,27 @@ func (k *checks) passwords() {
 		k.add("clients.htpasswdFile", "clients.htpasswdFile has no effect: clients.auth does not list basic")
 	}
 
-	for _, way := range []string{Basic, OIDC} {
-		if c.Takes(way) && k.TLS.CertFile == "" && !IsLoopback(k.Listen) && len(c.TrustedProxies) == 0 {
+	shown := map[string]bool{Basic: c.Takes(Basic), OIDC: c.Takes(OIDC), passthrough: k.passesThrough()}
+	for _, way := range []string{Basic, OIDC, passthrough} {
+		if shown[way] && k.TLS.CertFile == "" && !IsLoopback(k.Listen) && len(c.TrustedProxies) == 0 {
 			k.add(
 				"clients.auth",
 				"clients.auth: %s would send secrets over plain http: set tls, listen on loopback, or "+
 					"name the proxy that ends TLS in clients.trustedProxies",
 				way,
 			)
-			return
+			break
 		}
 	}
+	if shown[passthrough] && (shown[Basic] || shown[OIDC]) {
+		k.add("clients.auth", "clients.auth: basic and oidc do not go with an upstream of auth type passthrough: "+
+			"clients have one password to show, and it is the registry's; use mtls")
+	}
+}
+
+// passesThrough reports whether clients show the gate what is for a registry.
+func (k *checks) passesThrough() bool {
+	return slices.ContainsFunc(k.Upstreams, func(u Upstream) bool { return u.Auth.Type == passthrough })
 }
 
 // certificates checks what mtls needs.

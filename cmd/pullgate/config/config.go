@@ -37,6 +37,10 @@ type Config struct {
 	Decisions       Decisions     `mapstructure:"decisions"`
 	Limits          Limits        `mapstructure:"limits"`
 
+	Database              string `mapstructure:"database"` // URL of the one that replicas share; empty: none
+	DatabasePasswordFile  string `mapstructure:"databasePasswordFile"`
+	DatabaseNamespaceFile string `mapstructure:"databaseNamespaceFile"`
+
 	file  string
 	nodes *yaml.Node
 }
@@ -93,7 +97,7 @@ type Auth struct {
 
 // isSecret reports whether the upstream is asked with credentials of the gate.
 func (a Auth) isSecret() bool {
-	return a.Type != "" && a.Type != "anonymous" && a.Type != "passthrough"
+	return a.Type != "" && a.Type != "anonymous" && a.Type != passthrough
 }
 
 // Verdicts is how long and how many verdicts are remembered.

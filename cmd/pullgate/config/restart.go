@@ -16,6 +16,9 @@ func (c *Config) NeedsRestart(old *Config) []string {
 		{"manifests.maxBytes", c.Manifests.MaxBytes, old.Manifests.MaxBytes},
 		{"tls", c.TLS.CertFile == "", old.TLS.CertFile == ""},
 		{"decisions", c.Decisions, old.Decisions},
+		{"database", c.Database, old.Database},
+		{"databasePasswordFile", c.DatabasePasswordFile, old.DatabasePasswordFile},
+		{"databaseNamespaceFile", c.DatabaseNamespaceFile, old.DatabaseNamespaceFile},
 	}
 
 	var names []string

@@ -78,6 +78,9 @@ func appendFields(b []byte, r *Record) []byte {
 	if r.Unknown {
 		b = append(b, `,"unknown":true`...)
 	}
+	if r.Redirected {
+		b = append(b, `,"redirected":true`...)
+	}
 	b = appendOptional(b, `,"error":`, r.Error)
 
 	b = strconv.AppendBool(append(b, `,"cache":`...), r.Cache)

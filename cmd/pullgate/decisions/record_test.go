@@ -40,6 +40,7 @@ func someDecision(n int) proxy.Decision {
 		Reasons:    []verify.Reason{{Code: "no_signature", Authority: "release", Text: "no signature found"}},
 		Signer:     "key release",
 		Unknown:    true,
+		Redirected: true,
 		Error:      "none",
 		Cache:      true,
 		Took:       1.5,

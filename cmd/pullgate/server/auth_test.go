@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,7 +35,7 @@ func TestBadAuth(t *testing.T) {
 		"unknown type": {
 			"a.example",
 			"type: vault",
-			map[int]string{4: "it must be one of: anonymous, basic, dockerConfig, token, ecr, gcr, acr, "},
+			map[int]string{4: "it must be one of: anonymous, basic, dockerConfig, token, ecr, gcr, acr, credentialProvider, "},
 		},
 		"ecr elsewhere": {"a.example", "type: ecr", map[int]string{4: "a.example is none"}},
 		"ecr's look-alike": {
@@ -55,7 +56,7 @@ func TestBadAuth(t *testing.T) {
 			map[int]string{
 				5: "auth type ecr takes no username; it is for basic",
 				6: "auth type ecr takes no passwordFile; it is for basic",
-				7: "auth type ecr takes no realms; it is for basic and dockerConfig and credentialProvider and ",
+				7: "auth type ecr takes no realms; it is for basic and dockerConfig and credentialProvider and passthrough",
 				8: "auth type ecr takes no clientID; it is for acr",
 			},
 		},
@@ -162,54 +163,26 @@ func TestExposedAuth(t *testing.T) {
 
 // Where clients show their own credentials, the gate has none to expose.
 func TestPassthroughListener(t *testing.T) {
-	text := "listen: 0.0.0.0:5000\nupstreams: [{host: a.example, auth: {type: passthrough, realms: [b.example]}}]\n"
+	text := "listen: 0.0.0.0:5000\nclients: {trustedProxies: [10.0.0.0/24]}\n" +
+		"upstreams: [{host: a.example, auth: {type: passthrough, realms: [b.example]}}]\n"
 	l, problems := Load(writeIn(t, t.TempDir(), "pullgate.yaml", text), nil, telemetry.None())
-	if len(problems) != 0 || !l.Config.PassesThrough() {
+	if len(problems) != 0 || !l.upstreams.AnyPassesThrough() {
 		t.Errorf("problems: %v", problems)
-	}
-
-	for name, row := range map[string]struct{ text, want string }{
-		"a password of the gate's": {
-			"upstreams: [{host: a.example, auth: {type: passthrough}}]\nclients: {auth: [basic], htpasswdFile: x}\n",
-			"would read the same header",
-		},
-		"mirrors": {
-			"upstreams: [{host: a.example, urls: ['https://a.example', 'https://b.example'], " +
-				"auth: {type: passthrough}}]\n",
-			"urls does not go with auth type passthrough",
-		},
-		"a wildcard": {
-			"upstreams: [{host: '*.a.example', auth: {type: passthrough}}]\n",
-			"to every host that a client names",
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, problems := Load(writeIn(t, t.TempDir(), "pullgate.yaml", row.text), nil, telemetry.None())
-			found := false
-			for _, p := range problems {
-				found = found || p.Line == 1 && strings.Contains(p.Message, row.want)
-			}
-			if !found {
-				t.Errorf("no problem says %q: %v", row.want, problems)
-			}
-		})
 	}
 }
 
-// A wildcard over a cloud's hosts has that cloud's credentials, and no other host's.
-func TestCloudWildcards(t *testing.T) {
-	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", "")
-	for host, row := range map[string]struct{ auth, want string }{
-		"*.dkr.ecr.*.amazonaws.com": {"ecr", ""},
-		"*.pkg.dev":                 {"gcr", ""},
-		"*.azurecr.io":              {"acr", ""},
-		"*.acme.example":            {"ecr", "is for hosts of Amazon's ECR"},
+// A client has one password to show, and it is for one registry.
+func TestPassthroughAlone(t *testing.T) {
+	for name, text := range map[string]string{
+		"basic": "clients: {auth: [basic], htpasswdFile: users}\n" +
+			"upstreams: [{host: a.example, auth: {type: passthrough}}]\n",
+		"mirrors": "upstreams: [{host: a.example, urls: [https://a.example], auth: {type: passthrough}}]\n",
+		"no TLS":  "listen: 0.0.0.0:5000\nupstreams: [{host: a.example, auth: {type: passthrough}}]\n",
 	} {
-		t.Run(host, func(t *testing.T) {
-			text := "upstreams: [{host: '" + host + "', auth: {type: " + row.auth + "}}]\n"
-			_, problems := Load(writeIn(t, t.TempDir(), "pullgate.yaml", text), nil, telemetry.None())
-			if row.want == "" && len(problems) > 0 ||
-				row.want != "" && (len(problems) != 1 || !strings.Contains(problems[0].Message, row.want)) {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			_, problems := Load(writeIn(t, dir, "pullgate.yaml", text), nil, telemetry.None())
+			if !slices.ContainsFunc(problems, func(p policy.Problem) bool { return strings.Contains(p.Message, "passthrough") }) {
 				t.Errorf("problems: %v", problems)
 			}
 		})

@@ -9,6 +9,7 @@ import (
 	"github.com/pullgate/pullgate/proxy"
 	"github.com/pullgate/pullgate/verify"
 	"github.com/pullgate/pullgate/verify/facts"
+	"github.com/pullgate/pullgate/verify/facts/replicas"
 	"github.com/pullgate/pullgate/verify/trust"
 )
 
@@ -18,9 +19,10 @@ const fillTimeout = 20 * time.Second
 // engine is what outlives a configuration: the state, the memory, and the roots
 // and keys that are fetched.
 type engine struct {
-	store *facts.Bolt
-	cache *verify.Cache
-	trust *trust.Keeper
+	own    *facts.Bolt
+	shared *replicas.Store // beside own; nil: this gate has no other replicas
+	cache  *verify.Cache
+	trust  *trust.Keeper
 }
 
 func (l *Loaded) newEngine(statePath string, keep trust.Config) (*engine, error) {
@@ -39,13 +41,17 @@ func (l *Loaded) newEngine(statePath string, keep trust.Config) (*engine, error)
 		cache.Close()
 		return nil, errors.Join(err, store.Close())
 	}
-	return &engine{store: store, cache: cache, trust: keeper}, nil
+	return &engine{own: store, cache: cache, trust: keeper}, nil
 }
 
 // Close releases the state.
 func (e *engine) Close() error {
 	e.cache.Close()
-	return errors.Join(e.trust.Close(), e.store.Close())
+	var err error
+	if e.shared != nil {
+		err = e.shared.Close()
+	}
+	return errors.Join(e.trust.Close(), err, e.own.Close())
 }
 
 // gate builds the gate over e, with the roots and keys as they are now. A root
@@ -60,11 +66,13 @@ func (l *Loaded) gate(e *engine) (*verify.Gate, error) {
 		delete(trusted.Roots, name)
 	}
 
+	store, others := e.facts()
 	return verify.New(verify.Config{
 		Policies:     l.Policies,
 		Trust:        trusted,
 		Mode:         l.Config.GateMode(),
-		Store:        e.store,
+		Store:        store,
+		Others:       others,
 		Cache:        e.cache,
 		Limits:       l.limits(),
 		Registry:     l.registry,
@@ -128,7 +136,6 @@ func (l *Loaded) snapshot(gate *verify.Gate) *proxy.Snapshot {
 		Hostnames:    l.hostnames(),
 		Authenticate: l.identities.who.Authenticate,
 		Help:         l.Config.Clients.Help,
-		Passthrough:  l.Config.PassesThrough(),
 		Streams: proxy.StreamLimits{
 			All:     l.Config.Limits.BlobStreams,
 			Client:  l.Config.Limits.ClientBlobStreams,

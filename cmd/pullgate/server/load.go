@@ -60,6 +60,7 @@ func read(file string, environ []string, t *telemetry.SDK, before *Loaded) (*Loa
 	more = l.connect(before)
 	more = append(more, l.checkSignatureHosts()...)
 	more = append(more, l.checkTrust()...)
+	more = append(more, l.checkDatabase()...)
 	more = append(more, l.identify(before)...)
 	more = append(more, l.checkClientKinds()...)
 	if _, err := l.certificate(); err != nil && c.TLS.KeyFile != "" {

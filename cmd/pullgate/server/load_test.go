@@ -65,6 +65,23 @@ func TestBadConfigurations(t *testing.T) {
 			"upstreams: [{host: a.example}]\nclients: {help: " + strings.Repeat("x", 301) + "}\n",
 			map[int]string{2: "clients.help must be one line of at most 300 bytes"},
 		},
+		"a database that is not verified": {
+			"upstreams: [{host: a.example}]\ndatabase: postgres://gate@db.example/facts?sslmode=require\n",
+			map[int]string{2: "the connection to db.example must be verified"},
+		},
+		"a database's password in the file": {
+			"upstreams: [{host: a.example}]\n\ndatabase: postgres://gate:secret@db.example/facts\n",
+			map[int]string{3: "it holds a password"},
+		},
+		"a database's files that are missing": {
+			"upstreams: [{host: a.example}]\ndatabase: postgres://gate@127.0.0.1/facts\n" +
+				"databasePasswordFile: none\ndatabaseNamespaceFile: no-more\n",
+			map[int]string{3: "databasePasswordFile: open", 4: "databaseNamespaceFile: open"},
+		},
+		"a database's files without a database": {
+			"upstreams: [{host: a.example}]\ndatabasePasswordFile: none\n",
+			map[int]string{2: "databasePasswordFile is set, and database is not"},
+		},
 		"admin hostname with a port": {
 			"upstreams: [{host: a.example}]\nadmin:\n  hostnames: [gate.example, \"gate.example:5001\"]\n",
 			map[int]string{3: `"gate.example:5001" is no host`},

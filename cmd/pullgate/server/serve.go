@@ -45,6 +45,9 @@ func Serve(ctx context.Context, l *Loaded, stderr io.Writer, hangup <-chan os.Si
 	if err != nil {
 		return err
 	}
+	if err := l.share(ctx, e, log); err != nil {
+		return errors.Join(err, e.Close())
+	}
 	first, err := l.gate(e)
 	if err != nil {
 		return errors.Join(err, e.Close())

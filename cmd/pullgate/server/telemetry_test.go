@@ -183,6 +183,15 @@ policies:
 	rig.Replace(t, filepath.Join(r.Dir, "pullgate.yaml"), r.Config+"mode: warn\n")
 	r.Until(t, "unsigned/manifests/latest", http.StatusOK)
 	_, metrics := rig.Get(t, "http://"+r.Admin+"/metrics")
+
+	// Another gate shares a database, which is away.
+	replica := rig.Start(t, func(r *rig.Rig) string {
+		return r.Keyed(t) + "database: postgres://gate@127.0.0.1:1/facts?sslmode=disable\n"
+	})
+	replica.Pull(t, "signed/manifests/latest")
+	_, more := rig.Get(t, "http://"+replica.Admin+"/metrics")
+	metrics += more
+
 	has := map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (pullgate_\w+) `).FindAllStringSubmatch(metrics, -1) {
 		has[m[1]] = true

@@ -98,8 +98,12 @@ func wantParents(t *testing.T, s facts.Store, kind facts.PartKind, d digest.Dige
 func wantSignatures(t *testing.T, s facts.Store, d digest.Digest, want ...facts.Signature) {
 	t.Helper()
 	got, err := s.Evidence(t.Context(), repo, d, fetchedAt, time.Hour)
-	if err != nil || len(got) != len(want) || len(want) > 0 && !reflect.DeepEqual(got, want) {
-		t.Errorf("signatures: %+v, %v; want %+v", got, err, want)
+	kept := got.Signatures
+	if err != nil || len(kept) != len(want) || len(want) > 0 && !reflect.DeepEqual(kept, want) {
+		t.Errorf("signatures: %+v, %v; want %+v", kept, err, want)
+	}
+	if len(want) > 0 && !got.FetchedAt.Equal(fetchedAt) || len(want) == 0 && !got.FetchedAt.IsZero() {
+		t.Errorf("they were fetched at %s", got.FetchedAt)
 	}
 }
 
@@ -155,7 +159,7 @@ func testScope(t *testing.T, s facts.Store) {
 		if _, ok, err := s.Manifest(t.Context(), where, d); err != nil || ok {
 			t.Errorf("%s: manifest %v, %v; want none", name, ok, err)
 		}
-		if got, err := s.Evidence(t.Context(), where, d, fetchedAt, time.Hour); err != nil || len(got) != 0 {
+		if got, err := s.Evidence(t.Context(), where, d, fetchedAt, time.Hour); err != nil || len(got.Signatures) != 0 {
 			t.Errorf("%s: signatures %v, %v; want none", name, got, err)
 		}
 	}
@@ -308,7 +312,7 @@ func testEvidenceAge(t *testing.T, s facts.Store) {
 		"a century, long past": {100 * 365 * 24 * time.Hour, time.Hour, 0},
 	} {
 		got, err := s.Evidence(t.Context(), repo, f.Manifest.Digest, fetchedAt.Add(row.age), row.most)
-		if err != nil || len(got) != row.want {
+		if err != nil || len(got.Signatures) != row.want {
 			t.Errorf("%s: %v, %v; want %d", name, got, err, row.want)
 		}
 	}
@@ -455,11 +459,12 @@ func learnAndAsk(ctx context.Context, s facts.Store, shared digest.Digest, name 
 
 	parents, parentsErr := s.Parents(ctx, repo, facts.PartManifest, child)
 	m, _, manifestErr := s.Manifest(ctx, repo, f.Manifest.Digest)
-	signatures, evidenceErr := s.Evidence(ctx, repo, f.Manifest.Digest, fetchedAt, 0)
+	evidence, evidenceErr := s.Evidence(ctx, repo, f.Manifest.Digest, fetchedAt, 0)
 	if err := errors.Join(parentsErr, manifestErr, evidenceErr); err != nil {
 		return err
 	}
 
+	signatures := evidence.Signatures
 	if !slices.Equal(parents, []digest.Digest{f.Manifest.Digest}) || !bytes.Equal(m.Bytes, f.Manifest.Bytes) ||
 		len(signatures) != 1 || string(signatures[0].Payload) != name {
 		return fmt.Errorf("of %s: parents %v, manifest %q, signatures %v", name, parents, m.Bytes, signatures)
