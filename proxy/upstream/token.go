@@ -224,7 +224,7 @@ func (t *tokens) bearer(ctx context.Context, repo policy.Repository, c challenge
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tokenTimeout)
 		defer cancel()
 
-		fresh, shown, err := t.exchange(ctx, repo, c, shown, tried != "")
+		fresh, shown, err := t.exchange(ctx, repo, c, shown, tried)
 		if err != nil {
 			return "", err
 		}
@@ -249,19 +249,19 @@ func (t *tokens) bearer(ctx context.Context, repo policy.Repository, c challenge
 
 // exchange fetches a token for what is shown. Where the realm does not take that,
 // and the source has a newer one, it is shown once; taken is what was shown last.
-// before says that repo has had a token already.
+// tried is the token that repo has had already, if it had one.
 func (t *tokens) exchange(
 	ctx context.Context,
 	repo policy.Repository,
 	c challenge,
 	shown credentials.Credentials,
-	before bool,
+	tried string,
 ) (fresh token, taken credentials.Credentials, err error) {
 	fresh, err = t.fetch(ctx, repo, c, shown)
 	if err == nil {
 		return fresh, shown, nil
 	}
-	err = t.refusal(err, shown, before)
+	err = t.refusal(err, shown, tried != "")
 
 	var refused *oci.UpstreamError
 	if shown.Empty() || !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized {
@@ -272,7 +272,7 @@ func (t *tokens) exchange(
 		return token{}, shown, err
 	}
 	if fresh, err = t.fetch(ctx, repo, c, newer); err != nil {
-		err = t.refusal(err, newer, before)
+		err = t.refusal(err, newer, tried != "")
 	}
 	return fresh, newer, err
 }

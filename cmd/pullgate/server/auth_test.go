@@ -189,6 +189,26 @@ func TestPassthroughAlone(t *testing.T) {
 	}
 }
 
+// A wildcard over a cloud's hosts has that cloud's credentials, and no other host's.
+func TestCloudWildcards(t *testing.T) {
+	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", "")
+	for host, row := range map[string]struct{ auth, want string }{
+		"*.dkr.ecr.*.amazonaws.com": {"ecr", ""},
+		"*.pkg.dev":                 {"gcr", ""},
+		"*.azurecr.io":              {"acr", ""},
+		"*.acme.example":            {"ecr", "is for hosts of Amazon's ECR"},
+	} {
+		t.Run(host, func(t *testing.T) {
+			text := "upstreams: [{host: '" + host + "', auth: {type: " + row.auth + "}}]\n"
+			_, problems := Load(writeIn(t, t.TempDir(), "pullgate.yaml", text), nil, telemetry.None())
+			if row.want == "" && len(problems) > 0 ||
+				row.want != "" && (len(problems) != 1 || !strings.Contains(problems[0].Message, row.want)) {
+				t.Errorf("problems: %v", problems)
+			}
+		})
+	}
+}
+
 // A plugin's environment has the names that the file has, and no other case.
 func TestProviderEnvironment(t *testing.T) {
 	dir := t.TempDir()

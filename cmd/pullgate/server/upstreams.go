@@ -99,7 +99,7 @@ func (l *Loaded) addWildcard(u config.Upstream, roots *x509.CertPool) error {
 	open := func(host string) (*upstream.Upstream, error) {
 		return l.newUpstream(u, host, u.URL, roots)
 	}
-	first, err := open(strings.ReplaceAll(pattern.String(), "*", "x"))
+	first, err := open(sampleOf(pattern.String(), u.Auth.Type))
 	if err != nil {
 		return err
 	}
@@ -107,6 +107,16 @@ func (l *Loaded) addWildcard(u config.Upstream, roots *x509.CertPool) error {
 	first.Close()
 	l.upstreams.AddWildcard(upstream.NewWildcard(pattern, first.ImpliedPort(), open))
 	return nil
+}
+
+// sampleOf is a host that a wildcard stands for. Those of clouds have labels of a
+// form, by which their credentials know them.
+func sampleOf(pattern, authType string) string {
+	labels := map[string][]string{"ecr": {"123456789012", "us-east-1"}, "gcr": {"us-docker"}}[authType]
+	for _, label := range labels {
+		pattern = strings.Replace(pattern, "*", label, 1)
+	}
+	return strings.ReplaceAll(pattern, "*", "x")
 }
 
 // roots reads an upstream's caFile; nil without one.
