@@ -95,7 +95,7 @@ func benchGate(b *testing.B, address string, policies any) http.Handler {
 		Meter:  sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader())),
 	}, &proxy.Snapshot{
 		Gate:      gate,
-		Upstreams: map[string]*upstream.Upstream{"reg.example": up},
+		Upstreams: upstreams(map[string]upstream.Registry{"reg.example": up}),
 		Streams:   proxy.StreamLimits{All: 1, Client: 1, MinRate: 1},
 	})
 	if err != nil {

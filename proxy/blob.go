@@ -36,9 +36,10 @@ type BlobQuery struct {
 
 // Blob is the answer to a BlobQuery.
 type Blob struct {
-	Status        int    // 200 or 206
+	Status        int    // 200, 206, or 307
 	ContentLength int64  // of this answer; -1: not known
 	ContentRange  string // of a 206, well-formed
+	Location      string // of a 307: an absolute URL, from which the client fetches the blob itself
 
 	// Body is closed by the caller. After GET it ends with io.EOF only when
 	// everything came that was announced and, for a whole blob, the hash
@@ -72,6 +73,10 @@ func (x *exchange) serveBlob() error {
 		return err
 	}
 	defer blob.Body.Close()
+	if blob.Location != "" {
+		x.writeRedirect(blob, v)
+		return nil
+	}
 	x.writeBlobHeader(blob, v)
 	if x.method == http.MethodHead {
 		return nil
@@ -125,4 +130,20 @@ func (x *exchange) writeBlobHeader(blob *Blob, v verify.Verdict) {
 	x.setDecision()
 	x.setWarning(v)
 	x.w.WriteHeader(blob.Status)
+}
+
+// writeRedirect sends the client to where the registry has the blob. Such a URL
+// ends soon, and lets its bearer in: no cache may keep it.
+func (x *exchange) writeRedirect(blob *Blob, v verify.Verdict) {
+	x.obs.redirected = true
+
+	h := x.w.Header()
+	h.Set("Location", blob.Location)
+	h.Set("Docker-Content-Digest", x.request.ref.Digest.String())
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Length", "0")
+	x.setDecision()
+	x.setWarning(v)
+	x.w.WriteHeader(http.StatusTemporaryRedirect)
 }

@@ -32,6 +32,7 @@ type Decision struct {
 	Reasons    []verify.Reason  `json:"reasons,omitempty"`
 	Signer     string           `json:"signer,omitempty"`
 	Unknown    bool             `json:"unknown,omitempty"`
+	Redirected bool             `json:"redirected,omitempty"`
 	Error      string           `json:"error,omitempty"`
 	Cache      bool             `json:"cache"`
 	Took       float64          `json:"ms"`
@@ -87,6 +88,9 @@ func (o *observer) record(x *exchange, outcome string, took time.Duration, err e
 		d.Policy, d.PolicyHash = v.Policy, v.PolicyHash
 		d.Findings, d.Reasons = v.Findings, v.Reasons
 		d.Signer, d.Unknown, d.Cache = v.Signer, v.Unknown, v.CacheHit
+	}
+	if x.obs.redirected {
+		d.Status, d.Redirected = http.StatusTemporaryRedirect, true
 	}
 	if err != nil {
 		d.Status = asHTTPError(err).status

@@ -37,7 +37,11 @@ func (x *exchange) serveTags() error {
 	ctx, cancel := context.WithTimeout(x.ctx, x.snapshot.Listings.Timeout)
 	defer cancel()
 	repo := x.request.repo
-	tags, next, err := x.snapshot.Upstreams[repo.Host].Tags(ctx, repo, at.query, x.snapshot.Listings.Bytes)
+	registry, err := x.snapshot.Upstreams.registry(repo)
+	if err != nil {
+		return err
+	}
+	tags, next, err := registry.Tags(ctx, repo, at.query, x.snapshot.Listings.Bytes)
 	if err != nil {
 		return err
 	}
@@ -90,7 +94,10 @@ func (x *exchange) serveReferrers() error {
 	ctx, cancel := context.WithTimeout(x.ctx, x.snapshot.Listings.Timeout)
 	defer cancel()
 	req := &x.request
-	registry := x.snapshot.Upstreams[req.repo.Host]
+	registry, err := x.snapshot.Upstreams.registry(req.repo)
+	if err != nil {
+		return err
+	}
 	list, next, err := registry.ReferrersFrom(ctx, req.repo, req.ref.Digest, at.query, x.snapshot.Listings.Bytes)
 	if err != nil && !noReferrers(err) {
 		return err

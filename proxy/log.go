@@ -35,6 +35,9 @@ func (o *observer) write(x *exchange, outcome string, took time.Duration, err er
 	if x.obs.judged {
 		attrs = appendVerdict(attrs, x)
 	}
+	if x.obs.redirected {
+		attrs = append(attrs, slog.Bool("redirected", true))
+	}
 	if err != nil {
 		status := asHTTPError(err).status
 		attrs = append(attrs, slog.Int("status", status))

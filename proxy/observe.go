@@ -39,11 +39,12 @@ type observer struct {
 	wire      propagation.TraceContext
 	decisions func(Decision) // nil: decisions are not recorded
 
-	pulls    metric.Int64Counter
-	refusals metric.Int64Counter
-	hits     metric.Int64Counter
-	duration metric.Float64Histogram
-	labels   map[label]options // made once: a request allocates none
+	pulls     metric.Int64Counter
+	refusals  metric.Int64Counter
+	hits      metric.Int64Counter
+	redirects metric.Int64Counter
+	duration  metric.Float64Histogram
+	labels    map[label]options // made once: a request allocates none
 }
 
 // label is what the metrics of a request are counted by.
@@ -69,6 +70,8 @@ type observation struct {
 	judged  bool   // result is the gate's
 	result  verify.Verdict
 	opening time.Duration // until an upstream began to send a blob
+
+	redirected bool // the client fetches the blob from where the upstream has it
 }
 
 var (
@@ -99,7 +102,9 @@ func newObserver(c Config) (*observer, error) {
 		metric.WithDescription(
 			"Time from request to the answer's end, a blob's streaming included, by kind and outcome."),
 		metric.WithExplicitBucketBoundaries(durationBounds...))
-	if err := errors.Join(err1, err2, err3, err4); err != nil {
+	redirects, err5 := meter.Int64Counter("pullgate.blob.redirects",
+		metric.WithDescription("Blobs that clients were sent to fetch elsewhere, after they were admitted."))
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		return nil, fmt.Errorf("create metrics: %w", err)
 	}
 
@@ -112,6 +117,7 @@ func newObserver(c Config) (*observer, error) {
 		pulls:     pulls,
 		refusals:  refusals,
 		hits:      hits,
+		redirects: redirects,
 		duration:  duration,
 		labels:    newLabels(),
 	}
@@ -122,6 +128,7 @@ func newObserver(c Config) (*observer, error) {
 // startCounting shows what alerts compare from the first scrape on. A series that
 // begins with its first refusal has no rise that could be seen.
 func (o *observer) startCounting() {
+	o.redirects.Add(context.Background(), 0)
 	for _, outcome := range []string{verify.Allowed.String(), verify.Denied.String(), outcomeError} {
 		o.pulls.Add(context.Background(), 0, o.labels[label{manifestKind, outcome}].add...)
 	}
@@ -192,11 +199,16 @@ func (o *observer) end(x *exchange, err error) {
 		o.refusals.Add(x.ctx, 1, metric.WithAttributes(attribute.String("policy", x.obs.result.Policy)))
 	}
 
+	if x.obs.redirected {
+		o.redirects.Add(x.ctx, 1)
+	}
+
 	if x.obs.span.IsRecording() {
 		x.obs.span.SetAttributes(
 			attribute.String("pullgate.outcome", outcome),
 			attribute.String("pullgate.image", x.request.repo.String()),
 			attribute.String("pullgate.policy", x.obs.result.Policy),
+			attribute.Bool("pullgate.redirected", x.obs.redirected),
 		)
 		if err != nil && !x.obs.judged {
 			x.obs.span.RecordError(err)

@@ -58,15 +58,17 @@ func FuzzParse(f *testing.F) {
 		f.Fatal(err)
 	}
 	s := &Snapshot{
-		Upstreams:       map[string]*upstream.Upstream{},
+		Upstreams:       Upstreams{&upstream.Registries{}},
 		Hostnames:       map[string]string{"named.test": "reg.example"},
 		DefaultUpstream: "docker.io",
 	}
 	for _, host := range []string{"docker.io", "reg.example", "localhost:5000"} {
-		if s.Upstreams[host], err = upstream.New(upstream.Config{Host: host, URL: base}); err != nil {
+		up, err := upstream.New(upstream.Config{Host: host, URL: base})
+		if err != nil {
 			f.Fatal(err)
 		}
-		f.Cleanup(s.Upstreams[host].Close)
+		f.Cleanup(up.Close)
+		s.Upstreams.Add(host, up)
 	}
 	f.Fuzz(func(t *testing.T, rawPath, query, host string) {
 		u := &url.URL{RawQuery: query}
@@ -86,7 +88,8 @@ func FuzzParse(f *testing.F) {
 		if req.kind == ping {
 			return
 		}
-		if s.Upstreams[req.repo.Host] == nil || !policy.ValidPath(req.repo.Path) {
+		up, ok := s.Upstreams.Find(req.repo.Host)
+		if !ok || !policy.ValidPath(req.repo.Path) {
 			t.Fatalf("%q means %q", rawPath, req.repo)
 		}
 		kind := map[kind]string{
@@ -114,7 +117,6 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%q: the name %q became %q", rawPath, name, req.repo.Path)
 		}
 
-		up := s.Upstreams[req.repo.Host]
 		switch req.kind {
 		case manifestKind:
 			_, err = up.Manifest(t.Context(), policy.Image{Repository: req.repo, Reference: req.ref}, 1)

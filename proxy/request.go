@@ -162,7 +162,7 @@ func (s *Snapshot) repository(r *http.Request, query url.Values, name string) (p
 	if err != nil {
 		return policy.Repository{}, err
 	}
-	known, ok := policy.ConfiguredHost(host, s.Upstreams.impliedPort)
+	known, ok := policy.ConfiguredHost(host, s.Upstreams.ImpliedPort)
 	if !ok {
 		return policy.Repository{}, unknownUpstream(host)
 	}

@@ -52,7 +52,7 @@ type rig struct {
 	client *http.Client
 
 	options   options
-	upstreams map[string]*upstream.Upstream
+	upstreams map[string]upstream.Registry
 	store     *facts.Bolt
 	cache     *verify.Cache
 	proxy     *proxy.Proxy
@@ -119,7 +119,7 @@ func newRig(t *testing.T, change ...func(*options)) *rig {
 		regs:      map[string]*hostile.Registry{},
 		log:       &lockedBuffer{},
 		record:    &record{},
-		upstreams: map[string]*upstream.Upstream{},
+		upstreams: map[string]upstream.Registry{},
 		clock:     &clock{},
 	}
 	r.options = options{
@@ -223,6 +223,13 @@ func (r *rig) snapshot() *proxy.Snapshot {
 			u, ok := r.upstreams[host]
 			return u, ok
 		},
+		Mirrors: func(host string) []verify.Registry {
+			var list []verify.Registry
+			for _, u := range r.upstreams[host].Each() {
+				list = append(list, u)
+			}
+			return list
+		},
 		TTL:          time.Hour,
 		DenyTTL:      30 * time.Second,
 		TagTTL:       r.options.tagTTL,
@@ -235,7 +242,7 @@ func (r *rig) snapshot() *proxy.Snapshot {
 	}
 	return &proxy.Snapshot{
 		Gate:            gate,
-		Upstreams:       r.upstreams,
+		Upstreams:       upstreams(r.upstreams),
 		Hostnames:       r.options.hostnames,
 		DefaultUpstream: r.options.fallback,
 		Help:            r.options.help,
@@ -519,6 +526,15 @@ func (r *rig) refusedAt(what, path string) {
 			r.t.Errorf("%s: %s %s: status %d, want 403: %.200s", what, method, path, g.status, g.body)
 		}
 	}
+}
+
+// upstreams are the registries of these hosts.
+func upstreams(byHost map[string]upstream.Registry) proxy.Upstreams {
+	list := &upstream.Registries{}
+	for host, u := range byHost {
+		list.Add(host, u)
+	}
+	return proxy.Upstreams{Registries: list}
 }
 
 // gateAuth is what the gate shows an upstream: the user "gate" and the password

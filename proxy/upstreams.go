@@ -9,20 +9,22 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy/upstream"
 	"github.com/pullgate/pullgate/verify/oci"
 )
 
-// Upstreams are the configured registries by familiar host.
-type Upstreams map[string]*upstream.Upstream
+// Upstreams are the configured registries.
+type Upstreams struct{ *upstream.Registries }
 
-// impliedPort says which port the registry host means when none is written, and
-// whether it is configured.
-func (u Upstreams) impliedPort(host string) (string, bool) {
-	if found, ok := u[host]; ok {
-		return found.ImpliedPort(), true
+// registry is the one of a repository, whose host was looked up when the request
+// was parsed.
+func (u Upstreams) registry(repo policy.Repository) (upstream.Registry, error) {
+	found, ok := u.Find(repo.Host)
+	if !ok {
+		return nil, fmt.Errorf("no upstream is configured for %s", repo.Host)
 	}
-	return "", false
+	return found, nil
 }
 
 // OpenBlob implements Blobs for repositories whose host is configured: it
@@ -35,6 +37,11 @@ func (u Upstreams) OpenBlob(ctx context.Context, q BlobQuery) (*Blob, error) {
 	if err != nil {
 		cancel()
 		return nil, err
+	}
+	if sent.Location != "" {
+		_ = sent.Body.Close() // it is empty
+		cancel()
+		return &Blob{Status: sent.Status, Location: sent.Location, Body: http.NoBody}, nil
 	}
 
 	body := &fetchedBody{
@@ -73,7 +80,10 @@ func (u Upstreams) OpenBlob(ctx context.Context, q BlobQuery) (*Blob, error) {
 // askBlob asks the registry for a blob. A HEAD that says another size than the
 // manifest is asked as a GET: some answer it with a length of 0.
 func (u Upstreams) askBlob(ctx context.Context, q BlobQuery) (*upstream.BlobResponse, error) {
-	registry := u[q.Repository.Host]
+	registry, err := u.registry(q.Repository)
+	if err != nil {
+		return nil, err
+	}
 	sent, err := registry.OpenBlob(ctx, q.Repository, q.Digest, q.Method, q.Range)
 	if err != nil || q.Method != http.MethodHead || fits(sent, q.Size) {
 		return sent, err

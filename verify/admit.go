@@ -350,6 +350,7 @@ func (q *question) bySignatures(
 	counting := &countingRegistry{Registry: registry}
 	defer q.chargeVerdict(counting)
 	place.Registry = counting
+	place.Mirrors = q.mirrors(place.Repository, counting)
 
 	found, err := q.judge.Image(ctx, p, q.repo.At(d), place)
 	if err != nil {

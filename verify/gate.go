@@ -13,7 +13,6 @@ import (
 	"context"
 	"runtime"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -50,12 +49,16 @@ type Config struct {
 	Trust    sigs.Trust
 	Mode     policy.Mode                        // of the whole gate
 	Registry func(host string) (Registry, bool) // by familiar host; false: not configured
-	Store    facts.Store
-	Cache    *Cache
-	Limits   Limits
-	TTL      time.Duration // an allow's life in the cache
-	DenyTTL  time.Duration // a denial's
-	TagTTL   time.Duration // how long a tag is answered without asking upstream
+	// Mirrors are the registries behind that one, in the order in which they are
+	// asked, where there are several: signatures are looked for in each of them. Nil,
+	// or an answer of nil: Registry is the only one.
+	Mirrors func(host string) []Registry
+	Store   facts.Store
+	Cache   *Cache
+	Limits  Limits
+	TTL     time.Duration // an allow's life in the cache
+	DenyTTL time.Duration // a denial's
+	TagTTL  time.Duration // how long a tag is answered without asking upstream
 
 	// StaleIfError is how long after the registry last had them the signatures
 	// kept in the Store are verified again instead, while it cannot be asked.
@@ -82,7 +85,7 @@ type Gate struct {
 	judge    *judge.Judge
 	flights  singleflight.Group
 	inFlight chan struct{}
-	perHost  sync.Map // upstream host → chan struct{}: its share of inFlight
+	perHost  shares // of inFlight, by upstream host
 	crypto   chan struct{}
 	observe  *observer
 	quota    *quota

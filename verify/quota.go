@@ -245,10 +245,23 @@ func (q *question) chargeVerdict(registry *countingRegistry) {
 type countingRegistry struct {
 	Registry
 	asked atomic.Int64
+	all   *countingRegistry // which counts this one's questions, too; nil: none
+}
+
+// also counts what r is asked as if c had been.
+func (c *countingRegistry) also(r Registry) *countingRegistry {
+	return &countingRegistry{Registry: r, all: c}
+}
+
+func (c *countingRegistry) count() {
+	c.asked.Add(1)
+	if c.all != nil {
+		c.all.count()
+	}
 }
 
 func (c *countingRegistry) Manifest(ctx context.Context, image policy.Image, limit int64) (oci.Manifest, error) {
-	c.asked.Add(1)
+	c.count()
 	return c.Registry.Manifest(ctx, image, limit)
 }
 
@@ -258,7 +271,7 @@ func (c *countingRegistry) Blob(
 	d digest.Digest,
 	limit int64,
 ) ([]byte, error) {
-	c.asked.Add(1)
+	c.count()
 	return c.Registry.Blob(ctx, repo, d, limit)
 }
 
@@ -268,7 +281,7 @@ func (c *countingRegistry) Referrers(
 	d digest.Digest,
 	limit int64,
 ) (oci.Referrers, error) {
-	c.asked.Add(1)
+	c.count()
 	return c.Registry.Referrers(ctx, repo, d, limit)
 }
 
@@ -277,6 +290,6 @@ func (c *countingRegistry) Resolve(
 	repo policy.Repository,
 	tag string,
 ) (d digest.Digest, ok bool, err error) {
-	c.asked.Add(1)
+	c.count()
 	return c.Registry.Resolve(ctx, repo, tag)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullgate/pullgate/policy"
+	"github.com/pullgate/pullgate/verify/judge"
 	"github.com/pullgate/pullgate/verify/oci"
 )
 
@@ -36,7 +37,7 @@ func (q *question) resolve(ctx context.Context, ref policy.Reference) (*cachedMa
 	key := "tag|" + q.repo.Tagged(ref.Tag).String()
 	was, seen := q.config.Cache.tags.Get(key)
 	if !seen {
-		m, err := q.fetchTag(ctx, key, ref.Tag)
+		m, err := q.firstOfTag(ctx, key, ref.Tag)
 		if err == nil {
 			q.rememberTag(key, m)
 		}
@@ -92,6 +93,27 @@ func (q *question) overQuota(ctx context.Context, key string, was cachedTag) (*c
 	was.asked = now
 	q.config.Cache.tags.Set(key, was, 1)
 	return nil, nil
+}
+
+// firstOfTag gets the manifest of a tag that memory does not have. Where the
+// registry counts fetches and not HEADs (Docker Hub), and the state knows images of
+// the repository, what the tag stands for is asked first: it may be one of them.
+// Otherwise that would cost every new image a round trip.
+func (q *question) firstOfTag(ctx context.Context, key, tag string) (*cachedManifest, error) {
+	registry, err := q.upstream(key)
+	if err != nil {
+		return nil, err
+	}
+	counts, ok := registry.(interface{ CountsManifests() bool })
+	if !ok || !counts.CountsManifests() {
+		return q.fetchTag(ctx, key, tag)
+	}
+
+	known, err := q.config.Store.Indexes(ctx, q.repo)
+	if err != nil || len(known) == 0 { // a state that fails is found out where it is needed
+		return q.fetchTag(ctx, key, tag)
+	}
+	return q.refreshTag(ctx, key, tag)
 }
 
 // fetchTag gets the manifest that tag stands for, at the client's expense.
@@ -277,6 +299,24 @@ func (g *Gate) fetch(ctx context.Context, registry Registry, image policy.Image)
 
 	g.config.Cache.putManifest(image.Repository, m)
 	return m, nil
+}
+
+// mirrors are the registries behind that of repo, if there are several. What they
+// are asked counts as what counting is.
+func (g *Gate) mirrors(repo policy.Repository, counting *countingRegistry) []judge.Registry {
+	if g.config.Mirrors == nil {
+		return nil
+	}
+	each := g.config.Mirrors(repo.Host)
+	if len(each) < 2 {
+		return nil
+	}
+
+	var list []judge.Registry
+	for _, r := range each {
+		list = append(list, counting.also(r))
+	}
+	return list
 }
 
 func (g *Gate) registry(repo policy.Repository) (Registry, error) {

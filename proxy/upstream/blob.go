@@ -41,13 +41,22 @@ type BlobResponse struct {
 	ContentRange  string // of a 206, well-formed; its size is * if the registry does not say
 	Last          int64  // position of a 206's last byte in the blob
 	Body          io.ReadCloser
+
+	// Location is where the registry has the blob fetched from, if that is handed
+	// on: an absolute URL with nothing of the gate's in it. There is nothing else
+	// in the answer then but an empty Body.
+	Location string
 }
 
 // OpenBlob starts to stream a blob from the registry, or from the store that it
 // redirects to. method is GET or HEAD; byteRange is one byte range or empty. A HEAD
 // that is refused is asked as a GET, whose body is not read: many a store's
-// redirect is signed for GET alone. A range outside the blob is an oci.UpstreamError with Status 416. The caller
-// closes Body.
+// redirect is signed for GET alone. A range outside the blob is an
+// oci.UpstreamError with Status 416. The caller closes Body.
+//
+// Where redirects are handed on, a GET that the registry redirects is answered with
+// a Location. A whole blob whose connection is cut is asked for from there on, so
+// that its bytes may come from several answers.
 func (u *Upstream) OpenBlob(
 	ctx context.Context,
 	repo policy.Repository,
@@ -65,10 +74,15 @@ func (u *Upstream) OpenBlob(
 		operation: "blobs",
 		byteRange: byteRange,
 		repo:      repo,
+		streams:   method == http.MethodGet,
+		handsOn:   method == http.MethodGet && u.redirect,
+	}
+	if c.handsOn {
+		wanted = append(wanted, http.StatusTemporaryRedirect)
 	}
 	resp, err := u.send(ctx, c, wanted...)
 	if method == http.MethodHead && headSaysNothing(err) {
-		c.method = http.MethodGet
+		c.method, c.streams = http.MethodGet, true
 		if resp, err = u.send(ctx, c, wanted...); err == nil {
 			_ = resp.Body.Close() // at once: the blob may be large
 			resp.Body = http.NoBody
@@ -78,6 +92,11 @@ func (u *Upstream) OpenBlob(
 		return nil, err
 	}
 
+	if resp.StatusCode == http.StatusTemporaryRedirect {
+		_ = resp.Body.Close()
+		return &BlobResponse{Status: resp.StatusCode, Location: resp.Header.Get("Location"), Body: http.NoBody}, nil
+	}
+
 	b := &BlobResponse{
 		Status:        resp.StatusCode,
 		ContentLength: resp.ContentLength,
@@ -85,6 +104,9 @@ func (u *Upstream) OpenBlob(
 		Body:          resp.Body,
 	}
 	if resp.StatusCode != http.StatusPartialContent {
+		if c.byteRange == "" && b.Size > 0 && b.Body != http.NoBody {
+			b.Body = u.resuming(ctx, c, b.Body, b.Size)
+		}
 		return b, nil
 	}
 

@@ -195,11 +195,18 @@ func open(t *testing.T, base string, auth Auth, sites ...*site) *Upstream {
 
 func openBare(t *testing.T, base string, auth Auth) *Upstream {
 	t.Helper()
+	return openWith(t, base, Config{Auth: auth})
+}
+
+// openWith is openBare with what else c says.
+func openWith(t *testing.T, base string, c Config) *Upstream {
+	t.Helper()
 	at, err := url.Parse(base)
 	if err != nil {
 		t.Fatal(err)
 	}
-	u, err := New(Config{Host: "registry.example", URL: at, TLS: roots(), Auth: auth, UserAgent: "pullgate/test"})
+	c.Host, c.URL, c.TLS, c.UserAgent = "registry.example", at, roots(), "pullgate/test"
+	u, err := New(c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,7 +47,7 @@ func newSlowRegistry(t *testing.T, slow http.HandlerFunc) *slowRegistry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.up, err = New(Config{Host: "registry.example", URL: base}); err != nil {
+	if r.up, err = New(Config{Host: "registry.example", URL: base, Concurrency: 1000}); err != nil {
 		t.Fatal(err)
 	}
 	r.up.lingerFor = lingered

@@ -23,6 +23,9 @@ type call struct {
 	accept    string
 	byteRange string
 	repo      policy.Repository
+
+	streams bool // the answer is a blob on its way to a client
+	handsOn bool // a redirect is the answer
 }
 
 // send sends c, with credentials if the registry asks for them, and follows
@@ -49,14 +52,28 @@ func (u *Upstream) send(ctx context.Context, c call, wanted ...int) (*http.Respo
 
 // ask is send for every status. It begins the pause that a 429 asks for.
 func (u *Upstream) ask(ctx context.Context, c call) (*http.Response, error) {
+	if u.unusable != nil {
+		return nil, u.failure(http.StatusServiceUnavailable, u.unusable)
+	}
 	if err := u.paused(c.lane()); err != nil {
+		return nil, err
+	}
+
+	leave, err := u.line.enter(ctx, c)
+	if err != nil {
+		return nil, u.fail(ctx, err)
+	}
+	if err := u.paused(c.lane()); err != nil { // begun while it waited
+		leave()
 		return nil, err
 	}
 
 	resp, err := u.authorized(ctx, c)
 	if err != nil {
+		leave()
 		return nil, u.fail(ctx, err)
 	}
+	leaveAtClose(resp, leave)
 	return resp, nil
 }
 
@@ -192,7 +209,9 @@ func (u *Upstream) follow(ctx context.Context, c call, authorization string) (*h
 			req.Header.Set("Authorization", guest.header)
 		}
 
-		resp, err := u.roundTrip(ctx, u.transport(at), req, c.operation)
+		resp, err := u.persist(ctx, c.method, func() (*http.Response, error) {
+			return u.roundTrip(ctx, u.transport(at), req, c.operation)
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -203,8 +222,8 @@ func (u *Upstream) follow(ctx context.Context, c call, authorization string) (*h
 			}
 			continue
 		}
-		if resp.StatusCode == http.StatusTooManyRequests && home {
-			u.pauses.note(c.lane(), retryAfter(resp), u.now())
+		if home {
+			u.note(c, resp)
 		}
 
 		if !isRedirect(resp.StatusCode) {
@@ -218,6 +237,9 @@ func (u *Upstream) follow(ctx context.Context, c call, authorization string) (*h
 			return resp, nil
 		}
 
+		if c.handsOn {
+			return u.handOn(at, resp, authorization)
+		}
 		at, err = u.target(at, resp)
 		if err != nil {
 			return nil, err
@@ -225,6 +247,20 @@ func (u *Upstream) follow(ctx context.Context, c call, authorization string) (*h
 	}
 
 	return nil, u.broken("it redirects more than %d times", maxRedirects)
+}
+
+// note learns from an answer of the registry itself: a pause that it asks for, that
+// it serves, and whether it counts the manifests that are fetched.
+func (u *Upstream) note(c call, resp *http.Response) {
+	switch {
+	case resp.StatusCode == http.StatusTooManyRequests:
+		u.pauses.note(c.lane(), retryAfter(resp), u.now())
+	case resp.StatusCode == http.StatusOK:
+		u.answered.Store(true)
+		if c.operation == "manifests" {
+			u.counted.Store(resp.Header.Get("Ratelimit-Limit") != "")
+		}
+	}
 }
 
 // guest is what the gate shows a host to which the registry redirects and which

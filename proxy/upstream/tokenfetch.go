@@ -146,7 +146,9 @@ func (u *Upstream) askToken(ctx context.Context, q tokenQuestion) (token, error)
 	req.Header.Set("User-Agent", u.agent)
 	req.Header.Set("Accept-Encoding", "identity")
 
-	resp, err := u.obs.roundTrip(u.transport(q.realm), req, "token")
+	resp, err := u.persist(ctx, req.Method, func() (*http.Response, error) {
+		return u.obs.roundTrip(u.transport(q.realm), req, "token")
+	})
 	if err != nil {
 		return token{}, err
 	}

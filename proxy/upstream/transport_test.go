@@ -12,61 +12,80 @@ import (
 func TestRefuseInternal(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
-		address         string
-		remote, locally bool // followed by a registry elsewhere, by one on loopback
+		address                  string
+		remote, private, locally bool // followed by a registry elsewhere, in a private network, on loopback
 	}{
-		{"93.184.216.34:443", true, true},
-		{"10.0.0.5:443", true, true}, // private networks hold blob stores
-		{"172.16.0.1:443", true, true},
-		{"192.168.1.1:443", true, true},
-		{"[2001:db8::1]:443", true, true},
-		{"[fd00::1]:443", true, true},
-		{"127.0.0.1:443", false, true},
-		{"127.0.0.1:80", false, true},
-		{"127.8.9.10:443", false, true},
-		{"[::1]:443", false, true},
-		{"[::ffff:127.0.0.1]:443", false, true},
-		{"[::ffff:7f00:1]:443", false, true},
-		{"169.254.169.254:80", false, false}, // metadata of most clouds
-		{"169.254.170.2:80", false, false},   // credentials of containers
-		{"169.254.0.1:443", false, false},
-		{"[fe80::1]:443", false, false},
-		{"[fe80::1%eth0]:443", false, false},
-		{"[::ffff:169.254.169.254]:80", false, false},
-		{"0.0.0.0:443", false, false}, // which reaches loopback
-		{"[::]:443", false, false},
-		{"[::ffff:0.0.0.0]:443", false, false},
-		{"224.0.0.1:443", false, false},
-		{"100.100.100.200:80", false, false}, // metadata elsewhere than in link-local space
-		{"[::ffff:100.100.100.200]:80", false, false},
-		{"168.63.129.16:80", false, false},
-		{"168.63.129.16:32526", false, false},
-		{"[::ffff:168.63.129.16]:80", false, false},
-		{"[64:ff9b::169.254.169.254]:80", false, false}, // by the translator of an IPv6 network
-		{"[64:ff9b::a83f:8110]:80", false, false},
-		{"[64:ff9b::100.100.100.200]:80", false, false},
-		{"[64:ff9b::127.0.0.1]:80", false, true},
-		{"[64:ff9b::]:80", false, false},
-		{"[64:ff9b:1::169.254.169.254]:80", false, false},
-		{"[2002:a9fe:a9fe::1]:80", false, false},
-		{"[::169.254.169.254]:80", false, false},
-		{"[64:ff9b::93.184.216.34]:443", true, true}, // how such a network reaches every store without IPv6
-		{"[2002:5db8:d822::1]:443", true, true},
-		{"[fd00:ec2::254]:80", false, false},
-		{"[fd00:ec2::254%eth0]:80", false, false}, // the kernel ignores the zone of such an address
-		{"[::1%lo]:80", false, true},
-		{"[ff02::1]:443", false, false},
-		{"", false, false},
-		{"registry.example:443", false, false}, // what no address is, is not judged
-		{"127.0.0.1", false, false},
+		{"93.184.216.34:443", true, true, true},
+		{"10.0.0.5:443", false, true, true}, // where private registries have their stores
+		{"172.16.0.1:443", false, true, true},
+		{"192.168.1.1:443", false, true, true},
+		{"[2001:db8::1]:443", true, true, true},
+		{"[fd00::1]:443", false, true, true},
+		{"127.0.0.1:443", false, false, true},
+		{"127.0.0.1:80", false, false, true},
+		{"127.8.9.10:443", false, false, true},
+		{"[::1]:443", false, false, true},
+		{"[::ffff:127.0.0.1]:443", false, false, true},
+		{"[::ffff:7f00:1]:443", false, false, true},
+		{"169.254.169.254:80", false, false, false}, // metadata of most clouds
+		{"169.254.170.2:80", false, false, false},   // credentials of containers
+		{"169.254.0.1:443", false, false, false},
+		{"[fe80::1]:443", false, false, false},
+		{"[fe80::1%eth0]:443", false, false, false},
+		{"[::ffff:169.254.169.254]:80", false, false, false},
+		{"0.0.0.0:443", false, false, false}, // which reaches loopback
+		{"[::]:443", false, false, false},
+		{"[::ffff:0.0.0.0]:443", false, false, false},
+		{"224.0.0.1:443", false, false, false},
+		{"100.100.100.200:80", false, false, false}, // metadata elsewhere than in link-local space
+		{"[::ffff:100.100.100.200]:80", false, false, false},
+		{"168.63.129.16:80", false, false, false},
+		{"168.63.129.16:32526", false, false, false},
+		{"[::ffff:168.63.129.16]:80", false, false, false},
+		{"[64:ff9b::169.254.169.254]:80", false, false, false}, // by the translator of an IPv6 network
+		{"[64:ff9b::a83f:8110]:80", false, false, false},
+		{"[64:ff9b::100.100.100.200]:80", false, false, false},
+		{"[64:ff9b::127.0.0.1]:80", false, false, true},
+		{"[64:ff9b::]:80", false, false, false},
+		{"[64:ff9b:1::169.254.169.254]:80", false, false, false},
+		{"[2002:a9fe:a9fe::1]:80", false, false, false},
+		{"[::169.254.169.254]:80", false, false, false},
+		{"[64:ff9b::93.184.216.34]:443", true, true, true}, // how such a network reaches every store without IPv6
+		{"[2002:5db8:d822::1]:443", true, true, true},
+		{"[fd00:ec2::254]:80", false, false, false},
+		{"[fd00:ec2::254%eth0]:80", false, false, false}, // the kernel ignores the zone of such an address
+		{"[::1%lo]:80", false, false, true},
+		{"[ff02::1]:443", false, false, false},
+		{"100.64.0.1:443", false, true, true}, // shared by a carrier's customers
+		{"100.127.255.255:443", false, true, true},
+		{"100.63.255.255:443", true, true, true},
+		{"198.18.0.1:443", false, true, true},
+		{"240.0.0.1:443", false, true, true},
+		{"0.1.2.3:443", false, false, false},
+		{"255.255.255.255:443", false, false, false},
+		{"[fc00::1]:443", false, true, true},
+		{"[fec0::1]:443", false, true, true},
+		{"[::ffff:10.0.0.5]:443", false, true, true},
+		{"[64:ff9b::10.0.0.5]:443", false, true, true},
+		{"[64:ff9b::c0a8:101]:443", false, true, true},
+		{"[64:ff9b:1::93.184.216.34]:443", false, true, true}, // its translator is one of this network
+		{"[2002:a00:5::1]:443", false, true, true},
+		{"[2001:0:a00:5::1]:443", false, true, true},
+		{"", false, false, false},
+		{"registry.example:443", false, false, false}, // what no address is, is not judged
+		{"127.0.0.1", false, false, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.address, func(t *testing.T) {
-			if got := refuseInternal(tt.address, false); (got == nil) != tt.remote {
-				t.Errorf("%s, registry elsewhere: %v", tt.address, got)
-			}
-			if got := refuseInternal(tt.address, true); (got == nil) != tt.locally {
-				t.Errorf("%s, registry on loopback: %v", tt.address, got)
+			for home, want := range map[reach]bool{
+				outside: tt.remote,
+				inside:  tt.private,
+				machine: tt.locally,
+				nowhere: tt.locally, // a registry that has a link-local address itself
+			} {
+				if got := refuseBeyond(tt.address, home); (got == nil) != want {
+					t.Errorf("%s, followed by a registry at %s address: %v", tt.address, home, got)
+				}
 			}
 		})
 	}
@@ -115,6 +134,9 @@ func TestInternalAddresses(t *testing.T) {
 		"http://169.254.169.254",
 		"http://169.254.169.254:80",
 		"http://[fe80::1]",
+		"http://10.255.255.1",
+		"http://100.64.255.1",
+		"http://[fd12::1]",
 		"http://127.1:" + port,
 		"http://2130706433:" + port,
 	}

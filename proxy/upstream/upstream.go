@@ -14,12 +14,14 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
+	"golang.org/x/time/rate"
 
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy/upstream/credentials"
@@ -32,8 +34,23 @@ type Config struct {
 	TLS       *tls.Config // nil: the system's roots
 	Auth      Auth
 	UserAgent string
-	Tracer    trace.TracerProvider // nil: no spans
-	Meter     metric.MeterProvider // nil: no metrics
+
+	// Stranger says that a client chose the host, by a name that a wildcard stands
+	// for: it is asked only where it lies outside, as its redirects and realms are.
+	Stranger bool
+	// Label is the upstream's name in metrics, whose number must be bounded; empty:
+	// Host.
+	Label string
+
+	Redirect    bool // OpenBlob answers with the URL that the registry redirects to
+	Concurrency int  // requests to the registry at once; 0: DefaultConcurrency
+
+	// Stores are hosts, or host:port, that redirects may lead to although they lie
+	// further inside than the registry.
+	Stores []string
+
+	Tracer trace.TracerProvider // nil: no spans
+	Meter  metric.MeterProvider // nil: no metrics
 
 	Now func() time.Time // of tokens, and of the pauses that a registry asks for; nil: time.Now
 }
@@ -94,11 +111,20 @@ type Upstream struct {
 	tokens *tokens
 	pauses pauses
 	now    func() time.Time
+	ways   *ways
 	direct http.RoundTripper // to the registry itself
 	away   http.RoundTripper // to hosts that the registry names: token realms, blob stores
+	line   *line
+	again  *rate.Limiter // requests that are repeated
 	obs    *observer
 	reads  chan struct{} // answers that are being read into memory
 	parses chan struct{} // answers that are being parsed, which takes many times their bytes
+
+	unusable error // why it cannot be asked at all; nil: it can
+
+	redirect bool        // hand redirects of blobs on
+	answered atomic.Bool // the registry has served something
+	counted  atomic.Bool // the registry counts how many manifests are fetched
 
 	lingering chan struct{} // requests whose answer is not needed any more
 	lingerFor time.Duration // how long each of them runs on
@@ -128,7 +154,14 @@ func New(c Config) (*Upstream, error) {
 		c.Now = time.Now
 	}
 
-	obs, err := newObserver(c.Host, c.Tracer, c.Meter)
+	if c.Label == "" {
+		c.Label = c.Host
+	}
+	if c.Concurrency == 0 {
+		c.Concurrency = DefaultConcurrency
+	}
+
+	obs, err := newObserver(c.Label, c.Tracer, c.Meter)
 	if err != nil {
 		return nil, err
 	}
@@ -144,10 +177,21 @@ func New(c Config) (*Upstream, error) {
 		reads:     make(chan struct{}, maxReads),
 		parses:    make(chan struct{}, runtime.GOMAXPROCS(0)),
 		lingering: make(chan struct{}, maxLingering),
+		redirect:  c.Redirect,
+		line:      newLine(c.Concurrency),
+		again:     rate.NewLimiter(retriesPerSecond, retriesAtOnce),
 		lingerFor: lingerFor,
 	}
 	u.open, u.shut = context.WithCancel(context.Background())
-	u.direct, u.away = transports(c.TLS, base)
+	u.ways = newWays(waysConfig{
+		tls:      c.TLS,
+		base:     base,
+		idle:     c.Concurrency,
+		stranger: c.Stranger,
+		named:    slices.Concat(c.Auth.Realms, c.Stores),
+	})
+	u.direct, u.away = u.ways.direct, u.ways.away
+	u.counted.Store(base.Host == "registry-1.docker.io")
 	u.api, u.prefix = root(base.Path)
 	u.tokens = newTokens(u)
 

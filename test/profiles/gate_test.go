@@ -186,9 +186,11 @@ func (g *gate) snapshot(cache *verify.Cache) *proxy.Snapshot {
 	if err != nil {
 		g.t.Fatal(err)
 	}
+	registries := &upstream.Registries{}
+	registries.Add(g.profile.Host, g.up)
 	return &proxy.Snapshot{
 		Gate:      decides,
-		Upstreams: proxy.Upstreams{g.profile.Host: g.up},
+		Upstreams: proxy.Upstreams{Registries: registries},
 		Streams:   proxy.StreamLimits{All: 1000, Client: 1000, MinRate: 1},
 		Listings:  proxy.ListingLimits{Timeout: patience, Bytes: limits.ManifestBytes},
 	}

@@ -131,6 +131,19 @@ type Judgement struct {
 type Place struct {
 	Registry   Registry
 	Repository policy.Repository
+
+	// Mirrors are the registries behind Registry, where there are several. One of
+	// them may have signatures that another lacks, or hide them: they are looked for
+	// in each, in this order, until the policy is satisfied.
+	Mirrors []Registry
+}
+
+// each are the registries in which signatures are looked for.
+func (p Place) each() []Registry {
+	if len(p.Mirrors) > 0 {
+		return p.Mirrors
+	}
+	return []Registry{p.Registry}
 }
 
 // Image judges image, which is named by digest, by its own signatures under p.
@@ -154,6 +167,7 @@ func (j *Judge) Image(
 		place:        place,
 		image:        image.Digest,
 		attestations: wantsAttestations(p),
+		withheld:     map[Registry]error{},
 		tally:        t,
 		found: func(c sigs.Candidate, r *sigs.Reading) {
 			if t.examine(ctx, c, r) && !j.every {
@@ -161,7 +175,7 @@ func (j *Judge) Image(
 			}
 		},
 	}
-	s.run(ctx)
+	s.runEach(ctx)
 
 	if t.satisfied() {
 		allowed := t.allowed()
@@ -172,8 +186,10 @@ func (j *Judge) Image(
 	if s.err == nil {
 		s.err = ctx.Err()
 	}
-	if s.err == nil && s.withheld != nil {
-		s.err = j.unreadable(ctx, image, place, s.withheld)
+	for registry, withheld := range s.withheld {
+		if s.err == nil {
+			s.err = j.unreadable(ctx, image, Place{Registry: registry, Repository: place.Repository}, withheld)
+		}
 	}
 	if s.err != nil {
 		if oci.IsUnavailable(s.err) && j.satisfiedByKept(parent, t) {

@@ -34,7 +34,7 @@ func (s *source) manifest(ctx context.Context, ref policy.Reference, limit int64
 	}
 
 	image := policy.Image{Repository: s.place.Repository, Reference: ref}
-	m, err := s.place.Registry.Manifest(ctx, image, granted)
+	m, err := s.registry.Manifest(ctx, image, granted)
 	s.budget.giveBack(granted - int64(len(m.Bytes)))
 	switch {
 	case errors.Is(err, oci.ErrTooLarge) && (granted < limit || limit == s.limits.ManifestBytes):
@@ -192,7 +192,7 @@ func (s *source) fetch(ctx context.Context, l oci.Descriptor, kind sigs.Kind) (c
 	// Whatever the size that is listed, the digest decides: a registry that sends
 	// more than it has has not said that there is no signature.
 	most := max(l.Size, min(limit, sigs.MaxPayload))
-	content, err = s.place.Registry.Blob(ctx, s.place.Repository, l.Digest, most)
+	content, err = s.registry.Blob(ctx, s.place.Repository, l.Digest, most)
 	switch {
 	case errors.Is(err, oci.ErrTooLarge):
 		s.note(reason.Limit, "%s lists a signature that is larger than any is", s.where)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -37,16 +38,17 @@ type search struct {
 	notes []reason.Reason // what was there and was not examined, for the refusal
 	err   error           // the first look-up that could not be answered
 
-	withheld error // the first look-up that the registry refused
+	withheld map[Registry]error // the first look-up that each registry refused
 }
 
 // source is one place where signatures are looked for. Limits count per source,
 // so that a flood in one starves no other.
 type source struct {
 	*search
-	where  string
-	share  int64 // bytes that may be fetched from here
-	budget *Budget
+	registry Registry
+	where    string
+	share    int64 // bytes that may be fetched from here
+	budget   *Budget
 
 	candidates  atomic.Int64 // that may still be examined
 	bundles     atomic.Int64 // that may still be fetched
@@ -66,18 +68,19 @@ const (
 // sigTag is the place that holds signatures alone.
 const sigTag = "the .sig tag"
 
-func (s *search) source(where string) *source {
+func (s *search) source(registry Registry, where string) *source {
 	share := s.limits.VerdictBytes / sources
 	if s.attestations && where != sigTag { // the largest that may count, with small ones beside it
 		share += s.limits.PayloadBytes
 	}
 
 	src := &source{
-		search: s,
-		where:  where,
-		share:  share,
-		budget: NewBudget(share),
-		hashed: NewBudget(share),
+		search:   s,
+		registry: registry,
+		where:    where,
+		share:    share,
+		budget:   NewBudget(share),
+		hashed:   NewBudget(share),
 	}
 	src.candidates.Store(int64(s.limits.Signatures))
 	src.bundles.Store(int64(s.limits.Signatures) * hintsPerSignature)
@@ -85,13 +88,41 @@ func (s *search) source(where string) *source {
 	return src
 }
 
-// run asks every place at once and returns when all have answered, or need not.
-func (s *search) run(ctx context.Context) {
+// runEach looks into one registry after the other, until the policy is satisfied.
+// One that does not answer leaves half of the time to the others.
+func (s *search) runEach(ctx context.Context) {
+	registries := s.place.each()
+	for i, registry := range registries {
+		if i == len(registries)-1 {
+			s.run(ctx, registry)
+			return
+		}
+
+		s.runHalf(ctx, registry)
+		if ctx.Err() != nil || s.tally.satisfied() {
+			return
+		}
+	}
+}
+
+// runHalf is run within half of the time that is left.
+func (s *search) runHalf(ctx context.Context, registry Registry) {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-time.Until(deadline)/2))
+		defer cancel()
+	}
+	s.run(ctx, registry)
+}
+
+// run asks every place of a registry at once and returns when all have answered,
+// or need not.
+func (s *search) run(ctx context.Context, registry Registry) {
 	var all sync.WaitGroup
 	ask := func(where string, look func(context.Context, *source) error) {
 		all.Go(func() {
 			s.fail(Guard(func() error {
-				src := s.source(where)
+				src := s.source(registry, where)
 				if err := look(ctx, src); err != nil {
 					return err
 				}
@@ -160,8 +191,8 @@ func (s *source) withhold(err error) {
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.withheld == nil {
-		s.withheld = err
+	if s.withheld[s.registry] == nil {
+		s.withheld[s.registry] = err
 	}
 }
 
@@ -189,7 +220,7 @@ func (s *source) legacyTag(ctx context.Context, suffix string, kind sigs.Kind) e
 // referrers reads the referrers API, where the registry has one.
 func (s *source) referrers(ctx context.Context) error {
 	limit := s.budget.most(s.limits.ManifestBytes)
-	r, err := s.place.Registry.Referrers(ctx, s.place.Repository, s.image, limit)
+	r, err := s.registry.Referrers(ctx, s.place.Repository, s.image, limit)
 	if errors.Is(err, oci.ErrTooLarge) {
 		s.note(reason.Limit, "the registry lists more referrers than can be read")
 		return nil

@@ -20,7 +20,10 @@ func (k *checks) upstreams() {
 	for i, u := range k.Upstreams {
 		at := "upstreams." + strconv.Itoa(i)
 		host := policy.FamiliarHost(u.Host)
-		if !policy.ValidHost(host) {
+		switch {
+		case u.IsWildcard():
+			k.wildcard(at, u)
+		case !policy.ValidHost(host):
 			k.add(
 				at,
 				"an upstream needs host: the registry's name as images carry it, e.g. ghcr.io or nexus.example:5001",
@@ -45,7 +48,9 @@ func (k *checks) upstreams() {
 		}
 
 		k.upstreamURL(at+".url", u.URL)
+		k.mirrors(at, u)
 		k.upstreamAuth(at+".auth", u.Auth)
+		k.traffic(at, u)
 	}
 
 	if _, ok := k.UpstreamHost(k.DefaultUpstream); k.DefaultUpstream != "" && !ok {
@@ -71,7 +76,7 @@ func withPort(host string, u Upstream) string {
 
 // impliedPort is the port that the upstream's name means when none is written.
 func (u Upstream) impliedPort() string {
-	address, err := url.Parse(u.URL)
+	address, err := url.Parse(u.Addresses()[0])
 	if err != nil { // which is a problem of its own
 		return ""
 	}
@@ -85,8 +90,24 @@ func (c *Config) UpstreamHost(host string) (string, bool) {
 }
 
 func (c *Config) impliedPort(host string) (string, bool) {
+	if port, ok := c.exactPort(host); ok {
+		return port, true
+	}
+	if _, taken := policy.ConfiguredHost(host, c.exactPort); taken {
+		return "", false // by another spelling, which names the same registry
+	}
 	for _, u := range c.Upstreams {
-		if policy.FamiliarHost(u.Host) == host {
+		if pattern, err := policy.ParseHostPattern(u.Host); err == nil && pattern.Match(host) {
+			return u.impliedPort(), true
+		}
+	}
+	return "", false
+}
+
+// exactPort is impliedPort for the hosts that are written out.
+func (c *Config) exactPort(host string) (string, bool) {
+	for _, u := range c.Upstreams {
+		if !u.IsWildcard() && policy.FamiliarHost(u.Host) == host {
 			return u.impliedPort(), true
 		}
 	}

@@ -69,11 +69,16 @@ type Log struct {
 
 // Upstream is a registry that images are pulled from.
 type Upstream struct {
-	Host      string   `mapstructure:"host"`
+	Host      string   `mapstructure:"host"` // * stands for a label
 	URL       string   `mapstructure:"url"`
+	URLs      []string `mapstructure:"urls"` // instead of URL: mirrors, in order
 	CAFile    string   `mapstructure:"caFile"`
 	Hostnames []string `mapstructure:"hostnames"`
 	Auth      Auth     `mapstructure:"auth"`
+
+	Blobs       string   `mapstructure:"blobs"`       // stream, redirect; empty: stream
+	Stores      []string `mapstructure:"stores"`      // hosts inside that redirects may lead to
+	Concurrency int      `mapstructure:"concurrency"` // requests at once; 0: the default
 }
 
 // Auth is where an upstream's credentials come from.

@@ -62,6 +62,7 @@ type Record struct {
 	Reasons    []Reason  `json:"reasons,omitempty"`
 	Signer     string    `json:"signer,omitempty"`
 	Unknown    bool      `json:"unknown,omitempty"`
+	Redirected bool      `json:"redirected,omitempty"` // the client fetched the blob's bytes elsewhere
 	Error      string    `json:"error,omitempty"`
 	Cache      bool      `json:"cache"`
 	Took       float64   `json:"ms"`         // milliseconds
@@ -119,6 +120,7 @@ func newRecord(d *proxy.Decision) Record {
 		Reasons:    make([]Reason, 0, len(d.Reasons)),
 		Signer:     d.Signer,
 		Unknown:    d.Unknown,
+		Redirected: d.Redirected,
 		Error:      d.Error,
 		Cache:      d.Cache,
 		Took:       d.Took,

@@ -63,7 +63,7 @@ func checkGate(c *config.Config) []policy.Problem {
 	}
 
 	for i, u := range c.Upstreams {
-		if isPlain(u.URL) {
+		if slices.ContainsFunc(u.Addresses(), isPlain) {
 			add("upstreams."+strconv.Itoa(i)+".url", "upstream %s is asked over plain http", u.Host)
 		}
 	}

@@ -68,6 +68,7 @@ func (l *Loaded) gate(e *engine) (*verify.Gate, error) {
 		Cache:        e.cache,
 		Limits:       l.limits(),
 		Registry:     l.registry,
+		Mirrors:      l.mirrors,
 		TTL:          l.Config.Verdicts.TTL,
 		DenyTTL:      l.Config.Verdicts.DenyTTL,
 		TagTTL:       l.Config.Manifests.TagTTL,
@@ -80,11 +81,28 @@ func (l *Loaded) gate(e *engine) (*verify.Gate, error) {
 }
 
 func (l *Loaded) registry(host string) (verify.Registry, bool) {
-	u, ok := l.upstreams[host]
-	if ok && l.wrap != nil {
+	u, ok := l.upstreams.Find(host)
+	if !ok {
+		return nil, false
+	}
+	if l.wrap != nil {
 		return l.wrap(u), true
 	}
-	return u, ok
+	return u, true
+}
+
+// mirrors are the registries of a host, each for itself. What is recorded is what
+// all of them together say.
+func (l *Loaded) mirrors(host string) []verify.Registry {
+	u, ok := l.upstreams.Find(host)
+	if !ok || l.wrap != nil {
+		return nil
+	}
+	var list []verify.Registry
+	for _, each := range u.Each() {
+		list = append(list, each)
+	}
+	return list
 }
 
 func (l *Loaded) limits() verify.Limits {
@@ -106,7 +124,7 @@ func (l *Loaded) snapshot(gate *verify.Gate) *proxy.Snapshot {
 	limits := l.limits()
 	s := &proxy.Snapshot{
 		Gate:      gate,
-		Upstreams: l.upstreams,
+		Upstreams: proxy.Upstreams{Registries: l.upstreams},
 		Hostnames: l.hostnames(),
 		Help:      l.Config.Clients.Help,
 		Streams: proxy.StreamLimits{

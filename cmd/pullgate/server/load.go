@@ -22,8 +22,8 @@ type Loaded struct {
 	Config   *config.Config
 	Policies *policy.Set
 
-	upstreams    map[string]*upstream.Upstream
-	upstreamKeys map[string]upstreamKey // by host
+	upstreams    *upstream.Registries
+	upstreamKeys map[string]upstreamKey // by host, or by pattern
 	telemetry    *telemetry.SDK
 	sum          [sha256.Size]byte                     // of the files it was read from
 	wrap         func(verify.Registry) verify.Registry // nil: registries are asked as they are
@@ -110,7 +110,8 @@ func (l *Loaded) WithClientMisses(n int) *Loaded {
 func (l *Loaded) checkSignatureHosts() []policy.Problem {
 	var list []policy.Problem
 	for _, p := range l.Policies.Policies() {
-		if host := p.SignatureRepository.Host; host != "" && l.upstreams[host] == nil {
+		host := p.SignatureRepository.Host
+		if _, known := l.upstreams.ImpliedPort(host); host != "" && !known {
 			const missing = "%s: policy %q keeps signatures on %s, which is not among the upstreams"
 			list = append(list, l.Config.Problem("", missing, p.Where, p.Name, host))
 		}

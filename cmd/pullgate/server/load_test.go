@@ -15,7 +15,7 @@ func TestExample(t *testing.T) {
 	for _, p := range problems {
 		t.Error(p)
 	}
-	if l == nil || len(l.upstreams) != 2 || len(l.Policies.Policies()) != 2 {
+	if l == nil || l.upstreams.Len() != 2 || len(l.Policies.Policies()) != 2 {
 		t.Fatalf("loaded %+v", l)
 	}
 }

@@ -102,9 +102,7 @@ func (r *reloader) measure() error {
 
 // Close closes the registries' connections. No request may be running any more.
 func (r *reloader) Close() error {
-	for _, u := range r.current().upstreams {
-		u.Close()
-	}
+	r.current().upstreams.Close()
 	return r.gauges.Unregister()
 }
 
@@ -158,17 +156,13 @@ func (r *reloader) replace(fresh *Loaded, problems []policy.Problem) {
 	r.inForce.Store(fresh)
 	r.tried = nil
 	r.refused.Store(nil)
-	for host, u := range old.upstreams {
-		if fresh.upstreams[host] != u {
-			u.Close()
-		}
-	}
+	old.upstreams.Close(fresh.upstreams)
 
 	r.reloads.Add(context.Background(), 1, metric.WithAttributes(attribute.String("result", "done")))
 	r.log.Info(
 		"configuration loaded again",
 		"policies", len(fresh.Policies.Policies()),
-		"upstreams", len(fresh.upstreams),
+		"upstreams", fresh.upstreams.Len(),
 	)
 	if fixed := fresh.Config.NeedsRestart(old.Config); len(fixed) > 0 {
 		r.log.Warn("these settings take effect at the next start", "settings", strings.Join(fixed, ", "))

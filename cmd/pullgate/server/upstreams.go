@@ -33,7 +33,7 @@ func (k upstreamKey) equal(other upstreamKey) bool { return reflect.DeepEqual(k,
 // connect makes the client of every configured registry, or takes it over from
 // before, which may be nil.
 func (l *Loaded) connect(before *Loaded) []policy.Problem {
-	l.upstreams = map[string]*upstream.Upstream{}
+	l.upstreams = &upstream.Registries{}
 	l.upstreamKeys = map[string]upstreamKey{}
 
 	var list []policy.Problem
@@ -50,19 +50,59 @@ func (l *Loaded) connect(before *Loaded) []policy.Problem {
 			continue
 		}
 
-		if before != nil && before.upstreams[host] != nil && before.upstreamKeys[host].equal(key) {
-			l.upstreams[host] = before.upstreams[host]
+		if before != nil && before.upstreamKeys[host].equal(key) && l.upstreams.Take(host, before.upstreams) {
 			continue
 		}
 
-		made, err := l.newUpstream(u, roots)
-		if err != nil {
+		if err := l.addUpstream(u, roots); err != nil {
 			list = append(list, l.Config.Problem(at, "upstream %s: %v", u.Host, err))
-			continue
 		}
-		l.upstreams[host] = made
 	}
 	return list
+}
+
+// addUpstream makes what an entry of the configuration stands for.
+func (l *Loaded) addUpstream(u config.Upstream, roots *x509.CertPool) error {
+	if u.IsWildcard() {
+		return l.addWildcard(u, roots)
+	}
+
+	var mirrors []*upstream.Upstream
+	for _, address := range u.Addresses() {
+		made, err := l.newUpstream(u, policy.FamiliarHost(u.Host), address, roots)
+		if err != nil {
+			return err
+		}
+		mirrors = append(mirrors, made)
+	}
+
+	if len(mirrors) == 1 {
+		l.upstreams.Add(policy.FamiliarHost(u.Host), mirrors[0])
+		return nil
+	}
+	l.upstreams.Add(policy.FamiliarHost(u.Host), upstream.NewMirrors(mirrors))
+	return nil
+}
+
+// addWildcard makes what opens the registries that a wildcard stands for, and
+// tries it at once with a made-up host, which is not asked: what is wrong with an
+// entry is found out when it is loaded.
+func (l *Loaded) addWildcard(u config.Upstream, roots *x509.CertPool) error {
+	pattern, err := policy.ParseHostPattern(u.Host)
+	if err != nil {
+		return nil // config has said so
+	}
+	open := func(host string) (*upstream.Upstream, error) {
+		return l.newUpstream(u, host, u.URL, roots)
+	}
+	first, err := open(strings.ReplaceAll(pattern.String(), "*", "x"))
+	if err != nil {
+		return err
+	}
+
+	first.Close()
+	l.upstreams.AddWildcard(upstream.NewWildcard(pattern, first.ImpliedPort(), open))
+	return nil
 }
 
 // roots reads an upstream's caFile; nil without one.
@@ -79,22 +119,33 @@ func (l *Loaded) roots(u config.Upstream) (pool *x509.CertPool, ok bool) {
 	return pool, pool.AppendCertsFromPEM(pem)
 }
 
-func (l *Loaded) newUpstream(u config.Upstream, roots *x509.CertPool) (*upstream.Upstream, error) {
+// newUpstream makes the client of one host, at one address of its entry u; an
+// empty one is the host's own.
+func (l *Loaded) newUpstream(
+	u config.Upstream,
+	host, address string,
+	roots *x509.CertPool,
+) (*upstream.Upstream, error) {
 	c := upstream.Config{
-		Host:      policy.FamiliarHost(u.Host),
-		UserAgent: "pullgate/" + version.String(),
-		Tracer:    l.telemetry.Tracer,
-		Meter:     l.telemetry.Meter,
+		Host:        host,
+		UserAgent:   "pullgate/" + version.String(),
+		Tracer:      l.telemetry.Tracer,
+		Meter:       l.telemetry.Meter,
+		Label:       policy.FamiliarHost(u.Host),
+		Stranger:    u.IsWildcard() && address == "",
+		Redirect:    u.Blobs == "redirect",
+		Stores:      u.Stores,
+		Concurrency: u.Concurrency,
 	}
-	if u.URL != "" {
-		c.URL, _ = url.Parse(u.URL) // config has checked it
+	if address != "" {
+		c.URL, _ = url.Parse(address) // config has checked it
 	}
 	if roots != nil {
 		c.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	}
 
 	var err error
-	if c.Auth, err = l.auth(u.Auth, c); err != nil {
+	if c.Auth, err = l.auth(u.SecretFor(address), c); err != nil {
 		return nil, err
 	}
 	return upstream.New(c)
