@@ -190,6 +190,8 @@ func (g Glob) Match(repo string) bool {
 		return repo == g.text
 	case "**":
 		return true
+	case "*":
+		return strings.IndexByte(repo[len(g.literal):], '/') < 0
 	}
 	return matchTokens(g.tokens, repo)
 }

@@ -25,6 +25,10 @@ func hashPolicy(p *Policy) string {
 		h.text(g.String())
 	}
 	h.texts(p.Digests)
+	h.number(len(p.Clients))
+	for _, c := range p.Clients {
+		h.text(c.String())
+	}
 
 	h.number(int(p.Static))
 	h.number(int(p.Mode))

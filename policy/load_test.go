@@ -127,6 +127,11 @@ func TestLoadErrors(t *testing.T) {
 			2,
 			"already used at config.yaml:1",
 		},
+		{
+			"clients of no kind", "- {name: one, images: [a.b/c], static: deny,\n  clients: [ci]}", 2,
+			"no pattern of clients",
+		},
+		{"no clients", "- {name: one, images: [a.b/c], static: deny,\n  clients: []}", 2, "clients is empty"},
 		{"matches nothing", "- {name: one, static: deny}", 1, "no images and no digests"},
 		{"empty images", "- {name: one, images: [], static: deny}", 1, "is empty"},
 		{"empty digests", "- " + one + "digests: [], static: deny}", 1, "is empty"},

@@ -17,6 +17,11 @@ import (
 type Repository struct {
 	Host string // lower case, with a port where it is part of the name
 	Path string // one or more components, e.g. library/nginx
+
+	// Scope is whose eyes it is read with: empty for the gate's own credentials,
+	// else a name that stands for those of the client. It is part of no name, and
+	// no policy looks at it.
+	Scope string
 }
 
 // String is the full name, e.g. docker.io/library/nginx; empty when r names

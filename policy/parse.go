@@ -15,7 +15,7 @@ import (
 const maxName = 128
 
 var policyFields = []string{
-	"name", "images", "digests", "static", "expires", "mode", "threshold",
+	"name", "images", "digests", "clients", "static", "expires", "mode", "threshold",
 	"authorities", "annotations", "attestations", "signatureRepository", "children",
 }
 
@@ -50,7 +50,7 @@ func (l *loader) policy(v value) (p *Policy, match bool) {
 		given[f.name] = f.key
 		before := len(l.problems)
 		l.policyField(p, f, what)
-		if (f.name == "images" || f.name == "digests") && len(l.problems) > before {
+		if (f.name == "images" || f.name == "digests" || f.name == "clients") && len(l.problems) > before {
 			match = false
 		}
 	}
@@ -75,6 +75,8 @@ func (l *loader) policyField(p *Policy, f field, what string) {
 		p.Images = l.configuredGlobs(f.images(what))
 	case "digests":
 		p.Digests = f.digests()
+	case "clients":
+		p.Clients = f.clients()
 	case "static":
 		switch f.choice("allow", "deny") {
 		case "allow":

@@ -38,8 +38,9 @@ type Policy struct {
 	Name  string   // unique in its Set
 	Where Position // of the entry, for messages; zero for the default action
 
-	Images  []Glob   // repositories it matches; with Digests too, both must match
-	Digests []string // digests it matches, canonical "sha256:…" form
+	Images  []Glob    // repositories it matches; with Digests too, both must match
+	Digests []string  // digests it matches, canonical "sha256:…" form
+	Clients []Clients // who asks; none: everybody. What it says of images is for these alone
 
 	Static  Action
 	Mode    Mode
@@ -113,9 +114,4 @@ type Key struct {
 	Public crypto.PublicKey
 	Source string // file name, or "inline", for messages
 	ID     string // lower-case hex SHA-256 of the DER SubjectPublicKeyInfo
-}
-
-// Client is the one who asks, as far as policies may see it.
-type Client struct {
-	Addr string // remote IP address without port
 }

@@ -15,7 +15,10 @@ func unreachableSimply(p *Policy, earlier []*Policy) []*Policy {
 		images = []Glob{{text: "*/**", tokens: compileGlob("*/**")}}
 	}
 
-	covers := func(q *Policy, g Glob, d string) bool {
+	covers := func(q *Policy, g Glob, d string, c Clients) bool {
+		if len(q.Clients) > 0 && !slices.ContainsFunc(q.Clients, func(w Clients) bool { return w.Covers(c) }) {
+			return false
+		}
 		if len(q.Digests) > 0 && !slices.Contains(q.Digests, d) {
 			return false
 		}
@@ -25,11 +28,13 @@ func unreachableSimply(p *Policy, earlier []*Policy) []*Policy {
 	var by []*Policy
 	for _, g := range images {
 		for _, d := range digestsOf(p) {
-			i := slices.IndexFunc(earlier, func(q *Policy) bool { return covers(q, g, d) })
-			if i < 0 {
-				return nil
+			for _, c := range clientsOf(p) {
+				i := slices.IndexFunc(earlier, func(q *Policy) bool { return covers(q, g, d, c) })
+				if i < 0 {
+					return nil
+				}
+				by = append(by, earlier[i])
 			}
-			by = append(by, earlier[i])
 		}
 	}
 
@@ -62,6 +67,10 @@ func TestReach(t *testing.T) {
 
 			for range random.IntN(6) - 3 {
 				p.Digests = append(p.Digests, testDigest('1'+rune(random.IntN(3))))
+			}
+
+			for range max(0, random.IntN(6)-3) {
+				p.Clients = append(p.Clients, clients(t, pick("user:a", "user:*", "cn:*", "10.0.0.0/8", "10.1.0.0/16")))
 			}
 
 			got, want := r.unreachable(p), unreachableSimply(p, r.policies)

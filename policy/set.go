@@ -69,8 +69,8 @@ func (s *Set) candidates(name string) iter.Seq[*Policy] {
 	}
 }
 
-// For returns the policy that decides about the image: the first whose images
-// and digests match, else one named "defaultAction" that stands for the
+// For returns the policy that decides about the image: the first whose images,
+// digests and clients match, else one named "defaultAction" that stands for the
 // configuration's defaultAction. It never returns nil.
 func (s *Set) For(image Repository, digest string, client Client) *Policy {
 	return s.ForEither(image, digest, digest, client)
@@ -86,7 +86,7 @@ func (s *Set) ForEither(image Repository, digest, alias string, client Client) *
 
 	name := image.String()
 	for p := range s.candidates(name) {
-		if p.matchesRepository(name) && (p.matchesDigest(digest) || p.matchesDigest(alias)) {
+		if p.matchesRepository(name) && (p.matchesDigest(digest) || p.matchesDigest(alias)) && p.matchesClient(client) {
 			return p
 		}
 	}
@@ -173,14 +173,14 @@ func (s *Set) opens(repo Repository, client Client, now time.Time) bool {
 }
 
 // admitsSome reports whether a policy that counts could admit some image of repo.
-func (s *Set) admitsSome(repo Repository, _ Client, now time.Time, counts func(*Policy) bool) bool {
+func (s *Set) admitsSome(repo Repository, client Client, now time.Time, counts func(*Policy) bool) bool {
 	if s == nil {
 		return false
 	}
 
 	name := repo.String()
 	for p := range s.candidates(name) {
-		if !p.matchesRepository(name) || !counts(p) {
+		if !p.matchesRepository(name) || !p.matchesClient(client) || !counts(p) {
 			continue
 		}
 		if !p.deniesAlways(now) {
@@ -194,16 +194,16 @@ func (s *Set) admitsSome(repo Repository, _ Client, now time.Time, counts func(*
 	return !s.defaultAction().deniesAlways(now)
 }
 
-// DeniedDigests are the digests that policies for repo deny in writing. Another
+// DeniedDigests are the digests that policies for repo and client deny in writing. Another
 // policy before them may say otherwise of one.
-func (s *Set) DeniedDigests(repo Repository, _ Client) []string {
+func (s *Set) DeniedDigests(repo Repository, client Client) []string {
 	if s == nil {
 		return nil
 	}
 	var list []string
 	name := repo.String()
 	for p := range s.candidates(name) {
-		if p.DeniesDigests() && p.matchesRepository(name) {
+		if p.DeniesDigests() && p.matchesRepository(name) && p.matchesClient(client) {
 			list = append(list, p.Digests...)
 		}
 	}

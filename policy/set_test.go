@@ -141,12 +141,15 @@ func TestHashCoversEveryField(t *testing.T) {
 		"Hash":                    true,
 		"Authorities.Keys.Source": true,
 		"Authorities.Keys.Public": true,
+
+		"SignatureRepository.Scope": true, // a reader's, never a policy's
 	}
 	sample := func() *Policy {
 		return &Policy{
 			Name:    "n",
 			Images:  []Glob{glob(t, "a.b/c")},
 			Digests: []string{"d"},
+			Clients: []Clients{clients(t, "user:a")},
 			Authorities: []Authority{{
 				Name:       "a",
 				Keys:       []Key{{ID: "k"}},
@@ -231,6 +234,13 @@ func TestHashCoversEveryField(t *testing.T) {
 				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf(expression(t, "false"))) })
 			case []Glob:
 				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf([]Glob{glob(t, "a.b/d")})) })
+			case []Clients:
+				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf([]Clients{clients(t, "user:b")})) })
+				change(
+					name+" network",
+					func(p *Policy) { field(p).Set(reflect.ValueOf([]Clients{clients(t, "10.0.0.0/8")})) },
+				)
+				change(name+" none", func(p *Policy) { field(p).SetZero() })
 			case []string:
 				change(name, func(p *Policy) { field(p).Set(reflect.ValueOf([]string{"e"})) })
 			case map[string]string:

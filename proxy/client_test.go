@@ -18,13 +18,14 @@ import (
 // authenticated is a handler before r's registry that knows clients by name.
 func authenticated(r *rig, who func(*http.Request) (policy.Client, error)) http.Handler {
 	r.t.Helper()
+	s := r.snapshot()
+	s.Authenticate = who
 	handler, err := proxy.New(proxy.Config{
-		Log:          slog.New(slog.DiscardHandler),
-		Tracer:       tracenoop.NewTracerProvider(),
-		Meter:        metricnoop.NewMeterProvider(),
-		Authenticate: who,
-		Decisions:    r.record.take,
-	}, r.snapshot())
+		Log:       slog.New(slog.NewTextHandler(r.log, nil)),
+		Tracer:    tracenoop.NewTracerProvider(),
+		Meter:     metricnoop.NewMeterProvider(),
+		Decisions: r.record.take,
+	}, s)
 	if err != nil {
 		r.t.Fatal(err)
 	}

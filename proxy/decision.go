@@ -16,6 +16,7 @@ type Decision struct {
 	Time       time.Time        `json:"time"`
 	ID         string           `json:"id"`
 	Client     string           `json:"client"`
+	ClientName string           `json:"clientName,omitempty"`
 	Agent      string           `json:"agent,omitempty"`
 	Method     string           `json:"method"`
 	Kind       string           `json:"kind"`
@@ -69,19 +70,20 @@ func (o *observer) record(x *exchange, outcome string, took time.Duration, err e
 
 	v := &x.obs.result
 	d := Decision{
-		Time:      x.obs.start,
-		ID:        x.obs.id,
-		Client:    x.request.client.Addr,
-		Agent:     cut(x.obs.agent, maxRecordedAgent),
-		Method:    x.method,
-		Kind:      x.request.kind.String(),
-		Image:     x.request.repo.String(),
-		Reference: x.request.ref.String(),
-		Path:      cut(x.obs.path, maxRecordedPath),
-		Outcome:   outcome,
-		Status:    http.StatusOK,
-		Took:      milliseconds(took),
-		Upstream:  milliseconds(v.Upstream + x.obs.opening),
+		Time:       x.obs.start,
+		ID:         x.obs.id,
+		Client:     x.request.client.Addr,
+		ClientName: x.request.client.Name,
+		Agent:      cut(x.obs.agent, maxRecordedAgent),
+		Method:     x.method,
+		Kind:       x.request.kind.String(),
+		Image:      x.request.repo.String(),
+		Reference:  x.request.ref.String(),
+		Path:       cut(x.obs.path, maxRecordedPath),
+		Outcome:    outcome,
+		Status:     http.StatusOK,
+		Took:       milliseconds(took),
+		Upstream:   milliseconds(v.Upstream + x.obs.opening),
 	}
 	if x.obs.judged {
 		d.Digest, d.Parent = v.Digest.String(), v.Parent.String()

@@ -21,6 +21,7 @@ type httpError struct {
 	message    string
 	detail     any
 	retryAfter string // seconds or a date, as the header spells it; empty: no header
+	challenge  string // of a 401, as the header spells it; empty: no header
 }
 
 func (e *httpError) Error() string { return fmt.Sprintf("%d %s: %s", e.status, e.code, e.message) }
@@ -44,6 +45,9 @@ func (e *httpError) write(w http.ResponseWriter, method string) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	if e.retryAfter != "" {
 		h.Set("Retry-After", e.retryAfter)
+	}
+	if e.challenge != "" {
+		h.Set("WWW-Authenticate", e.challenge)
 	}
 	w.WriteHeader(e.status)
 	writeBody(w, method, body)
@@ -147,6 +151,7 @@ func couldNotTell() *httpError {
 func asHTTPError(err error) *httpError {
 	var (
 		known   *httpError
+		unknown *strangerError
 		quota   *verify.QuotaError
 		closed  *verify.ClosedError
 		failure *oci.UpstreamError
@@ -154,6 +159,8 @@ func asHTTPError(err error) *httpError {
 	switch {
 	case errors.As(err, &known):
 		return known
+	case errors.As(err, &unknown):
+		return unknown.answer()
 	case errors.Is(err, oci.ErrManifest):
 		return &httpError{
 			status:  http.StatusBadRequest,
@@ -196,6 +203,10 @@ func errorText(err error) string {
 
 // fromUpstream translates what a registry answered, or how asking it failed.
 func fromUpstream(u *oci.UpstreamError) *httpError {
+	if u.Identity != "" {
+		return withoutCredentials(u)
+	}
+
 	switch u.Status {
 	case http.StatusNotFound:
 		return &httpError{
@@ -252,9 +263,28 @@ func forGood(u *oci.UpstreamError) *httpError {
 	}
 }
 
-// unauthorized answers for a 401. The credentials are the gate's, so the client
+// withoutCredentials answers where the gate could not get its credentials for a
+// registry. It says whom the gate wanted to be; why that failed is for the log.
+func withoutCredentials(u *oci.UpstreamError) *httpError {
+	return &httpError{
+		status: http.StatusBadGateway,
+		code:   "UNAVAILABLE",
+		message: "the gate got no credentials for " + u.Host + " as " + u.Identity +
+			"; its log says why under the decision id",
+	}
+}
+
+// unauthorized answers for a 401. Where the credentials are the gate's, the client
 // is not challenged.
 func unauthorized(u *oci.UpstreamError) *httpError {
+	if u.Challenge != "" {
+		return &httpError{
+			status:    http.StatusUnauthorized,
+			code:      "UNAUTHORIZED",
+			message:   u.Host + " asks for your own credentials: log in at this gate with those for " + u.Host,
+			challenge: u.Challenge,
+		}
+	}
 	if u.HadAuth {
 		return &httpError{
 			status:  http.StatusBadGateway,

@@ -25,6 +25,10 @@ type exchange struct {
 
 // serve answers the request, or returns the error that refuse has to answer.
 func (x *exchange) serve() error {
+	if err := x.mayRead(); err != nil {
+		return err
+	}
+
 	switch x.request.kind {
 	case manifestKind:
 		return x.serveManifest()
@@ -62,7 +66,7 @@ func (x *exchange) refuse(err error, canaries *canaries) {
 
 	e := *asHTTPError(err)
 	switch e.status {
-	case http.StatusForbidden, http.StatusBadGateway, http.StatusServiceUnavailable:
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusBadGateway, http.StatusServiceUnavailable:
 		x.sign(&e, err)
 	default:
 		if x.obs.judged {
@@ -74,10 +78,14 @@ func (x *exchange) refuse(err error, canaries *canaries) {
 
 // sign ends a refusal with what its reader needs next: the decision's id, which
 // leads to the whole reason, and the admin's own sentence. What a registry
-// refuses is no decision of the gate's, so it has no id.
+// refuses, and a client that is not known, are no decisions of the gate's, so they
+// have no id.
 func (x *exchange) sign(e *httpError, err error) {
 	var failure *oci.UpstreamError
-	if e.status != http.StatusForbidden || !errors.As(err, &failure) {
+	switch {
+	case isUnidentified(err):
+		e.message += "."
+	case e.status != http.StatusForbidden || !errors.As(err, &failure):
 		x.setDecision()
 		e.message += " (decision " + x.obs.id + ")"
 	}

@@ -29,6 +29,9 @@ func (o *observer) write(x *exchange, outcome string, took time.Duration, err er
 		slog.String("client", x.request.client.Addr),
 		slog.String("agent", x.obs.agent[:min(len(x.obs.agent), maxLoggedAgent)]),
 	)
+	if name := x.request.client.Name; name != "" {
+		attrs = append(attrs, slog.String("client_name", name))
+	}
 	if x.obs.path != "" {
 		attrs = append(attrs, slog.String("path", x.obs.path[:min(len(x.obs.path), maxLoggedPath)]))
 	}
@@ -66,6 +69,9 @@ func levelOf(err error) slog.Level {
 		return slog.LevelInfo
 	}
 
+	if showedNothing(err) {
+		return slog.LevelInfo
+	}
 	switch asHTTPError(err).status {
 	case http.StatusNotFound, http.StatusBadRequest, http.StatusGone, http.StatusRequestedRangeNotSatisfiable,
 		http.StatusUnavailableForLegalReasons:

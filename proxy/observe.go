@@ -28,6 +28,10 @@ const (
 	// outcomeUnknown is a refused part of nothing known, which says nothing
 	// against an image: a client that pushes asks for its own layers first.
 	outcomeUnknown = "unknown"
+
+	// outcomeUnidentified is a client that has shown no name, or none that counts.
+	// Most clients show one only when they are asked for it.
+	outcomeUnidentified = "unidentified"
 )
 
 // observer writes the one log line, the span, the metrics and the record of
@@ -136,7 +140,7 @@ func (o *observer) startCounting() {
 
 // newLabels makes the label set of every kind and outcome.
 func newLabels() map[label]options {
-	outcomes := []string{outcomeError, outcomeListed, outcomeUnknown}
+	outcomes := []string{outcomeError, outcomeListed, outcomeUnknown, outcomeUnidentified}
 	for _, v := range []verify.Outcome{verify.Denied, verify.Allowed, verify.Warned, verify.WarnedUnverified} {
 		outcomes = append(outcomes, v.String())
 	}
@@ -210,6 +214,9 @@ func (o *observer) end(x *exchange, err error) {
 			attribute.String("pullgate.policy", x.obs.result.Policy),
 			attribute.Bool("pullgate.redirected", x.obs.redirected),
 		)
+		if name := x.request.client.Name; name != "" {
+			x.obs.span.SetAttributes(attribute.String("pullgate.client", name))
+		}
 		if err != nil && !x.obs.judged {
 			x.obs.span.RecordError(err)
 		}
@@ -227,6 +234,8 @@ func (x *exchange) outcome(err error) string {
 		return outcomeUnknown
 	case x.obs.judged:
 		return x.obs.result.Outcome.String()
+	case err != nil && isUnidentified(err):
+		return outcomeUnidentified
 	case err != nil:
 		return outcomeError
 	}

@@ -2,11 +2,11 @@
 // gate in package verify decides, and the answer is written once. It knows
 // HTTP, names and routes; it must not know what a signature or a policy says.
 // It reads no request body, answers GET and HEAD only, and passes no header of
-// the client's on to an upstream but a blob's byte range.
+// the client's on to an upstream but a blob's byte range, and its credentials to
+// one whose configuration says so.
 package proxy
 
 import (
-	"fmt"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
@@ -25,12 +25,6 @@ type Config struct {
 	Tracer trace.TracerProvider
 	Meter  metric.MeterProvider
 
-	// Authenticate says which client sent a request, before anything else of
-	// the request is looked at. An error refuses the request. It must be safe
-	// for concurrent use and must not read the request's body. Nil:
-	// ClientByAddress.
-	Authenticate func(*http.Request) (policy.Client, error)
-
 	// Decisions gets every decision that is recorded, on the request's own
 	// goroutine: it must not wait. Nil: decisions are not recorded.
 	Decisions func(Decision)
@@ -44,12 +38,11 @@ func ClientByAddress(r *http.Request) (policy.Client, error) {
 
 // Proxy is the handler of the pull port. Safe for concurrent use.
 type Proxy struct {
-	authenticate func(*http.Request) (policy.Client, error)
-	observe      *observer
-	canaries     canaries
-	streams      *streams
-	router       *mux.Router
-	snapshot     atomic.Pointer[Snapshot]
+	observe  *observer
+	canaries canaries
+	streams  *streams
+	router   *mux.Router
+	snapshot atomic.Pointer[Snapshot]
 }
 
 // New makes a Proxy that answers under first until Swap replaces it.
@@ -60,13 +53,9 @@ func New(c Config, first *Snapshot) (*Proxy, error) {
 	}
 
 	p := &Proxy{
-		authenticate: c.Authenticate,
-		observe:      observe,
-		canaries:     canaries{asked: map[string]int{}},
-		streams:      newStreams(),
-	}
-	if p.authenticate == nil {
-		p.authenticate = ClientByAddress
+		observe:  observe,
+		canaries: canaries{asked: map[string]int{}},
+		streams:  newStreams(),
 	}
 	p.snapshot.Store(first)
 
@@ -92,10 +81,22 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	var match mux.RouteMatch
 	if !p.router.Match(r, &match) || match.Handler == nil {
-		refuseWrite(w, r.Method)
+		p.push(w, r)
 		return
 	}
 	match.Handler.ServeHTTP(w, r)
+}
+
+// push refuses what is no pull. A client that is not known is told nothing, not
+// even that.
+func (p *Proxy) push(w http.ResponseWriter, r *http.Request) {
+	s := p.snapshot.Load()
+	client, err := s.identify(r)
+	if err != nil {
+		p.answer(w, r, s, request{client: client}, err)
+		return
+	}
+	refuseWrite(w, r.Method)
 }
 
 func refuseWrite(w http.ResponseWriter, method string) {
@@ -114,17 +115,28 @@ var (
 	nosniff    = []string{"nosniff"}
 )
 
-// pull answers one request and writes its log line.
+// pull answers one request.
 func (p *Proxy) pull(w http.ResponseWriter, r *http.Request) {
 	w.Header()["Docker-Distribution-Api-Version"] = apiVersion
 
 	s := p.snapshot.Load()
-	req, err := p.read(s, r)
+	req, err := s.read(r)
 	if err == nil && req.kind == ping {
-		writePing(w, r.Method)
+		writePing(w, r.Method, s.challenge(r))
 		return
 	}
+	if err == nil {
+		var leave func()
+		if leave, err = s.enter(&req, r); err == nil {
+			defer leave()
+		}
+	}
+	p.answer(w, r, s, req, err)
+}
 
+// answer serves a request, or refuses it with the error it could not be read for,
+// and writes its log line.
+func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, s *Snapshot, req request, err error) {
 	x := &exchange{
 		snapshot: s,
 		streams:  p.streams,
@@ -147,10 +159,10 @@ func (p *Proxy) pull(w http.ResponseWriter, r *http.Request) {
 
 // read learns who asks and what for. With an error the request holds no more
 // than the client, which is known before the request is parsed.
-func (p *Proxy) read(s *Snapshot, r *http.Request) (request, error) {
-	client, err := p.authenticate(r)
+func (s *Snapshot) read(r *http.Request) (request, error) {
+	client, err := s.identify(r)
 	if err != nil {
-		return request{}, fmt.Errorf("identify the client: %w", err)
+		return request{client: client}, err
 	}
 
 	req, err := s.parse(r)
@@ -161,7 +173,18 @@ func (p *Proxy) read(s *Snapshot, r *http.Request) (request, error) {
 	return req, nil
 }
 
-func writePing(w http.ResponseWriter, method string) {
+// writePing answers /v2/, with a challenge unless it is empty.
+func writePing(w http.ResponseWriter, method, challenge string) {
+	if challenge != "" {
+		(&httpError{
+			status:    http.StatusUnauthorized,
+			code:      "UNAUTHORIZED",
+			message:   "this gate passes your own credentials on to the registry: log in",
+			challenge: challenge,
+		}).write(w, method)
+		return
+	}
+
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.Header().Set("Content-Length", "2")
 	w.WriteHeader(http.StatusOK)

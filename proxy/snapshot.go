@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"net/http"
 	"time"
 
+	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify"
 )
 
@@ -13,6 +15,12 @@ type Snapshot struct {
 	Upstreams       Upstreams
 	Hostnames       map[string]string // Host header, lower case → familiar host
 	DefaultUpstream string            // familiar host; empty: a bare name is unknown
+
+	// Authenticate says which client sent a request, before anything else of
+	// the request is looked at. An error refuses the request: what package
+	// clients says of a client, and else a 503. It must be safe for concurrent
+	// use and must not read the request's body. Nil: ClientByAddress.
+	Authenticate func(*http.Request) (policy.Client, error)
 
 	// Help is one line that stands after every refusal: whom to ask. It may be
 	// empty.
@@ -33,6 +41,19 @@ type Snapshot struct {
 type ListingLimits struct {
 	Timeout time.Duration // for everything that is asked of the upstream
 	Bytes   int64         // of one page of the upstream's answer
+}
+
+// identify asks Authenticate, or what stands in for it.
+func (s *Snapshot) identify(r *http.Request) (policy.Client, error) {
+	if s.Authenticate == nil {
+		return ClientByAddress(r)
+	}
+
+	client, err := s.Authenticate(r)
+	if err != nil {
+		return client, &strangerError{err: err, ping: r.URL.Path == "/v2/"}
+	}
+	return client, nil
 }
 
 // blobs is Blobs, or what stands in for it.

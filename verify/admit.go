@@ -342,6 +342,9 @@ func (q *question) bySignatures(
 	place := judge.Place{Repository: q.repo}
 	if !p.SignatureRepository.IsZero() {
 		place.Repository = p.SignatureRepository
+		if place.Repository.Host == q.repo.Host { // no other registry is shown this client's credentials
+			place.Repository.Scope = q.repo.Scope
+		}
 	}
 	registry, err := q.registry(place.Repository)
 	if err != nil {

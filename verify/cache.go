@@ -137,11 +137,26 @@ func (c *Cache) Close() {
 }
 
 func (g *Gate) verdictKey(repo policy.Repository, d digest.Digest, p *policy.Policy) string {
-	return repo.String() + "@" + d.String() + "|" + p.Hash + g.judge.Generation(p)
+	return repo.String() + "@" + d.String() + "|" + p.Hash + g.judge.Generation(p) + scopeOf(repo)
 }
 
+// imageKey names a manifest in memory and in flights.
 func imageKey(repo policy.Repository, d digest.Digest) string {
-	return repo.String() + "@" + d.String()
+	return repo.String() + "@" + d.String() + scopeOf(repo)
+}
+
+// tagKey names what a tag stands for, likewise.
+func tagKey(repo policy.Repository, tag string) string {
+	return "tag|" + repo.Tagged(tag).String() + scopeOf(repo)
+}
+
+// scopeOf is the end of every key: what one client's credentials read is not what
+// another's do.
+func scopeOf(repo policy.Repository) string {
+	if repo.Scope == "" {
+		return ""
+	}
+	return "|" + repo.Scope
 }
 
 func (c *Cache) putManifest(repo policy.Repository, m *cachedManifest) {

@@ -97,6 +97,11 @@ var fieldCases = map[string]fieldCase{
 		plain(`authorities: [{key: a.pub}], digests: ["sha256:` + strings.Repeat("0", 64) + `"]`),
 		signedBy("a"),
 	},
+	"Policy.Clients": { // the one who asks here has neither name nor address
+		plain(`authorities: [{key: a.pub}]`),
+		plain(`authorities: [{key: a.pub}], clients: ["user:*", "0.0.0.0/0"]`),
+		signedBy("a"),
+	},
 	"Policy.Static": {plain(`static: allow`), plain(`static: deny`), nil},
 	"Policy.Mode": {
 		plain(`authorities: [{key: b.pub}], mode: warn`),

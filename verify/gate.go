@@ -99,6 +99,7 @@ func New(c Config) (*Gate, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	c.Store = sharedStore{c.Store}
 	observe, err := newObserver(c.Tracer, c.Meter)
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -166,6 +167,23 @@ func (g *Gate) ChargeMiss(client policy.Client, v Verdict, open func() error) er
 		if err := g.Spend(client); err != nil {
 			return err
 		}
+	}
+	return err
+}
+
+// ChargeRefusal runs ask, which asks an upstream whether client may read something,
+// and takes one of client's questions if the upstream refuses. A client without a
+// question left is refused before: it may be trying passwords. Errors: a
+// *QuotaError, or what ask returned.
+func (g *Gate) ChargeRefusal(client policy.Client, ask func() error) error {
+	if err := g.exhausted(client); err != nil {
+		return err
+	}
+
+	err := ask()
+	var refused *oci.UpstreamError
+	if errors.As(err, &refused) && refused.Status >= 400 && refused.Status < 500 {
+		_ = g.Spend(client) // it had one a moment ago
 	}
 	return err
 }

@@ -34,7 +34,7 @@ func (q *question) resolve(ctx context.Context, ref policy.Reference) (*cachedMa
 		return q.current(ctx, m)
 	}
 
-	key := "tag|" + q.repo.Tagged(ref.Tag).String()
+	key := tagKey(q.repo, ref.Tag)
 	was, seen := q.config.Cache.tags.Get(key)
 	if !seen {
 		m, err := q.firstOfTag(ctx, key, ref.Tag)

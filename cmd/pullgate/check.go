@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -21,10 +22,10 @@ func checkCommand() *cobra.Command {
 		Long: `check loads the configuration, its policies and its keys as serve would, asks no
 registry, and prints every problem at once with its file and line. It warns of
 what has no effect: no policies at all, and policies for registries that are not
-among the upstreams.
+among the upstreams; and of certificates that end within 30 days.
 With --strict it also names what is allowed but weak: exemptions for everything
 or without an end, modes that refuse nothing, patterns over hosts, short keys,
-plain http.
+passwords that can be guessed fast, plain http.
 It exits 0 when there is nothing to say, 1 when there is, 2 when there is no such
 file.`,
 		Args: cobra.NoArgs,
@@ -37,11 +38,13 @@ file.`,
 				return exit.With(exit.Denied, err) // that is what was to be found out
 			}
 
-			if weak := lint.Check(l.Config, l.Policies); strict && len(weak) > 0 {
+			ending := l.Ending(time.Now())
+			weak := append(append(lint.Check(l.Config, l.Policies), l.Weak()...), ending...)
+			if strict && len(weak) > 0 {
 				show.Problems(cmd.ErrOrStderr(), weak)
 				return exit.With(exit.Denied, errors.New("the configuration is valid, but weak; see above"))
 			}
-			for _, idle := range lint.Idle(l.Config, l.Policies) {
+			for _, idle := range append(lint.Idle(l.Config, l.Policies), ending...) {
 				fmt.Fprintf(cmd.ErrOrStderr(), "%s (warning)\n", show.Printable(idle.String()))
 			}
 

@@ -65,6 +65,8 @@ It exits 0 when all are held, 1 when one is not, 2 when that could not be told.`
 	f := cmd.Flags()
 	f.StringVar(&d.Gate, "gate", "", "the gate's `URL`, as the node reaches it")
 	f.StringVar(&d.CA, "ca", "", "the `FILE` with the certificate authority of an https gate, besides the node's own")
+	f.StringVar(&d.Cert, "cert", "", "the `FILE` with a client certificate, for a gate that asks for one")
+	f.StringVar(&d.Key, "key", "", "the `FILE` with the certificate's key")
 	f.StringVar(&d.Canary, "canary", "", "the canary `IMAGE`, as the gate's configuration names it")
 	f.StringVar(&flags.canary, "make-canary", "", "only push a small `IMAGE` that can be the canary")
 	f.StringVarP(&flags.config, "config", "c", "", "take both from the gate's configuration `FILE`")

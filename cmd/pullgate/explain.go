@@ -206,7 +206,7 @@ func (a account) text() string {
 	}
 	for _, r := range a.decisions[1:] {
 		fmt.Fprintf(&b, "  %s  %-8s %s %s %s, client %s, id %s\n",
-			r.Time.Format(time.RFC3339), r.Outcome, r.Method, r.Kind, r.Reference, r.Client, r.ID)
+			r.Time.Format(time.RFC3339), r.Outcome, r.Method, r.Kind, r.Reference, r.By(), r.ID)
 	}
 	explainParts(&b, a.parts)
 	return b.String()
@@ -228,7 +228,7 @@ func explainParts(b *strings.Builder, parts []decisions.Record) {
 	}
 	for _, r := range newest {
 		fmt.Fprintf(b, "  %d × %s, the newest %s, client %s, id %s\n",
-			count[r.Outcome], r.Outcome, r.Time.Format(time.RFC3339), r.Client, r.ID)
+			count[r.Outcome], r.Outcome, r.Time.Format(time.RFC3339), r.By(), r.ID)
 	}
 }
 
@@ -267,7 +267,7 @@ func explainDecision(b *strings.Builder, r *decisions.Record) {
 
 // explainRequest writes what was asked, by which client, and how long it took.
 func explainRequest(b *strings.Builder, r *decisions.Record) {
-	fmt.Fprintf(b, "asked\n  %s %s %s, by client %s", r.Method, r.Kind, r.Reference, r.Client)
+	fmt.Fprintf(b, "asked\n  %s %s %s, by client %s", r.Method, r.Kind, r.Reference, r.By())
 	if r.Agent != "" {
 		fmt.Fprintf(b, " (%s)", r.Agent)
 	}

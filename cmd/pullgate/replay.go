@@ -32,7 +32,8 @@ configuration, and lists what would change: what was pulled and would be refused
 what was refused and would be admitted, what could not be told. It is the way from
 mode: warn to enforce; docs/cookbook.md walks it.
 
-Images are judged by digest with the very code that serve runs, so their
+Images are judged for the clients that have asked, where policies tell clients
+apart, and by digest with the very code that serve runs, so their
 signatures are looked for now, in the registries of the new configuration. A
 platform's manifest is judged as a part of the index it was pulled by.
 
@@ -54,7 +55,7 @@ something would, 2 when that could not be told.`,
 				return err
 			}
 
-			history, err := replay.ReadHistory(cmd.Context(), files)
+			history, err := replay.ReadHistory(cmd.Context(), files, apart(l.Policies))
 			if err != nil {
 				return err
 			}
@@ -103,11 +104,27 @@ func judgeAgain(
 	}
 	defer func() { err = errors.Join(err, gate.Close()) }()
 
-	judge := func(ctx context.Context, image policy.Image) (verify.Verdict, error) {
-		_, v, err := gate.Manifest(ctx, image, policy.Client{})
+	judge := func(ctx context.Context, image policy.Image, client policy.Client) (verify.Verdict, error) {
+		_, v, err := gate.Manifest(ctx, image, client)
 		return v, err
 	}
 	return h.Judge(ctx, judge, progress)
+}
+
+// apart returns what stands for each client: the first of those that the policies
+// do not tell apart.
+func apart(policies *policy.Set) func(policy.Client) policy.Client {
+	first := map[string]policy.Client{}
+	return func(c policy.Client) policy.Client {
+		kind := policies.KindOf(c)
+		if kind == "" { // no policy is for some clients
+			return policy.Client{}
+		}
+		if _, known := first[kind]; !known {
+			first[kind] = c
+		}
+		return first[kind]
+	}
 }
 
 // comparisonError is how replay ends.

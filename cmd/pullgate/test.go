@@ -20,7 +20,7 @@ runs, and compares policy and outcome with what the case expects:
       policy: ours
       outcome: allowed                # allowed | denied | warned | warned_unverified
     - image: ghcr.io/acme/other:v1    # without recorded: the registry is asked
-      client: 10.1.2.3                # who asks; optional
+      client: user:ci                 # who asks: a name with its kind, or an address; optional
       outcome: denied
       reason: no signature found      # part of a denial's text; optional
 

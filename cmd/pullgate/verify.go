@@ -24,6 +24,7 @@ type verifyFlags struct {
 	config, key string // one of them
 	plain       bool
 	record      string
+	client      string
 	asJSON      bool
 }
 
@@ -57,6 +58,7 @@ that could not be told.`,
 	)
 	const recordUsage = "write what the registry answered into `FILE`, for the cases of pullgate test"
 	f.StringVar(&flags.record, "record", "", recordUsage)
+	f.StringVar(&flags.client, "client", "", "who asks: `NAME` with its kind, as in policies, or an address")
 	f.BoolVar(&flags.asJSON, "json", false, "print the verdict as JSON")
 	return cmd
 }
@@ -79,6 +81,12 @@ func verifyImage(cmd *cobra.Command, name string, flags verifyFlags) (err error)
 	if err != nil {
 		return err
 	}
+	var client policy.Client
+	if flags.client != "" {
+		if client, err = policy.ParseClient(flags.client); err != nil {
+			return fmt.Errorf("--client: %w", err)
+		}
+	}
 	dir, err := os.MkdirTemp("", "pullgate-verify-")
 	if err != nil {
 		return fmt.Errorf("make a folder for the state: %w", err)
@@ -97,7 +105,7 @@ func verifyImage(cmd *cobra.Command, name string, flags verifyFlags) (err error)
 		record = func() error { return into.Write(flags.record) }
 	}
 
-	v, err := verdict.Of(cmd.Context(), l, filepath.Join(dir, "state"), image, policy.Client{})
+	v, err := verdict.Of(cmd.Context(), l, filepath.Join(dir, "state"), image, client)
 	if err != nil {
 		return fmt.Errorf("could not tell about %s: %w", image.Repository, err)
 	}

@@ -9,18 +9,23 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/pullgate/pullgate/proxy/upstream/credentials"
 	"github.com/pullgate/pullgate/verify/oci"
 )
 
 // failure is an error of this upstream. To build one costs no I/O: whether there
 // were credentials is asked of Configured, which runs no helper.
 func (u *Upstream) failure(status int, err error) *oci.UpstreamError {
-	return &oci.UpstreamError{
+	e := &oci.UpstreamError{
 		Status:  status,
 		HadAuth: u.auth.Configured(),
 		Host:    u.host,
 		Err:     err,
 	}
+	if status == http.StatusUnauthorized && u.PassesThrough() {
+		e.Challenge = u.Challenge()
+	}
+	return e
 }
 
 // refusal is the error for what the registry, or its token realm, refuses.
@@ -67,6 +72,13 @@ func (u *Upstream) fail(ctx context.Context, err error) error {
 	var known *oci.UpstreamError
 	if errors.As(err, &known) {
 		return err
+	}
+
+	var without *credentials.Failure
+	if errors.As(err, &without) {
+		e := u.failure(http.StatusBadGateway, err)
+		e.Identity = without.Identity
+		return e
 	}
 
 	if ctx.Err() != nil {

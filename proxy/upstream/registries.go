@@ -101,6 +101,26 @@ func (r *Registries) Find(host string) (Registry, bool) {
 	return nil, false
 }
 
+// PassingThrough is the registry of a host that is shown each client's own
+// credentials. Neither mirrors nor wildcards are: such credentials are for one host.
+func (r *Registries) PassingThrough(host string) (*Upstream, bool) {
+	u, ok := r.exact[host].(*Upstream)
+	if !ok || !u.PassesThrough() {
+		return nil, false
+	}
+	return u, true
+}
+
+// AnyPassesThrough reports whether a registry is shown its clients' credentials.
+func (r *Registries) AnyPassesThrough() bool {
+	for host := range r.exact {
+		if _, ok := r.PassingThrough(host); ok {
+			return true
+		}
+	}
+	return false
+}
+
 // ImpliedPort says which port the registry host means when none is written, and
 // whether it is configured. It makes nothing.
 func (r *Registries) ImpliedPort(host string) (port string, ok bool) {

@@ -25,7 +25,8 @@ type call struct {
 	repo      policy.Repository
 
 	streams bool // the answer is a blob on its way to a client
-	handsOn bool // a redirect is the answer
+	handsOn bool // the first redirect to elsewhere is the answer
+	stays   bool // a redirect by the registry itself is the answer
 }
 
 // send sends c, with credentials if the registry asks for them, and follows
@@ -226,7 +227,7 @@ func (u *Upstream) follow(ctx context.Context, c call, authorization string) (*h
 			u.note(c, resp)
 		}
 
-		if !isRedirect(resp.StatusCode) {
+		if !isRedirect(resp.StatusCode) || c.stays && home {
 			return resp, nil
 		}
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/proxy/upstream/credentials"
+	"github.com/pullgate/pullgate/verify/oci"
 )
 
 const (
@@ -33,7 +35,7 @@ type tokens struct {
 
 	mu         sync.Mutex
 	byKey      map[string]token
-	latest     map[string]string // repository → the key of its newest token
+	latest     map[string]string // repository and scope → the key of the newest token
 	basicUntil time.Time         // the registry itself takes Basic, for every repository
 	proven     credentials.Credentials
 	provenTill time.Time // a realm took them no longer ago than a token may live
@@ -54,8 +56,18 @@ func key(repo policy.Repository, shown credentials.Credentials) string {
 	if shown.Empty() {
 		return repo.Path
 	}
-	hash := sha256.Sum256([]byte(shown.Username + "\x00" + shown.Password + "\x00" + shown.IdentityToken))
+	parts := []string{shown.Username, shown.Password, shown.IdentityToken, shown.Token}
+	hash := sha256.Sum256(fmt.Appendf(nil, "%q", parts)) // in quotes, so that no two are one
 	return repo.Path + "\x00" + string(hash[:])
+}
+
+// reader is a repository with whose eyes it is read: one client's newest token is
+// not another's.
+func reader(repo policy.Repository) string {
+	if repo.Scope == "" {
+		return repo.Path
+	}
+	return repo.Path + "\x00" + repo.Scope
 }
 
 // cached is the Authorization header that worked last for repo, if there is one.
@@ -67,13 +79,15 @@ func (t *tokens) cached(ctx context.Context, repo policy.Repository) (string, er
 	defer t.mu.Unlock()
 
 	now := t.up.now()
-	at := t.latest[repo.Path]
+	at := t.latest[reader(repo)]
 	if err == nil {
 		at = key(repo, shown)
 	}
 	known := t.byKey[at]
 
 	switch {
+	case shown.Token != "":
+		return bearerOf(shown), nil
 	case now.Before(t.basicUntil):
 		return basicOf(shown), err
 	case now.Before(known.until):
@@ -99,13 +113,16 @@ func (t *tokens) respond(
 
 	if _, ok := challengeOf(challenges, "basic"); ok {
 		header, err := t.basicHeader(ctx, repo)
-		if err == nil && header != "" && header == tried {
+		if err != nil {
+			return "", err // which is not the registry's refusal
+		}
+		if header != "" && header == tried {
 			if fresh, ok := t.renewed(ctx, repo, header); ok {
 				return fresh, nil
 			}
 		}
-		if err != nil || header == "" || header == tried {
-			return "", t.unauthorized(err)
+		if header == "" || header == tried {
+			return "", t.unauthorized(nil)
 		}
 
 		return header, nil
@@ -132,9 +149,9 @@ func (t *tokens) forget(repo policy.Repository, header string) {
 	if strings.HasPrefix(header, "Basic ") {
 		t.basicUntil = time.Time{}
 	}
-	if at := t.latest[repo.Path]; t.byKey[at].header == header {
+	if at := t.latest[reader(repo)]; t.byKey[at].header == header {
 		delete(t.byKey, at)
-		delete(t.latest, repo.Path)
+		delete(t.latest, reader(repo))
 	}
 }
 
@@ -169,6 +186,9 @@ func basicOf(c credentials.Credentials) string {
 	return basicAuth(c.Username, c.Password)
 }
 
+// bearerOf is the header that shows a token which the registry itself takes.
+func bearerOf(c credentials.Credentials) string { return "Bearer " + c.Token }
+
 func basicAuth(user, password string) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
 }
@@ -179,6 +199,12 @@ func (t *tokens) bearer(ctx context.Context, repo policy.Repository, c challenge
 	shown, err := t.up.auth.Get(ctx, repo)
 	if err != nil {
 		return "", err
+	}
+	if shown.Token != "" { // no realm may see it, nor has it another to give
+		if header := bearerOf(shown); header != tried {
+			return header, nil
+		}
+		return "", t.unauthorized(nil)
 	}
 	at := key(repo, shown)
 
@@ -198,12 +224,12 @@ func (t *tokens) bearer(ctx context.Context, repo policy.Repository, c challenge
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tokenTimeout)
 		defer cancel()
 
-		fresh, err := t.fetch(ctx, repo, c, shown)
+		fresh, shown, err := t.exchange(ctx, repo, c, shown, tried != "")
 		if err != nil {
-			return "", t.refusal(err, shown, tried != "")
+			return "", err
 		}
 
-		t.keep(repo, at, fresh)
+		t.keep(repo, key(repo, shown), fresh)
 		t.prove(shown)
 
 		return fresh.header, nil
@@ -221,6 +247,36 @@ func (t *tokens) bearer(ctx context.Context, repo policy.Repository, c challenge
 	}
 }
 
+// exchange fetches a token for what is shown. Where the realm does not take that,
+// and the source has a newer one, it is shown once; taken is what was shown last.
+// before says that repo has had a token already.
+func (t *tokens) exchange(
+	ctx context.Context,
+	repo policy.Repository,
+	c challenge,
+	shown credentials.Credentials,
+	before bool,
+) (fresh token, taken credentials.Credentials, err error) {
+	fresh, err = t.fetch(ctx, repo, c, shown)
+	if err == nil {
+		return fresh, shown, nil
+	}
+	err = t.refusal(err, shown, before)
+
+	var refused *oci.UpstreamError
+	if shown.Empty() || !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized {
+		return token{}, shown, err
+	}
+	newer, unread := t.up.auth.Get(ctx, repo)
+	if unread != nil || newer.Empty() || newer == shown {
+		return token{}, shown, err
+	}
+	if fresh, err = t.fetch(ctx, repo, c, newer); err != nil {
+		err = t.refusal(err, newer, before)
+	}
+	return fresh, newer, err
+}
+
 // keep caches a token. A full cache starts anew.
 func (t *tokens) keep(repo policy.Repository, at string, fresh token) {
 	t.mu.Lock()
@@ -232,7 +288,7 @@ func (t *tokens) keep(repo policy.Repository, at string, fresh token) {
 	}
 
 	t.byKey[at] = fresh
-	t.latest[repo.Path] = at
+	t.latest[reader(repo)] = at
 }
 
 // prove notes credentials that a realm has taken.
@@ -260,7 +316,7 @@ func (t *tokens) lacksRight(repo policy.Repository, header string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 
-	at := t.latest[repo.Path]
+	at := t.latest[reader(repo)]
 	return header != "" && at != repo.Path && t.byKey[at].header == header
 }
 

@@ -1,7 +1,7 @@
 // Package upstream talks to one registry: it builds requests from parsed parts
 // only, gets tokens, follows redirects itself, bounds what it reads, and hashes
 // what it returns. No header of a client reaches a registry but a blob's byte
-// range. It knows nothing of policies, signatures and verdicts.
+// range, and its credentials where they are passed through. It knows nothing of policies, signatures and verdicts.
 package upstream
 
 import (

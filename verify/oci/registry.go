@@ -40,6 +40,8 @@ type UpstreamError struct {
 	RetryAfter string // the upstream's Retry-After, when it sent one
 	Answered   bool   // the upstream sent an answer, whatever it was
 	HadAuth    bool   // credentials were configured for this upstream
+	Identity   string // whose credentials could not be had, such as a role's; empty: that was not what failed
+	Challenge  string // of a 401: what the client has to meet; empty: the credentials are the gate's
 	Host       string // familiar host of the upstream
 	Err        error  // what happened, for logs
 }

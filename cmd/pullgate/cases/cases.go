@@ -12,6 +12,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify"
 )
 
@@ -25,7 +26,8 @@ type Case struct {
 	Outcome  string `yaml:"outcome"`
 	Reason   string `yaml:"reason"`
 
-	where string
+	where  string
+	client policy.Client
 }
 
 // outcomes returns what a case may expect.
@@ -80,6 +82,11 @@ func readCase(file string, node *yaml.Node) (Case, error) {
 	if c.Image == "" || !slices.Contains(outcomes(), c.Outcome) {
 		const needs = "a case needs image, and outcome as one of %s"
 		return Case{}, fmt.Errorf(needs, strings.Join(outcomes(), ", "))
+	}
+	if c.Client != "" {
+		if c.client, err = policy.ParseClient(c.Client); err != nil {
+			return Case{}, fmt.Errorf("client: %w", err)
+		}
 	}
 	if c.Recorded != "" && !filepath.IsAbs(c.Recorded) {
 		c.Recorded = filepath.Join(filepath.Dir(file), c.Recorded)

@@ -13,7 +13,6 @@ import (
 	"github.com/pullgate/pullgate/cmd/pullgate/server"
 	"github.com/pullgate/pullgate/cmd/pullgate/show"
 	"github.com/pullgate/pullgate/cmd/pullgate/verdict"
-	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify"
 )
 
@@ -65,7 +64,7 @@ func (c Case) decide(ctx context.Context, l *server.Loaded) (verify.Verdict, err
 		}
 		l = l.Through(from.Replayer)
 	}
-	return verdict.Of(ctx, l, dir, image, policy.Client{Addr: c.Client})
+	return verdict.Of(ctx, l, dir, image, c.client)
 }
 
 // compare says what is not as expected, or nothing.

@@ -109,30 +109,6 @@ func (k *checks) gate() {
 	}
 }
 
-func (k *checks) clients() {
-	switch k.Clients.Auth {
-	case "none", "anonymous":
-	case "basic", "mtls":
-		k.add("clients.auth", "clients.auth: %s is not supported yet", k.Clients.Auth)
-	default:
-		k.add("clients.auth", "clients.auth is %q; it must be none or anonymous", k.Clients.Auth)
-	}
-	if k.Clients.HtpasswdFile != "" {
-		k.add("clients.htpasswdFile", "clients.htpasswdFile is not supported yet")
-	}
-
-	if help := k.Clients.Help; len(help) > maxHelp || !isPrintable(help) {
-		k.add("clients.help", "clients.help must be one line of at most %d bytes, without control characters", maxHelp)
-	}
-
-	if k.TLS.ClientCAFile != "" {
-		k.add("tls.clientCAFile", "tls.clientCAFile is not supported yet")
-	}
-	if (k.TLS.CertFile == "") != (k.TLS.KeyFile == "") {
-		k.add("tls", "tls needs both certFile and keyFile")
-	}
-}
-
 func (k *checks) log() {
 	k.oneOf("log.level", k.Log.Level, "debug", "info", "warn", "error")
 	k.oneOf("log.format", k.Log.Format, "text", "json")

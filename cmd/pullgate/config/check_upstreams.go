@@ -60,7 +60,8 @@ func (k *checks) upstreams() {
 		k.add(
 			"listen",
 			"upstream credentials behind a listener that is not loopback let anyone who reaches it read every private "+
-				"image; write `clients: {auth: anonymous}` if that is meant",
+				"image; have clients show who they are (clients.auth), or write `clients: {auth: anonymous}` if that "+
+				"is meant",
 		)
 	}
 }
@@ -133,33 +134,12 @@ func (k *checks) upstreamURL(path, text string) {
 	}
 }
 
-func (k *checks) upstreamAuth(path string, a Auth) {
-	switch a.Type {
-	case "", "anonymous":
-		if a.Username+a.PasswordFile+a.File != "" || len(a.Realms) > 0 {
-			k.add(path, "auth has credentials and no type: write type: basic or type: dockerConfig")
-		}
-	case "basic":
-		if a.Username == "" || a.PasswordFile == "" || a.File != "" {
-			k.add(path, "auth type basic takes username and passwordFile")
-		}
-	case "dockerConfig":
-		if a.File == "" || a.Username+a.PasswordFile != "" {
-			k.add(path, "auth type dockerConfig takes file")
-		}
-	case "token", "ecr", "gcr", "acr", "passthrough":
-		k.add(path, "auth type %s is not supported yet", a.Type)
-	default:
-		k.add(path, "auth type %q; it must be anonymous, basic or dockerConfig", a.Type)
-	}
-}
-
 // ExposesCredentials reports whether anyone who reaches the listener addr could
 // use the upstreams' credentials, although the configuration does not say that
 // this is meant.
 func (c *Config) ExposesCredentials(addr string) bool {
 	secrets := slices.ContainsFunc(c.Upstreams, func(u Upstream) bool { return u.Auth.isSecret() })
-	return secrets && !IsLoopback(addr) && c.Clients.Auth != "anonymous"
+	return secrets && !IsLoopback(addr) && !c.Clients.Takes(Anonymous) && !c.Clients.Identifies()
 }
 
 // IsLoopback reports whether an address, host:port, can be reached from this

@@ -128,9 +128,13 @@ func (k *checks) traffic(at string, u Upstream) {
 	if u.Blobs != "" {
 		k.oneOf(at+".blobs", u.Blobs, "stream", "redirect")
 	}
-	if u.Blobs == "redirect" && u.Auth.Type == "passthrough" {
+	if u.Blobs == "redirect" && u.Auth.Type == passthrough {
 		k.add(at+".blobs", "blobs: redirect does not go with auth type passthrough: "+
 			"each of its blobs is asked for with the client's own credentials")
+	}
+	if u.Auth.Type == passthrough && len(u.URLs) > 0 {
+		k.add(at+".urls", "urls does not go with auth type passthrough: "+
+			"a client's credentials are for one registry; write url")
 	}
 	for i, store := range u.Stores {
 		if !policy.ValidHost(store) {

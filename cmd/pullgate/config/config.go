@@ -51,14 +51,7 @@ type Admin struct {
 type TLS struct {
 	CertFile     string `mapstructure:"certFile"`
 	KeyFile      string `mapstructure:"keyFile"`
-	ClientCAFile string `mapstructure:"clientCAFile"`
-}
-
-// Clients says who may pull, and what those read who are refused.
-type Clients struct {
-	Auth         string `mapstructure:"auth"`
-	HtpasswdFile string `mapstructure:"htpasswdFile"`
-	Help         string `mapstructure:"help"` // after every refusal
+	ClientCAFile string `mapstructure:"clientCAFile"` // who issues the certificates of clients
 }
 
 // Log is how serve logs.
@@ -81,17 +74,27 @@ type Upstream struct {
 	Concurrency int      `mapstructure:"concurrency"` // requests at once; 0: the default
 }
 
-// Auth is where an upstream's credentials come from.
+// Auth is where an upstream's credentials come from. Which keys a type reads,
+// authTypes says.
 type Auth struct {
 	Type         string   `mapstructure:"type"`
 	Username     string   `mapstructure:"username"`
 	PasswordFile string   `mapstructure:"passwordFile"`
 	File         string   `mapstructure:"file"`
 	Realms       []string `mapstructure:"realms"`
+	RoleARN      string   `mapstructure:"roleARN"`
+	ClientID     string   `mapstructure:"clientID"`
+
+	Command string            `mapstructure:"command"`
+	Args    []string          `mapstructure:"args"`
+	Env     map[string]string `mapstructure:"env"`
+	Timeout time.Duration     `mapstructure:"timeout"`
 }
 
-// isSecret reports whether the upstream is asked with credentials.
-func (a Auth) isSecret() bool { return a.Type != "" && a.Type != "anonymous" }
+// isSecret reports whether the upstream is asked with credentials of the gate.
+func (a Auth) isSecret() bool {
+	return a.Type != "" && a.Type != "anonymous" && a.Type != passthrough
+}
 
 // Verdicts is how long and how many verdicts are remembered.
 type Verdicts struct {

@@ -102,6 +102,10 @@ func suggest(key string, known keySet) (meant, says string) {
 // them: 3600 into 3.6 microseconds, true into 1, 0100 into 64.
 func (k *keyCheck) mistyped(v strictyaml.Value, t reflect.Type) {
 	switch {
+	case t == reflect.TypeFor[Ways]() && v.Is(yaml.SequenceNode, "") != nil:
+		if v.Is(yaml.ScalarNode, "!!str") != nil {
+			k.add(v.Node, v.At().Problem("%s must be none, anonymous, or a list of basic, mtls and oidc", v.Path))
+		}
 	case isScalar(t):
 		if says := mistypedScalar(v, t); says != "" {
 			k.add(v.Node, v.At().Problem("%s %s", v.Path, says))
@@ -152,7 +156,11 @@ func (k *keyCheck) mistypedList(v strictyaml.Value, t reflect.Type) {
 }
 
 func isScalar(t reflect.Type) bool {
-	return t.Kind() == reflect.String || t.Kind() == reflect.Int || t.Kind() == reflect.Int64
+	switch t.Kind() {
+	case reflect.String, reflect.Int, reflect.Int64, reflect.Bool:
+		return true
+	}
+	return false
 }
 
 // mistypedScalar says what is wrong with a scalar that stands for a value of
@@ -179,6 +187,10 @@ func mistypedScalar(v strictyaml.Value, t reflect.Type) string {
 	switch {
 	case strings.HasSuffix(v.Path, "listen") && !text:
 		return fmt.Sprintf("is %.20q; %s", written, writeAddress)
+	case t.Kind() == reflect.Bool:
+		if v.Is(yaml.ScalarNode, "!!bool") != nil {
+			return "is neither true nor false"
+		}
 	case t.Kind() == reflect.String && !text:
 		return fmt.Sprintf("is no text: put it in quotes if %.20q is meant", written)
 	case t.Kind() != reflect.String && (!number || !decimal.MatchString(written)):

@@ -130,6 +130,7 @@ func (c *Config) decode(text []byte, overlay map[string]string) []policy.Problem
 	if err := v.Unmarshal(c, viper.DecodeHook(hooks)); err != nil {
 		return c.decodeProblems(err)
 	}
+	c.readEnv()
 	return nil
 }
 

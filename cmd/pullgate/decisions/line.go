@@ -58,6 +58,7 @@ func appendFields(b []byte, r *Record) []byte {
 	b = r.Time.AppendFormat(b, time.RFC3339Nano)
 	b = appendText(append(b, `","id":`...), r.ID)
 	b = appendText(append(b, `,"client":`...), r.Client)
+	b = appendOptional(b, `,"clientName":`, r.ClientName)
 	b = appendOptional(b, `,"agent":`, r.Agent)
 	b = appendText(append(b, `,"method":`...), r.Method)
 	b = appendText(append(b, `,"kind":`...), r.Kind)

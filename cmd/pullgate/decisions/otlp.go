@@ -87,6 +87,9 @@ func logRecord(e *entry) log.Record {
 		attribute.String("pullgate.digest", e.Digest),
 		attribute.String("pullgate.policy", e.Policy),
 	)
+	if e.ClientName != "" {
+		r.AddAttributes(attribute.String("pullgate.client", e.ClientName))
+	}
 	return r
 }
 

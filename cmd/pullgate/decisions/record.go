@@ -46,6 +46,7 @@ type Record struct {
 	Time       time.Time `json:"time"` // in UTC
 	ID         string    `json:"id"`
 	Client     string    `json:"client"`
+	ClientName string    `json:"clientName,omitempty"` // with its kind, as policies name clients
 	Agent      string    `json:"agent,omitempty"`
 	Method     string    `json:"method"`
 	Kind       string    `json:"kind"`
@@ -104,6 +105,7 @@ func newRecord(d *proxy.Decision) Record {
 		Time:       d.Time,
 		ID:         d.ID,
 		Client:     d.Client,
+		ClientName: d.ClientName,
 		Agent:      d.Agent,
 		Method:     d.Method,
 		Kind:       d.Kind,
@@ -157,10 +159,11 @@ func (r *Record) sanitize() {
 }
 
 // texts returns the texts of r outside its lists.
-func (r *Record) texts() [15]*string {
+func (r *Record) texts() [16]*string {
 	return [...]*string{
 		&r.ID,
 		&r.Client,
+		&r.ClientName,
 		&r.Agent,
 		&r.Method,
 		&r.Kind,
@@ -176,6 +179,10 @@ func (r *Record) texts() [15]*string {
 		&r.Error,
 	}
 }
+
+// By returns the client as people read it: its name, where it has shown one, and
+// its address.
+func (r *Record) By() string { return policy.Client{Addr: r.Client, Name: r.ClientName}.String() }
 
 // Refused reports whether r is a refusal. Lines of older versions say denied of a
 // part of nothing known, too.

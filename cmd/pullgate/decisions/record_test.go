@@ -23,6 +23,7 @@ func someDecision(n int) proxy.Decision {
 		Time:       time.Date(2026, 11, 24, 10, 0, n%60, 0, time.UTC),
 		ID:         fmt.Sprintf("%026d", n),
 		Client:     "10.0.0.7",
+		ClientName: "user:ci",
 		Agent:      "containerd/2.1.4",
 		Method:     "GET",
 		Kind:       "manifest",

@@ -35,6 +35,7 @@ func evilDecision(text string, n int) proxy.Decision {
 	d := proxy.Decision{
 		ID:         text,
 		Client:     text,
+		ClientName: text,
 		Agent:      text,
 		Method:     text,
 		Kind:       text,

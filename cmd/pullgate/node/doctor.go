@@ -45,14 +45,17 @@ const askTime = 20 * time.Second
 
 // Doctor is one examination of one node. Check must be called before Examine.
 type Doctor struct {
-	Gate    string        // URL, as the node reaches it
+	Gate    string        // URL, as the node reaches it; with user and password where it wants a name
 	CA      string        // PEM file of an https gate's certificate authority, or "": the system's alone
+	Cert    string        // PEM file of a client certificate to show the gate, with Key; or ""
+	Key     string        // PEM file
 	Canary  string        // an image that exists and that the gate always refuses
 	Root    string        // where the files of the node are
 	Timeout time.Duration // of one pull
 
-	image  policy.Image // the canary
-	client *http.Client // for the gate alone
+	image  policy.Image  // the canary
+	client *http.Client  // for the gate alone
+	login  *url.Userinfo // for the gate alone; nil: none
 }
 
 // Check checks what people wrote, and asks nothing yet.
@@ -63,9 +66,10 @@ func (d *Doctor) Check() error {
 	}
 	u, err := url.Parse(d.Gate)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return fmt.Errorf("--gate %q is no URL: write http://127.0.0.1:5000", d.Gate)
+		return errors.New("--gate is no URL: write http://127.0.0.1:5000") // it may hold a password
 	}
-	d.Gate = strings.TrimSuffix(d.Gate, "/")
+	d.login, u.User = u.User, nil
+	d.Gate = strings.TrimSuffix(u.String(), "/")
 
 	if d.image, err = imagename.Parse(d.Canary); err != nil {
 		return err
@@ -73,33 +77,39 @@ func (d *Doctor) Check() error {
 	if inner, ok := imagename.Through(d.image); ok && d.image.Host == u.Host {
 		d.image, d.Canary = inner, inner.String() // pulled past the gate, if that is possible
 	}
-	if d.client, err = newClient(d.CA); err != nil {
-		return fmt.Errorf("--ca: %w", err)
-	}
-	return nil
+	d.client, err = d.newClient()
+	return err
 }
 
 // newClient returns a client that trusts the authorities of the system and those
-// in a PEM file, if one is given.
-func newClient(file string) (*http.Client, error) {
-	if file == "" {
-		return http.DefaultClient, nil
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
+// in the file, and shows the certificate, where they are given.
+func (d *Doctor) newClient() (*http.Client, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if d.CA != "" {
+		text, err := os.ReadFile(d.CA)
+		if err != nil {
+			return nil, fmt.Errorf("--ca: %w", err)
+		}
+		pool, err := x509.SystemCertPool()
+		if err != nil {
+			pool = x509.NewCertPool() // none here: the file alone
+		}
+		if !pool.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("--ca: %s holds no certificate in PEM", d.CA)
+		}
+		config.RootCAs = pool
 	}
 
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool() // none here: the file alone
-	}
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s holds no certificate in PEM", file)
+	if d.Cert != "" || d.Key != "" {
+		pair, err := tls.LoadX509KeyPair(d.Cert, d.Key)
+		if err != nil {
+			return nil, fmt.Errorf("--cert, --key: %w", err)
+		}
+		config.Certificates = []tls.Certificate{pair}
 	}
 
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = &tls.Config{RootCAs: pool}
+	transport.TLSClientConfig = config
 	return &http.Client{Transport: transport}, nil
 }
 
@@ -135,6 +145,10 @@ func (d *Doctor) timesAsked(ctx context.Context, image policy.Image) (int, error
 		return 0, fmt.Errorf("ask for the canary: %w", err)
 	}
 
+	if d.login != nil {
+		password, _ := d.login.Password()
+		req.SetBasicAuth(d.login.Username(), password)
+	}
 	resp, err := d.client.Do(req)
 	var untrusted *tls.CertificateVerificationError
 	switch {
@@ -146,6 +160,10 @@ func (d *Doctor) timesAsked(ctx context.Context, image policy.Image) (int, error
 	_ = resp.Body.Close()
 
 	n, err := strconv.Atoi(resp.Header.Get("Pullgate-Canary"))
+	if resp.StatusCode == http.StatusUnauthorized || err != nil && resp.Header.Get("Pullgate-Decision") == "" &&
+		resp.StatusCode == http.StatusForbidden {
+		return 0, errors.New("it wants to know who asks: give --gate https://USER:PASSWORD@…, or --cert and --key")
+	}
 	if err != nil || resp.StatusCode != http.StatusForbidden {
 		const message = "it does not refuse %s as its canary (it answered %s): set `canary: %s` in its configuration"
 		return 0, fmt.Errorf(message, d.Canary, resp.Status, d.Canary)

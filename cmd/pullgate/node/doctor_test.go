@@ -292,3 +292,39 @@ func TestWriteMetrics(t *testing.T) {
 		}
 	}
 }
+
+// TestGateLogin: doctor shows a gate the name it is told to, and prints no password.
+func TestGateLogin(t *testing.T) {
+	t.Parallel()
+	gate := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, password, _ := r.BasicAuth(); user != "ci" || password != "s3cret" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		w.Header().Set("Pullgate-Canary", "1")
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	t.Cleanup(gate.Close)
+	for login, want := range map[string]string{"ci:s3cret@": "", "ci:other@": "wants to know who asks", "": "wants to"} {
+		d := &Doctor{Gate: strings.Replace(gate.URL, "http://", "http://"+login, 1), Canary: "reg.example/canary:v1"}
+		if err := d.Check(); err != nil {
+			t.Fatal(err)
+		}
+		err := d.CheckGate(t.Context())
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", login, err)
+		}
+		if strings.Contains(d.Gate, "@") || err != nil && strings.Contains(err.Error(), "other") {
+			t.Errorf("the password is shown: %s, %v", d.Gate, err)
+		}
+	}
+
+	d := &Doctor{Gate: "ci:s3cret@gate", Canary: "reg.example/canary:v1"}
+	if err := d.Check(); err == nil || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("%v", err)
+	}
+	d = &Doctor{Gate: gate.URL, Canary: "reg.example/canary:v1", Cert: "none.crt", Key: "none.key"}
+	if err := d.Check(); err == nil || !strings.Contains(err.Error(), "--cert, --key: open none.crt") {
+		t.Errorf("%v", err)
+	}
+}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/pullgate/pullgate/cmd/pullgate/decisions"
 	"github.com/pullgate/pullgate/cmd/pullgate/show"
-	"github.com/pullgate/pullgate/policy"
 	"github.com/pullgate/pullgate/verify"
 )
 
@@ -35,7 +34,11 @@ type Comparison struct {
 
 // Change is one image of a comparison.
 type Change struct {
-	Image    string             `json:"image"` // with its digest, or its tag where no digest is known
+	Image string `json:"image"` // with its digest, or its tag where no digest is known
+
+	// Client is one of those for whom it changes, where policies tell clients apart.
+	Client string `json:"client,omitempty"`
+
 	Tags     []string           `json:"tags,omitempty"`
 	Was      string             `json:"was"` // the last recorded outcome
 	Now      string             `json:"now"`
@@ -96,6 +99,7 @@ func (c *Comparison) groupOf(i *image) *[]Change {
 func newChange(i *image) Change {
 	c := Change{
 		Image:    i.name.String(),
+		Client:   show.Printable(i.client.String()),
 		Tags:     i.tags,
 		Was:      i.outcome,
 		Now:      decisions.OutcomeError,
@@ -117,17 +121,17 @@ func newChange(i *image) Change {
 // withoutParts leaves out the platforms of an image that change as the image does,
 // and counts them with it: the signature is the index's.
 func withoutParts(list []Change) []Change {
-	at := map[policy.Image]int{}
+	at := map[asked]int{}
 	for n, c := range list {
-		at[c.image.name] = n
+		at[asked{c.image.name, c.image.client}] = n
 	}
 
-	parts := map[policy.Image]int{}
+	parts := map[asked]int{}
 	whole := []Change{}
 	for _, c := range list {
 		listed := false
 		for _, parent := range c.image.parents {
-			above := c.image.name.At(parent)
+			above := asked{c.image.name.At(parent), c.image.client}
 			if n, ok := at[above]; ok && list[n].Now == c.Now {
 				parts[above]++
 				listed = true
@@ -143,7 +147,7 @@ func withoutParts(list []Change) []Change {
 		return list
 	}
 	for n := range whole {
-		whole[n].Parts = parts[whole[n].image.name]
+		whole[n].Parts = parts[asked{whole[n].image.name, whole[n].image.client}]
 	}
 	return whole
 }

@@ -34,7 +34,8 @@ const maxDepth = 3
 // History is what recorded decisions say about each image.
 type History struct {
 	images      []*image // by last request, the newest first
-	byName      map[policy.Image]*image
+	byName      map[asked]*image
+	apart       func(policy.Client) policy.Client
 	requests    int
 	first, last time.Time
 
@@ -43,9 +44,16 @@ type History struct {
 	unknownParts int // blobs of images that were not known, admitted by mode: warn
 }
 
+// asked is an image, and the client it is judged for.
+type asked struct {
+	policy.Image
+	client policy.Client
+}
+
 // image is one image, what came of it then, and what would now.
 type image struct {
-	name     policy.Image // with its digest, or a tag where no digest is known
+	name     policy.Image  // with its digest, or a tag where no digest is known
+	client   policy.Client // one of those that are judged alike
 	tags     []string
 	parents  []digest.Digest
 	admitted int // requests
@@ -59,8 +67,13 @@ type image struct {
 }
 
 // ReadHistory reads the records of files, which are given with the newest first.
-func ReadHistory(ctx context.Context, files []string) (*History, error) {
-	h := &History{byName: map[policy.Image]*image{}}
+// apart says which client stands for one when images are judged again: the same
+// for all that policies do not tell apart. Nil: policies tell none apart.
+func ReadHistory(ctx context.Context, files []string, apart func(policy.Client) policy.Client) (*History, error) {
+	if apart == nil {
+		apart = func(policy.Client) policy.Client { return policy.Client{} }
+	}
+	h := &History{byName: map[asked]*image{}, apart: apart}
 	for r, err := range decisions.ReadAll(ctx, files) {
 		if err != nil && !errors.Is(err, decisions.ErrUnreadable) {
 			return nil, err
@@ -104,7 +117,8 @@ func (h *History) add(r *decisions.Record) bool {
 	if !ok {
 		return false
 	}
-	h.find(policy.Image{Repository: repo, Reference: ref}).add(r)
+	client := h.apart(policy.Client{Addr: r.Client, Name: r.ClientName})
+	h.find(asked{policy.Image{Repository: repo, Reference: ref}, client}).add(r)
 
 	h.requests++
 	if h.first.IsZero() || r.Time.Before(h.first) {
@@ -132,12 +146,12 @@ func judgedBy(r *decisions.Record) (ref policy.Reference, ok bool) {
 // which the gate admits for what it is.
 func isReferrersIndex(r *decisions.Record) bool { return r.Signer == verify.SignerReferrersIndex }
 
-// find returns the image of that name, which it adds if it is new.
-func (h *History) find(name policy.Image) *image {
-	one := h.byName[name]
+// find returns the image as it was asked for, which it adds if it is new.
+func (h *History) find(by asked) *image {
+	one := h.byName[by]
 	if one == nil {
-		one = &image{name: name, clients: map[string]bool{}}
-		h.byName[name] = one
+		one = &image{name: by.Image, client: by.client, clients: map[string]bool{}}
+		h.byName[by] = one
 		h.images = append(h.images, one)
 	}
 	return one
@@ -182,7 +196,7 @@ func (h *History) above(of *image) []digest.Digest {
 			if slices.Contains(list, parent) || parent == of.name.Digest {
 				continue
 			}
-			if up := h.byName[of.name.At(parent)]; up != nil && depth < maxDepth {
+			if up := h.byName[asked{of.name.At(parent), of.client}]; up != nil && depth < maxDepth {
 				climb(up, depth+1)
 			}
 			list = appendNew(list, parent, 4*maxParents)

@@ -14,8 +14,8 @@ import (
 // atOnce bounds the images that are judged at the same time.
 const atOnce = 8
 
-// Judge returns the verdict about an image now. It must be safe for concurrent use.
-type Judge func(ctx context.Context, name policy.Image) (verify.Verdict, error)
+// Judge returns the verdict about an image for a client now. It must be safe for concurrent use.
+type Judge func(ctx context.Context, name policy.Image, client policy.Client) (verify.Verdict, error)
 
 // Judge asks about every image once, and tells progress after each. An image
 // about which the judge could not tell is no error.
@@ -42,12 +42,12 @@ func (h *History) Judge(ctx context.Context, judge Judge, progress func(done, of
 func (h *History) judgeOne(ctx context.Context, judge Judge, i *image) (verify.Verdict, error) {
 	var undecided error
 	for _, parent := range h.above(i) {
-		if _, err := judge(ctx, i.name.At(parent)); err != nil {
+		if _, err := judge(ctx, i.name.At(parent), i.client); err != nil {
 			undecided = fmt.Errorf("ask for %s, which it is a part of: %w", parent, err)
 		}
 	}
 
-	v, err := judge(ctx, i.name)
+	v, err := judge(ctx, i.name, i.client)
 	if err == nil && !v.Admitted() && undecided != nil { // the parent might have let it in
 		return verify.Verdict{}, undecided
 	}

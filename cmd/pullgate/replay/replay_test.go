@@ -39,7 +39,7 @@ func history(t *testing.T, records ...decisions.Record) *History {
 		t.Fatal(err)
 	}
 
-	h, err := ReadHistory(t.Context(), []string{file})
+	h, err := ReadHistory(t.Context(), []string{file}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func history(t *testing.T, records ...decisions.Record) *History {
 func judgeFrom(verdicts map[string]verify.Outcome) (judge Judge, asked func() []string) {
 	var mu sync.Mutex
 	var list []string
-	judge = func(_ context.Context, name policy.Image) (verify.Verdict, error) {
+	judge = func(_ context.Context, name policy.Image, _ policy.Client) (verify.Verdict, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		list = append(list, name.Reference.String())
@@ -174,7 +174,7 @@ func TestJSONKeys(t *testing.T) {
 // no image to judge, and is a decision all the same.
 func TestUnknownUpstream(t *testing.T) {
 	t.Parallel()
-	h := &History{byName: map[policy.Image]*image{}}
+	h := &History{byName: map[asked]*image{}}
 	r := decisions.Record{Kind: "unknown", Path: "/v2/other.example/app/manifests/v1", Outcome: "error", Status: 404}
 	if !h.add(&r) || h.failed != 1 || h.Images() != 0 {
 		t.Errorf("%d failed, %d images", h.failed, h.Images())

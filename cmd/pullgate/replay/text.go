@@ -46,6 +46,10 @@ func (c *Change) write(b *strings.Builder) {
 		fmt.Fprintf(b, " (%s)", strings.Join(c.Tags, ", "))
 	}
 
+	if c.Client != "" {
+		fmt.Fprintf(b, " for clients such as %s", c.Client)
+	}
+
 	fmt.Fprintf(b, "\n    %s -> %s; %s by %s, last %s",
 		c.Was,
 		c.Now,

@@ -123,10 +123,11 @@ func (l *Loaded) limits() verify.Limits {
 func (l *Loaded) snapshot(gate *verify.Gate) *proxy.Snapshot {
 	limits := l.limits()
 	s := &proxy.Snapshot{
-		Gate:      gate,
-		Upstreams: proxy.Upstreams{Registries: l.upstreams},
-		Hostnames: l.hostnames(),
-		Help:      l.Config.Clients.Help,
+		Gate:         gate,
+		Upstreams:    proxy.Upstreams{Registries: l.upstreams},
+		Hostnames:    l.hostnames(),
+		Authenticate: l.identities.who.Authenticate,
+		Help:         l.Config.Clients.Help,
 		Streams: proxy.StreamLimits{
 			All:     l.Config.Limits.BlobStreams,
 			Client:  l.Config.Limits.ClientBlobStreams,

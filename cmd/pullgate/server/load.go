@@ -24,6 +24,7 @@ type Loaded struct {
 
 	upstreams    *upstream.Registries
 	upstreamKeys map[string]upstreamKey // by host, or by pattern
+	identities   identities
 	telemetry    *telemetry.SDK
 	sum          [sha256.Size]byte                     // of the files it was read from
 	wrap         func(verify.Registry) verify.Registry // nil: registries are asked as they are
@@ -59,6 +60,8 @@ func read(file string, environ []string, t *telemetry.SDK, before *Loaded) (*Loa
 	more = l.connect(before)
 	more = append(more, l.checkSignatureHosts()...)
 	more = append(more, l.checkTrust()...)
+	more = append(more, l.identify(before)...)
+	more = append(more, l.checkClientKinds()...)
 	if _, err := l.certificate(); err != nil && c.TLS.KeyFile != "" {
 		more = append(more, c.Problem("tls", "%v", err))
 	}
@@ -147,5 +150,7 @@ func (l *Loaded) files() []string {
 	for _, u := range c.Upstreams {
 		files = append(files, c.Path(u.CAFile), c.Path(u.Auth.PasswordFile), c.Path(u.Auth.File))
 	}
-	return append(files, c.Path(c.TLS.CertFile), c.Path(c.TLS.KeyFile))
+	return append(files,
+		c.Path(c.TLS.CertFile), c.Path(c.TLS.KeyFile), c.Path(c.TLS.ClientCAFile),
+		c.Path(c.Clients.HtpasswdFile), c.Path(c.Clients.OIDC.JWKSFile), c.Path(c.Clients.OIDC.CAFile))
 }

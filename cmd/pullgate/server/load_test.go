@@ -100,17 +100,102 @@ func TestBadConfigurations(t *testing.T) {
 				"state: {redis: {addr: x}}\n",
 			map[int]string{4: "not supported yet"},
 		},
-		"passthrough": {
-			"upstreams: [{host: a.example, auth: {type: passthrough}}]\n",
-			map[int]string{1: "not supported yet"},
-		},
-		"ecr": {
-			"upstreams: [{host: a.example, auth: {type: ecr}}]\n",
-			map[int]string{1: "not supported yet"},
-		},
 		"client certificates": {
 			"upstreams: [{host: a.example}]\nclients: {auth: mtls}\n",
-			map[int]string{2: "not supported yet"},
+			map[int]string{2: "mtls needs tls.certFile"},
+		},
+		"client certificates of nobody": {
+			"upstreams: [{host: a.example}]\nclients: {auth: [mtls]}\ntls: {certFile: a.crt, keyFile: a.key}\n",
+			map[int]string{2: "mtls needs tls.clientCAFile", 3: "a.crt"},
+		},
+		"authorities without mtls": {
+			"upstreams: [{host: a.example}]\ntls: {clientCAFile: ca.crt}\n",
+			map[int]string{2: "clients.auth does not list mtls"},
+		},
+		"no such authorities": {
+			"upstreams: [{host: a.example}]\nclients: {auth: [mtls]}\n" +
+				"tls:\n  certFile: a.crt\n  keyFile: a.key\n  clientCAFile: none.crt\n",
+			map[int]string{6: "none.crt: no such file"},
+		},
+		"an unknown way": {
+			"upstreams: [{host: a.example}]\nclients: {auth: [basic, ldap], htpasswdFile: u}\n",
+			map[int]string{2: "\"ldap\"; it must be none, anonymous, or a list of basic, mtls and oidc"},
+		},
+		"no way": {
+			"upstreams: [{host: a.example}]\nclients: {auth: []}\n",
+			map[int]string{2: "clients.auth is empty"},
+		},
+		"ways as a mapping": {
+			"upstreams: [{host: a.example}]\nclients: {auth: {basic: x}}\n",
+			map[int]string{2: "a list of basic, mtls and oidc"},
+		},
+		"none among ways": {
+			"upstreams: [{host: a.example}]\nclients: {auth: [basic, none], htpasswdFile: u}\n",
+			map[int]string{2: "lists none beside others"},
+		},
+		"a way twice": {
+			"upstreams: [{host: a.example}]\nclients: {auth: [basic, basic], htpasswdFile: u}\n",
+			map[int]string{2: "lists basic twice"},
+		},
+		"basic without users": {
+			"upstreams: [{host: a.example}]\nclients: {auth: [basic]}\n",
+			map[int]string{2: "basic needs clients.htpasswdFile"},
+		},
+		"no such users": {
+			"upstreams: [{host: a.example}]\nclients:\n  auth: [basic]\n  htpasswdFile: none\n",
+			map[int]string{4: "none: no such file"},
+		},
+		"passwords over plain http": {
+			"upstreams: [{host: a.example}]\nlisten: 0.0.0.0:5000\nclients: {auth: [basic], htpasswdFile: u}\n",
+			map[int]string{3: "secrets over plain http"},
+		},
+		"tokens over plain http": {
+			"upstreams: [{host: a.example}]\nlisten: 0.0.0.0:5000\n" +
+				"clients: {auth: [oidc], oidc: {issuer: 'https://i.example', audience: a}}\n",
+			map[int]string{3: "secrets over plain http"},
+		},
+		"oidc without issuer": {
+			"upstreams: [{host: a.example}]\nclients: {auth: [oidc]}\n",
+			map[int]string{2: "needs clients.oidc.issuer"},
+		},
+		"oidc without audience": {
+			"upstreams: [{host: a.example}]\nclients: {auth: [oidc], oidc: {issuer: 'https://i.example'}}\n",
+			map[int]string{2: "needs clients.oidc.audience"},
+		},
+		"plain issuer": {
+			"upstreams: [{host: a.example}]\n" +
+				"clients: {auth: [oidc], oidc: {issuer: 'http://i.example', audience: a}}\n",
+			map[int]string{2: "must be an https:// address"},
+		},
+		"no such key set": {
+			"upstreams: [{host: a.example}]\n" +
+				"clients: {auth: [oidc], oidc: {issuer: i, audience: a, jwksFile: none.json}}\n",
+			map[int]string{2: "none.json: no such file"},
+		},
+		"an issuer without oidc": {
+			"upstreams: [{host: a.example}]\nclients: {oidc: {issuer: 'https://i.example'}}\n",
+			map[int]string{2: "clients.oidc has no effect"},
+		},
+		"everybody a proxy": {
+			"upstreams: [{host: a.example}]\nclients: {trustedProxies: [0.0.0.0/0]}\n",
+			map[int]string{2: "is everybody"},
+		},
+		"a proxy by name": {
+			"upstreams: [{host: a.example}]\nclients: {trustedProxies: [proxy.example]}\n",
+			map[int]string{2: "is no network"},
+		},
+		"the PROXY protocol of nobody": {
+			"upstreams: [{host: a.example}]\nclients: {proxyProtocol: true}\n",
+			map[int]string{2: "needs clients.trustedProxies"},
+		},
+		"no truth": {
+			"upstreams: [{host: a.example}]\nclients: {proxyProtocol: sometimes}\n",
+			map[int]string{2: "neither true nor false"},
+		},
+		"a policy for clients of no kind": {
+			"upstreams: [{host: a.example}]\npolicies:\n" +
+				"  - {name: x, images: ['a.example/**'], clients: ['user:ci'], static: deny}\n",
+			map[int]string{3: "clients.auth does not list basic"},
 		},
 		"trust roots": {
 			"upstreams: [{host: a.example}]\ntrustRoots: [{name: x, file: y}]\n",
@@ -167,7 +252,7 @@ func TestBadConfigurations(t *testing.T) {
 		},
 		"passwords without basic": {
 			"upstreams: [{host: a.example}]\nclients: {htpasswdFile: x}\n",
-			map[int]string{2: "not supported yet"},
+			map[int]string{2: "clients.auth does not list basic"},
 		},
 		"url with a fragment": {
 			"upstreams: [{host: a.example, url: 'https://b.example/#x'}]\n",

@@ -38,6 +38,7 @@ type reloader struct {
 	refused  atomic.Pointer[string] // the problems of what is on disk, while that is not in force
 	draining atomic.Bool
 	cert     atomic.Pointer[tls.Certificate]
+	newKeys  chan struct{} // the keys of tokens are others than before
 
 	// Only watch touches these.
 	seen  [sha256.Size]byte // what was last loaded, or refused
@@ -154,6 +155,12 @@ func (r *reloader) replace(fresh *Loaded, problems []policy.Problem) {
 	}
 	r.handler.Swap(fresh.snapshot(gate))
 	r.inForce.Store(fresh)
+	if fresh.identities.keys.made != old.identities.keys.made {
+		select {
+		case r.newKeys <- struct{}{}:
+		default: // said already, and not heard yet
+		}
+	}
 	r.tried = nil
 	r.refused.Store(nil)
 	old.upstreams.Close(fresh.upstreams)

@@ -7,7 +7,6 @@ package server
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +22,7 @@ import (
 	"github.com/pullgate/pullgate/cmd/pullgate/decisions"
 	"github.com/pullgate/pullgate/cmd/pullgate/version"
 	"github.com/pullgate/pullgate/proxy"
+	"github.com/pullgate/pullgate/proxy/clients"
 	"github.com/pullgate/pullgate/verify/trust"
 )
 
@@ -71,6 +71,7 @@ func Serve(ctx context.Context, l *Loaded, stderr io.Writer, hangup <-chan os.Si
 		log:       log,
 		recorder:  recorder,
 		listening: l.Config.Listen,
+		newKeys:   make(chan struct{}, 1),
 		seen:      l.sum,
 	}
 	if err := r.start(l); err != nil {
@@ -129,6 +130,7 @@ func (r *reloader) serve(ctx context.Context, hangup <-chan os.Signal) error {
 	group.Go(func() error { return ended(admin.Serve(adminPort)) })
 	group.Go(func() error { return r.watch(groupCtx, hangup) })
 	group.Go(func() error { return r.engine.trust.Run(groupCtx) })
+	group.Go(func() error { return r.fetchKeys(groupCtx) })
 	group.Go(func() error {
 		<-groupCtx.Done()
 		r.draining.Store(true)
@@ -167,14 +169,12 @@ func listen(ctx context.Context, c *config.Config) (pulls, admin net.Listener, e
 }
 
 func (r *reloader) servePulls(s *http.Server, port net.Listener, c config.TLS) error {
+	port = clients.Listen(port, func() clients.Proxies { return r.current().proxies() })
 	if c.CertFile == "" {
 		return ended(s.Serve(port))
 	}
 
-	s.TLSConfig = &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return r.cert.Load(), nil },
-	}
+	s.TLSConfig = r.tlsConfig()
 	return ended(s.ServeTLS(port, "", ""))
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net/url"
 	"os"
 	"reflect"
@@ -55,6 +56,9 @@ func (l *Loaded) connect(before *Loaded) []policy.Problem {
 		}
 
 		if err := l.addUpstream(u, roots); err != nil {
+			if errors.As(err, new(*authError)) {
+				at += ".auth"
+			}
 			list = append(list, l.Config.Problem(at, "upstream %s: %v", u.Host, err))
 		}
 	}
@@ -151,6 +155,9 @@ func (l *Loaded) newUpstream(
 	return upstream.New(c)
 }
 
+// authError is an error about an upstream's credentials.
+type authError struct{ error }
+
 // auth makes what the upstream c is shown from its part of the configuration.
 // What is wrong with the credentials is an error here, at load time.
 func (l *Loaded) auth(a config.Auth, c upstream.Config) (upstream.Auth, error) {
@@ -159,26 +166,46 @@ func (l *Loaded) auth(a config.Auth, c upstream.Config) (upstream.Auth, error) {
 		return upstream.Auth{}, err
 	}
 
-	var source credentials.Source
-	switch a.Type {
-	case "basic":
-		source, err = credentials.NewBasic(a.Username, l.Config.Path(a.PasswordFile))
-	case "dockerConfig":
-		registry := credentials.Registry{
-			Host:        c.Host,
-			Address:     address.Host,
-			Path:        c.Prefix(),
-			ImpliedPort: policy.ImpliedPort(address.Scheme),
-		}
-		source, err = credentials.NewDockerConfig(l.Config.Path(a.File), registry)
-	default:
-		source = credentials.Anonymous{}
+	registry := credentials.Registry{
+		Host:        c.Host,
+		Address:     address.Host,
+		Path:        c.Prefix(),
+		ImpliedPort: policy.ImpliedPort(address.Scheme),
 	}
+	source, err := l.source(a, registry)
 	if err != nil {
-		return upstream.Auth{}, err
+		return upstream.Auth{}, &authError{err}
 	}
 
 	return upstream.Auth{Source: source, Realms: a.Realms}, nil
+}
+
+// source is where the credentials of one registry come from.
+func (l *Loaded) source(a config.Auth, registry credentials.Registry) (credentials.Source, error) {
+	switch a.Type {
+	case "basic":
+		return credentials.NewBasic(a.Username, l.Config.Path(a.PasswordFile))
+	case "dockerConfig":
+		return credentials.NewDockerConfig(l.Config.Path(a.File), registry)
+	case "token":
+		return credentials.NewToken(l.Config.Path(a.File))
+	case "ecr":
+		return credentials.NewECR(registry, a.RoleARN, credentials.Cloud{})
+	case "gcr":
+		return credentials.NewGCR(registry, l.Config.Path(a.File), credentials.Cloud{})
+	case "acr":
+		return credentials.NewACR(registry, a.ClientID, credentials.Cloud{})
+	case "credentialProvider":
+		return credentials.NewPlugin(registry, credentials.PluginConfig{
+			Command: a.Command,
+			Args:    a.Args,
+			Env:     a.Env,
+			Timeout: a.Timeout,
+		})
+	case "passthrough":
+		return credentials.NewPassthrough(), nil
+	}
+	return credentials.Anonymous{}, nil
 }
 
 // hostnames maps Host headers to the upstream they select.

@@ -1,7 +1,8 @@
 // Package credentials knows what the gate shows a registry to prove who it is:
 // one file for each kind of source, all behind Source. It decides nothing
 // about where credentials may be sent; that is for the upstream that asks for
-// them. It knows neither the gate nor HTTP.
+// them. It knows the services of clouds that give them out, and neither the gate
+// nor how a registry is asked.
 package credentials
 
 import (
@@ -46,6 +47,7 @@ type Credentials struct {
 	Username      string `json:"-"`
 	Password      string `json:"-"`
 	IdentityToken string `json:"-"` // an OAuth 2 refresh token, shown instead of a password
+	Token         string `json:"-"` // a bearer token, which the registry itself takes, and no token realm sees
 }
 
 // Empty reports whether there is nothing to show.
