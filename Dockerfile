@@ -12,8 +12,10 @@ ARG TARGETOS
 ARG TARGETARCH
 # .git is not copied, so that the version is told: docker build --build-arg VERSION=$(git describe --tags --always)
 ARG VERSION=
-RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -buildvcs=false \
-      -ldflags="-s -w -X github.com/pullgate/pullgate/cmd/pullgate/version.stamped=$VERSION" \
+ARG REVISION=
+RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -ldflags="-s -w \
+      -X github.com/pullgate/pullgate/cmd/pullgate/version.stamped=$VERSION \
+      -X github.com/pullgate/pullgate/cmd/pullgate/version.stampedCommit=$REVISION" \
       -o /out/pullgate ./cmd/pullgate \
  && mkdir -p /out/state
 

@@ -193,14 +193,11 @@ func pullThroughImage(t *testing.T, files string) {
 		}
 	}
 
-	if out, err := inImage(
-		files,
-		"version",
-	).CombinedOutput(); !strings.HasPrefix(
-		string(out),
-		"pullgate "+imageVersion+" ",
-	) {
-		t.Errorf("it calls itself %q, %v", out, err)
+	out, err := inImage(files, "version", "--json").CombinedOutput()
+	for _, want := range []string{`"version": "` + imageVersion + `"`, `"commit": "0123456789abcdef"`} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("no %s in what it calls itself, %v: %s", want, err, out)
+		}
 	}
 	gate := &process{cmd: inImage(files, "serve", "--config", "/etc/pullgate/pullgate.yaml"), log: &logBuffer{}}
 	gate.run(t)

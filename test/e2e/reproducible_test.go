@@ -44,15 +44,15 @@ func releaseFlags(t *testing.T) []string {
 			LDFlags []string `yaml:"ldflags"`
 		} `yaml:"builds"`
 	}
-	if err := yaml.Unmarshal(
-		text,
-		&release,
-	); err != nil || len(release.Builds) != 1 ||
-		len(release.Builds[0].LDFlags) != 1 {
+	if err := yaml.Unmarshal(text, &release); err != nil || len(release.Builds) != 1 {
 		t.Fatalf("%v: %+v", err, release)
 	}
 
-	linked := strings.ReplaceAll(release.Builds[0].LDFlags[0], "{{ .Tag }}", "v1.2.3-reproducible")
+	linked := strings.NewReplacer("{{ .Tag }}", "v1.2.3-reproducible", "{{ .FullCommit }}", "0123456789abcdef").
+		Replace(strings.Join(release.Builds[0].LDFlags, " "))
+	if strings.Contains(linked, "{{") || !strings.Contains(linked, "v1.2.3-reproducible") {
+		t.Fatalf("linked with %s", linked)
+	}
 	return append(release.Builds[0].Flags, "-ldflags", linked)
 }
 

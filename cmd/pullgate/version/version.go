@@ -9,10 +9,10 @@ import (
 // shownRevision is how much of a commit's hash tells it from every other one.
 const shownRevision = 12
 
-// stamped is the version that the linker writes where the build sees no checkout:
-// -ldflags "-X github.com/pullgate/pullgate/cmd/pullgate/version.stamped=v1.2.3".
-// Nothing else changes it.
-var stamped string
+// stamped and stampedCommit are what the linker writes where the build sees no
+// checkout: -ldflags "-X github.com/pullgate/pullgate/cmd/pullgate/version.stamped=v1.2.3".
+// Nothing else changes them.
+var stamped, stampedCommit string
 
 // Info is everything that a build knows about itself.
 type Info struct {
@@ -53,6 +53,9 @@ func Read() Info {
 	}
 	if stamped != "" {
 		i.Version = stamped
+	}
+	if stampedCommit != "" {
+		i.Commit = stampedCommit
 	}
 	return i
 }
