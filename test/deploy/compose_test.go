@@ -28,7 +28,7 @@ func loadCompose(t *testing.T) *types.Project {
 // exists, and its commands are commands of this program.
 func TestCompose(t *testing.T) {
 	project := loadCompose(t)
-	for _, name := range []string{"gate", "registry", "prometheus", "grafana", "images", "key", "signed", "try"} {
+	for _, name := range []string{"gate", "registry", "postgres", "prometheus", "grafana", "images", "key", "signed", "try"} {
 		if _, err := project.GetService(name); err != nil {
 			t.Error(err)
 		}
@@ -73,6 +73,7 @@ func TestComposeGate(t *testing.T) {
 
 	dir := t.TempDir()
 	writeSecret(t, filepath.Join(dir, "keys"))
+	write(t, filepath.Join(dir, "database.password"), "only-for-trying-out\n")
 	file := filepath.Join(dir, "pullgate.yaml")
 	write(t, file, strings.ReplaceAll(string(text), "/etc/pullgate/", dir+"/"))
 	check := exec.Command(binary(t), "check", "--config", file)
