@@ -46,14 +46,20 @@ func TestImageCompletion(t *testing.T) {
 			[]string{"node-config", ""},
 			[]string{"buildkit", "containerd", "cri-o", "docker", "k3s", "podman", "rke2", "talos"},
 		},
-		"formats":              {[]string{"import", "k"}, []string{"clusterimagepolicy", "kyverno", "policy.json", "talos"}},
+		"formats": {
+			[]string{"import", "k"}, []string{"clusterimagepolicy", "kyverno", "policy.json", "talos"},
+		},
 		"formats of signature": {[]string{"sign", "--format", ""}, []string{"bundle", "legacy"}},
-		"images":               {[]string{"verify", "-c", file, "ghcr"}, []string{"ghcr.io/acme/app:v1", "ghcr.io/acme/app:v2"}},
-		"images to explain":    {[]string{"explain", "-c", file, ""}, []string{"ghcr.io/acme/app:v1", "ghcr.io/acme/app:v2"}},
-		"images to warm":       {[]string{"warm", "-c", file, "ghcr.io/acme/app:v2"}, []string{"ghcr.io/acme/app:v2"}},
-		"hosts":                {[]string{"verify", "-c", empty, "r"}, []string{"r.example:5000/"}},
-		"torn configuration":   {[]string{"verify", "-c", torn, ""}, nil},
-		"no configuration":     {[]string{"verify", "-c", dir + "/none", ""}, nil},
+		"images": {
+			[]string{"verify", "-c", file, "ghcr"}, []string{"ghcr.io/acme/app:v1", "ghcr.io/acme/app:v2"},
+		},
+		"images to explain": {
+			[]string{"explain", "-c", file, ""}, []string{"ghcr.io/acme/app:v1", "ghcr.io/acme/app:v2"},
+		},
+		"images to warm":     {[]string{"warm", "-c", file, "ghcr.io/acme/app:v2"}, []string{"ghcr.io/acme/app:v2"}},
+		"hosts":              {[]string{"verify", "-c", empty, "r"}, []string{"r.example:5000/"}},
+		"torn configuration": {[]string{"verify", "-c", torn, ""}, nil},
+		"no configuration":   {[]string{"verify", "-c", dir + "/none", ""}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

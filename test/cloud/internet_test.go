@@ -40,7 +40,9 @@ func run(m *testing.M) int {
 
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
-		for _, prefix := range []string{"AWS_", "AZURE_", "GOOGLE_", "GCE_", "IDENTITY_", "OTEL_", "NO_PROXY", "no_proxy"} {
+		for _, prefix := range []string{
+			"AWS_", "AZURE_", "GOOGLE_", "GCE_", "IDENTITY_", "OTEL_", "NO_PROXY", "no_proxy",
+		} {
 			if strings.HasPrefix(name, prefix) {
 				_ = os.Unsetenv(name)
 			}

@@ -216,7 +216,11 @@ func TestPulls(t *testing.T) {
 
 	askedOnce(t, dir)
 	kept(t)
-	for name, text := range map[string]string{"answers": said.String(), "spans": got.text.String(), "log": r.Log.Text()} {
+	for name, text := range map[string]string{
+		"answers": said.String(),
+		"spans":   got.text.String(),
+		"log":     r.Log.Text(),
+	} {
 		if len(text) < 1000 || strings.Contains(text, mark) {
 			t.Errorf("%s: %d bytes, a secret among them: %v", name, len(text), strings.Contains(text, mark))
 		}

@@ -528,7 +528,8 @@ func TestBundleAnnotations(t *testing.T) {
 
 // TestBundleTokens: whoever may push a signature chooses how many values it holds.
 func TestBundleTokens(t *testing.T) {
-	entry := `{"inclusionProof":{"hashes":[` + strings.TrimSuffix(strings.Repeat(`"AA==",`, maxProofHashes), ",") + `]}}`
+	hashes := strings.TrimSuffix(strings.Repeat(`"AA==",`, maxProofHashes), ",")
+	entry := `{"inclusionProof":{"hashes":[` + hashes + `]}}`
 	largest := `"tlogEntries":[` + strings.TrimSuffix(strings.Repeat(entry+",", maxLogEntries), ",") + `],` +
 		`"x509CertificateChain":{"certificates":[` +
 		strings.TrimSuffix(strings.Repeat(`{"rawBytes":"AA=="},`, maxCertificates), ",") + `]}`

@@ -143,7 +143,9 @@ func TestSizes(t *testing.T) {
 			t.Errorf("%q is %d, %v; want %d", text, s, err, want)
 		}
 	}
-	for _, text := range []string{"", "0", "-1", "MiB", "1.5MiB", "1 MiB", "1mb", "9999999999TiB", "1KiBKiB", "1i", "1iB", "1BB"} {
+	for _, text := range []string{
+		"", "0", "-1", "MiB", "1.5MiB", "1 MiB", "1mb", "9999999999TiB", "1KiBKiB", "1i", "1iB", "1BB",
+	} {
 		var s Size
 		if err := s.UnmarshalText([]byte(text)); err == nil {
 			t.Errorf("%q is taken as %d", text, s)

@@ -35,7 +35,9 @@ func TestBadAuth(t *testing.T) {
 		"unknown type": {
 			"a.example",
 			"type: vault",
-			map[int]string{4: "it must be one of: anonymous, basic, dockerConfig, token, ecr, gcr, acr, credentialProvider, "},
+			map[int]string{
+				4: "it must be one of: anonymous, basic, dockerConfig, token, ecr, gcr, acr, credentialProvider, ",
+			},
 		},
 		"ecr elsewhere": {"a.example", "type: ecr", map[int]string{4: "a.example is none"}},
 		"ecr's look-alike": {
@@ -56,7 +58,8 @@ func TestBadAuth(t *testing.T) {
 			map[int]string{
 				5: "auth type ecr takes no username; it is for basic",
 				6: "auth type ecr takes no passwordFile; it is for basic",
-				7: "auth type ecr takes no realms; it is for basic and dockerConfig and credentialProvider and passthrough",
+				7: "auth type ecr takes no realms; " +
+					"it is for basic and dockerConfig and credentialProvider and passthrough",
 				8: "auth type ecr takes no clientID; it is for acr",
 			},
 		},
@@ -182,7 +185,8 @@ func TestPassthroughAlone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			_, problems := Load(writeIn(t, dir, "pullgate.yaml", text), nil, telemetry.None())
-			if !slices.ContainsFunc(problems, func(p policy.Problem) bool { return strings.Contains(p.Message, "passthrough") }) {
+			said := func(p policy.Problem) bool { return strings.Contains(p.Message, "passthrough") }
+			if !slices.ContainsFunc(problems, said) {
 				t.Errorf("problems: %v", problems)
 			}
 		})

@@ -88,14 +88,16 @@ func subject(t *testing.T, source Source) string {
 func TestACRHosts(t *testing.T) {
 	bareEnvironment(t)
 	for _, host := range []string{
-		acrRegistry, "ACME.azurecr.io", "acme.azurecr.io:443", "acme-d0x1.azurecr.io", "acme.azurecr.cn", "acme.azurecr.us",
+		acrRegistry, "ACME.azurecr.io", "acme.azurecr.io:443", "acme-d0x1.azurecr.io",
+		"acme.azurecr.cn", "acme.azurecr.us",
 	} {
 		if _, err := NewACR(at(host), "", Cloud{}); err != nil {
 			t.Error(err)
 		}
 	}
 	for _, host := range append(lookalikes(acrRegistry), "azurecr.io", "x.azurecr.io.evil.example", "a.b.azurecr.io",
-		"evilazurecr.io", "acme.evil-azurecr.io", "a-b-c.azurecr.io", "mcr.microsoft.com", "acme.azurecr.com", "ghcr.io") {
+		"evilazurecr.io", "acme.evil-azurecr.io", "a-b-c.azurecr.io", "mcr.microsoft.com", "acme.azurecr.com",
+		"ghcr.io") {
 		if _, err := NewACR(at(host), "", Cloud{}); err == nil {
 			t.Errorf("%q is taken for a registry of Azure's", host)
 		}
@@ -241,14 +243,19 @@ func TestACRRefusals(t *testing.T) {
 	}{
 		{
 			"Entra refuses",
-			reply(401, `{"error":"invalid_client","error_description":"AADSTS700016: `+mark+`","error_codes":[700016]}`),
+			reply(401, `{"error":"invalid_client","error_description":"AADSTS700016: `+mark+
+				`","error_codes":[700016]}`),
 			nil, "", "refused (AADSTS700016)",
 		},
 		{"Entra's garbage", reply(500, mark), nil, "", "no token came from Entra"},
 		{"Entra redirects", redirect("https://evil.example/"), nil, "", "no token came from Entra"},
 		{"no right to the registry", entraTokens(entra), reply(401, mark), "", "/oauth2/exchange answered 401"},
 		{"no exchange", entraTokens(entra), reply(404, mark), "", "/oauth2/exchange answered 404"},
-		{"exchange redirects", entraTokens(entra), redirect("https://evil.example/"), "", "/oauth2/exchange answered 307"},
+		{
+			"exchange redirects", entraTokens(entra), redirect("https://evil.example/"),
+			"",
+			"/oauth2/exchange answered 307",
+		},
 		{"exchange's garbage", entraTokens(entra), reply(200, mark), "", "sent no refresh token"},
 		{
 			"control characters", entraTokens(entra), reply(200, `{"refresh_token":"a\r\nX: `+mark+`"}`), "",

@@ -42,7 +42,8 @@ func stsRoles(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/xml")
 	_, _ = fmt.Fprintf(w, `<%[1]sResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><%[1]sResult><Credentials>`+
 		`<AccessKeyId>KEY%[2]s</AccessKeyId><SecretAccessKey>secret-%[3]s</SecretAccessKey>`+
-		`<SessionToken>session-%[3]s</SessionToken><Expiration>%[4]s</Expiration></Credentials></%[1]sResult></%[1]sResponse>`,
+		`<SessionToken>session-%[3]s</SessionToken><Expiration>%[4]s</Expiration></Credentials>`+
+		`</%[1]sResult></%[1]sResponse>`,
 		action, name, mark, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
 }
 
@@ -51,7 +52,8 @@ func stsRefuses(code string) http.HandlerFunc {
 		w.Header().Set("Content-Type", "text/xml")
 		w.WriteHeader(http.StatusForbidden)
 		_, _ = fmt.Fprintf(w, `<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error>`+
-			`<Type>Sender</Type><Code>%s</Code><Message>it was sent session-%s</Message></Error></ErrorResponse>`, code, mark)
+			`<Type>Sender</Type><Code>%s</Code><Message>it was sent session-%s</Message></Error></ErrorResponse>`,
+			code, mark)
 	}
 }
 
@@ -83,8 +85,9 @@ func TestECRHosts(t *testing.T) {
 		"123456789012.dkr-ecr-fips.us-east-1.on.aws":       "us-east-1 https://ecr-fips.us-east-1.api.aws",
 		"123456789012.dkr-ecr.cn-north-1.on.amazonwebservices.com.cn": "cn-north-1 " +
 			"https://ecr.cn-north-1.api.amazonwebservices.com.cn",
-		"123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu": "eusc-de-east-1 https://api.ecr.eusc-de-east-1.amazonaws.eu",
-		"123456789012.dkr.ecr.us-iso-east-1.c2s.ic.gov":    "us-iso-east-1 https://api.ecr.us-iso-east-1.c2s.ic.gov",
+		"123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu": "eusc-de-east-1 " +
+			"https://api.ecr.eusc-de-east-1.amazonaws.eu",
+		"123456789012.dkr.ecr.us-iso-east-1.c2s.ic.gov": "us-iso-east-1 https://api.ecr.us-iso-east-1.c2s.ic.gov",
 		"public.ecr.aws": "us-east-1 https://api.ecr-public.us-east-1.amazonaws.com",
 	} {
 		host, err := at(host).serviceHost()
@@ -290,9 +293,15 @@ func TestECRRefusals(t *testing.T) {
 		{"endless", stsRoles, reply(200, strings.Repeat(" ", maxCloudAnswer)+"{}"), "", "cannot be read"},
 		{"no data", stsRoles, reply(200, `{}`), "", "no password"},
 		{"empty data", stsRoles, reply(200, `{"authorizationData":[]}`), "", "no password"},
-		{"no base64", stsRoles, reply(200, `{"authorizationData":[{"authorizationToken":"`+mark+`!"}]}`), "", "no password"},
 		{
-			"another user", stsRoles, reply(200, `{"authorizationData":[{"authorizationToken":"`+encoded("x", mark)+`"}]}`),
+			"no base64", stsRoles, reply(200, `{"authorizationData":[{"authorizationToken":"`+mark+`!"}]}`),
+			"",
+			"no password",
+		},
+		{
+			"another user",
+			stsRoles,
+			reply(200, `{"authorizationData":[{"authorizationToken":"`+encoded("x", mark)+`"}]}`),
 			"", "no password",
 		},
 		{"control characters", stsRoles, reply(200, ecrAnswer("a\r\nX: "+mark, time.Now())), "", "no password"},

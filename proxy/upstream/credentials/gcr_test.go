@@ -205,12 +205,18 @@ func TestGCRRefusals(t *testing.T) {
 		service http.HandlerFunc
 		want    string
 	}{
-		{"refused", key, reply(400, `{"error":"invalid_grant","error_description":"key-`+mark+`"}`), "refused (invalid_grant)"},
+		{
+			"refused", key, reply(400, `{"error":"invalid_grant","error_description":"key-`+mark+`"}`),
+			"refused (invalid_grant)",
+		},
 		{"no code", key, reply(403, `key-`+mark), "it answered 403"},
 		{"a code that is none", key, reply(401, `{"error":"key-`+mark+`"}`), "it answered 401"},
 		{"redirect", key, redirect("https://evil.example/"), "no access token came from Google"},
 		{"no token", key, reply(200, `{"expires_in":3600}`), "Google"},
-		{"control characters", key, reply(200, `{"access_token":"a\r\nX: `+mark+`","expires_in":3600}`), "no access token"},
+		{
+			"control characters", key, reply(200, `{"access_token":"a\r\nX: `+mark+`","expires_in":3600}`),
+			"no access token",
+		},
 		{"no key", broken, googleTokens, "the key, or its configuration, cannot be used"},
 		{"machine without account", "", reply(404, mark), "has no service account"},
 		{"machine's garbage", "", reply(200, mark), "cannot be read"},
