@@ -127,9 +127,6 @@ func (k *checks) decisions() {
 }
 
 func (k *checks) state() {
-	if len(k.State.Redis) > 0 {
-		k.add("state.redis", "state.redis is not supported yet")
-	}
 	for _, file := range []struct{ key, name string }{
 		{"databasePasswordFile", k.DatabasePasswordFile},
 		{"databaseNamespaceFile", k.DatabaseNamespaceFile},

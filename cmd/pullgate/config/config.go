@@ -117,9 +117,8 @@ type Manifests struct {
 
 // State is where the gate keeps what it has learned.
 type State struct {
-	Path     string         `mapstructure:"path"`
-	MaxBytes Size           `mapstructure:"maxBytes"`
-	Redis    map[string]any `mapstructure:"redis"`
+	Path     string `mapstructure:"path"`
+	MaxBytes Size   `mapstructure:"maxBytes"`
 }
 
 // Decisions is where decisions are recorded.

@@ -115,7 +115,7 @@ func TestBadConfigurations(t *testing.T) {
 		"threshold": {
 			"upstreams: [{host: a.example}]\npolicies:\n  - {name: x, images: ['a.example/**'], static: allow}\n" +
 				"state: {redis: {addr: x}}\n",
-			map[int]string{4: "not supported yet"},
+			map[int]string{4: "unknown key"},
 		},
 		"client certificates": {
 			"upstreams: [{host: a.example}]\nclients: {auth: mtls}\n",
