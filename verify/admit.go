@@ -331,9 +331,9 @@ func (q *question) judgeOnce(ctx context.Context, m *cachedManifest, p *policy.P
 			return judgement{}, err
 		}
 
-		memory := v
-		memory.signed = nil // only the question that made the verdict writes it
-		q.config.Cache.verdicts.SetWithTTL(key, memory, 1, ttl)
+		kept := v
+		kept.signed = nil // only the question that made the verdict writes it
+		q.config.Cache.verdicts.SetWithTTL(key, kept, 1, ttl)
 		return v, nil
 	})
 }

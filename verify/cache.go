@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,10 +18,10 @@ import (
 // costs time, never an answer. It outlives a reload: its keys carry what a
 // verdict depends on. Safe for concurrent use.
 type Cache struct {
-	verdicts  *ristretto.Cache[string, judgement]
-	manifests *ristretto.Cache[string, *cachedManifest]
-	tags      *ristretto.Cache[string, cachedTag]
-	misses    *ristretto.Cache[string, cachedMiss] // apart, so that 404s push nothing else out
+	verdicts  *memory[judgement]
+	manifests *memory[*cachedManifest]
+	tags      *memory[cachedTag]
+	misses    *memory[cachedMiss] // apart, so that 404s push nothing else out
 }
 
 // cachedManifest is a manifest with its structure, parsed once. What is larger in
@@ -115,7 +116,7 @@ func NewCache(maxVerdicts, manifestBytes int64) (*Cache, error) {
 
 // newMemory bounds one cache to maxCost; counters, about ten for each entry,
 // are what its admission policy counts with.
-func newMemory[V any](name string, counters, maxCost int64) (*ristretto.Cache[string, V], error) {
+func newMemory[V any](name string, counters, maxCost int64) (*memory[V], error) {
 	cache, err := ristretto.NewCache(&ristretto.Config[string, V]{
 		NumCounters:        counters,
 		MaxCost:            maxCost,
@@ -125,7 +126,48 @@ func newMemory[V any](name string, counters, maxCost int64) (*ristretto.Cache[st
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return cache, nil
+	return &memory[V]{Cache: cache}, nil
+}
+
+// memory is one of the caches. What it is given after Close it forgets: work that
+// was given up may end later than the gate, and would meet a closed channel.
+type memory[V any] struct {
+	*ristretto.Cache[string, V]
+
+	mu     sync.RWMutex
+	closed bool
+}
+
+// Set gives it a value.
+func (m *memory[V]) Set(key string, value V, cost int64) { m.SetWithTTL(key, value, cost, 0) }
+
+// SetWithTTL gives it a value for a while; a ttl of 0 is no bound.
+func (m *memory[V]) SetWithTTL(key string, value V, cost int64, ttl time.Duration) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+
+	if !m.closed {
+		m.Cache.SetWithTTL(key, value, cost, ttl)
+	}
+}
+
+// Wait returns when all that was given is held, or refused for want of room.
+func (m *memory[V]) Wait() {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+
+	if !m.closed {
+		m.Cache.Wait()
+	}
+}
+
+// Close stops the cache's goroutines.
+func (m *memory[V]) Close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+
+	m.closed = true
+	m.Cache.Close()
 }
 
 // Close stops the caches' goroutines.

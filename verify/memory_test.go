@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -101,4 +102,25 @@ func heap() int64 {
 	runtime.GC()
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
+}
+
+// TestClosedMemory: work that was given up may end after the memory is closed. The
+// race detector sees what would then meet a closed channel.
+func TestClosedMemory(t *testing.T) {
+	t.Parallel()
+	m, err := newMemory[int]("a cache", 100, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			for range 200 {
+				m.Set(fmt.Sprint(i), i, 1)
+			}
+		})
+	}
+	m.Close()
+	all.Wait()
 }
