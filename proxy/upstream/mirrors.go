@@ -75,7 +75,7 @@ func (m *Mirrors) ask(ctx context.Context, question func(context.Context, *Upstr
 	var worst error
 	mirrors := m.inOrder()
 	for i, u := range mirrors {
-		err := m.askOne(ctx, u, i == len(mirrors)-1, question)
+		err := m.askOne(ctx, u, len(mirrors)-1-i, question)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
@@ -87,15 +87,15 @@ func (m *Mirrors) ask(ctx context.Context, question func(context.Context, *Upstr
 	return worst
 }
 
-// askOne waits for one mirror's answer, if it is not the last one, no longer than
-// others have time for theirs.
+// askOne waits for one mirror's answer, if so many others are left, no longer than
+// they have time for theirs.
 func (m *Mirrors) askOne(
 	ctx context.Context,
 	u *Upstream,
-	last bool,
+	left int,
 	question func(context.Context, *Upstream) error,
 ) error {
-	if last {
+	if left == 0 {
 		return question(ctx, u)
 	}
 	patience := mirrorPatience

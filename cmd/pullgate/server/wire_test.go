@@ -87,6 +87,9 @@ func TestGoodUpstreams(t *testing.T) {
 	for _, entry := range []string{
 		"host: '*.pkg.dev'",
 		"host: '*.dkr.ecr.*.amazonaws.com', blobs: redirect, concurrency: 10000",
+		"host: '*.dkr.ecr.*.amazonaws.com', auth: {type: ecr}",
+		"host: '*.azurecr.io', auth: {type: acr}",
+		"host: '*.pkg.dev', auth: {type: gcr}",
 		"host: '*.nexus.example:5001', auth: {type: dockerConfig, file: config.json}",
 		"host: '*.pkg.dev', auth: {type: anonymous}",
 		"host: a.dev, urls: ['https://b.dev', 'https://a.dev'], " + password,
