@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -34,6 +35,7 @@ type lab struct {
 	dir      string // temporary, gone at the end
 	module   string // the repository's folder
 	gateFile string
+	before   string // an earlier pullgate to compare with; empty: none
 	keyFile  string
 	span     time.Duration
 	rounds   int
@@ -45,8 +47,8 @@ type lab struct {
 	started  []*process
 }
 
-func newLab(ctx context.Context, span time.Duration, rounds int) (_ *lab, err error) {
-	l := &lab{span: span, rounds: rounds}
+func newLab(ctx context.Context, span time.Duration, rounds int, before string) (_ *lab, err error) {
+	l := &lab{span: span, rounds: rounds, before: before}
 	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {
 		return nil, fmt.Errorf("find the module: run this inside the repository: %w", err)
@@ -177,6 +179,7 @@ func (l *lab) self(_ context.Context, role ...string) (*process, error) {
 // gateConfig is what differs between the gates of the measurements.
 type gateConfig struct {
 	name     string // of its folder: the same name again finds its state again
+	binary   string // empty: the gate of this checkout
 	upstream string // base URL; empty: the lab's registry
 	tagTTL   time.Duration
 	env      []string
@@ -225,7 +228,8 @@ func (l *lab) gate(ctx context.Context, c gateConfig) (p *process, took time.Dur
 		return nil, 0, err
 	}
 	defer log.Close()
-	cmd := exec.Command(l.gateFile, "serve", "--config", file)
+	binary := cmp.Or(c.binary, l.gateFile)
+	cmd := exec.Command(binary, "serve", "--config", file)
 	cmd.Stderr = log
 	cmd.Env = append(append(os.Environ(), "NO_PROXY=127.0.0.1", "no_proxy=127.0.0.1"), c.env...)
 	began := time.Now()

@@ -4,7 +4,7 @@
 // busy machine slows both sides. No number is judged here, so a slow machine
 // fails nothing.
 //
-//	go run ./test/bench [-only NAME,NAME] [-seconds N] [-rounds N] [-write docs/performance.md]
+//	go run ./test/bench [-only NAME,NAME] [-seconds N] [-rounds N] [-before FILE] [-write docs/performance.md]
 //
 // What is measured and how is written in docs/performance.md. Linux only: CPU
 // time and memory are read from /proc.
@@ -60,12 +60,13 @@ func run(ctx context.Context) error {
 	seconds := flag.Int("seconds", 5, "how long one round of requests takes")
 	rounds := flag.Int("rounds", 5, "rounds of each side, in turns; at least 3")
 	write := flag.String("write", "", "put the table into this `FILE` too, between its <!-- table --> and <!-- end -->")
+	before := flag.String("before", "", "compare warm and cold with an earlier pullgate too, whose binary is `FILE`")
 	flag.Parse()
 	chosen, err := choose(*only)
 	if err != nil {
 		return err
 	}
-	l, err := newLab(ctx, time.Duration(max(1, *seconds))*time.Second, max(3, *rounds))
+	l, err := newLab(ctx, time.Duration(max(1, *seconds))*time.Second, max(3, *rounds), *before)
 	if err != nil {
 		return err
 	}

@@ -124,6 +124,13 @@ func measureCold(ctx context.Context, l *lab) error {
 		return err
 	}
 	defer gate.stop()
+	earlier := gate
+	if l.before != "" {
+		if earlier, _, err = l.gate(ctx, gateConfig{name: "cold-before", upstream: direct, binary: l.before}); err != nil {
+			return err
+		}
+		defer earlier.stop()
+	}
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}}
 	fresh := func(signed bool) (*image, error) {
 		layer := make([]byte, smallPart)
@@ -132,7 +139,7 @@ func measureCold(ctx context.Context, l *lab) error {
 		}
 		return l.push.image(ctx, "acme/cold-"+lower(rand.Text()), layer, 0, signed)
 	}
-	var through, without, refused []float64
+	var through, without, refused, before []float64
 	for i := range coldPulls + 1 {
 		a, err1 := fresh(true)
 		b, err2 := fresh(true)
@@ -144,6 +151,19 @@ func measureCold(ctx context.Context, l *lab) error {
 		t2, err2 := pull(ctx, client, direct, b)
 		if err := errors.Join(err1, err2); err != nil {
 			return err
+		}
+		if l.before != "" {
+			d, err := fresh(true)
+			if err != nil {
+				return err
+			}
+			t, err := pull(ctx, client, earlier.base, d)
+			if err != nil {
+				return err
+			}
+			if i > 0 {
+				before = append(before, ms(t))
+			}
 		}
 		began := time.Now()
 		status, body, err := get(ctx, client, gate.base+"/v2/"+c.repo+"/manifests/latest")
@@ -167,6 +187,11 @@ func measureCold(ctx context.Context, l *lab) error {
 		middle,
 		fmt.Sprintf("%s; %d pulls each, 64 KiB layer, connections open", spread, coldPulls),
 	)
+	if l.before != "" {
+		middle, spread := ratio(through, before)
+		against := "the gate before " + number(median(before)) + " ms"
+		l.table.add("cold verified pull, 20 ms away", number(median(through))+" ms", against, middle, spread)
+	}
 	l.table.add("403 for an unsigned image, 20 ms away", number(median(refused))+" ms", "", "",
 		fmt.Sprintf("%s ms; %s round trips", between(refused), number(median(refused)/ms(roundTrip))))
 	return nil

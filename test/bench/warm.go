@@ -133,6 +133,43 @@ func measureWarm(ctx context.Context, l *lab) error {
 		l.table.add("index by digest", "", "distribution", "", "not measured: "+peerErr.Error())
 	}
 	add("index by tag, tagTTL 10s", 3, 1, "")
+	if l.before == "" {
+		return nil
+	}
+	return l.compareWarm(ctx, targets[0], byDigest)
+}
+
+// compareWarm measures the gate beside an earlier one.
+func (l *lab) compareWarm(ctx context.Context, now target, path string) error {
+	gate, _, err := l.gate(ctx, gateConfig{name: "warm-before", binary: l.before})
+	if err != nil {
+		return err
+	}
+	defer gate.stop()
+	then := target{"the gate before", gate.base + path, gate}
+	if err := warmed(ctx, then.url); err != nil {
+		return err
+	}
+	got, err := l.rates(ctx, []target{now, then})
+	if err != nil {
+		return err
+	}
+	middle, spread := ratio(got[0].rate, got[1].rate)
+	l.table.add(
+		"index by digest",
+		number(median(got[0].rate))+"/s",
+		then.name+" "+number(median(got[1].rate))+"/s",
+		middle,
+		spread,
+	)
+	middle, spread = ratio(got[0].cost, got[1].cost)
+	l.table.add(
+		"CPU per index by digest",
+		number(median(got[0].cost))+" µs",
+		then.name+" "+number(median(got[1].cost))+" µs",
+		middle,
+		spread,
+	)
 	return nil
 }
 
