@@ -3,7 +3,9 @@ package postgres_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +21,7 @@ import (
 
 // BenchmarkImages writes images of two platforms with a config and six layers each,
 // two of them shared, and reads their parts: what an image costs in time, rows and
-// bytes.
+// bytes. PULLGATE_IMAGES is how many images the database has before.
 func BenchmarkImages(b *testing.B) {
 	server := pgtest.Start(b)
 	s, err := postgres.Open(postgres.Config{URL: server.URL()}, nil)
@@ -27,11 +29,13 @@ func BenchmarkImages(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer s.Close()
-	ctx, cancel := context.WithTimeout(b.Context(), 10*time.Minute)
-	defer cancel()
-	if err := s.Ready(ctx); err != nil {
+	if err := s.Ready(b.Context()); err != nil {
 		b.Fatal(err)
 	}
+	others := fill(b, server)
+	ctx, cancel := context.WithTimeout(b.Context(), 10*time.Minute)
+	defer cancel()
+
 	repo := policy.Repository{Host: "r.example", Path: "bench"}
 	shared := []digest.Digest{digest.FromString("base 1"), digest.FromString("base 2")}
 
@@ -56,7 +60,7 @@ func BenchmarkImages(b *testing.B) {
 		}
 	}
 
-	images := float64(b.N)
+	images := float64(b.N + others)
 	server.SQL(b, "VACUUM ANALYZE")
 	bytes := server.Value(
 		b,
@@ -70,6 +74,36 @@ func BenchmarkImages(b *testing.B) {
 		b.ReportMetric(float64(list[len(list)/2].Microseconds()), name+"-p50-µs")
 		b.ReportMetric(float64(list[len(list)*99/100].Microseconds()), name+"-p99-µs")
 	}
+}
+
+// fill makes the database as large as if many other images had been pulled: as many
+// rows of the same sizes, under keys as random as real ones.
+func fill(b *testing.B, server *pgtest.Server) (images int) {
+	b.Helper()
+	text := os.Getenv("PULLGATE_IMAGES")
+	if text == "" {
+		return 0
+	}
+	images, err := strconv.Atoi(text)
+	if err != nil {
+		b.Fatalf("PULLGATE_IMAGES: %v", err)
+	}
+
+	const atOnce = 20_000
+	for from := 0; from < images; from += atOnce {
+		to := min(from+atOnce, images) - 1
+		server.SQL(b, fmt.Sprintf(`
+INSERT INTO pullgate_lists (key, digests)
+SELECT decode('42', 'hex') || substring(sha256('fill') for 16) || '\x01' || sha256((i || '/' || p)::bytea),
+	'\x0001'::bytea || sha256(i::text::bytea)
+FROM generate_series(%d, %d) i, generate_series(1, 12) p`, from, to))
+		server.SQL(b, fmt.Sprintf(`
+INSERT INTO pullgate_records (key, value)
+SELECT decode('4d', 'hex') || substring(sha256('fill') for 16) || '\x01' || sha256((i || '/' || p)::bytea),
+	convert_to(repeat(encode(sha256((i || '-' || p)::bytea), 'hex'), 11), 'UTF8')
+FROM generate_series(%d, %d) i, generate_series(1, 4) p`, from, to))
+	}
+	return images
 }
 
 func benchImage(repo policy.Repository, n int, shared []digest.Digest) []facts.Fact {
