@@ -37,6 +37,7 @@ var measurements = []measurement{
 	{"memory", "memory with 2,000 slow blob streams", measureMemory},
 	{"cold", "cold verified pull over 20 ms, against the same pull without the gate", measureCold},
 	{"state", "memory and disk per image, and start-up time", measureState},
+	{"database", "what PostgreSQL takes of a cold pull, and what images cost in it", measureDatabase},
 }
 
 func main() {

@@ -67,6 +67,7 @@ func BenchmarkImages(b *testing.B) {
 		"SELECT pg_total_relation_size('pullgate_lists') + pg_total_relation_size('pullgate_records')",
 	)
 	rows := server.Value(b, "SELECT (SELECT count(*) FROM pullgate_lists) + (SELECT count(*) FROM pullgate_records)")
+	b.ReportMetric(float64(others), "others")
 	b.ReportMetric(float64(bytes)/images, "B/image")
 	b.ReportMetric(float64(rows)/images, "rows/image")
 	for name, list := range map[string][]time.Duration{"write": writes, "read": reads} {
