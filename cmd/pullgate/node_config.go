@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -13,8 +14,8 @@ import (
 )
 
 func nodeConfigCommand() *cobra.Command {
-	var upstreams []string
-	var gate, ca, version, dir string
+	var wish node.Wish
+	var login, dir string
 	cmd := &cobra.Command{
 		Use:   "node-config RUNTIME --gate URL",
 		Short: "Print the files that make a runtime pull through the gate, and nowhere else",
@@ -34,7 +35,10 @@ Whether a node really is held, ` + "`pullgate doctor`" + ` finds out.`,
 			if err != nil {
 				return err
 			}
-			plan, err := node.NewPlan(gate, upstreams, ca, version)
+			if wish.Identity.Login, err = readLogin(login); err != nil {
+				return err
+			}
+			plan, err := node.NewPlan(wish)
 			if err != nil {
 				return err
 			}
@@ -61,11 +65,15 @@ Whether a node really is held, ` + "`pullgate doctor`" + ` finds out.`,
 	}
 
 	f := cmd.Flags()
-	f.StringVar(&gate, "gate", "", "the gate's `URL` as the node reaches it, e.g. http://127.0.0.1:5000")
-	f.StringSliceVar(&upstreams, "upstream", []string{"docker.io"},
+	f.StringVar(&wish.Gate, "gate", "", "the gate's `URL` as the node reaches it, e.g. http://127.0.0.1:5000")
+	f.StringSliceVar(&wish.Upstreams, "upstream", []string{"docker.io"},
 		"a registry `HOST` whose images go through the gate; may be repeated")
-	f.StringVar(&ca, "ca", "", "the `FILE` on the node with the certificate authority of an https gate")
-	f.StringVar(&version, "version", "",
+	f.StringVar(&wish.CA, "ca", "", "the `FILE` on the node with the certificate authority of an https gate")
+	f.StringVar(&wish.Identity.Cert, "cert", "", "the `FILE` on the node with the certificate it shows to the gate")
+	f.StringVar(&wish.Identity.Key, "key", "", "the `FILE` on the node with that certificate's key")
+	f.StringVar(&login, "login", "",
+		"a `FILE` here with USER:PASSWORD, which the node shows to the gate; a token is a password")
+	f.StringVar(&wish.Version, "version", "",
 		"the runtime's `VERSION`, where it matters: containerd 1.6, 1.7 or 2; docker 29")
 	f.StringVar(
 		&dir,
@@ -74,6 +82,22 @@ Whether a node really is held, ` + "`pullgate doctor`" + ` finds out.`,
 		"also write the files below `DIR`; files that say something else are left alone; / needs root",
 	)
 	return cmd
+}
+
+// readLogin reads USER:PASSWORD; without a file it is empty.
+func readLogin(file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("--login: %w", err)
+	}
+	login := strings.TrimRight(string(text), "\r\n")
+	if login == "" {
+		return "", fmt.Errorf("--login: %s is empty; it holds USER:PASSWORD", file)
+	}
+	return login, nil
 }
 
 func printSetup(w io.Writer, s node.Setup, dir string) error {

@@ -193,10 +193,19 @@ func TestNodeConfig(t *testing.T) {
 func TestMalformedNodeConfig(t *testing.T) {
 	t.Parallel()
 	const gate, secure = "http://127.0.0.1:5000", "https://gate.example:5000"
+	login := loginFile(t, "ci:s3cret")
 	for _, row := range []struct {
 		args []string
 		want string
 	}{
+		{[]string{"containerd", "--gate", secure, "--cert", "/c.pem"}, "--cert and --key"},
+		{[]string{"containerd", "--gate", secure, "--cert", "c.pem", "--key", "/k.pem"}, "absolute"},
+		{[]string{"containerd", "--gate", gate, "--cert", "/c.pem", "--key", "/k.pem"}, "https gate"},
+		{[]string{"containerd", "--gate", "http://gate.example:5000", "--login", login}, "others could have read"},
+		{[]string{"containerd", "--gate", secure, "--login", loginFile(t, "s3cret")}, "USER:PASSWORD"},
+		{[]string{"containerd", "--gate", secure, "--login", loginFile(t, "ci:s3cret\nx:y")}, "one line"},
+		{[]string{"containerd", "--gate", secure, "--login", loginFile(t, "\n")}, "is empty"},
+		{[]string{"containerd", "--gate", secure, "--login", "/nowhere/login"}, "--login"},
 		{[]string{"rkt", "--gate", gate}, `"rkt" is not known; known are buildkit, containerd`},
 		{[]string{"containerd", "--gate", gate, "--version", "1.4"}, "1.6, 1.7 and 2 are"},
 		{[]string{"containerd", "--gate", gate, "--version", "new"}, "is no version"},
@@ -210,9 +219,78 @@ func TestMalformedNodeConfig(t *testing.T) {
 		{[]string{"containerd", "--gate", gate, "--upstream", "ghcr.io/acme"}, "registry's host"},
 		{[]string{"containerd", "--gate", gate, "--upstream", "../x"}, "registry's host"},
 	} {
-		if _, err := nodeConfig(t, row.args...); err == nil || !strings.Contains(err.Error(), row.want) {
+		if _, err := nodeConfig(t, row.args...); err == nil || !strings.Contains(err.Error(), row.want) ||
+			strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%v: %v; want %q", row.args, err, row.want)
 		}
+	}
+}
+
+func loginFile(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "login")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// TestIdentityFiles: what a node shows the gate is in its files, those that hold a
+// password are for root alone, and without an identity nothing of it is there.
+func TestIdentityFiles(t *testing.T) {
+	t.Parallel()
+	const header = "Basic Y2k6czNjcmV0"
+	identity := []string{
+		"--gate", "https://gate.example:5000", "--ca", "/ca.pem", "--cert", "/c.pem", "--key", "/k.pem",
+		"--login", loginFile(t, "ci:s3cret\n"),
+	}
+	for runtime, row := range map[string]struct {
+		secret string // file
+		has    []string
+	}{
+		"containerd": {
+			"etc/containerd/certs.d/docker.io/hosts.toml",
+			[]string{`client = [["/c.pem", "/k.pem"]]`, header},
+		},
+		"docker": {"", []string{"ln -s /c.pem /etc/docker/certs.d/gate.example:5000/client.cert", "docker login gate"}},
+		"podman": {"etc/pullgate/auth.json", []string{"gate.example:5000/client.key", "Y2k6czNjcmV0"}},
+		"cri-o":  {"etc/pullgate/auth.json", []string{`global_auth_file = "/etc/pullgate/auth.json"`}},
+		"k3s": {
+			"etc/rancher/k3s/registries.yaml",
+			[]string{`cert_file: "/c.pem", key_file: "/k.pem"`, `auth: {auth: "Y2k6czNjcmV0"}`},
+		},
+		"talos":    {"pullgate.patch.yaml", []string{"clientIdentity", `auth: {auth: "Y2k6czNjcmV0"}`}},
+		"buildkit": {"", []string{`[[registry."gate.example:5000".keypair]]`, "docker login"}},
+	} {
+		t.Run(runtime, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			out, err := nodeConfig(t, append([]string{runtime, "--write", dir}, identity...)...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range row.has {
+				if !strings.Contains(out, want) {
+					t.Errorf("%q is not printed:\n%s", want, out)
+				}
+			}
+			if row.secret != "" {
+				info, err := os.Stat(filepath.Join(dir, row.secret))
+				if err != nil || info.Mode().Perm() != 0o600 {
+					t.Errorf("the password's file: %v %v", info.Mode(), err)
+				}
+			}
+
+			plain, err := nodeConfig(t, runtime, "--gate", "https://gate.example:5000")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, not := range []string{"auth", "Authorization", "client", "keypair", "login"} {
+				if strings.Contains(plain, not) && not != "client" {
+					t.Errorf("%q is printed without an identity:\n%s", not, plain)
+				}
+			}
+		})
 	}
 }
 

@@ -49,7 +49,8 @@ func measureDatabase(ctx context.Context, l *lab) error {
 
 // benchmark runs one benchmark of a package and returns its figures by their units.
 func (l *lab) benchmark(ctx context.Context, pkg, name, times string) (map[string]float64, error) {
-	cmd := exec.CommandContext(ctx, "go", "test", "-timeout", "60m", "-run", "^$", "-bench", name, "-benchtime", times, pkg)
+	args := []string{"test", "-timeout", "60m", "-run", "^$", "-bench", name, "-benchtime", times, pkg}
+	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir, cmd.Env = l.module, append(os.Environ(), "PULLGATE_E2E=1")
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -126,7 +126,8 @@ func measureCold(ctx context.Context, l *lab) error {
 	defer gate.stop()
 	earlier := gate
 	if l.before != "" {
-		if earlier, _, err = l.gate(ctx, gateConfig{name: "cold-before", upstream: direct, binary: l.before}); err != nil {
+		c := gateConfig{name: "cold-before", upstream: direct, binary: l.before}
+		if earlier, _, err = l.gate(ctx, c); err != nil {
 			return err
 		}
 		defer earlier.stop()

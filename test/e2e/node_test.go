@@ -131,8 +131,8 @@ func (n *node) configure(t *testing.T, args ...string) string {
 }
 
 // trustCommand is what node-config prints for runtimes that find a certificate
-// authority by its place.
-var trustCommand = regexp.MustCompile(`(?m)^note: .* trust the gate: (.+)$`)
+// authority, or the node's own certificate, by its place.
+var trustCommand = regexp.MustCompile(`(?m)^note: .* (?:trust|show the certificate to) the gate: (.+)$`)
 
 // landed reports whether any part of an image, by its hexadecimal digests, is
 // in a store of the node.

@@ -14,19 +14,24 @@ const (
 )
 
 func buildkitSetup(p Plan) Setup {
+	var notes []string
+	if p.Login != "" {
+		notes = append(notes,
+			"BuildKit asks its client for the password: docker login "+p.Gate.Host+" where buildctl runs")
+	}
 	named := p.Gate.Host + "/" + p.Upstreams[0] + "/team/app:v1"
 	return Setup{
 		Files: []File{
-			{buildkitDaemon, buildkitdTOML(p)},
-			{buildkitPolicy, sourcePolicy(p)},
+			{Path: buildkitDaemon, Text: buildkitdTOML(p)},
+			{Path: buildkitPolicy, Text: sourcePolicy(p)},
 		},
-		Notes: []string{
+		Notes: append(notes,
 			"mirrors do NOT hold: what a mirror refuses, BuildKit pulls from the registry",
-			"name images through the gate in Dockerfiles: FROM " + named,
-			"or leave names as they are and build with the source policy, which puts the gate's before them: " +
-				"buildctl build --source-policy-file " + buildkitPolicy,
+			"name images through the gate in Dockerfiles: FROM "+named,
+			"or leave names as they are and build with the source policy, which puts the gate's before them: "+
+				"buildctl build --source-policy-file "+buildkitPolicy,
 			"a build that does neither is held by no file: close the builder's way to registries",
-		},
+		),
 	}
 }
 
@@ -40,6 +45,9 @@ func buildkitdTOML(p Plan) string {
 	}
 	if p.CA != "" {
 		fmt.Fprintf(&b, "  ca = [%q]\n", p.CA)
+	}
+	if p.Cert != "" {
+		fmt.Fprintf(&b, "  [[registry.%q.keypair]]\n    key = %q\n    cert = %q\n", p.Gate.Host, p.Key, p.Cert)
 	}
 	return b.String()
 }

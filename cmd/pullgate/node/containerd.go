@@ -11,6 +11,19 @@ import (
 // containerdHosts is where containerd looks for a hosts.toml of each registry.
 const containerdHosts = "/etc/containerd/certs.d"
 
+// hostsFiles has the gate asked for each upstream's images.
+func hostsFiles(p Plan, dir string) []File {
+	var files []File
+	for _, host := range p.Upstreams {
+		files = append(files, File{
+			Path:   dir + "/" + host + "/hosts.toml",
+			Text:   hostsTOML(p),
+			Secret: p.Login != "",
+		})
+	}
+	return files
+}
+
 // hostsTOML holds containerd 1.6 to 2: with the gate as server nothing else is
 // left to ask, and without a [host] 1.6 rejects the file.
 func hostsTOML(p Plan) string {
@@ -21,6 +34,7 @@ func hostsTOML(p Plan) string {
 	if p.CA != "" {
 		fmt.Fprintf(&b, "  ca = %q\n", p.CA)
 	}
+	b.WriteString(p.hostsIdentity())
 	return b.String()
 }
 
@@ -38,10 +52,7 @@ func containerdSetup(p Plan) (Setup, error) {
 		return Setup{}, fmt.Errorf("containerd %s is not supported: 1.6, 1.7 and 2 are", p.Version)
 	}
 
-	var s Setup
-	for _, host := range p.Upstreams {
-		s.Files = append(s.Files, File{containerdHosts + "/" + host + "/hosts.toml", hostsTOML(p)})
-	}
+	s := Setup{Files: hostsFiles(p, containerdHosts)}
 	s.Notes = []string{
 		fmt.Sprintf("in /etc/containerd/config.toml (version = %d) let the kubelet's pulls read those files, then "+
 			"restart containerd:\n\n%s\n  config_path = %q\n", number, section, containerdHosts),

@@ -21,28 +21,47 @@ func registriesConf(p Plan) File {
 			b.WriteString("insecure = true\n")
 		}
 	}
-	return File{"/etc/containers/registries.conf.d/900-pullgate.conf", b.String()}
+	return File{Path: "/etc/containers/registries.conf.d/900-pullgate.conf", Text: b.String()}
 }
 
-func containersCA(p Plan) []string {
-	if p.CA == "" {
-		return nil
+// containersTrust is what containers/image finds by its place.
+func containersTrust(p Plan) []string {
+	const dir = "/etc/containers/certs.d"
+	var notes []string
+	if p.CA != "" {
+		notes = append(notes, "let containers/image trust the gate: "+p.trustBelow(dir))
 	}
-	return []string{"let containers/image trust the gate: " + p.trustBelow("/etc/containers/certs.d")}
+	if p.Cert != "" {
+		notes = append(notes, "let containers/image show the certificate to the gate: "+p.certificateBelow(dir))
+	}
+	return notes
 }
 
 func podmanSetup(p Plan) Setup {
+	notes := containersTrust(p)
+	if p.Login != "" {
+		notes = append(notes, "let Podman show the password to the gate: REGISTRY_AUTH_FILE="+clientAuth+
+			" in the environment, or podman login "+p.Gate.Host)
+	}
 	return Setup{
-		Files: []File{registriesConf(p)},
-		Notes: append(containersCA(p),
+		Files: append(p.authFile(), registriesConf(p)),
+		Notes: append(notes,
 			"it holds for Buildah and Skopeo too; a user's own ~/.config/containers/registries.conf goes before it"),
 	}
 }
 
 func crioSetup(p Plan) Setup {
+	files := append(p.authFile(), registriesConf(p))
+	if p.Login != "" {
+		files = append(files, File{
+			Path: "/etc/crio/crio.conf.d/90-pullgate.conf",
+			Text: "# Where the password for the gate is.\n[crio.image]\n" +
+				fmt.Sprintf("global_auth_file = %q\n", clientAuth),
+		})
+	}
 	return Setup{
-		Files: []File{registriesConf(p)},
-		Notes: append(containersCA(p),
+		Files: files,
+		Notes: append(containersTrust(p),
 			"reload CRI-O: systemctl reload crio",
 			"not measured by this project, beyond Podman, which reads the same file: let `pullgate doctor crictl` "+
 				"tell whether it holds"),

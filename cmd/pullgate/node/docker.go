@@ -28,11 +28,12 @@ func dockerSetup(p Plan) (Setup, error) {
 	switch {
 	case p.insecure() && host != "localhost" && !strings.HasPrefix(host, "127."):
 		text := fmt.Sprintf("{\n  \"insecure-registries\": [%q]\n}\n", p.Gate.Host)
-		s.Files = append(s.Files, File{dockerDaemon, text})
+		s.Files = append(s.Files, File{Path: dockerDaemon, Text: text})
 	case p.CA != "":
 		s.Notes = append(s.Notes, "let Docker trust the gate: "+p.trustBelow(dockerHosts))
 	}
 
+	s.Notes = append(s.Notes, p.dockerIdentity()...)
 	s.Notes = append(s.Notes,
 		"registry-mirrors do NOT hold: what a mirror refuses, Docker pulls from the registry without a word",
 		fmt.Sprintf("name images through the gate instead: docker pull %s/%s/team/app:v1", p.Gate.Host, p.Upstreams[0]),
@@ -44,11 +45,7 @@ func dockerSetup(p Plan) (Setup, error) {
 }
 
 func dockerHostsSetup(p Plan) Setup {
-	var s Setup
-	for _, host := range p.Upstreams {
-		s.Files = append(s.Files, File{dockerHosts + "/" + host + "/hosts.toml", hostsTOML(p)})
-	}
-
+	s := Setup{Files: hostsFiles(p, dockerHosts)}
 	s.Notes = []string{
 		"only Docker's containerd image store reads these files. It is the default of a new installation of Docker " +
 			"29; `docker info` then has a driver-type io.containerd.snapshotter. With another store every pull " +

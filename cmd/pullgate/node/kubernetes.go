@@ -14,17 +14,15 @@ func rancherSetup(p Plan, name string) Setup {
 	for _, host := range p.Upstreams {
 		fmt.Fprintf(&b, "  %q:\n    endpoint: [%q]\n", host, p.Gate)
 	}
-	if p.CA != "" {
-		fmt.Fprintf(&b, "configs:\n  %q:\n    tls: {ca_file: %q}\n", p.Gate.Host, p.CA)
-	}
+	b.WriteString(rancherGate(p))
 
 	dir := "/etc/rancher/" + name
 	return Setup{
 		Files: []File{
-			{dir + "/registries.yaml", b.String()},
+			{Path: dir + "/registries.yaml", Text: b.String(), Secret: p.Login != ""},
 			{
-				dir + "/config.yaml.d/pullgate.yaml",
-				"# Without this, what the gate refuses is pulled from the registry itself.\n" +
+				Path: dir + "/config.yaml.d/pullgate.yaml",
+				Text: "# Without this, what the gate refuses is pulled from the registry itself.\n" +
 					"disable-default-registry-endpoint: true\n",
 			},
 		},
@@ -33,6 +31,29 @@ func rancherSetup(p Plan, name string) Setup {
 			"not measured by this project: let `pullgate doctor crictl` tell whether it holds",
 		},
 	}
+}
+
+// rancherGate is whom the gate is trusted by, and what is shown to it.
+func rancherGate(p Plan) string {
+	var tls []string
+	if p.CA != "" {
+		tls = append(tls, fmt.Sprintf("ca_file: %q", p.CA))
+	}
+	if p.Cert != "" {
+		tls = append(tls, fmt.Sprintf("cert_file: %q, key_file: %q", p.Cert, p.Key))
+	}
+	if len(tls) == 0 && p.Login == "" {
+		return ""
+	}
+
+	text := fmt.Sprintf("configs:\n  %q:\n", p.Gate.Host)
+	if len(tls) > 0 {
+		text += "    tls: {" + strings.Join(tls, ", ") + "}\n"
+	}
+	if p.Login != "" {
+		text += fmt.Sprintf("    auth: {auth: %q}\n", p.basic())
+	}
+	return text
 }
 
 // talosSetup is not measured here: it follows the documentation of Talos.
@@ -44,11 +65,20 @@ func talosSetup(p Plan) Setup {
 		fmt.Fprintf(&b, "      %s:\n        endpoints: [%q]\n        skipFallback: true\n", host, p.Gate)
 	}
 
+	if p.Login != "" {
+		fmt.Fprintf(&b, "    config:\n      %q:\n        auth: {auth: %q}\n", p.Gate.Host, p.basic())
+	}
+
+	var notes []string
+	if p.Cert != "" {
+		notes = append(notes, "a client's certificate goes into the patch itself: machine.registries.config."+
+			"\""+p.Gate.Host+"\".tls.clientIdentity, crt and key in base64")
+	}
 	return Setup{
-		Files: []File{{"/pullgate.patch.yaml", b.String()}},
-		Notes: []string{
+		Files: []File{{Path: "/pullgate.patch.yaml", Text: b.String(), Secret: p.Login != ""}},
+		Notes: append(notes,
 			"apply it: talosctl patch machineconfig --patch @pullgate.patch.yaml",
 			"not measured by this project: let `pullgate doctor` tell whether it holds",
-		},
+		),
 	}
 }

@@ -20,7 +20,10 @@ import (
 
 // File is one file of a node. Its text begins with a comment that says why it
 // looks so.
-type File struct{ Path, Text string }
+type File struct {
+	Path, Text string
+	Secret     bool // only root may read it
+}
 
 // Setup is what holds one runtime to the gate.
 type Setup struct {
@@ -34,25 +37,42 @@ type Plan struct {
 	Upstreams []string // hosts as images carry them
 	CA        string   // PEM file of the gate's certificate authority, as the node has it
 	Version   string   // of the runtime, or ""
+	Identity
+}
+
+// Wish is a plan as people write it.
+type Wish struct {
+	Gate        string
+	Upstreams   []string
+	CA, Version string
+	Identity    Identity
 }
 
 // NewPlan checks what people wrote.
-func NewPlan(gate string, upstreams []string, ca, version string) (Plan, error) {
-	u, err := url.Parse(gate)
+func NewPlan(w Wish) (Plan, error) {
+	u, err := url.Parse(w.Gate)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" ||
 		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
 		const message = "--gate %q must be http:// or https://, a host and perhaps a port, e.g. http://127.0.0.1:5000"
-		return Plan{}, fmt.Errorf(message, gate)
+		return Plan{}, fmt.Errorf(message, w.Gate)
 	}
-	if ca != "" && (u.Scheme != "https" || !filepath.IsAbs(ca)) {
+	if w.CA != "" && (u.Scheme != "https" || !filepath.IsAbs(w.CA)) {
 		return Plan{}, errors.New("--ca is for an https gate, and must be the file's absolute path on the node")
 	}
-	if len(upstreams) == 0 {
+	if len(w.Upstreams) == 0 {
 		return Plan{}, errors.New("give at least one --upstream")
 	}
+	if err := w.Identity.check(u.Scheme, u.Hostname()); err != nil {
+		return Plan{}, err
+	}
 
-	p := Plan{Gate: &url.URL{Scheme: u.Scheme, Host: u.Host}, CA: ca, Version: version}
-	for _, given := range upstreams {
+	p := Plan{
+		Gate:     &url.URL{Scheme: u.Scheme, Host: u.Host},
+		CA:       w.CA,
+		Version:  w.Version,
+		Identity: w.Identity,
+	}
+	for _, given := range w.Upstreams {
 		host := policy.FamiliarHost(given)
 		if _, err := policy.ParseRepository(host + "/x/y"); err != nil || strings.Contains(host, "/") {
 			return Plan{}, fmt.Errorf("--upstream %q must be a registry's host as images carry it, e.g. ghcr.io", given)
@@ -111,7 +131,7 @@ func (s Setup) Write(dir string) (written []string, err error) {
 		old, err := os.ReadFile(name)
 		switch {
 		case err != nil:
-			missing = append(missing, File{Path: name, Text: f.Text})
+			missing = append(missing, File{Path: name, Text: f.Text, Secret: f.Secret})
 		case !bytes.Equal(old, []byte(f.Text)):
 			const message = "%s is there already and says something else: bring the two together by hand; " +
 				"nothing was written"
@@ -120,9 +140,13 @@ func (s Setup) Write(dir string) (written []string, err error) {
 	}
 
 	for _, f := range missing {
+		mode := fs.FileMode(0o644)
+		if f.Secret {
+			mode = 0o600
+		}
 		err := os.MkdirAll(filepath.Dir(f.Path), 0o755)
 		if err == nil {
-			err = os.WriteFile(f.Path, []byte(f.Text), 0o644)
+			err = os.WriteFile(f.Path, []byte(f.Text), mode)
 		}
 		if errors.Is(err, fs.ErrPermission) {
 			return written, fmt.Errorf("write node configuration: %w: run it as root", err)
