@@ -12,12 +12,14 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// kubernetesModule has the schemas of its API among its files. It is fetched
-// beside this module, not required by it: nothing of it is compiled.
-const kubernetesModule = "k8s.io/kubernetes@v1.36.5"
+// These modules have the schemas of their kinds among their files. They are fetched
+// beside this module, not required by it: nothing of them is compiled.
+const (
+	kubernetesModule = "k8s.io/kubernetes@v1.36.5"
+	operatorModule   = "github.com/prometheus-operator/prometheus-operator@v0.92.1"
+)
 
-// definitions are the schemas' names of what the chart renders. ServiceMonitor and
-// PrometheusRule are not Kubernetes' own; TestChartDecodes holds them to their types.
+// definitions are the schemas' names of what the chart renders.
 var definitions = map[string]string{
 	"apps/v1 Deployment":                 "io.k8s.api.apps.v1.Deployment",
 	"apps/v1 DaemonSet":                  "io.k8s.api.apps.v1.DaemonSet",
@@ -41,13 +43,18 @@ func TestChartSchema(t *testing.T) {
 		}
 		compiled[kind] = s
 	}
+	for kind, plural := range map[string]string{
+		"monitoring.coreos.com/v1 ServiceMonitor": "servicemonitors",
+		"monitoring.coreos.com/v1 PrometheusRule": "prometheusrules",
+	} {
+		compiled[kind] = customSchema(t, plural)
+	}
 
+	checked := map[string]int{}
 	for name, values := range valuesFiles(t) {
 		t.Run(name, func(t *testing.T) {
 			for _, o := range mustRender(t, values) {
-				if strings.HasPrefix(o.kind, "monitoring.coreos.com/") {
-					continue
-				}
+				checked[o.kind]++
 				if err := valid(t, compiled[o.kind], o.text); err != nil {
 					t.Errorf("%s %s: %v", o.kind, o.name, err)
 				}
@@ -55,7 +62,21 @@ func TestChartSchema(t *testing.T) {
 		})
 	}
 
+	for kind := range compiled {
+		if checked[kind] == 0 {
+			t.Errorf("no installation has a %s", kind)
+		}
+	}
 	t.Run("a check that cannot fail is none", func(t *testing.T) {
+		for name, text := range map[string]string{
+			"unknown field":      `{"spec": {"selector": {}, "endpoints": [{"prot": "admin"}]}}`,
+			"missing field":      `{"spec": {"selector": {}}}`,
+			"value out of range": `{"spec": {"selector": {}, "endpoints": [{"interval": "often"}]}}`,
+		} {
+			if valid(t, compiled["monitoring.coreos.com/v1 ServiceMonitor"], text) == nil {
+				t.Errorf("ServiceMonitor: %s is accepted", name)
+			}
+		}
 		for name, text := range map[string]string{
 			"unknown field": `{"spec": {"ports": [{"port": 1, "prot": "TCP"}]}}`,
 			"missing field": `{"spec": {"ports": [{"name": "a"}]}}`,
@@ -85,16 +106,7 @@ func valid(t *testing.T, schema *jsonschema.Schema, text string) error {
 // strict: a field that is not described is an error.
 func kubernetesSchemas(t *testing.T) *jsonschema.Compiler {
 	t.Helper()
-	out, err := exec.Command("go", "mod", "download", "-json", kubernetesModule).Output()
-	if err != nil {
-		t.Fatalf("download %s: %v\n%s", kubernetesModule, err, out)
-	}
-	var module struct{ Dir string }
-	if err := json.Unmarshal(out, &module); err != nil {
-		t.Fatal(err)
-	}
-
-	f, err := os.Open(filepath.Join(module.Dir, "api", "openapi-spec", "swagger.json"))
+	f, err := os.Open(filepath.Join(download(t, kubernetesModule), "api", "openapi-spec", "swagger.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,6 +125,81 @@ func kubernetesSchemas(t *testing.T) *jsonschema.Compiler {
 		t.Fatal(err)
 	}
 	return compiler
+}
+
+// download returns the folder of a module's files.
+func download(t *testing.T, module string) string {
+	t.Helper()
+	out, err := exec.Command("go", "mod", "download", "-json", module).Output()
+	if err != nil {
+		t.Fatalf("download %s: %v\n%s", module, err, out)
+	}
+	var found struct{ Dir string }
+	if err := json.Unmarshal(out, &found); err != nil {
+		t.Fatal(err)
+	}
+	return found.Dir
+}
+
+// customSchema is the schema of a kind that the Prometheus operator defines, made
+// strict, as an API server in strict mode has it.
+func customSchema(t *testing.T, plural string) *jsonschema.Schema {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(download(t, operatorModule),
+		"example", "prometheus-operator-crd", "monitoring.coreos.com_"+plural+".yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var definition struct {
+		Spec struct {
+			Versions []struct {
+				Name   string
+				Schema struct {
+					OpenAPIV3Schema map[string]any
+				}
+			}
+		}
+	}
+	if err := yaml.Unmarshal(text, &definition); err != nil {
+		t.Fatal(err)
+	}
+
+	compiler := jsonschema.NewCompiler()
+	compiler.DefaultDraft(jsonschema.Draft4)
+	for _, v := range definition.Spec.Versions {
+		if v.Name != "v1" {
+			continue
+		}
+		makeAllStrict(v.Schema.OpenAPIV3Schema)
+		if err := compiler.AddResource(plural+".json", v.Schema.OpenAPIV3Schema); err != nil {
+			t.Fatal(err)
+		}
+		s, err := compiler.Compile(plural + ".json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	t.Fatalf("%s has no v1", plural)
+	return nil
+}
+
+// makeAllStrict does to a schema and all within it what makeStrict does to one.
+func makeAllStrict(schema any) {
+	switch s := schema.(type) {
+	case map[string]any:
+		if properties, ok := s["properties"].(map[string]any); ok && properties != nil &&
+			s["x-kubernetes-preserve-unknown-fields"] == nil {
+			s["additionalProperties"] = false
+		}
+		for _, inner := range s {
+			makeAllStrict(inner)
+		}
+	case []any:
+		for _, inner := range s {
+			makeAllStrict(inner)
+		}
+	}
 }
 
 func makeStrict(name string, definition map[string]any) {
