@@ -78,7 +78,7 @@ func FuzzParse(f *testing.F) {
 			u.Path = rawPath
 		}
 		r := &http.Request{Method: http.MethodGet, URL: u, Host: host, Header: http.Header{}, RemoteAddr: "192.0.2.1:1"}
-		req, err := s.parse(r)
+		req, err := s.parse(r, meant{})
 		if err != nil {
 			if e := asHTTPError(err); e.status != 400 && e.status != 404 {
 				t.Fatalf("%q: %v", rawPath, err)

@@ -50,11 +50,14 @@ func (x *exchange) mayRead() error {
 // challenge is what /v2/ asks a client for: some clients show credentials only
 // where that does. It is empty where the client has shown some, or where every
 // upstream is asked with the gate's.
-func (s *Snapshot) challenge(r *http.Request) string {
+func (s *Snapshot) challenge(r *http.Request, m meant) string {
 	if r.Header.Get("Authorization") != "" {
 		return ""
 	}
 	host, named := s.byHostname(r.Host)
+	if m.host != "" {
+		host, named = m.host, true
+	}
 	if !named {
 		host = policy.FamiliarHost(s.DefaultUpstream)
 	}

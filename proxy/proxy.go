@@ -62,7 +62,9 @@ func New(c Config, first *Snapshot) (*Proxy, error) {
 	// Encoded, uncleaned paths: mux would otherwise redirect // and .. and
 	// read %2F as /, and gate and upstream would disagree about the name.
 	p.router = mux.NewRouter().SkipClean(true).UseEncodedPath()
-	p.router.Methods(http.MethodGet, http.MethodHead).HandlerFunc(p.pull)
+	p.router.Methods(http.MethodGet, http.MethodHead).HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.pull(w, r, meant{})
+	})
 	return p, nil
 }
 
@@ -72,7 +74,24 @@ func (p *Proxy) Swap(s *Snapshot) { p.snapshot.Store(s) }
 // ServeHTTP asks the router for the handler and calls it directly: the router's
 // own ServeHTTP would copy the request twice, for variables and a route that
 // this package never uses.
-func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.serve(w, r, meant{}) }
+
+// meant is what is known about a request before it is read. The zero value is
+// nothing.
+type meant struct {
+	host   string         // familiar, of the upstream that the client believes it speaks to
+	client *policy.Client // that has shown a name on the way
+}
+
+// ServeIntercepted answers a client that believes it speaks to the upstream host
+// itself, by its familiar name. client is who has shown a name to the proxy, or nil
+// where clients are known by address. Nothing that the request says leads to
+// another upstream.
+func (p *Proxy) ServeIntercepted(w http.ResponseWriter, r *http.Request, host string, client *policy.Client) {
+	p.serve(w, r, meant{host: host, client: client})
+}
+
+func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, m meant) {
 	if r.ContentLength != 0 { // the body is never read: the server must not wait for it
 		deadline := time.Now().Add(time.Second)
 		_ = http.NewResponseController(w).SetReadDeadline(deadline) // not every connection has deadlines
@@ -81,30 +100,36 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	var match mux.RouteMatch
 	if !p.router.Match(r, &match) || match.Handler == nil {
-		p.push(w, r)
+		p.push(w, r, m)
 		return
 	}
-	match.Handler.ServeHTTP(w, r)
+	p.pull(w, r, m)
 }
 
 // push refuses what is no pull. A client that is not known is told nothing, not
 // even that.
-func (p *Proxy) push(w http.ResponseWriter, r *http.Request) {
+func (p *Proxy) push(w http.ResponseWriter, r *http.Request, m meant) {
 	s := p.snapshot.Load()
-	client, err := s.identify(r)
+	client, err := s.identify(r, m)
 	if err != nil {
 		p.answer(w, r, s, request{client: client}, err)
 		return
 	}
-	refuseWrite(w, r.Method)
+	refuseWrite(w, r.Method, m.host)
 }
 
-func refuseWrite(w http.ResponseWriter, method string) {
+// refuseWrite says where a push goes. A client that was intercepted cannot push to
+// the registry itself unless its proxy is told to leave that out.
+func refuseWrite(w http.ResponseWriter, method, intercepted string) {
+	message := "push past the gate: it is for pulls alone, so push to the registry itself"
+	if intercepted != "" {
+		message = "push past the gate: it is for pulls alone; for a push, set NO_PROXY=" + intercepted
+	}
 	w.Header().Set("Allow", "GET, HEAD")
 	(&httpError{
 		status:  http.StatusMethodNotAllowed,
 		code:    "UNSUPPORTED",
-		message: "push past the gate: it is for pulls alone, so push to the registry itself",
+		message: message,
 	}).write(w, method)
 }
 
@@ -116,13 +141,13 @@ var (
 )
 
 // pull answers one request.
-func (p *Proxy) pull(w http.ResponseWriter, r *http.Request) {
+func (p *Proxy) pull(w http.ResponseWriter, r *http.Request, m meant) {
 	w.Header()["Docker-Distribution-Api-Version"] = apiVersion
 
 	s := p.snapshot.Load()
-	req, err := s.read(r)
+	req, err := s.read(r, m)
 	if err == nil && req.kind == ping {
-		writePing(w, r.Method, s.challenge(r))
+		writePing(w, r.Method, s.challenge(r, m))
 		return
 	}
 	if err == nil {
@@ -159,13 +184,13 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, s *Snapshot, req 
 
 // read learns who asks and what for. With an error the request holds no more
 // than the client, which is known before the request is parsed.
-func (s *Snapshot) read(r *http.Request) (request, error) {
-	client, err := s.identify(r)
+func (s *Snapshot) read(r *http.Request, m meant) (request, error) {
+	client, err := s.identify(r, m)
 	if err != nil {
 		return request{client: client}, err
 	}
 
-	req, err := s.parse(r)
+	req, err := s.parse(r, m)
 	if err != nil {
 		return request{client: client}, err
 	}

@@ -52,7 +52,7 @@ var byteRange = regexp.MustCompile(`^bytes=(?:[0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,1
 
 // parse reads a request against the configured upstreams. Spellings on which
 // two parsers could disagree are refused, never cleaned up (400).
-func (s *Snapshot) parse(r *http.Request) (request, error) {
+func (s *Snapshot) parse(r *http.Request, m meant) (request, error) {
 	path := r.URL.EscapedPath()
 	if strings.ContainsAny(path, "%\\") || strings.Contains(path, "//") || dotted(path) {
 		return request{}, badRequest("NAME_INVALID", "the path may not hold %, \\, // or a segment . or ..")
@@ -74,7 +74,7 @@ func (s *Snapshot) parse(r *http.Request) (request, error) {
 	if err != nil {
 		return request{}, err
 	}
-	if req.repo, err = s.repository(r, query, req.asked); err != nil {
+	if req.repo, err = s.repository(r, m, query, req.asked); err != nil {
 		return request{}, err
 	}
 	if err := req.refer(reference); err != nil {
@@ -157,8 +157,13 @@ func (req *request) refer(reference string) (err error) {
 
 // repository chooses the upstream and names the repository as policies see it.
 // A host that is not configured is refused: the gate is no open proxy.
-func (s *Snapshot) repository(r *http.Request, query url.Values, name string) (policy.Repository, error) {
-	host, path, err := s.choose(r, query, name)
+func (s *Snapshot) repository(
+	r *http.Request,
+	m meant,
+	query url.Values,
+	name string,
+) (policy.Repository, error) {
+	host, path, err := s.choose(r, m, query, name)
 	if err != nil {
 		return policy.Repository{}, err
 	}
@@ -178,9 +183,20 @@ func (s *Snapshot) repository(r *http.Request, query url.Values, name string) (p
 	return repo, nil
 }
 
-// choose finds the upstream's host and the path there: by ns, by Host header,
-// by the name's first segment, by default.
-func (s *Snapshot) choose(r *http.Request, query url.Values, name string) (host, path string, err error) {
+// choose finds the upstream's host and the path there: by what the client believes
+// it speaks to, by ns, by Host header, by the name's first segment, by default.
+func (s *Snapshot) choose(
+	r *http.Request,
+	m meant,
+	query url.Values,
+	name string,
+) (host, path string, err error) {
+	if m.host != "" {
+		if query.Has("ns") {
+			return "", "", badRequest("NAME_INVALID", "this connection is for "+m.host+" alone: it takes no ns parameter")
+		}
+		return m.host, name, nil
+	}
 	if ns, given := query["ns"]; given {
 		if len(ns) != 1 || !policy.ValidHost(ns[0]) {
 			return "", "", badRequest("NAME_INVALID", "the ns parameter must name one registry host")

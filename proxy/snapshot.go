@@ -43,8 +43,11 @@ type ListingLimits struct {
 	Bytes   int64         // of one page of the upstream's answer
 }
 
-// identify asks Authenticate, or what stands in for it.
-func (s *Snapshot) identify(r *http.Request) (policy.Client, error) {
+// identify asks Authenticate, or what stands in for it, unless it is known already.
+func (s *Snapshot) identify(r *http.Request, m meant) (policy.Client, error) {
+	if m.client != nil {
+		return *m.client, nil
+	}
 	if s.Authenticate == nil {
 		return ClientByAddress(r)
 	}

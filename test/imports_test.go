@@ -34,6 +34,7 @@ var rooms = map[string][]string{
 	"proxy/upstream":             {"policy", "proxy/upstream/credentials", "verify/oci"},
 	"proxy":                      {"policy", "proxy/clients", "proxy/upstream", "verify", "verify/oci"},
 	"proxy/clients":              {"policy", "verify/oci"},
+	"proxy/intercept":            {"policy"},
 	"proxy/upstream/credentials": {"policy"},
 	"verify/reason":              {},
 	"verify/judge":               {"policy", "verify/oci", "verify/reason", "verify/sigs"},
@@ -72,6 +73,7 @@ var rooms = map[string][]string{
 		"policy",
 		"proxy",
 		"proxy/clients",
+		"proxy/intercept",
 		"proxy/upstream",
 		"proxy/upstream/credentials",
 		"verify",
@@ -121,6 +123,7 @@ var rooms = map[string][]string{
 		"cmd/pullgate/version",
 		"cmd/pullgate/warm",
 		"policy",
+		"proxy/intercept",
 		"verify",
 	},
 }

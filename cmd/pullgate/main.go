@@ -83,6 +83,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		explainCommand(),
 		replayCommand(),
 		generateKeyPairCommand(),
+		caCommand(),
 		signCommand(),
 		nodeConfigCommand(),
 		importCommand(),

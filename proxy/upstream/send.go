@@ -298,6 +298,9 @@ func (u *Upstream) request(ctx context.Context, c call, at *url.URL) (*http.Requ
 	}
 
 	req.Header.Set("User-Agent", u.agent)
+	if u.via != "" {
+		req.Header.Set("Via", u.via)
+	}
 	req.Header.Set("Accept-Encoding", "identity")
 	if c.accept != "" {
 		req.Header.Set("Accept", c.accept)

@@ -43,6 +43,7 @@ type ways struct {
 // waysConfig is what ways are made of.
 type waysConfig struct {
 	tls      *tls.Config
+	via      string
 	base     *url.URL
 	idle     int  // connections kept per host: a verdict asks for several things at once
 	stranger bool // a client named the registry's host: it must lie outside
@@ -69,8 +70,13 @@ func newWays(c waysConfig) *ways {
 type dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 func (c waysConfig) transport(connect dial) *http.Transport {
+	toProxies := http.Header{}
+	if c.via != "" {
+		toProxies.Set("Via", c.via)
+	}
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
+		ProxyConnectHeader:     toProxies,
 		DialContext:            connect,
 		TLSClientConfig:        c.tls.Clone(),
 		TLSHandshakeTimeout:    dialTimeout,

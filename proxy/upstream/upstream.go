@@ -35,6 +35,11 @@ type Config struct {
 	Auth      Auth
 	UserAgent string
 
+	// Via is sent with every request to the registry and to proxies on the way, so
+	// that one that comes back here is known (RFC 9110, section 7.6.3). Empty:
+	// nothing is sent.
+	Via string
+
 	// Stranger says that a client chose the host, by a name that a wildcard stands
 	// for: it is asked only where it lies outside, as its redirects and realms are.
 	Stranger bool
@@ -106,6 +111,7 @@ type Upstream struct {
 	api    string // path at which the API begins, ending in /v2/
 	prefix string // put before every repository, without slashes at its ends
 	agent  string
+	via    string
 	auth   credentials.Source
 	realms realms
 	tokens *tokens
@@ -170,6 +176,7 @@ func New(c Config) (*Upstream, error) {
 		host:      c.Host,
 		base:      base,
 		agent:     c.UserAgent,
+		via:       c.Via,
 		auth:      c.Auth.Source,
 		realms:    realms{base: base, listed: c.Auth.Realms},
 		obs:       obs,
@@ -185,6 +192,7 @@ func New(c Config) (*Upstream, error) {
 	u.open, u.shut = context.WithCancel(context.Background())
 	u.ways = newWays(waysConfig{
 		tls:      c.TLS,
+		via:      c.Via,
 		base:     base,
 		idle:     c.Concurrency,
 		stranger: c.Stranger,

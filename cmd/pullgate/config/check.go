@@ -53,6 +53,7 @@ func (c *Config) check(unread []string) []policy.Problem {
 	k.positive()
 	k.sizes()
 	k.upstreams()
+	k.intercept()
 
 	return k.problems
 }

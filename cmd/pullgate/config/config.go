@@ -35,6 +35,7 @@ type Config struct {
 	Manifests       Manifests     `mapstructure:"manifests"`
 	State           State         `mapstructure:"state"`
 	Decisions       Decisions     `mapstructure:"decisions"`
+	Intercept       Intercept     `mapstructure:"intercept"`
 	Limits          Limits        `mapstructure:"limits"`
 
 	Database              string `mapstructure:"database"` // URL of the one that replicas share; empty: none
@@ -57,6 +58,18 @@ type TLS struct {
 	KeyFile      string `mapstructure:"keyFile"`
 	ClientCAFile string `mapstructure:"clientCAFile"` // who issues the certificates of clients
 }
+
+// Intercept is where runtimes reach registries through the gate as their proxy.
+type Intercept struct {
+	Listen     string   `mapstructure:"listen"`     // for HTTPS_PROXY; empty: none
+	TLSListen  string   `mapstructure:"tlsListen"`  // for TLS that was redirected; empty: none
+	CACertFile string   `mapstructure:"caCertFile"` // of the authority that nodes trust
+	CAKeyFile  string   `mapstructure:"caKeyFile"`
+	Tunnel     []string `mapstructure:"tunnel"` // hosts, with * for a label, that are reached past the gate
+}
+
+// On reports whether anything is intercepted.
+func (i Intercept) On() bool { return i.Listen != "" || i.TLSListen != "" }
 
 // Log is how serve logs.
 type Log struct {

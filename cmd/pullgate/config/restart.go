@@ -15,6 +15,8 @@ func (c *Config) NeedsRestart(old *Config) []string {
 		{"verdicts.maxEntries", c.Verdicts.MaxEntries, old.Verdicts.MaxEntries},
 		{"manifests.maxBytes", c.Manifests.MaxBytes, old.Manifests.MaxBytes},
 		{"tls", c.TLS.CertFile == "", old.TLS.CertFile == ""},
+		{"intercept.listen", c.Intercept.Listen, old.Intercept.Listen},
+		{"intercept.tlsListen", c.Intercept.TLSListen, old.Intercept.TLSListen},
 		{"decisions", c.Decisions, old.Decisions},
 		{"database", c.Database, old.Database},
 		{"databasePasswordFile", c.DatabasePasswordFile, old.DatabasePasswordFile},

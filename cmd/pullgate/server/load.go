@@ -25,6 +25,8 @@ type Loaded struct {
 	upstreams    *upstream.Registries
 	upstreamKeys map[string]upstreamKey // by host, or by pattern
 	identities   identities
+	intercepting intercepting
+	via          string // by which the gate knows its own requests; empty: nothing is intercepted
 	telemetry    *telemetry.SDK
 	sum          [sha256.Size]byte                     // of the files it was read from
 	wrap         func(verify.Registry) verify.Registry // nil: registries are asked as they are
@@ -57,12 +59,14 @@ func read(file string, environ []string, t *telemetry.SDK, before *Loaded) (*Loa
 	set, more := policy.Load(c.PolicyInput())
 	problems = append(problems, more...)
 	l := &Loaded{Config: c, Policies: set, telemetry: t}
+	l.nameOwnRequests(before)
 	more = l.connect(before)
 	more = append(more, l.checkSignatureHosts()...)
 	more = append(more, l.checkTrust()...)
 	more = append(more, l.checkDatabase()...)
 	more = append(more, l.identify(before)...)
 	more = append(more, l.checkClientKinds()...)
+	more = append(more, l.interception(before)...)
 	if _, err := l.certificate(); err != nil && c.TLS.KeyFile != "" {
 		more = append(more, c.Problem("tls", "%v", err))
 	}
@@ -153,5 +157,6 @@ func (l *Loaded) files() []string {
 	}
 	return append(files,
 		c.Path(c.TLS.CertFile), c.Path(c.TLS.KeyFile), c.Path(c.TLS.ClientCAFile),
+		c.Path(c.Intercept.CACertFile), c.Path(c.Intercept.CAKeyFile),
 		c.Path(c.Clients.HtpasswdFile), c.Path(c.Clients.OIDC.JWKSFile), c.Path(c.Clients.OIDC.CAFile))
 }

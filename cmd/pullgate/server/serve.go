@@ -129,6 +129,9 @@ func (r *reloader) serve(ctx context.Context, hangup <-chan os.Signal) error {
 	pulls, admin := newServer(r.handler, r.log), newServer(adminHandler(r), r.log)
 
 	group, groupCtx := errgroup.WithContext(ctx)
+	if err := r.interceptor(groupCtx, group, pullPort, adminPort); err != nil {
+		return errors.Join(err, pullPort.Close(), adminPort.Close())
+	}
 	group.Go(func() error { return r.servePulls(pulls, pullPort, c.TLS) })
 	group.Go(func() error { return ended(admin.Serve(adminPort)) })
 	group.Go(func() error { return r.watch(groupCtx, hangup) })

@@ -57,5 +57,10 @@ func (l *Loaded) Ending(now time.Time) []policy.Problem {
 			add("tls.clientCAFile", c)
 		}
 	}
+	if a := l.intercepting.authority.made; a != nil {
+		for _, c := range a.Certificates() {
+			add("intercept.caCertFile", c)
+		}
+	}
 	return list
 }

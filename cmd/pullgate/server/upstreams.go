@@ -143,6 +143,7 @@ func (l *Loaded) newUpstream(
 	c := upstream.Config{
 		Host:        host,
 		UserAgent:   "pullgate/" + version.String(),
+		Via:         l.via,
 		Tracer:      l.telemetry.Tracer,
 		Meter:       l.telemetry.Meter,
 		Label:       policy.FamiliarHost(u.Host),
