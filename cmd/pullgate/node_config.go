@@ -31,7 +31,11 @@ Whether a node really is held, ` + "`pullgate doctor`" + ` finds out.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeFirst(node.SetupNames()),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			setupFor, err := node.FindSetup(args[0])
+			find := node.FindSetup
+			if wish.Intercept {
+				find = node.FindInterception
+			}
+			setupFor, err := find(args[0])
 			if err != nil {
 				return err
 			}
@@ -73,6 +77,12 @@ Whether a node really is held, ` + "`pullgate doctor`" + ` finds out.`,
 	f.StringVar(&wish.Identity.Key, "key", "", "the `FILE` on the node with that certificate's key")
 	f.StringVar(&login, "login", "",
 		"a `FILE` here with USER:PASSWORD, which the node shows to the gate; a token is a password")
+	f.BoolVar(&wish.Intercept, "intercept", false,
+		"the gate is the runtime's proxy: --gate is its intercept.listen, --ca what \"pullgate ca\" has made; "+
+			"RUNTIME may be nftables too")
+	f.StringSliceVar(&wish.Addresses, "address", nil, "with nftables: a `NETWORK` of registries; may be repeated")
+	f.IntVar(&wish.TLSPort, "tls-port", 0, "with nftables: the `PORT` of the gate's intercept.tlsListen on the node")
+	f.StringVar(&wish.GateUser, "gate-user", "pullgate", "with nftables: the `USER` as which the gate runs on the node")
 	f.StringVar(&wish.Version, "version", "",
 		"the runtime's `VERSION`, where it matters: containerd 1.6, 1.7 or 2; docker 29")
 	f.StringVar(

@@ -26,6 +26,8 @@ import (
 // registry under every host's name, by https, as on a node with open egress.
 type internet struct {
 	env   []string
+	hosts string       // where every tunnel ends
+	roots string       // file, of whom to trust there
 	asked atomic.Int64 // requests that came this way
 }
 
@@ -59,12 +61,14 @@ func startInternet(t *testing.T, registry string) *internet {
 		tunnel(w, hosts.Listener.Addr().String())
 	}))
 	t.Cleanup(tunnels.Close)
+	i.hosts = hosts.Listener.Addr().String()
+	i.roots = writeFile(t, filepath.Join(t.TempDir(), "roots.pem"), roots)
 	i.env = []string{
 		"HTTPS_PROXY=" + tunnels.URL,
 		"https_proxy=" + tunnels.URL,
 		"NO_PROXY=127.0.0.1,localhost,gate.test",
 		"no_proxy=127.0.0.1,localhost,gate.test",
-		"SSL_CERT_FILE=" + writeFile(t, filepath.Join(t.TempDir(), "roots.pem"), roots),
+		"SSL_CERT_FILE=" + i.roots,
 	}
 	return i
 }

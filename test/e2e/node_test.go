@@ -20,6 +20,7 @@ type node struct {
 	root string   // holds the node's etc, var, run and bin
 	env  []string // besides this process's
 	user string   // whose commands they are, by number; "" is root
+	net  string   // file of its network namespace; "" is this machine's
 	// setup is what an admin has typed on the node: shell, done anew before each
 	// command, since what it writes into /etc goes with that.
 	setup string
@@ -94,7 +95,11 @@ func (n *node) command(args ...string) []string {
 	if n.user != "" {
 		args = append([]string{"setpriv", "--reuid", n.user, "--regid", n.user, "--clear-groups"}, args...)
 	}
-	return append([]string{"unshare", "--mount", "sh", "-c", enter, "sh"}, args...)
+	inside := append([]string{"unshare", "--mount", "sh", "-c", enter, "sh"}, args...)
+	if n.net != "" {
+		return append([]string{"nsenter", "--net=" + n.net, "--"}, inside...)
+	}
+	return inside
 }
 
 func (n *node) environ() []string {

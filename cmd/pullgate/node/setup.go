@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -38,6 +40,10 @@ type Plan struct {
 	CA        string   // PEM file of the gate's certificate authority, as the node has it
 	Version   string   // of the runtime, or ""
 	Identity
+
+	Addresses []netip.Prefix // of registries, for nftables
+	TLSPort   int            // of the gate's intercept.tlsListen on the node; 0: none
+	GateUser  string         // as which the gate runs on the node
 }
 
 // Wish is a plan as people write it.
@@ -46,6 +52,10 @@ type Wish struct {
 	Upstreams   []string
 	CA, Version string
 	Identity    Identity
+	Addresses   []string
+	TLSPort     int
+	GateUser    string
+	Intercept   bool // the gate is the runtime's proxy
 }
 
 // NewPlan checks what people wrote.
@@ -56,8 +66,18 @@ func NewPlan(w Wish) (Plan, error) {
 		const message = "--gate %q must be http:// or https://, a host and perhaps a port, e.g. http://127.0.0.1:5000"
 		return Plan{}, fmt.Errorf(message, w.Gate)
 	}
-	if w.CA != "" && (u.Scheme != "https" || !filepath.IsAbs(w.CA)) {
+	if w.CA != "" && (u.Scheme != "https" && !w.Intercept || !filepath.IsAbs(w.CA)) {
 		return Plan{}, errors.New("--ca is for an https gate, and must be the file's absolute path on the node")
+	}
+	addresses, err := parseAddresses(w.Addresses)
+	if err != nil {
+		return Plan{}, err
+	}
+	if w.TLSPort < 0 || w.TLSPort > 65535 {
+		return Plan{}, errors.New("--tls-port must be a port")
+	}
+	if strings.ContainsAny(w.GateUser, "\"\n\\") {
+		return Plan{}, errors.New("--gate-user must be a user's name or number")
 	}
 	if len(w.Upstreams) == 0 {
 		return Plan{}, errors.New("give at least one --upstream")
@@ -71,6 +91,10 @@ func NewPlan(w Wish) (Plan, error) {
 		CA:       w.CA,
 		Version:  w.Version,
 		Identity: w.Identity,
+
+		Addresses: addresses,
+		TLSPort:   w.TLSPort,
+		GateUser:  w.GateUser,
 	}
 	for _, given := range w.Upstreams {
 		host := policy.FamiliarHost(given)
@@ -103,14 +127,9 @@ var setups = map[string]func(Plan) (Setup, error){
 }
 
 // SetupNames returns the runtimes that FindSetup knows, sorted.
-func SetupNames() []string {
-	var names []string
-	for n := range setups {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	return names
-}
+func SetupNames() []string { return sortedNames(setups) }
+
+func sortedNames[T any](m map[string]T) []string { return slices.Sorted(maps.Keys(m)) }
 
 // FindSetup returns what makes the setup of a runtime.
 func FindSetup(runtime string) (func(Plan) (Setup, error), error) {
