@@ -193,7 +193,7 @@ func (s *Snapshot) choose(
 ) (host, path string, err error) {
 	if m.host != "" {
 		if query.Has("ns") {
-			return "", "", badRequest("NAME_INVALID", "this connection is for "+m.host+" alone: it takes no ns parameter")
+			return "", "", badRequest("NAME_INVALID", "this connection is for "+m.host+" alone, and takes no ns")
 		}
 		return m.host, name, nil
 	}

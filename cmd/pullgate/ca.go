@@ -60,8 +60,9 @@ Both are written into the same files, and the gate reads them again by itself.`,
 			if err != nil {
 				return err
 			}
-			const message = "%s is good for %s until %s\ngive it to nodes (`pullgate node-config RUNTIME --intercept` " +
-				"says where it goes); keep %s with the gate\n"
+			const message = "%s is good for %s until %s\n" +
+				"give it to nodes (`pullgate node-config RUNTIME --intercept` says where it goes);\n" +
+				"keep %s with the gate\n"
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), message, c.cert, strings.Join(made.PermittedDNSDomains, ", "),
 				made.NotAfter.UTC().Format(time.DateOnly), c.key)
 			return err
@@ -92,6 +93,9 @@ func interceptedNames(file string) ([]string, error) {
 			return nil, fmt.Errorf("upstream %s: %w", u.Host, err)
 		}
 		names = append(names, own...)
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("%s has no upstream to make a certificate authority for", file)
 	}
 	slices.Sort(names)
 	return slices.Compact(names), nil

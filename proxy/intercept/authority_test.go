@@ -104,12 +104,15 @@ func TestUnfitAuthorities(t *testing.T) {
 		want   string
 	}{
 		"not critical":   {func(c *x509.Certificate) { c.PermittedDNSDomainsCritical = false }, "name constraints"},
-		"no constraints": {func(c *x509.Certificate) { c.PermittedDNSDomains, c.ExcludedIPRanges = nil, nil }, "name constraints"},
+		"no constraints": {func(c *x509.Certificate) { c.PermittedDNSDomains = nil }, "name constraints"},
 		"addresses":      {func(c *x509.Certificate) { c.ExcludedIPRanges = nil }, "IP addresses"},
 		"IPv6 addresses": {func(c *x509.Certificate) { c.ExcludedIPRanges = c.ExcludedIPRanges[:1] }, "IP addresses"},
 		"ended":          {func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Second) }, "ended"},
 		"not begun":      {func(c *x509.Certificate) { c.NotBefore = now.Add(time.Hour) }, "begins"},
-		"no authority":   {func(c *x509.Certificate) { c.IsCA, c.MaxPathLenZero, c.MaxPathLen = false, false, -1 }, "no certificate authority"},
+		"no authority": {
+			func(c *x509.Certificate) { c.IsCA, c.MaxPathLenZero, c.MaxPathLen = false, false, -1 },
+			"no certificate authority",
+		},
 	} {
 		_, err := NewAuthority([]*x509.Certificate{forge(key, row.change)}, key, time.Now)
 		if err == nil || !strings.Contains(err.Error(), row.want) {

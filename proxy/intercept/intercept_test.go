@@ -258,7 +258,7 @@ func TestServerNames(t *testing.T) {
 		c := tls.Client(
 			conn,
 			&tls.Config{ServerName: name, RootCAs: r.roots, InsecureSkipVerify: name == ""},
-		) //nolint:gosec
+		) //nolint:gosec // there is no name to verify
 		return c, c.Handshake()
 	}
 	for _, name := range []string{"a.wild.example", "tunnel.example", "other.example", ""} {
@@ -275,7 +275,7 @@ func TestServerNames(t *testing.T) {
 		"GET /v2/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n":                             "421",
 		"GET https://a.wild.example/v2/ HTTP/1.1\r\nHost: reg.example\r\n\r\n":     "421",
 		"GET /v2/ HTTP/1.1\r\nHost: reg.example\r\nVia: 1.1 pullgate-test\r\n\r\n": "508",
-		"CONNECT reg.example:443 HTTP/1.1\r\nHost: reg.example:443\r\n\r\n":        "200", // of the corridor: no proxy is within
+		"CONNECT reg.example:443 HTTP/1.1\r\nHost: reg.example:443\r\n\r\n":        "200", // of the corridor
 		"GET /v2/ HTTP/1.1\r\nHost: reg.example\r\nHost: a.wild.example\r\n\r\n":   "400",
 		"GET /v2/ HTTP/1.1\r\n\r\n":                                                "400",
 	} {
@@ -396,7 +396,7 @@ func TestRedirected(t *testing.T) {
 				MinVersion:         tls.VersionTLS12,
 				InsecureSkipVerify: name == "",
 			},
-		) //nolint:gosec
+		) //nolint:gosec // there is no name to verify
 	}
 	conn, err := dial("reg.example")
 	if err != nil {
@@ -413,7 +413,11 @@ func TestRedirected(t *testing.T) {
 			t.Errorf("%q was answered", name)
 		}
 	}
-	for _, text := range []string{"GET /v2/ HTTP/1.1\r\nHost: reg.example\r\n\r\n", "\x16\x03\x01\x00\x02\x01\x00", "\x16"} {
+	for _, text := range []string{
+		"GET /v2/ HTTP/1.1\r\nHost: reg.example\r\n\r\n",
+		"\x16\x03\x01\x00\x02\x01\x00",
+		"\x16",
+	} {
 		conn, err := net.Dial("tcp", r.tls)
 		if err != nil {
 			t.Fatal(err)

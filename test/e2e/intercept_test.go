@@ -134,7 +134,15 @@ func TestIntercepted(t *testing.T) {
 			n := newNode(t, nil, k.tools...)
 			around.openWay(t, n, listenAt(t, directAddress+":443"))
 
-			printed := n.configure(t, k.config[0], "--intercept", "--gate", "http://"+g.proxy, "--ca", "/etc/pullgate/ca.crt")
+			printed := n.configure(
+				t,
+				k.config[0],
+				"--intercept",
+				"--gate",
+				"http://"+g.proxy,
+				"--ca",
+				"/etc/pullgate/ca.crt",
+			)
 			for _, found := range environmentLines.FindAllStringSubmatch(printed, -1) {
 				n.env = append(n.env, found[1])
 			}

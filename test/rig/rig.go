@@ -31,7 +31,7 @@ import (
 const SignedByKey = "policies: [{name: keyed, images: [\"demo.example/**\"], authorities: [{name: k, key: key.pub}]}]\n"
 
 const (
-	patience = 12 * time.Second      // for what takes effect when files have settled
+	patience = 60 * time.Second      // for what takes effect when files have settled
 	askEvery = 20 * time.Millisecond // until it has
 )
 

@@ -37,13 +37,13 @@ func FindInterception(runtime string) (func(Plan) (Setup, error), error) {
 	return func(p Plan) (Setup, error) {
 		switch {
 		case !p.insecure():
-			return Setup{}, errors.New("--intercept wants the gate's intercept.listen, which speaks http, for --gate: " +
+			return Setup{}, errors.New("--intercept wants the gate's intercept.listen for --gate: " +
 				"http://HOST:PORT; what is within is TLS")
 		case p.CA == "":
 			return Setup{}, errors.New("--intercept wants --ca, the file on the node with the certificate that " +
 				"`pullgate ca` has made")
 		case p.Cert != "":
-			return Setup{}, errors.New("--intercept takes no --cert: a proxy is shown a password or a token, by --login")
+			return Setup{}, errors.New("--intercept takes no --cert: a proxy is shown a password or a token (--login)")
 		}
 		return setup(p), nil
 	}, nil
@@ -82,7 +82,8 @@ var proxyVariables = []string{"HTTPS_PROXY", "HTTP_PROXY"}
 func (p Plan) trustNotes() []string {
 	return []string{
 		"let the node trust the gate's certificate authority, which is good for the upstreams alone: " +
-			"Debian, Ubuntu, Alpine: cp " + p.CA + " /usr/local/share/ca-certificates/pullgate.crt && update-ca-certificates; " +
+			"Debian, Ubuntu, Alpine: cp " + p.CA + " /usr/local/share/ca-certificates/pullgate.crt && " +
+			"update-ca-certificates; " +
 			"Fedora, RHEL: cp " + p.CA + " /etc/pki/ca-trust/source/anchors/pullgate.pem && update-ca-trust; " +
 			"SUSE: cp " + p.CA + " /etc/pki/trust/anchors/pullgate.pem && update-ca-certificates",
 		"whoever can change the runtime's environment can take the proxy out: close the node's way to registries, " +
@@ -93,7 +94,8 @@ func (p Plan) trustNotes() []string {
 // serviceSetup gives a systemd service the proxy.
 func serviceSetup(p Plan, service string) Setup {
 	var b strings.Builder
-	b.WriteString("# The gate ends TLS for its upstreams and refuses all other hosts: no image comes past it.\n[Service]\n")
+	b.WriteString("# The gate ends TLS for its upstreams and refuses all other hosts: no image comes\n" +
+		"# past it.\n[Service]\n")
 	for _, name := range proxyVariables {
 		// systemd takes % for a specifier of its own.
 		fmt.Fprintf(&b, "Environment=%q\n", name+"="+strings.ReplaceAll(p.proxyURL(), "%", "%%"))
@@ -121,12 +123,12 @@ func podmanProxySetup(p Plan) Setup {
 		Files: []File{{
 			Path: "/etc/containers/containers.conf.d/pullgate.conf",
 			Text: "# The gate ends TLS for its upstreams and refuses all other hosts. Containers do not\n" +
-				"# get the proxy: they are none of its business.\n[containers]\nhttp_proxy = false\n\n[engine]\nenv = [" +
-				strings.Join(pairs, ", ") + "]\n",
+				"# get the proxy: they are none of its business.\n[containers]\nhttp_proxy = false\n\n" +
+				"[engine]\nenv = [" + strings.Join(pairs, ", ") + "]\n",
 			Secret: p.Login != "",
 		}},
 		Notes: append(p.trustNotes(),
-			"Skopeo and Buildah before 1.29 do not read it: give them HTTPS_PROXY="+p.Gate.String()+" in their environment"),
+			"Skopeo and Buildah do not read it: give them HTTPS_PROXY="+p.Gate.String()+" in their environment"),
 	}
 }
 
@@ -161,8 +163,8 @@ func talosProxySetup(p Plan) Setup {
 	return Setup{
 		Files: []File{{Path: "/pullgate.patch.yaml", Text: b.String(), Secret: p.Login != ""}},
 		Notes: []string{
-			"let the node trust the gate's certificate authority: a TrustedRootsConfig document (talos.dev v1alpha1) with " +
-				"the text of the file under certificates",
+			"let the node trust the gate's certificate authority: a TrustedRootsConfig document (talos.dev " +
+				"v1alpha1) with the text of the file under certificates",
 			"apply it: talosctl patch machineconfig --patch @pullgate.patch.yaml",
 			"not measured by this project: let `pullgate doctor` tell whether it holds",
 		},
@@ -180,8 +182,8 @@ func nftablesSetup(p Plan) Setup {
 		}
 	}
 	var b strings.Builder
-	b.WriteString("# Registries are reached by the gate's own user alone. Their addresses are those that --address named.\n" +
-		"table inet pullgate {\n")
+	b.WriteString("# Registries are reached by the gate's own user alone. Their addresses are those that\n" +
+		"# --address named.\ntable inet pullgate {\n")
 	b.WriteString(addressSet("registries4", "ipv4_addr", four) + addressSet("registries6", "ipv6_addr", six))
 	if p.TLSPort != 0 {
 		fmt.Fprintf(&b, "\tchain redirects {\n\t\ttype nat hook output priority -100; policy accept;\n"+
@@ -216,6 +218,17 @@ func addressSet(name, kind string, elements []string) string {
 		list = "\n\t\telements = { " + strings.Join(elements, ", ") + " }"
 	}
 	return fmt.Sprintf("\tset %s {\n\t\ttype %s\n\t\tflags interval%s\n\t}\n", name, kind, list)
+}
+
+// firewall checks what is for nftables alone, and reads the addresses.
+func (w Wish) firewall() ([]netip.Prefix, error) {
+	switch {
+	case w.TLSPort < 0 || w.TLSPort > 65535:
+		return nil, errors.New("--tls-port must be a port")
+	case strings.ContainsAny(w.GateUser, "\"\n\\"):
+		return nil, errors.New("--gate-user must be a user's name or number")
+	}
+	return parseAddresses(w.Addresses)
 }
 
 // parseAddresses reads networks and addresses.

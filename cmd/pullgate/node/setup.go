@@ -69,15 +69,9 @@ func NewPlan(w Wish) (Plan, error) {
 	if w.CA != "" && (u.Scheme != "https" && !w.Intercept || !filepath.IsAbs(w.CA)) {
 		return Plan{}, errors.New("--ca is for an https gate, and must be the file's absolute path on the node")
 	}
-	addresses, err := parseAddresses(w.Addresses)
+	addresses, err := w.firewall()
 	if err != nil {
 		return Plan{}, err
-	}
-	if w.TLSPort < 0 || w.TLSPort > 65535 {
-		return Plan{}, errors.New("--tls-port must be a port")
-	}
-	if strings.ContainsAny(w.GateUser, "\"\n\\") {
-		return Plan{}, errors.New("--gate-user must be a user's name or number")
 	}
 	if len(w.Upstreams) == 0 {
 		return Plan{}, errors.New("give at least one --upstream")

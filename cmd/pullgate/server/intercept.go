@@ -65,7 +65,7 @@ func (l *Loaded) interception(before *Loaded) []policy.Problem {
 		for _, name := range names {
 			if !l.intercepting.authority.made.Allows(name) {
 				problems = append(problems, l.Config.Problem("intercept.caCertFile",
-					"intercept.caCertFile %s may not issue for %s, of upstream %s: make it anew with `pullgate ca --renew`",
+					"intercept.caCertFile %s may not issue for %s, of upstream %s: renew it with `pullgate ca --renew`",
 					c.CACertFile, name, u.Host))
 			}
 		}
@@ -102,7 +102,8 @@ func (l *Loaded) tunnels() (problems []policy.Problem) {
 			for _, name := range append(names, policy.FamiliarHost(u.Host)) {
 				if tunnel.Overlaps(name) {
 					problems = append(problems, l.Config.Problem(at,
-						"intercept.tunnel %q would lead past the gate to the upstream %s: take one of them out", text, u.Host))
+						"intercept.tunnel %q would lead past the gate to the upstream %s: take one of them out",
+						text, u.Host))
 					break
 				}
 			}
@@ -134,8 +135,8 @@ func (l *Loaded) interceptAuthority(old part[*intercept.Authority]) *policy.Prob
 		return problem("caCertFile", "%s: %v", certFile, err)
 	}
 	if info, err := os.Stat(keyFile); err == nil && info.Mode().Perm()&0o077 != 0 {
-		return problem("caKeyFile", "%s can be read by others (mode %04o): chmod 600, and make another with `pullgate ca` "+
-			"if they may have read it", keyFile, info.Mode().Perm())
+		return problem("caKeyFile", "%s can be read by others (mode %04o): chmod 600, and make another with "+
+			"`pullgate ca` if they may have read it", keyFile, info.Mode().Perm())
 	}
 	text, err = readBounded(keyFile, maxAuthority)
 	if err != nil {
