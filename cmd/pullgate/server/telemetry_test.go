@@ -184,11 +184,15 @@ policies:
 	r.Until(t, "unsigned/manifests/latest", http.StatusOK)
 	_, metrics := rig.Get(t, "http://"+r.Admin+"/metrics")
 
-	// Another gate shares a database, which is away.
+	// Another gate shares a database, which is away, and intercepts.
+	intercepts := rig.FreeAddr(t)
 	replica := rig.Start(t, func(r *rig.Rig) string {
-		return r.Keyed(t) + "database: postgres://gate@127.0.0.1:1/facts?sslmode=disable\n"
+		writeAuthority(t, r.Dir, "demo.example")
+		return r.Keyed(t) + "database: postgres://gate@127.0.0.1:1/facts?sslmode=disable\n" +
+			"intercept: {listen: \"" + intercepts + "\", caCertFile: ca.crt, caKeyFile: ca.key}\n"
 	})
 	replica.Pull(t, "signed/manifests/latest")
+	rig.Get(t, "http://"+intercepts+"/v2/") // no request for a proxy
 	_, more := rig.Get(t, "http://"+replica.Admin+"/metrics")
 	metrics += more
 
