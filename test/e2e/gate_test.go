@@ -84,13 +84,22 @@ func (g *gate) decidedOn(outcome, image string) bool {
 
 // willDecide is decidedOn within five seconds: a line of the log may come after the answer.
 func (g *gate) willDecide(outcome, image string) bool {
-	for range 100 {
-		if g.decidedOn(outcome, image) {
+	return soon(func() bool { return g.decidedOn(outcome, image) })
+}
+
+// willLog waits for a text in the log, which is written behind the answers.
+func (g *gate) willLog(text string) bool {
+	return soon(func() bool { return strings.Contains(g.log.String(), text) })
+}
+
+// soon waits until something is so, for half a minute.
+func soon(is func() bool) bool {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if is() {
 			return true
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
-	return false
+	return is()
 }
 
 func (g *gate) kill(t *testing.T) {

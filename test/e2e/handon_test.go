@@ -75,7 +75,7 @@ func TestHandedOnBlobs(t *testing.T) {
 			if s.clients.Load() == 0 || s.wrong.Load() > 0 {
 				t.Errorf("the store gave %d answers and refused %d requests", s.clients.Load(), s.wrong.Load())
 			}
-			if !strings.Contains(g.log.String(), `"redirected":true`) {
+			if !g.willLog(`"redirected":true`) {
 				t.Error("the gate's log says nothing of redirects")
 			}
 		})

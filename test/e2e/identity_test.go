@@ -452,7 +452,7 @@ func TestIdentified(t *testing.T) {
 		t.Error("a secret is in the log")
 	}
 	for _, name := range []string{userName, nodeName, accountName} {
-		if !strings.Contains(g.log.String(), `"client_name":"`+name+`"`) {
+		if !g.willLog(`"client_name":"` + name + `"`) {
 			t.Errorf("%s is not in the log", name)
 		}
 	}

@@ -146,9 +146,8 @@ policies:
 			if !strings.Contains(line, "400 Bad Request") {
 				t.Errorf("a PROXY header from outside is answered %q", line)
 			}
-			if log := g.log.String(); !strings.Contains(log, `"client":"`+clientAddr+`"`) ||
-				strings.Contains(log, `"client":"`+proxyAddr+`"`) {
-				t.Errorf("the log names the proxy, or not the client: %s", tail(log, 3000))
+			if !g.willLog(`"client":"`+clientAddr+`"`) || strings.Contains(g.log.String(), `"client":"`+proxyAddr+`"`) {
+				t.Errorf("the log names the proxy, or not the client: %s", tail(g.log.String(), 3000))
 			}
 			out, _ := run(t, binary(t), "explain", "reg.test/app:v1", "--admin", "http://"+g.admin, "--json")
 			if !strings.Contains(out, `"client":"`+clientAddr+`"`) {
